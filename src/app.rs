@@ -1,0 +1,545 @@
+//! Which routes exist: the one place that ties HTTP and Server-Sent Events to URLs.
+
+use crate::http::connection::Connections;
+use crate::http::{Cors, Files, Method, Refusal, Request, Response, Router, Server, Status};
+use crate::limits::Limits;
+use crate::line::Lines;
+use crate::sse::channel::refused;
+use crate::sse::{Channel, Channels, Event, NoChannel, json_string};
+use crate::{lab, words};
+use std::hint::black_box;
+use std::io::{self, BufRead, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The page, as it was when the binary was built.
+const SITE: &[(&str, &[u8])] = &[
+    ("index.html", include_bytes!("../www/index.html")),
+    ("style.css", include_bytes!("../www/style.css")),
+    ("app.js", include_bytes!("../www/app.js")),
+    ("favicon.svg", include_bytes!("../www/favicon.svg")),
+];
+
+/// What the command line says. [`App::listen`] makes a server of it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Where to listen; `127.0.0.1:8080`.
+    pub address: SocketAddr,
+    /// A directory to serve in place of the page.
+    pub www: Option<PathBuf>,
+    /// Pages of which origins may read.
+    pub cors: Cors,
+    /// Every bound.
+    pub limits: Limits,
+    /// Who may publish; nobody.
+    pub publishers: Publishers,
+    /// Whether every request is a line on standard error; it is.
+    pub log_accesses: bool,
+}
+
+/// Who may publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publishers {
+    /// Nobody.
+    None,
+    /// Anyone who can reach the server, which must therefore listen on loopback.
+    Anyone,
+    /// Who has this token.
+    Bearer(String),
+}
+
+impl Default for App {
+    fn default() -> App {
+        App {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            www: None,
+            cors: Cors::default(),
+            limits: Limits::default(),
+            publishers: Publishers::None,
+            log_accesses: true,
+        }
+    }
+}
+
+/// A server with every route, which listens but does not accept yet.
+///
+/// ```no_run
+/// use newswire::app::App;
+///
+/// let listening = App::default().listen()?;
+/// println!("http://{}/", listening.address()?);
+/// listening.run();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Listening {
+    server: Server,
+    router: Router,
+    channels: Channels,
+}
+
+impl App {
+    /// Takes the port, reads the directory, starts the threads that fan out.
+    ///
+    /// # Errors
+    /// One sentence that says which of these failed, and why.
+    pub fn listen(self) -> io::Result<Listening> {
+        let failed = |what: String| {
+            move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+        };
+        let files = match &self.www {
+            None => Files::embedded(SITE),
+            Some(path) => Files::directory(path).map_err(failed(format!(
+                "cannot serve the directory {}",
+                path.display()
+            )))?,
+        };
+        if self.publishers == Publishers::Anyone && !self.address.ip().is_loopback() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "anyone may publish only where nobody else can reach the server: {} is not a loopback address; \
+                     use a token instead",
+                    self.address.ip()
+                ),
+            ));
+        }
+        let connections = Connections::new(self.limits.connections);
+        let server = Server::bind(self.address)
+            .map_err(failed(format!("cannot listen on {}", self.address)))?;
+        let channels = Channels::start(self.limits.clone())
+            .map_err(failed("cannot start a thread".to_owned()))?;
+        let gate = Arc::new(Gate {
+            publishers: self.publishers,
+            cors: self.cors.clone(),
+            on_loopback: self.address.ip().is_loopback(),
+        });
+        let router = routes(files, &channels, &gate, &connections);
+        let server = server
+            .limits(self.limits)
+            .cors(self.cors)
+            .log_accesses(self.log_accesses)
+            .connections(connections);
+        Ok(Listening {
+            server,
+            router,
+            channels,
+        })
+    }
+}
+
+impl Listening {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.server.local_addr()
+    }
+
+    /// The channels, to publish from this process.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Serves, for good.
+    pub fn run(self) -> ! {
+        self.server.run(self.router)
+    }
+}
+
+fn routes(
+    files: Files,
+    channels: &Channels,
+    gate: &Arc<Gate>,
+    connections: &Arc<Connections>,
+) -> Router {
+    let mut router = Router::new();
+    router.get("/sse/mvc/words", |request| words::respond(request));
+
+    let lines = Arc::new(Lines::new(channels.clone()));
+    let (streamed, watched, cut) = (Arc::clone(&lines), Arc::clone(&lines), lines);
+    router.get("/lab", move |request| lab::respond(request, &streamed));
+    router.get("/lab/lines/{line}", move |request| {
+        lab::watch(request, &watched)
+    });
+    router.route(Method::Delete, "/lab/lines/{line}", move |request| {
+        lab::cut(request, &cut)
+    });
+
+    let table = channels.clone();
+    router.get("/channels", move |_| list(&table));
+    let table = channels.clone();
+    router.get("/channels/{name}", move |request| {
+        subscribe(request, &table)
+    });
+    for method in [Method::Post, Method::Put] {
+        let (table, gate) = (channels.clone(), Arc::clone(gate));
+        router.route(method, "/channels/{name}", move |request| {
+            gate.check(request)?;
+            publish(request, &table)
+        });
+    }
+    let (table, gate) = (channels.clone(), Arc::clone(gate));
+    router.route(Method::Delete, "/channels/{name}", move |request| {
+        gate.check(request)?;
+        complete(request, &table)
+    });
+
+    router.get("/healthz", |_| {
+        Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
+    });
+    let (table, counted) = (channels.clone(), Arc::clone(connections));
+    router.get("/metrics", move |_| metrics(&table, &counted));
+    router.fallback(move |request| files.respond(request));
+    router
+}
+
+fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
+    match channels.open(request.parameter("name")) {
+        Ok(channel) => channel.subscribe(request),
+        Err(NoChannel::Full) => refused(channels.common()),
+        Err(name) => refusal_of(name).into(),
+    }
+}
+
+/// The content is the data of one event, or with `?lines` each line of it is one, published as it arrives.
+fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+    let name = request.query("event").unwrap_or_default();
+    let event_of = move |content: Vec<u8>| {
+        let data = String::from_utf8(content).map_err(|_| NOT_TEXT)?;
+        let event = Event::new(data);
+        if name.is_empty() {
+            return Ok(event);
+        }
+        event
+            .name(name.clone())
+            .map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
+    };
+    let as_text = request.lists("accept", "text/plain");
+    if request.query("lines").is_none() {
+        // The name is judged first, and the channel is opened last: what is refused makes no channel.
+        check_name(request)?;
+        let event = event_of(request.content()?)?;
+        let published = publish_event(&open(request, channels)?, event)?;
+        return Ok(if as_text {
+            Response::text(Status::OK, published.id + "\n")
+        } else {
+            Response::json(format!(
+                "{{\"id\":\"{}\",\"subscribers\":{}}}\n",
+                published.id, published.subscribers
+            ))
+        });
+    }
+    let channel = open(request, channels)?;
+    let (mut count, mut last_id) = (0u64, String::new());
+    request.lines(|line| {
+        last_id = publish_event(&channel, event_of(line.to_vec())?)?.id;
+        count += 1;
+        Ok(())
+    })?;
+    Ok(if as_text {
+        Response::text(Status::OK, last_id + "\n")
+    } else {
+        let id = if count == 0 {
+            "null".to_owned()
+        } else {
+            json_string(&last_id)
+        };
+        let subscribers = channel.subscribers();
+        Response::json(format!(
+            "{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"
+        ))
+    })
+}
+
+fn publish_event(channel: &Channel, event: Event) -> Result<crate::sse::Published, Refusal> {
+    channel.publish(event).map_err(|_| {
+        Refusal::new(
+            Status::CONTENT_TOO_LARGE,
+            "The event is larger than all that a channel of this server may keep.",
+        )
+    })
+}
+
+const NOT_TEXT: Refusal = Refusal::new(
+    Status::UNSUPPORTED_MEDIA_TYPE,
+    "The content is not UTF-8, and an event stream carries text only. Send binary data as base64: base64 FILE | curl -T - URL",
+);
+
+fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+    check_name(request)?;
+    let channel = channels.find(request.parameter("name"));
+    channel
+        .ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?
+        .complete();
+    Ok(Response::empty(Status::NO_CONTENT))
+}
+
+fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
+    if crate::sse::is_name(request.parameter("name")) {
+        Ok(())
+    } else {
+        Err(refusal_of(NoChannel::Name))
+    }
+}
+
+fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
+    channels.open(request.parameter("name")).map_err(refusal_of)
+}
+
+fn refusal_of(no_channel: NoChannel) -> Refusal {
+    match no_channel {
+        NoChannel::Name => Refusal::new(
+            Status::NOT_FOUND,
+            "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot.",
+        ),
+        NoChannel::Full => Refusal::new(
+            Status::SERVICE_UNAVAILABLE,
+            "There are as many channels as this server may have.",
+        ),
+    }
+}
+
+fn list(channels: &Channels) -> Response {
+    let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
+    let channels = channels.list().into_iter().map(|channel| {
+        format!(
+            "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
+            json_string(&channel.name),
+            channel.subscribers,
+            channel.events,
+            channel.bytes,
+            id(&channel.first_id),
+            id(&channel.last_id),
+            channel.completed
+        )
+    });
+    Response::json(format!("[{}]\n", channels.collect::<Vec<_>>().join(",\n ")))
+        .field("Cache-Control", "no-store")
+}
+
+/// Prometheus text exposition format 0.0.4.
+fn metrics(channels: &Channels, connections: &Connections) -> Response {
+    let (common, counts) = (channels.common(), &channels.common().counts);
+    let of = |counter: &AtomicU64| counter.load(Relaxed);
+    let listed = channels.list();
+    let kept = |of: fn(&crate::sse::Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
+    let gauges = [
+        ("connections", "Connections open.", connections.len() as u64),
+        (
+            "subscribers",
+            "Subscribers of all channels.",
+            common.subscribers.load(Relaxed) as u64,
+        ),
+        ("channels", "Channels.", listed.len() as u64),
+        (
+            "history_events",
+            "Events kept.",
+            kept(|channel| channel.events),
+        ),
+        (
+            "history_bytes",
+            "Bytes of events kept.",
+            kept(|channel| channel.bytes),
+        ),
+    ];
+    let counters = [
+        (
+            "connections_accepted",
+            "Connections accepted.",
+            of(&connections.counts.accepted),
+        ),
+        (
+            "requests",
+            "Requests read.",
+            of(&connections.counts.requests),
+        ),
+        (
+            "accept_errors",
+            "Connections that could not be accepted.",
+            of(&connections.counts.accept_errors),
+        ),
+        (
+            "threads_refused",
+            "Threads that the system refused.",
+            of(&connections.counts.threads_refused),
+        ),
+        (
+            "connections_gave_way",
+            "Silent connections closed to let another in.",
+            of(&connections.counts.gave_way),
+        ),
+        (
+            "panics",
+            "Handlers that panicked.",
+            of(&connections.counts.panics),
+        ),
+        (
+            "events_published",
+            "Events published.",
+            of(&counts.events_published),
+        ),
+        (
+            "bytes_published",
+            "Their bytes as frames.",
+            of(&counts.bytes_published),
+        ),
+        (
+            "events_delivered",
+            "Events written to subscribers.",
+            of(&counts.events_delivered),
+        ),
+        (
+            "bytes_delivered",
+            "Their bytes.",
+            of(&counts.bytes_delivered),
+        ),
+        (
+            "replays",
+            "Subscriptions that named a last event ID.",
+            of(&counts.replays),
+        ),
+        (
+            "gaps",
+            "Subscriptions that were told of a gap.",
+            of(&counts.gaps),
+        ),
+    ];
+    let reasons = [
+        ("client", of(&counts.left)),
+        ("slow", of(&counts.slow)),
+        ("stalled", of(&counts.stalled)),
+        ("completed", of(&counts.completed)),
+        ("refused", of(&counts.refused)),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in gauges {
+        text += &format!(
+            "# HELP newswire_{name} {help}\n# TYPE newswire_{name} gauge\nnewswire_{name} {value}\n"
+        );
+    }
+    for (name, help, value) in counters {
+        let name = format!("newswire_{name}_total");
+        text += &format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
+    }
+    let name = "newswire_disconnects_total";
+    text +=
+        &format!("# HELP {name} Subscribers that are no more, by reason.\n# TYPE {name} counter\n");
+    for (reason, value) in reasons {
+        text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
+    }
+    Response::bytes(
+        Status::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        text.into_bytes(),
+    )
+    .field("Cache-Control", "no-store")
+}
+
+/// Who may publish, and from where.
+struct Gate {
+    publishers: Publishers,
+    cors: Cors,
+    on_loopback: bool,
+}
+
+impl Gate {
+    fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let forbidden = |sentence| Err(Refusal::new(Status::FORBIDDEN, sentence));
+        let authority = request.authority().to_ascii_lowercase();
+        // DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of the same origin as we are, but its
+        // browser still says whom it thinks it speaks to.
+        if self.on_loopback && !is_loopback_name(&authority) && !self.cors.names_host(&authority) {
+            return forbidden(
+                "This server listens on loopback, and the Host of the request is not a loopback name. Start it with \
+                 --allow-origin to name the origin that a proxy in front has.",
+            );
+        }
+        // A page of any origin can make its browser post here, without being able to read the answer.
+        if let Some(origin) = request.field("origin") {
+            let own = origin
+                .split_once("://")
+                .is_some_and(|(_, host)| !host.is_empty() && host == authority);
+            if !own && !self.cors.names(origin) {
+                return forbidden(
+                    "A page of another origin may not publish here. Start the server with --allow-origin to name it.",
+                );
+            }
+        }
+        match &self.publishers {
+            Publishers::Anyone => Ok(()),
+            Publishers::None => forbidden(
+                "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with \
+                 --publish-open.",
+            ),
+            Publishers::Bearer(token) => match request.field("authorization").map(bearer) {
+                Some(Some(given)) if is_same(given.as_bytes(), token.as_bytes()) => Ok(()),
+                _ => Err(Refusal::new(
+                    Status::UNAUTHORIZED,
+                    "Publishing needs Authorization: Bearer TOKEN.",
+                )),
+            },
+        }
+    }
+}
+
+/// `credentials = "Bearer" 1*SP b64token` (RFC 6750, 2.1; the scheme's name in any case, RFC 9110, 11.1)
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
+}
+
+/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last: else it could be guessed
+/// byte by byte. Its length is no secret.
+fn is_same(given: &[u8], token: &[u8]) -> bool {
+    given.len() == token.len()
+        && black_box(
+            given
+                .iter()
+                .zip(token)
+                .fold(0, |differing, (a, b)| differing | black_box(a ^ b)),
+        ) == 0
+}
+
+fn is_loopback_name(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = host.strip_suffix('.').unwrap_or(host);
+    // "localhost." and names below it always mean loopback (RFC 6761, 6.3).
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Publishes each line of `input` on a channel, and completes it at the end.
+///
+/// # Errors
+/// When the input cannot be read, or is no text.
+pub fn publish_lines(
+    mut input: impl BufRead,
+    channel: &Channel,
+    limits: &Limits,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let most = limits.content_bytes as u64 + 1;
+        if (&mut input).take(most).read_until(b'\n', &mut line)? == 0 {
+            channel.complete();
+            return Ok(());
+        }
+        let end = line.strip_suffix(b"\n").unwrap_or(&line);
+        let end = end.strip_suffix(b"\r").unwrap_or(end);
+        // A line longer than the limit goes in pieces, and bytes that are no text are replaced: nobody is there to be told.
+        let _ = channel.publish(Event::new(String::from_utf8_lossy(end)));
+    }
+}

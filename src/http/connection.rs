@@ -1,0 +1,187 @@
+//! Accepted connections: each holds a place under the limit for as long as it lives, whoever owns it.
+
+use crate::lock::hold;
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// When every place is taken, a connection that its peer has kept waiting this long for a request gives way to one that
+/// knocks: silence must not keep out who has something to say. Anyone who speaks at once is safe from it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long we go on reading after our last byte.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A socket and its place under the limit, owned by one thread at a time. Dropping it closes the one and frees the other.
+pub(crate) struct Connection {
+    seat: Arc<Seat>,
+    place: usize,
+    connections: Arc<Connections>,
+}
+
+/// What the accept loop can see of a connection that a thread owns.
+struct Seat {
+    socket: TcpStream,
+    /// Milliseconds on the connections' clock since which we wait for the peer; 0 while we do not.
+    awaited_since: AtomicU64,
+}
+
+impl Connection {
+    /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this connection busy.
+    pub(crate) fn await_peer(&self) {
+        self.seat
+            .awaited_since
+            .store(self.connections.clock_ms(), Relaxed);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.seat.awaited_since.store(0, Relaxed);
+    }
+
+    /// Closes its writing half, and waits for the peer to close the other.
+    ///
+    /// "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will not be
+    /// able to read the last HTTP response": bytes of the peer that nobody has read make the system answer with a
+    /// reset, which erases what the peer has not read yet (RFC 9112, 9.6).
+    pub(crate) fn linger(&self) {
+        if self.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        self.await_peer();
+        let deadline = Instant::now() + LINGER;
+        let mut unheard = [0; 4096];
+        loop {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() || self.set_read_timeout(Some(wait)).is_err() {
+                return;
+            }
+            match (&mut &**self).read(&mut unheard) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.seat.socket
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut places = hold(&self.connections.places);
+        let seat = places.seats[self.place].take();
+        places.free.push(self.place);
+        drop(places);
+        // The socket is closed when `self.seat` goes, after this.
+        drop(seat);
+        self.connections.freed.notify_one();
+    }
+}
+
+/// All connections of a server, and what is counted about them.
+pub(crate) struct Connections {
+    limit: usize,
+    started: Instant,
+    places: Mutex<Places>,
+    freed: Condvar,
+    pub(crate) counts: Counts,
+}
+
+struct Places {
+    seats: Vec<Option<Arc<Seat>>>,
+    free: Vec<usize>,
+}
+
+/// Counters since the server began.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) accept_errors: AtomicU64,
+    pub(crate) threads_refused: AtomicU64,
+    pub(crate) gave_way: AtomicU64,
+    pub(crate) panics: AtomicU64,
+}
+
+impl Connections {
+    pub(crate) fn new(limit: usize) -> Arc<Connections> {
+        Arc::new(Connections {
+            limit: limit.max(1),
+            started: Instant::now(),
+            places: Mutex::new(Places {
+                seats: Vec::new(),
+                free: Vec::new(),
+            }),
+            freed: Condvar::new(),
+            counts: Counts::default(),
+        })
+    }
+
+    /// How many there are now.
+    pub(crate) fn len(&self) -> usize {
+        let places = hold(&self.places);
+        places.seats.len() - places.free.len()
+    }
+
+    /// Gives `socket` a place, waiting for one while all are taken: the caller is the accept loop, so that nobody else is
+    /// let in meanwhile.
+    pub(crate) fn admit(self: &Arc<Connections>, socket: TcpStream) -> Connection {
+        let mut places = hold(&self.places);
+        let place = loop {
+            if let Some(place) = places.free.pop() {
+                break place;
+            }
+            if places.seats.len() < self.limit {
+                places.seats.push(None);
+                break places.seats.len() - 1;
+            }
+            let silent = self.longest_awaited(&places);
+            drop(places);
+            if let Some(seat) = silent {
+                self.counts.gave_way.fetch_add(1, Relaxed);
+                seat.awaited_since.store(0, Relaxed);
+                // Its thread sees the end of the stream and drops it; an error means that the peer is gone already.
+                let _ = seat.socket.shutdown(Shutdown::Both);
+            }
+            places = hold(&self.places);
+            if places.free.is_empty() {
+                let waited = self.freed.wait_timeout(places, GRACE / 20);
+                places = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        };
+        let seat = Arc::new(Seat {
+            socket,
+            awaited_since: AtomicU64::new(0),
+        });
+        places.seats[place] = Some(Arc::clone(&seat));
+        Connection {
+            seat,
+            place,
+            connections: Arc::clone(self),
+        }
+    }
+
+    fn longest_awaited(&self, places: &Places) -> Option<Arc<Seat>> {
+        let latest = self.clock_ms().saturating_sub(GRACE.as_millis() as u64);
+        let since = |seat: &Arc<Seat>| seat.awaited_since.load(Relaxed);
+        let awaited = places
+            .seats
+            .iter()
+            .flatten()
+            .filter(|seat| (1..=latest).contains(&since(seat)));
+        awaited.min_by_key(|seat| since(seat)).map(Arc::clone)
+    }
+
+    /// Never 0.
+    fn clock_ms(&self) -> u64 {
+        1 + self.started.elapsed().as_millis() as u64
+    }
+}

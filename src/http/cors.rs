@@ -1,0 +1,137 @@
+//! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
+
+use super::request::{Head, Method};
+use super::response::Response;
+use super::status::{Refusal, Status};
+use std::fmt;
+
+/// The policy. The default lets a page of any origin read, without credentials.
+///
+/// ```
+/// use newswire::Cors;
+///
+/// let any = Cors::default();
+/// let few = Cors::only(["https://app.example.com", "http://localhost:3000"])?;
+/// assert!(Cors::only(["app.example.com"]).is_err());
+/// # Ok::<(), newswire::http::MalformedOrigin>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Cors {
+    /// `None` is any origin.
+    origins: Option<Vec<String>>,
+}
+
+/// What was given as an origin is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedOrigin(String);
+
+impl fmt::Display for MalformedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is not an origin, which is a scheme, a host and a port unless it is the usual one, \
+             and nothing behind them: https://app.example.com or http://localhost:3000",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for MalformedOrigin {}
+
+/// A week. Browsers cut it down to hours.
+const PREFLIGHT_MAX_AGE: &str = "604800";
+
+impl Cors {
+    /// Only pages of these origins may read, also with credentials.
+    ///
+    /// # Errors
+    /// [`MalformedOrigin`] for what is not the ASCII serialization of an origin (HTML, 7.1.1).
+    pub fn only<O: AsRef<str>>(
+        origins: impl IntoIterator<Item = O>,
+    ) -> Result<Cors, MalformedOrigin> {
+        let origins = origins.into_iter().map(|origin| {
+            let origin = origin.as_ref();
+            match origin.split_once("://") {
+                Some((scheme, host))
+                    if !scheme.is_empty()
+                        && scheme
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+                        && !host.is_empty()
+                        && host.bytes().all(|byte| {
+                            byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
+                        }) =>
+                {
+                    // Browsers send it in lower case.
+                    Ok(origin.to_ascii_lowercase())
+                }
+                _ => Err(MalformedOrigin(origin.to_owned())),
+            }
+        });
+        Ok(Cors {
+            origins: Some(origins.collect::<Result<_, _>>()?),
+        })
+    }
+
+    /// Whether the policy names this origin; any origin is not a name.
+    pub fn names(&self, origin: &str) -> bool {
+        self.origins
+            .as_ref()
+            .is_some_and(|origins| origins.iter().any(|named| named == origin))
+    }
+
+    /// Whether the policy names an origin with this host and port.
+    pub fn names_host(&self, authority: &str) -> bool {
+        let named = |origin: &String| {
+            origin
+                .split_once("://")
+                .is_some_and(|(_, host)| host == authority)
+        };
+        self.origins
+            .as_ref()
+            .is_some_and(|origins| origins.iter().any(named))
+    }
+
+    /// The answer to a preflight: an `OPTIONS` of a browser that asks whether it may send another request (Fetch, 3.3.2).
+    pub(super) fn preflight(&self, head: &Head) -> Option<Response> {
+        head.field("access-control-request-method")
+            .filter(|_| head.method() == Method::Options)?;
+        let origin = head.field("origin")?;
+        if self.origins.is_some() && !self.names(origin) {
+            let refusal = Refusal::new(
+                Status::FORBIDDEN,
+                "Pages of this origin may not use this server.",
+            );
+            return Some(refusal.into());
+        }
+        Some(
+            Response::empty(Status::NO_CONTENT)
+                .field(
+                    "Access-Control-Allow-Methods",
+                    "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+                )
+                .field(
+                    "Access-Control-Allow-Headers",
+                    "Last-Event-ID, Cache-Control, Content-Type, Authorization",
+                )
+                .field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE),
+        )
+    }
+
+    /// Adds the fields that let a page read `response`; refusals too, or a browser could not tell its user why.
+    ///
+    /// `*` may not go with credentials. Where the answer depends on who asks, a shared cache must know: "If
+    /// Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin" (Fetch, 3.3.5), also when it is absent.
+    pub(super) fn mark(&self, origin: Option<&str>, response: Response) -> Response {
+        if self.origins.is_none() {
+            return response.field("Access-Control-Allow-Origin", "*");
+        }
+        let response = response.field("Vary", "Origin");
+        match origin {
+            Some(origin) if self.names(origin) => response
+                .field("Access-Control-Allow-Origin", origin.to_owned())
+                .field("Access-Control-Allow-Credentials", "true"),
+            _ => response,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A site of files, embedded in the binary or read from a directory.
+
+use super::request::{Head, Method, Request};
+use super::response::Response;
+use super::status::{Refusal, Status};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// A handler that serves files to GET and HEAD, with `ETag` and `If-None-Match`. `/` is `index.html`, in every folder.
+///
+/// ```
+/// use newswire::http::{Files, Router};
+///
+/// let mut router = Router::new();
+/// let files = Files::embedded(&[("index.html", b"<!doctype html><title>It works</title>")]);
+/// router.fallback(move |request| files.respond(request));
+/// ```
+pub struct Files {
+    site: Site,
+}
+
+enum Site {
+    Embedded(Vec<Embedded>),
+    Directory(PathBuf),
+}
+
+struct Embedded {
+    path: &'static str,
+    content: &'static [u8],
+    etag: String,
+}
+
+/// The page we ship loads nothing from elsewhere, and cannot be made to (CSP 3). A directory of somebody's own sets its
+/// own policy, with a `meta` element.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+impl Files {
+    /// Files that are part of the program: pairs of a path without a leading slash and a content.
+    pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {
+        let embed = |&(path, content): &(&'static str, &'static [u8])| Embedded {
+            path,
+            content,
+            etag: format!("\"{:016x}\"", fnv1a(content)),
+        };
+        Files {
+            site: Site::Embedded(files.iter().map(embed).collect()),
+        }
+    }
+
+    /// The files below a directory, as they are when they are asked for. Names that begin with a dot are not served, nor
+    /// is anything that a symbolic link leads to outside.
+    ///
+    /// # Errors
+    /// When the directory is not there, or is none.
+    pub fn directory(path: impl AsRef<Path>) -> io::Result<Files> {
+        let root = fs::canonicalize(path)?;
+        if !fs::metadata(&root)?.is_dir() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "it is not a directory",
+            ));
+        }
+        Ok(Files {
+            site: Site::Directory(root),
+        })
+    }
+
+    /// The file that the request's path names, or `404`, or `405`.
+    pub fn respond(&self, request: &mut Request<'_>) -> Response {
+        let found = match &self.site {
+            Site::Embedded(files) => find_embedded(files, request),
+            Site::Directory(root) => find_file(root, request),
+        };
+        let Some(response) = found else {
+            return Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into();
+        };
+        match request.method() {
+            Method::Get | Method::Head => response,
+            Method::Options => Response::empty(Status::NO_CONTENT).field("Allow", ALLOW),
+            _ => Response::from(Refusal::new(
+                Status::METHOD_NOT_ALLOWED,
+                "A file is there to GET.",
+            ))
+            .field("Allow", ALLOW),
+        }
+    }
+}
+
+const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
+    let path = head.segments().join("/");
+    let path = if path.is_empty() { "index.html" } else { &path };
+    // An embedded name has no %2F in it, so that joining segments cannot find what they do not name.
+    let file = files.iter().find(|file| file.path == path)?;
+    let response = revalidated(head, &file.etag)
+        .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
+    Some(
+        with_validator(response, file.etag.clone())
+            .field("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            .field("Referrer-Policy", "no-referrer"),
+    )
+}
+
+/// Every segment was decoded by itself, once. One that could mean anything but a name in its folder is not found: `..`,
+/// an empty one, a separator of any system, a drive, a hidden name.
+fn find_file(root: &Path, head: &Head) -> Option<Response> {
+    let mut path = root.to_path_buf();
+    let (last, folders) = head.segments().split_last()?;
+    for segment in folders
+        .iter()
+        .chain(Some(last).filter(|last| !last.is_empty()))
+    {
+        let is_name =
+            !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['/', '\\', ':']);
+        path.push(Some(segment).filter(|_| is_name)?);
+    }
+    if last.is_empty() {
+        path.push("index.html");
+    }
+    let path = fs::canonicalize(path).ok()?;
+    // Asked before it is opened: opening a named pipe would wait for its writer.
+    if !path.starts_with(root) || !fs::metadata(&path).ok()?.is_file() {
+        return None;
+    }
+    let file = File::open(&path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
+    let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
+    let name = path.to_string_lossy();
+    let response = revalidated(head, &etag)
+        .unwrap_or_else(|| Response::file(content_type(&name), file, metadata.len()));
+    Some(with_validator(response, etag))
+}
+
+/// `no-cache` lets a browser keep the file but makes it ask each time, which costs a `304`.
+fn with_validator(response: Response, etag: String) -> Response {
+    response
+        .field("ETag", etag)
+        .field("Cache-Control", "no-cache")
+}
+
+/// ```text
+/// If-None-Match = "*" / #entity-tag        entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE        (RFC 9110, 13.1.2)
+/// ```
+/// Compared weakly, and tag by tag: a tag may have a comma in it.
+fn revalidated(head: &Head, etag: &str) -> Option<Response> {
+    let matches = |mut list: &str| loop {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        if list.starts_with('*') {
+            return true;
+        }
+        let tag = list.strip_prefix("W/").unwrap_or(list);
+        let Some(end) = tag.strip_prefix('"').and_then(|rest| rest.find('"')) else {
+            return false;
+        };
+        if &tag[..end + 2] == etag {
+            return true;
+        }
+        list = &tag[end + 2..];
+    };
+    head.values("if-none-match")
+        .any(matches)
+        .then(|| Response::empty(Status::NOT_MODIFIED))
+}
+
+fn content_type(path: &str) -> &'static str {
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    match extension.to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" | "map" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "avif" => "image/avif",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "wasm" => "application/wasm",
+        "pdf" => "application/pdf",
+        _ => "application/octet-stream",
+    }
+}
+
+/// FNV-1a, 64 bits: a validator needs to change with the content, not to withstand anyone.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,351 @@
+//! The accept loop, and what a connection's own thread does: read a head, let the router answer, write, again.
+
+use super::connection::{Connection, Connections};
+use super::content::Content;
+use super::cors::Cors;
+use super::date::Date;
+use super::log::Log;
+use super::request::{Head, Request, Version};
+use super::response::{Body, Take};
+use super::router::Router;
+use super::status::{Refusal, Status};
+use super::wire::Wire;
+use crate::Limits;
+use crate::lock::hold;
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A server that listens but does not accept yet.
+///
+/// ```no_run
+/// use newswire::http::{Response, Router, Status};
+/// use newswire::Server;
+///
+/// let mut router = Router::new();
+/// router.get("/", |_| Response::text(Status::OK, "It works.\n"));
+/// Server::bind("127.0.0.1:8080")?.run(router);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+    cors: Cors,
+    log_accesses: bool,
+    connections: Option<Arc<Connections>>,
+}
+
+/// A connection's thread: enough for a handler that formats and parses. What is not touched costs no memory.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Responses to pipelined requests wait for each other up to here.
+const OWED_BYTES: usize = 64 * 1024;
+
+/// Between two tries of something that the system refused: it doubles from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+impl Server {
+    /// Listens at the address; port 0 lets the system choose one, which [`local_addr`](Server::local_addr) tells.
+    ///
+    /// # Errors
+    /// As [`TcpListener::bind`]: the port is taken, the address is not this machine's, or ports below 1024 are not for you.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
+        Ok(Server {
+            listener: TcpListener::bind(address)?,
+            limits: Limits::default(),
+            cors: Cors::default(),
+            log_accesses: false,
+            connections: None,
+        })
+    }
+
+    /// With these limits instead of the default ones.
+    pub fn limits(mut self, limits: Limits) -> Server {
+        self.limits = limits;
+        self
+    }
+
+    /// With this policy for pages of other origins instead of the default one, which is any origin without credentials.
+    pub fn cors(mut self, cors: Cors) -> Server {
+        self.cors = cors;
+        self
+    }
+
+    /// With a line on standard error for each request; without one by default.
+    pub fn log_accesses(mut self, yes: bool) -> Server {
+        self.log_accesses = yes;
+        self
+    }
+
+    /// With connections that somebody else counts too.
+    pub(crate) fn connections(mut self, connections: Arc<Connections>) -> Server {
+        self.connections = Some(connections);
+        self
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts and serves, for good: the way to stop is to end the process, at any moment.
+    pub fn run(self, router: Router) -> ! {
+        let connections = self
+            .connections
+            .unwrap_or_else(|| Connections::new(self.limits.connections));
+        let mut backoff = BACKOFF.0;
+        let log = loop {
+            match Log::start(self.log_accesses) {
+                Ok(log) => break log,
+                Err(_) => thread::sleep(BACKOFF.1),
+            }
+        };
+        let site = Arc::new(Site {
+            router,
+            limits: self.limits,
+            cors: self.cors,
+            connections: Arc::clone(&connections),
+            log,
+        });
+        loop {
+            match self.listener.accept() {
+                Ok((socket, peer)) => {
+                    backoff = BACKOFF.0;
+                    start(connections.admit(socket), peer, &site);
+                }
+                // Out of descriptors, most likely: they come back when a connection ends, and the loop must live to see it.
+                Err(error) => {
+                    connections.counts.accept_errors.fetch_add(1, Relaxed);
+                    site.log.say(format!(
+                        "newswire: cannot accept a connection: {error}; trying again"
+                    ));
+                    thread::sleep(backoff);
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+}
+
+/// What every connection of a server shares.
+struct Site {
+    router: Router,
+    limits: Limits,
+    cors: Cors,
+    connections: Arc<Connections>,
+    log: Log,
+}
+
+/// Gives the connection a thread. `thread::spawn` would panic when the system refuses one.
+fn start(connection: Connection, peer: SocketAddr, site: &Arc<Site>) {
+    let mut backoff = BACKOFF.0;
+    // A refused thread takes its closure with it, so the connection waits where both can find it.
+    let parked = Arc::new(Mutex::new(Some(connection)));
+    loop {
+        let (site_of_thread, parked_for_thread) = (Arc::clone(site), Arc::clone(&parked));
+        let spawned = thread::Builder::new()
+            .name("connection".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let connection = hold(&parked_for_thread).take();
+                if let Some(connection) = connection {
+                    site_of_thread.serve(connection, peer);
+                }
+            });
+        let Err(error) = spawned else { return };
+        site.connections
+            .counts
+            .threads_refused
+            .fetch_add(1, Relaxed);
+        site.log.say(format!(
+            "newswire: cannot start a thread: {error}; trying again"
+        ));
+        thread::sleep(backoff);
+        if backoff == BACKOFF.1 {
+            // The connection is dropped, which its peer sees as a close.
+            return;
+        }
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// What becomes of a connection after a response.
+enum After {
+    Next,
+    Close,
+    HandOver(Take),
+}
+
+impl Site {
+    fn serve(&self, connection: Connection, peer: SocketAddr) {
+        self.connections.counts.accepted.fetch_add(1, Relaxed);
+        let stall = Some(self.limits.write_stall).filter(|stall| !stall.is_zero());
+        // Both fail only for a peer that has left already.
+        if connection
+            .set_nodelay(true)
+            .and_then(|()| connection.set_write_timeout(stall))
+            .is_err()
+        {
+            return;
+        }
+        let mut wire = Wire::new(connection);
+        let mut idle = self.limits.head_deadline;
+        loop {
+            let after = match self.read_head(&mut wire, idle) {
+                Ok(Some(head)) => self.exchange(head, peer, &mut wire),
+                Ok(None) => return,
+                Err(refusal) => {
+                    self.log.access(|| {
+                        format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0)
+                    });
+                    let mut response = self.cors.mark(None, refusal.into());
+                    response.write_head(false, Version::Http11, wire.owe());
+                    self.write_body(response.into_body(), &mut wire)
+                        .map(|_| After::Close)
+                }
+            };
+            match after {
+                Ok(After::Next) => idle = self.limits.idle,
+                Ok(After::Close) => {
+                    return wire
+                        .flush()
+                        .map(|()| wire.connection().linger())
+                        .unwrap_or_default();
+                }
+                Ok(After::HandOver(take)) => {
+                    if wire.flush().is_ok() {
+                        self.guard(|| take(wire.into_connection()));
+                    }
+                    return;
+                }
+                // The peer has left, or takes nothing: there is nobody to say anything to.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The next head; `None` when the peer has left, or said nothing for `idle`.
+    fn read_head(&self, wire: &mut Wire, idle: Duration) -> Result<Option<Head>, Refusal> {
+        let mut deadline = None;
+        wire.connection().await_peer();
+        loop {
+            if !wire.unread().is_empty() {
+                if let Some((head, length)) = Head::parse(wire.unread(), &self.limits)? {
+                    wire.consume(length);
+                    wire.connection().resume();
+                    return Ok(Some(head));
+                }
+                deadline.get_or_insert_with(|| Instant::now() + self.limits.head_deadline);
+            }
+            let wait = deadline.map_or(idle, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            match wire.fill(wait) {
+                Ok(0) if deadline.is_none() => return Ok(None),
+                Ok(0) => return Err(Refusal::bad("The connection ended before the head did.")),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut && deadline.is_some() => {
+                    return Err(Refusal::new(
+                        Status::REQUEST_TIMEOUT,
+                        "The request did not arrive in time.",
+                    ));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// One request and its response. The response of a request that another one follows at once may still be owed.
+    fn exchange(&self, head: Head, peer: SocketAddr, wire: &mut Wire) -> io::Result<After> {
+        self.connections.counts.requests.fetch_add(1, Relaxed);
+        let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
+        let mut request = Request::new(head, peer, content, &self.limits);
+        let response = self
+            .cors
+            .preflight(&request)
+            .or_else(|| self.guard(|| self.router.respond(&mut request)));
+        let response = response.unwrap_or_else(|| {
+            Refusal::new(
+                Status::INTERNAL_SERVER_ERROR,
+                "The server failed to answer this request.",
+            )
+            .into()
+        });
+        let mut response = self.cors.mark(request.field("origin"), response);
+        let (method, version, keeps) = (
+            request.method(),
+            request.version(),
+            request.keeps_connection(),
+        );
+        self.log.access(|| {
+            format!(
+                "{} {peer} {} {}",
+                Date::now().rfc3339(),
+                request.line(),
+                response.status().0
+            )
+        });
+        let rest = request.into_content().into_rest();
+        wire.connection().resume();
+
+        let keep = keeps && rest.is_some() && !response.is_close_delimited();
+        response.write_head(keep, version, wire.owe());
+        if response.has_content(method) {
+            match response.into_body() {
+                Body::HandOver { opening, take } => {
+                    wire.owe().extend_from_slice(&opening);
+                    return Ok(After::HandOver(take));
+                }
+                body => {
+                    if !self.write_body(body, wire)? {
+                        return Ok(After::Close);
+                    }
+                }
+            }
+        }
+        let goes_on = keep && rest.is_some_and(|rest| rest.skip(wire, &self.limits));
+        Ok(if goes_on { After::Next } else { After::Close })
+    }
+
+    /// Whether all that was promised was written.
+    fn write_body(&self, body: Body, wire: &mut Wire) -> io::Result<bool> {
+        match body {
+            Body::Bytes(content) => {
+                wire.owe().extend_from_slice(&content);
+                if wire.owe().len() > OWED_BYTES {
+                    wire.flush()?;
+                }
+                Ok(true)
+            }
+            Body::File(file, promised) => {
+                wire.flush()?;
+                // Somebody may cut the file short meanwhile: then only the close can tell the peer.
+                Ok(io::copy(&mut file.take(promised), &mut &**wire.connection())? == promised)
+            }
+            Body::Stream { opening, run } => {
+                wire.owe().extend_from_slice(&opening);
+                wire.flush()?;
+                self.guard(|| run(&mut &**wire.connection()))
+                    .unwrap_or(Ok(()))?;
+                Ok(true)
+            }
+            Body::HandOver { .. } => Ok(true),
+        }
+    }
+
+    /// Runs what may be somebody else's code: a panic in it is counted, said by the panic hook, and costs this connection.
+    fn guard<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        if outcome.is_err() {
+            self.connections.counts.panics.fetch_add(1, Relaxed);
+        }
+        outcome.ok()
+    }
+}

@@ -1,0 +1,14 @@
+#![doc = "newswire"]
+#![forbid(unsafe_code)]
+pub mod app;
+pub mod http;
+mod lab;
+mod limits;
+mod line;
+mod lock;
+mod script;
+pub mod sse;
+mod words;
+pub use http::{Cors, Request, Response, Router, Server};
+pub use limits::Limits;
+pub use sse::{Emitter, Event};

@@ -1,0 +1,321 @@
+//! The command line, and nothing else.
+
+#![forbid(unsafe_code)]
+
+use newswire::app::{App, Publishers, publish_lines};
+use newswire::sse::Channel;
+use newswire::{Cors, Limits};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+const HELP: &str = "\
+newswire: a Server-Sent Events server that is nothing but the standard library
+
+USAGE
+    newswire [serve] [OPTIONS]
+
+OPTIONS
+    --listen ADDR:PORT         where to listen; port 0 picks one        [127.0.0.1:8080]
+    --www DIR                  serve this directory instead of the page
+    --allow-origin ORIGIN      let only pages of this origin read, with credentials,
+                               and publish; repeatable                  [any may read, without]
+    --publish-token-file FILE  who has the token in this file may publish
+    --publish-open             anyone may publish; on a loopback address only
+    --stdin NAME               publish each line of standard input on this channel
+    --heartbeat SECONDS        silence before a comment is sent; 0 sends none   [15]
+    --max-connections N        connections at a time         [the descriptor limit, less 64]
+    --max-subscribers N        subscribers at a time         [nine in ten connections]
+    --max-channels N           channels at a time                               [1024]
+    --history-events N         events kept for each channel                     [1000]
+    --history-bytes N          bytes kept for each channel                      [1048576]
+    --quiet                    no line for each request
+    --help, --version
+";
+
+/// What keeps us from serving: the sentence, and whether it was said on the command line (2) or happened (1).
+struct Failure(String, u8);
+
+impl Failure {
+    fn usage(sentence: impl Into<String>) -> Failure {
+        Failure(sentence.into(), 2)
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(sentence, code)) => {
+            // Nobody may be reading: that must not become a panic.
+            let _ = writeln!(io::stderr(), "newswire: {sentence}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(order) = Order::parse(env::args_os().skip(1))? else {
+        return Ok(());
+    };
+    let limit_note = order.limit_note;
+    let limits = order.app.limits.clone();
+    let listening = order
+        .app
+        .listen()
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let address = listening
+        .address()
+        .map_err(|error| Failure(error.to_string(), 1))?;
+    say(&greeting(address, &limits, limit_note));
+    if let Some(name) = order.stdin {
+        let channel = listening
+            .channels()
+            .open(&name)
+            .map_err(|error| Failure::usage(format!("--stdin: {error}")))?;
+        let publish = move || publish_stdin(&channel, &limits);
+        let thread = thread::Builder::new().name("stdin".into()).spawn(publish);
+        thread.map_err(|error| Failure(format!("cannot start a thread: {error}"), 1))?;
+    }
+    listening.run()
+}
+
+fn publish_stdin(channel: &Channel, limits: &Limits) {
+    if let Err(error) = publish_lines(io::stdin().lock(), channel, limits) {
+        let _ = writeln!(
+            io::stderr(),
+            "newswire: cannot read standard input: {error}"
+        );
+    }
+}
+
+fn greeting(address: SocketAddr, limits: &Limits, limit_note: Option<String>) -> String {
+    let note = limit_note.map_or(String::new(), |note| format!("newswire: {note}\n"));
+    format!(
+        "{note}newswire listens on http://{address}/ for at most {} connections. Open it in a browser, or watch the frames:\n\
+         \x20   curl -N http://{address}/sse/mvc/words\n\
+         \x20   curl -N http://{address}/channels/news\n\
+         \x20   curl -d 'Hello' http://{address}/channels/news\n",
+        limits.connections
+    )
+}
+
+/// On standard output, which may be closed.
+fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What the arguments ask for.
+struct Order {
+    app: App,
+    stdin: Option<String>,
+    limit_note: Option<String>,
+}
+
+impl Order {
+    /// ```text
+    /// newswire = [ "serve" ] *option
+    /// option   = name value / name "=" value / switch
+    /// ```
+    /// `None` when help or the version was asked for, and said.
+    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Order>, Failure> {
+        let mut app = App::default();
+        let (mut stdin, mut origins) = (None, Vec::new());
+        let (mut connections, mut subscribers) = (None, None);
+        let mut arguments = Arguments {
+            rest: arguments,
+            pending: None,
+        };
+        let mut is_first = true;
+        while let Some(argument) = arguments.next()? {
+            let limits = &mut app.limits;
+            match argument.as_str() {
+                "serve" if is_first => {}
+                "--listen" => {
+                    app.address =
+                        arguments.value("--listen", "an address and a port, as 127.0.0.1:8080")?
+                }
+                "--www" => app.www = Some(PathBuf::from(arguments.raw_value("--www")?)),
+                "--allow-origin" => {
+                    origins.push(arguments.value::<String>("--allow-origin", "an origin")?)
+                }
+                "--publish-token-file" => {
+                    app.publishers = Publishers::Bearer(read_token(
+                        arguments.raw_value("--publish-token-file")?,
+                    )?);
+                }
+                "--publish-open" => app.publishers = Publishers::Anyone,
+                "--stdin" => stdin = Some(arguments.value("--stdin", "the name of a channel")?),
+                "--heartbeat" => {
+                    limits.heartbeat =
+                        Duration::from_secs(arguments.number("--heartbeat", 0, 86_400)? as u64);
+                }
+                "--max-connections" => {
+                    connections = Some(arguments.number("--max-connections", 1, 10_000_000)?)
+                }
+                "--max-subscribers" => {
+                    subscribers = Some(arguments.number("--max-subscribers", 0, 10_000_000)?)
+                }
+                "--max-channels" => {
+                    limits.channels = arguments.number("--max-channels", 1, 10_000_000)?
+                }
+                "--history-events" => {
+                    limits.history_events =
+                        arguments.number("--history-events", 1, 1_000_000_000)?
+                }
+                "--history-bytes" => {
+                    limits.history_bytes = arguments.number("--history-bytes", 1024, 1 << 40)?
+                }
+                "--quiet" => app.log_accesses = false,
+                "--help" | "-h" => {
+                    say(HELP);
+                    return Ok(None);
+                }
+                "--version" | "-V" => {
+                    say(concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n"));
+                    return Ok(None);
+                }
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "{argument:?} is not an option; see newswire --help"
+                    )));
+                }
+            }
+            if arguments.pending.is_some() {
+                return Err(Failure::usage(format!("{argument} takes no value")));
+            }
+            is_first = false;
+        }
+        if !origins.is_empty() {
+            app.cors = Cors::only(origins)
+                .map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
+        }
+        let (connections, limit_note) = connection_limit(connections);
+        app.limits.connections = connections;
+        app.limits.subscribers = subscribers.unwrap_or((connections * 9 / 10).max(1));
+        Ok(Some(Order {
+            app,
+            stdin,
+            limit_note,
+        }))
+    }
+}
+
+struct Arguments<I> {
+    rest: I,
+    /// What stood behind the equals sign of the last argument.
+    pending: Option<OsString>,
+}
+
+impl<I: Iterator<Item = OsString>> Arguments<I> {
+    fn next(&mut self) -> Result<Option<String>, Failure> {
+        let Some(argument) = self.rest.next() else {
+            return Ok(None);
+        };
+        let text = argument.into_string().map_err(|argument| {
+            Failure::usage(format!(
+                "{argument:?} is not an option; see newswire --help"
+            ))
+        })?;
+        match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => {
+                self.pending = Some(value.into());
+                Ok(Some(name.to_owned()))
+            }
+            _ => Ok(Some(text)),
+        }
+    }
+
+    fn raw_value(&mut self, name: &str) -> Result<OsString, Failure> {
+        let value = self.pending.take().or_else(|| self.rest.next());
+        value.ok_or_else(|| Failure::usage(format!("{name} needs a value; see newswire --help")))
+    }
+
+    fn value<T: FromStr>(&mut self, name: &str, what: &str) -> Result<T, Failure> {
+        let value = self.raw_value(name)?;
+        let parsed = value.to_str().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| Failure::usage(format!("{name} takes {what}, not {value:?}")))
+    }
+
+    fn number(&mut self, name: &str, least: usize, most: usize) -> Result<usize, Failure> {
+        let what = format!("a number from {least} to {most}");
+        match self.value(name, &what)? {
+            number if (least..=most).contains(&number) => Ok(number),
+            number => Err(Failure::usage(format!(
+                "{name} takes {what}, not \"{number}\""
+            ))),
+        }
+    }
+}
+
+/// The token that the file holds, but for white space around it. It is read once; it is never shown.
+fn read_token(path: OsString) -> Result<String, Failure> {
+    let path = PathBuf::from(path);
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!(
+            "--publish-token-file: cannot use {}: {why}",
+            path.display()
+        ))
+    };
+    let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(failed(
+            &"it holds no token, which is one word of visible ASCII characters",
+        ));
+    }
+    Ok(token.to_owned())
+}
+
+/// Descriptors that are not connections: standard streams, the listener, files being served, and some to spare.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// Without a word from the command line, and however many descriptors there are: as many threads as a small machine bears.
+const DEFAULT_MOST_CONNECTIONS: usize = 65_536;
+
+/// How many connections to admit, and what is to be said about it. More than there are descriptors for would only be
+/// refused by the system later, in the middle of things.
+fn connection_limit(asked: Option<usize>) -> (usize, Option<String>) {
+    let descriptors = fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| soft_descriptor_limit(&limits));
+    let Some(descriptors) = descriptors else {
+        return (asked.unwrap_or(Limits::default().connections), None);
+    };
+    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    match asked {
+        Some(asked) if asked > room => {
+            let note = format!(
+                "the descriptor limit of {descriptors} leaves room for {room} connections, not {asked}; \
+                 raise it with ulimit -n"
+            );
+            (room, Some(note))
+        }
+        Some(asked) => (asked, None),
+        None if room < 4_096 => {
+            let note = format!(
+                "the descriptor limit of {descriptors} leaves room for {room} connections; raise it with ulimit -n"
+            );
+            (room, Some(note))
+        }
+        None => (room.min(DEFAULT_MOST_CONNECTIONS), None),
+    }
+}
+
+/// ```text
+/// Max open files            1024                 524288               files
+/// ```
+fn soft_descriptor_limit(limits: &str) -> Option<usize> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}

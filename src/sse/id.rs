@@ -1,0 +1,132 @@
+//! Event ids: `<unix-ms>-<n>`, the shape of Redis Streams, strictly growing.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+/// Events that can share a millisecond before the next one is borrowed from: a million.
+const N_BITS: u32 = 20;
+
+/// The id of an event, milliseconds since 1970 above and a count below. Compared as the numbers they are: as strings,
+/// "10" would come before "9".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id(u64);
+
+impl Id {
+    /// ```text
+    /// id = 1*DIGIT "-" 1*DIGIT
+    /// ```
+    /// as [`Display`](fmt::Display) writes it; `None` for any other text, which no server of ours has issued.
+    pub(crate) fn parse(text: &str) -> Option<Id> {
+        let number = |digits: &str| {
+            let is_ours = !digits.is_empty()
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (digits == "0" || !digits.starts_with('0'));
+            is_ours.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        let (ms, n) = text.split_once('-')?;
+        let (ms, n) = (number(ms)?, number(n)?);
+        (ms < 1 << (64 - N_BITS) && n < 1 << N_BITS).then_some(Id(ms << N_BITS | n))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0 >> N_BITS, self.0 & ((1 << N_BITS) - 1))
+    }
+}
+
+/// Issues ids. They grow although the clock stands still or steps back, and a later process's are larger than an earlier
+/// one's unless the clock was set back between the two; even then an id of the earlier one is recognized as never
+/// issued by the later.
+pub(crate) struct Ids {
+    clock_ms: fn() -> u64,
+    last: AtomicU64,
+}
+
+impl Ids {
+    pub(crate) fn new() -> Ids {
+        Ids::with_clock(|| {
+            SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |t| t.as_millis() as u64)
+        })
+    }
+
+    fn with_clock(clock_ms: fn() -> u64) -> Ids {
+        Ids {
+            clock_ms,
+            last: AtomicU64::new(clock_ms() << N_BITS),
+        }
+    }
+
+    /// A new one, larger than every one before.
+    pub(crate) fn next(&self) -> Id {
+        let now = (self.clock_ms)() << N_BITS;
+        let last = self
+            .last
+            .fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1)));
+        // The update never declines, so that both arms hold what stood there before.
+        let (Ok(last) | Err(last)) = last;
+        Id(now.max(last + 1))
+    }
+
+    /// The largest that was issued, or the moment of the beginning.
+    pub(crate) fn last(&self) -> Id {
+        Id(self.last.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn ids_grow_while_the_clock_stands_still_jumps_and_steps_back() {
+        static AT: AtomicUsize = AtomicUsize::new(0);
+        const CLOCK: [u64; 9] = [50, 50, 50, 51, 40, 0, 51, 52, 52];
+        let ids = Ids::with_clock(|| CLOCK[AT.fetch_add(1, Relaxed)]);
+        let issued: Vec<_> = (1..CLOCK.len()).map(|_| ids.next()).collect();
+        assert!(
+            issued.windows(2).all(|pair| pair[0] < pair[1]),
+            "{issued:?}"
+        );
+        let texts: Vec<_> = issued.iter().map(Id::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "50-1", "50-2", "51-0", "51-1", "51-2", "51-3", "52-0", "52-1"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_we_write_is_read() {
+        for text in ["0-0", "1795360000000-7", "17592186044415-1048575"] {
+            assert_eq!(
+                Id::parse(text).map(|id| id.to_string()).as_deref(),
+                Some(text)
+            );
+        }
+        let mad = [
+            "",
+            "-",
+            "7",
+            "7-",
+            "-7",
+            "+7-0",
+            "07-0",
+            "7-00",
+            "7-0 ",
+            "7-0-0",
+            "7-1048576",
+            "17592186044416-0",
+            "é-1",
+        ];
+        for text in mad {
+            assert_eq!(Id::parse(text), None, "{text:?}");
+        }
+        assert!(Id::parse("10-0") > Id::parse("9-99"));
+    }
+}

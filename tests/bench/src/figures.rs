@@ -1,0 +1,194 @@
+//! What was measured: gathered over the rounds, printed as tables, written as JSON.
+
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    PerSecond,
+    Microseconds,
+    Milliseconds,
+    /// 1,024 bytes.
+    Kilobytes,
+    Megabytes,
+    Count,
+    Percent,
+}
+
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::PerSecond => "/s",
+            Unit::Microseconds => "us",
+            Unit::Milliseconds => "ms",
+            Unit::Kilobytes => "KB",
+            Unit::Megabytes => "MB",
+            Unit::Count => "",
+            Unit::Percent => "%",
+        }
+    }
+}
+
+impl Serialize for Unit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// One quantity of one server in one case of one scenario, a value a round.
+#[derive(Serialize)]
+pub struct Figure {
+    pub scenario: &'static str,
+    pub case: String,
+    pub server: &'static str,
+    pub name: &'static str,
+    pub unit: Unit,
+    pub rounds: Vec<f64>,
+}
+
+impl Figure {
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+    }
+
+    fn least(&self) -> f64 {
+        self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn most(&self) -> f64 {
+        self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+#[derive(Default, Serialize)]
+pub struct Figures {
+    pub figures: Vec<Figure>,
+    /// What could not be measured, and why.
+    pub failures: Vec<String>,
+}
+
+/// Where values of one measurement go.
+pub struct Place<'a> {
+    pub figures: &'a mut Figures,
+    pub scenario: &'static str,
+    pub case: String,
+    pub server: &'static str,
+}
+
+impl Place<'_> {
+    pub fn put(&mut self, name: &'static str, unit: Unit, value: f64) {
+        let same = |figure: &&mut Figure| {
+            figure.scenario == self.scenario
+                && figure.case == self.case
+                && figure.server == self.server
+                && figure.name == name
+        };
+        match self.figures.figures.iter_mut().find(same) {
+            Some(figure) => figure.rounds.push(value),
+            None => self.figures.figures.push(Figure {
+                scenario: self.scenario,
+                case: self.case.clone(),
+                server: self.server,
+                name,
+                unit,
+                rounds: vec![value],
+            }),
+        }
+    }
+}
+
+impl Figures {
+    pub fn median(&self, scenario: &str, case: &str, server: &str, name: &str) -> Option<f64> {
+        self.figures
+            .iter()
+            .find(|figure| {
+                figure.scenario == scenario && figure.case == case && figure.server == server && figure.name == name
+            })
+            .map(Figure::median)
+    }
+
+    /// One scenario as a table: a line for each server in each case, "median (least..most)" in each field.
+    pub fn table(&self, scenario: &str) -> String {
+        let of_scenario = || self.figures.iter().filter(|figure| figure.scenario == scenario);
+        let cases = unique(of_scenario().map(|figure| figure.case.as_str()));
+        let servers = unique(of_scenario().map(|figure| figure.server));
+        let names = unique(of_scenario().map(|figure| figure.name));
+        let mut lines = vec![vec!["case".to_owned(), "server".to_owned()]];
+        lines[0].extend(names.iter().map(|name| {
+            let unit = of_scenario().find(|figure| figure.name == *name).map_or("", |figure| figure.unit.name());
+            if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") }
+        }));
+        for case in &cases {
+            for server in &servers {
+                let field = |name: &&str| {
+                    let same =
+                        |figure: &&Figure| figure.case == *case && figure.server == *server && figure.name == *name;
+                    of_scenario().find(same).map_or_else(|| "-".to_owned(), spread)
+                };
+                let fields: Vec<String> = names.iter().map(field).collect();
+                if fields.iter().any(|field| field != "-") {
+                    lines.push([vec![(*case).to_owned(), (*server).to_owned()], fields].concat());
+                }
+            }
+        }
+        align(&lines)
+    }
+}
+
+/// Each once, in the order of appearance.
+fn unique<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for one in all {
+        if !seen.contains(&one) {
+            seen.push(one);
+        }
+    }
+    seen
+}
+
+/// "median (least..most)", or only the value where all rounds agree.
+fn spread(figure: &Figure) -> String {
+    let [median, least, most] = [figure.median(), figure.least(), figure.most()].map(|value| Short(value).to_string());
+    if least == most { median } else { format!("{median} ({least}..{most})") }
+}
+
+/// A number to three digits: 5.12M, 140k, 8.47, 0.051.
+pub struct Short(pub f64);
+
+impl fmt::Display for Short {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, suffix) = match self.0.abs() {
+            1e6.. => (self.0 / 1e6, "M"),
+            1e4.. => (self.0 / 1e3, "k"),
+            _ => (self.0, ""),
+        };
+        let digits = match value.abs() {
+            _ if value == value.round() && suffix.is_empty() => 0,
+            100.0.. => 0,
+            10.0.. => 1,
+            1.0.. => 2,
+            _ => 3,
+        };
+        write!(out, "{value:.digits$}{suffix}")
+    }
+}
+
+/// Columns of equal width, two spaces between them.
+pub fn align(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let fields: Vec<String> =
+            line.iter().zip(&widths).map(|(field, width)| format!("{field:<width$}")).collect();
+        text.push_str(fields.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

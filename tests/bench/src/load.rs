@@ -1,0 +1,598 @@
+//! The load: subscribers and publishers of one server, all driven by one thread.
+//!
+//! It must cost so little that it does not hide the server's cost. So a delivery is one byte found in what a
+//! read returned; a read takes up to 256 KB; and nothing is allocated while a measurement runs.
+
+use crate::net::{self, Poll, Ready, Sources};
+use crate::wire::{self, Stamps};
+use hdrhistogram::Histogram;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How events are offered to a server, the same way to every one.
+#[derive(Clone, Copy)]
+pub enum Offer {
+    Nothing,
+    /// An event at every such interval, on one connection, whether or not the last one is answered: a slow
+    /// server does not slow the publisher and so cannot look better than it is.
+    Paced(Duration),
+    /// As fast as events arrive. A publisher sends while it has fewer than `UNANSWERED` POSTs without an answer and the
+    /// subscribers lack fewer than `IN_FLIGHT` events each, on average. So the readers set the pace, no
+    /// server is driven into dropping, and what is measured is deliveries, not losses.
+    FlatOut,
+}
+
+/// Publishers, while flat out.
+const PUBLISHERS: usize = 4;
+/// POSTs on the way on one publisher's connection, while flat out.
+const UNANSWERED: u64 = 16;
+/// Events on the way to each subscriber, while flat out: a quarter of what the peers' buffers hold.
+const IN_FLIGHT: u64 = 256;
+/// Deliveries on the way altogether: at 10,000 subscribers the kernel's memory for sockets is the limit.
+const IN_FLIGHT_TOTAL: u64 = 2_000_000;
+
+/// While flat out, subscribers are read once in 20 us times their number, that is, 50,000 reads a second in
+/// all: to read each small write by itself would take more time than many a server takes to write it, and
+/// on two cores it would be time that the server lacks.
+const SWEEP_PER_READER: Duration = Duration::from_micros(20);
+
+/// Connections being opened before the first of them is answered, where the time to open is not measured.
+const OPENING: usize = 64;
+/// Connections opened between two looks at what is ready, so that a storm of them leaves time to read.
+const OPENED_PER_TURN: usize = 16;
+
+/// What reads one channel each.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// Counted, and if it is `timed` its latencies are recorded.
+    Reader { timed: bool },
+    /// Comes back with the id of an event that it knows; counted apart from the readers.
+    Returning,
+    /// Connected, and reads nothing.
+    Stalled,
+}
+
+enum Phase {
+    Connecting,
+    /// Holds the head of the answer as far as it has come.
+    Head(Vec<u8>),
+    Open,
+    Closed,
+}
+
+struct Subscriber {
+    socket: TcpStream,
+    phase: Phase,
+    role: Role,
+    channel: usize,
+    received: u64,
+    stamps: Stamps,
+}
+
+/// Connected when it first publishes, and again if the server has ended its connection for being idle.
+#[derive(Default)]
+struct Publisher {
+    socket: Option<TcpStream>,
+    /// Bytes that the socket had no room for.
+    outbox: Vec<u8>,
+    inbox: Vec<u8>,
+    unanswered: u64,
+}
+
+struct Channel {
+    path: String,
+    /// The POST that publishes an event here, lacking only the stamp.
+    request: Vec<u8>,
+    readers: u64,
+    sent: u64,
+}
+
+/// What has happened so far. Two of them make a measurement.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub published: u64,
+    /// Answers to POSTs that were not 2xx, and POSTs that lost their connection.
+    pub refused: u64,
+    /// Events that should have reached readers.
+    pub expected: u64,
+    pub delivered: u64,
+    /// Readers whose connection the server has ended.
+    pub ended: u64,
+}
+
+fn pause() -> Duration { Duration::from_nanos(std::env::var("PAUSE").map_or(0, |w| w.parse().unwrap())) }
+
+pub struct Load {
+    server: SocketAddrV4,
+    /// Two sets, so that answers to publishers can be had without looking at 10,000 subscribers.
+    subscribers_poll: Poll,
+    publishers_poll: Poll,
+    ready: Vec<Ready>,
+    buffer: Box<[u8]>,
+    sources: Sources,
+    epoch: Instant,
+    offer: Offer,
+    due: Instant,
+    /// When the subscribers were last read, and when one of them last had something, while flat out.
+    swept: Instant,
+    moved: Instant,
+    channels: Vec<Channel>,
+    next_channel: usize,
+    publishers: [Publisher; PUBLISHERS],
+    subscribers: Vec<Subscriber>,
+    opening: usize,
+    /// Readers of all channels together.
+    readers: u64,
+    tally: Tally,
+    /// Deliveries that will not come, their connections having ended.
+    gone: u64,
+    /// Deliveries that are no longer waited for, while flat out.
+    written_off: u64,
+    latency: Histogram<u64>,
+    /// What those who come back say they have seen, and how many events they lack.
+    last_event_id: String,
+    catch_up: u64,
+    whole: usize,
+    last_whole: Instant,
+}
+
+impl Load {
+    /// A load for `server` with channels of these names, events of `size` bytes, and room for `subscribers`.
+    pub fn new(server: SocketAddrV4, channels: usize, size: usize, subscribers: usize) -> io::Result<Self> {
+        if let Ok(core) = std::env::var("PINLOAD") {
+            let mut set = rustix::thread::CpuSet::new(); set.set(core.parse().unwrap());
+            rustix::thread::sched_setaffinity(None, &set)?;
+        }
+        let channels = (0..channels)
+            .map(|number| {
+                let path = format!("/channels/bench{number}");
+                Channel { request: wire::publish(&path, size), path, readers: 0, sent: 0 }
+            })
+            .collect();
+        let now = Instant::now();
+        Ok(Self {
+            server,
+            subscribers_poll: Poll::new()?,
+            publishers_poll: Poll::new()?,
+            ready: Vec::with_capacity(1024),
+            buffer: vec![0; 256 * 1024].into_boxed_slice(),
+            sources: Sources::default(),
+            epoch: now,
+            offer: Offer::Nothing,
+            due: now,
+            swept: now,
+            moved: now,
+            channels,
+            next_channel: 0,
+            publishers: std::array::from_fn(|_| Publisher::default()),
+            subscribers: Vec::with_capacity(subscribers),
+            opening: 0,
+            readers: 0,
+            tally: Tally::default(),
+            gone: 0,
+            written_off: 0,
+            // From a microsecond to a minute, to three digits.
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3).map_err(io::Error::other)?,
+            last_event_id: String::new(),
+            catch_up: 0,
+            whole: 0,
+            last_whole: now,
+        })
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Deliveries that never came, so far as is known; call it after [`Load::drain`].
+    pub fn lost(&self) -> u64 {
+        self.tally.expected.saturating_sub(self.tally.delivered)
+    }
+
+    /// The latencies since the last call, in nanoseconds from publish to receipt.
+    pub fn take_latency(&mut self) -> Histogram<u64> {
+        let taken = self.latency.clone();
+        self.latency.reset();
+        taken
+    }
+
+    pub fn offer(&mut self, offer: Offer) {
+        self.offer = offer;
+        self.due = Instant::now();
+        self.moved = self.due;
+    }
+
+    /// Lets things happen for this long.
+    pub fn run(&mut self, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(end)?;
+        }
+        if matches!(self.offer, Offer::FlatOut) {
+            // What has arrived by now counts, whenever the last sweep was.
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes nothing more and waits until what is on the way has arrived, or half a second goes by in
+    /// which nothing does.
+    pub fn drain(&mut self) -> io::Result<()> {
+        self.offer = Offer::Nothing;
+        self.written_off = 0;
+        let end = Instant::now() + Duration::from_secs(20);
+        let (mut seen, mut since) = (self.tally.delivered, Instant::now());
+        while Instant::now() < end {
+            let unanswered: u64 = self.publishers.iter().map(|publisher| publisher.unanswered).sum();
+            if unanswered == 0 && self.on_the_way() == 0 {
+                break;
+            }
+            self.turn(Instant::now() + Duration::from_millis(10))?;
+            if self.tally.delivered != seen {
+                (seen, since) = (self.tally.delivered, Instant::now());
+            } else if since.elapsed() > Duration::from_millis(500) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes one event, and lets it arrive.
+    pub fn publish_one(&mut self) -> io::Result<()> {
+        self.send(0)?;
+        self.flush(0)?;
+        self.drain()
+    }
+
+    /// Subscribes `count` readers, spread evenly over the channels, and waits until each has its answer's
+    /// head. Every `untimed`th one's latencies are not recorded (0: all are).
+    pub fn subscribe(&mut self, count: usize, untimed: usize) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut opened = 0;
+        while opened < count || self.opening > 0 {
+            for _ in 0..OPENED_PER_TURN {
+                if opened < count && self.opening < OPENING {
+                    let timed = untimed == 0 || !opened.is_multiple_of(untimed);
+                    self.open_subscriber(Role::Reader { timed }, opened % self.channels.len())?;
+                    opened += 1;
+                }
+            }
+            self.turn(Instant::now() + Duration::from_millis(10))?;
+            if Instant::now() > end {
+                return Err(io::Error::other(format!("{} of {count} subscriptions had no answer", self.opening)));
+            }
+        }
+        // Some servers answer before they have told every one of their threads about the subscriber.
+        self.run(Duration::from_millis(300))
+    }
+
+    /// Opens `count` connections at once that come back with `last_event_id` and lack `catch_up` events each, while
+    /// publishing goes on as offered. Returns the time until the last of them was whole.
+    pub fn come_back(&mut self, count: usize, last_event_id: &str, catch_up: u64) -> io::Result<Duration> {
+        self.last_event_id = last_event_id.to_owned();
+        self.catch_up = catch_up;
+        let begin = Instant::now();
+        let mut opened = 0;
+        while opened < count || self.whole < count {
+            for _ in 0..OPENED_PER_TURN {
+                if opened < count {
+                    self.open_subscriber(Role::Returning, 0)?;
+                    opened += 1;
+                }
+            }
+            let patience = if opened < count { Duration::ZERO } else { Duration::from_millis(10) };
+            self.turn(Instant::now() + patience)?;
+            if begin.elapsed() > Duration::from_secs(30) {
+                return Err(io::Error::other(format!("only {} of {count} caught up in 30 s", self.whole)));
+            }
+        }
+        Ok(self.last_whole - begin)
+    }
+
+    /// Those whose latencies are not recorded stop reading. Returns how many.
+    pub fn stall(&mut self) -> io::Result<usize> {
+        let mut stalled = 0;
+        for subscriber in &mut self.subscribers {
+            if subscriber.role == (Role::Reader { timed: false }) {
+                subscriber.role = Role::Stalled;
+                self.subscribers_poll.remove(&subscriber.socket)?;
+                let channel = &mut self.channels[subscriber.channel];
+                channel.readers -= 1;
+                self.readers -= 1;
+                // From here on nothing is expected of it; what it was already sent may be.
+                self.tally.expected -= channel.sent;
+                self.tally.delivered -= subscriber.received;
+                stalled += 1;
+            }
+        }
+        Ok(stalled)
+    }
+
+    /// The stalled ones read again, to the end of what there is. Returns how many the server had cut off.
+    pub fn wake_stalled(&mut self) -> io::Result<usize> {
+        let mut cut_off = 0;
+        for subscriber in self.subscribers.iter_mut().filter(|one| one.role == Role::Stalled) {
+            loop {
+                match subscriber.socket.read(&mut self.buffer) {
+                    Ok(0) => break cut_off += 1,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => break cut_off += 1,
+                }
+            }
+        }
+        Ok(cut_off)
+    }
+
+    /// Does what there is to do, or waits for it until `end`.
+    fn turn(&mut self, end: Instant) -> io::Result<()> {
+        match self.offer {
+            Offer::Nothing | Offer::Paced(_) => {
+                let wake = self.publish_due()?.unwrap_or(end).min(end);
+                let pause = pause() * (self.readers / self.channels.len() as u64) as u32;
+                if pause > Duration::from_micros(100) {
+                    std::thread::sleep(pause.min(wake.saturating_duration_since(Instant::now())));
+                }
+                self.serve_publishers(Duration::ZERO)?;
+                self.serve_subscribers(wake.saturating_duration_since(Instant::now()))?;
+            }
+            Offer::FlatOut => {
+                self.publish_all_there_is_room_for()?;
+                let now = Instant::now();
+                let sweep = self.swept + SWEEP_PER_READER * self.readers as u32;
+                if now < sweep {
+                    return self.serve_publishers(sweep.min(end) - now);
+                }
+                self.serve_publishers(Duration::ZERO)?;
+                self.sweep()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads, while flat out, what has arrived at all subscribers.
+    fn sweep(&mut self) -> io::Result<()> {
+        self.swept = Instant::now();
+        // Each sweep takes every subscriber once, not those again that have something new by then.
+        for _ in 0..self.readers.div_ceil(self.ready.capacity() as u64) {
+            if !self.serve_subscribers(Duration::ZERO)? {
+                break;
+            }
+            self.moved = self.swept;
+        }
+        // The last events on the way may have been dropped by the server. If nothing at all moves for a while,
+        // they are written off and publishing goes on.
+        if self.swept - self.moved > Duration::from_millis(500) {
+            self.written_off = self.tally.expected - self.tally.delivered;
+        }
+        Ok(())
+    }
+
+    /// Reads from subscribers that have something, and says whether there was one.
+    fn serve_subscribers(&mut self, wait: Duration) -> io::Result<bool> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.subscribers_poll.wait(&mut ready, wait)?;
+        for event in &ready {
+            let (number, _) = net::unpack(event);
+            self.serve_subscriber(number as usize)?;
+        }
+        self.ready = ready;
+        Ok(!self.ready.is_empty())
+    }
+
+    fn serve_publishers(&mut self, wait: Duration) -> io::Result<()> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.publishers_poll.wait(&mut ready, wait)?;
+        for event in &ready {
+            let (number, writable) = net::unpack(event);
+            self.serve_publisher(number as usize, writable)?;
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    fn on_the_way(&self) -> u64 {
+        self.tally.expected.saturating_sub(self.tally.delivered + self.gone + self.written_off)
+    }
+
+    /// Publishes what is due by now, and says when the next event will be.
+    fn publish_due(&mut self) -> io::Result<Option<Instant>> {
+        let Offer::Paced(interval) = self.offer else { return Ok(None) };
+        while self.due <= Instant::now() {
+            self.send(0)?;
+            self.flush(0)?;
+            self.due += interval;
+        }
+        Ok(Some(self.due))
+    }
+
+    /// Fills the publishers' windows.
+    fn publish_all_there_is_room_for(&mut self) -> io::Result<()> {
+        let room = (IN_FLIGHT * self.readers).min(IN_FLIGHT_TOTAL);
+        for publisher in 0..self.publishers.len() {
+            while self.publishers[publisher].unanswered < UNANSWERED && self.on_the_way() < room {
+                self.send(publisher)?;
+            }
+            self.flush(publisher)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a POST to the next channel in a publisher's outbox.
+    fn send(&mut self, publisher: usize) -> io::Result<()> {
+        let channel = &mut self.channels[self.next_channel];
+        wire::stamp(&mut channel.request, self.epoch.elapsed().as_nanos() as u64);
+        channel.sent += 1;
+        self.tally.published += 1;
+        self.tally.expected += channel.readers;
+        let publisher = &mut self.publishers[publisher];
+        publisher.outbox.extend_from_slice(&channel.request);
+        publisher.unanswered += 1;
+        self.next_channel = (self.next_channel + 1) % self.channels.len();
+        Ok(())
+    }
+
+    fn flush(&mut self, number: usize) -> io::Result<()> {
+        let publisher = &mut self.publishers[number];
+        if publisher.outbox.is_empty() {
+            return Ok(());
+        }
+        let socket = match &mut publisher.socket {
+            Some(socket) => socket,
+            none => {
+                // Blocking is fine here: it is the first event, or the server has just ended a connection.
+                let socket = TcpStream::connect(self.server)?;
+                socket.set_nodelay(true)?;
+                socket.set_nonblocking(true)?;
+                self.publishers_poll.add(&socket, number as u64, false)?;
+                none.insert(socket)
+            }
+        };
+        match socket.write(&publisher.outbox) {
+            Ok(written) => {
+                publisher.outbox.drain(..written);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.end_publisher(number);
+                return Ok(());
+            }
+        }
+        if !publisher.outbox.is_empty() {
+            self.publishers_poll.modify(socket, number as u64, true)?;
+        }
+        Ok(())
+    }
+
+    fn serve_publisher(&mut self, number: usize, writable: bool) -> io::Result<()> {
+        let publisher = &mut self.publishers[number];
+        let Some(socket) = &mut publisher.socket else { return Ok(()) };
+        match socket.read(&mut self.buffer) {
+            Ok(0) => {
+                self.end_publisher(number);
+                return Ok(());
+            }
+            Ok(length) => publisher.inbox.extend_from_slice(&self.buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.end_publisher(number);
+                return Ok(());
+            }
+        }
+        if writable {
+            self.publishers_poll.modify(socket, number as u64, false)?;
+        }
+        let mut used = 0;
+        while let Some((length, status)) = wire::answer(&publisher.inbox[used..])? {
+            used += length;
+            publisher.unanswered = publisher.unanswered.saturating_sub(1);
+            if !(200..300).contains(&status) {
+                self.tally.refused += 1;
+            }
+        }
+        publisher.inbox.drain(..used);
+        self.flush(number)
+    }
+
+    fn end_publisher(&mut self, number: usize) {
+        self.tally.refused += self.publishers[number].unanswered;
+        self.publishers[number] = Publisher::default();
+    }
+
+    fn open_subscriber(&mut self, role: Role, channel: usize) -> io::Result<()> {
+        let mut socket = net::connect(self.server, &mut self.sources)?;
+        let resume = (role == Role::Returning).then_some(self.last_event_id.as_str());
+        let request = wire::subscribe(&self.channels[channel].path, resume);
+        // On loopback a connection is nearly always there by now, and the request goes straight out.
+        let phase = match socket.write(request.as_bytes()) {
+            Ok(length) if length == request.len() => Phase::Head(Vec::new()),
+            Ok(_) => return Err(io::Error::other("a new socket without room for a request")),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Phase::Connecting,
+            Err(error) => return Err(error),
+        };
+        let token = self.subscribers.len() as u64;
+        self.subscribers_poll.add(&socket, token, matches!(phase, Phase::Connecting))?;
+        self.subscribers.push(Subscriber { socket, phase, role, channel, received: 0, stamps: Stamps::default() });
+        self.opening += 1;
+        Ok(())
+    }
+
+    fn serve_subscriber(&mut self, number: usize) -> io::Result<()> {
+        let subscriber = &mut self.subscribers[number];
+        match subscriber.phase {
+            Phase::Connecting => {
+                let resume = (subscriber.role == Role::Returning).then_some(self.last_event_id.as_str());
+                let request = wire::subscribe(&self.channels[subscriber.channel].path, resume);
+                subscriber.socket.write_all(request.as_bytes())?;
+                subscriber.phase = Phase::Head(Vec::new());
+                return self.subscribers_poll.modify(&subscriber.socket, number as u64, false);
+            }
+            Phase::Closed => return Ok(()),
+            Phase::Head(_) | Phase::Open => {}
+        }
+        let length = match subscriber.socket.read(&mut self.buffer) {
+            Ok(0) => return self.end_subscriber(number),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return self.end_subscriber(number),
+        };
+        let mut bytes = &self.buffer[..length];
+        let joined;
+        if let Phase::Head(head) = &mut subscriber.phase {
+            head.extend_from_slice(bytes);
+            let Some(answer) = wire::head(head)? else { return Ok(()) };
+            if answer.status != 200 {
+                return Err(io::Error::other(format!("a subscription was answered {}", answer.status)));
+            }
+            joined = head.split_off(answer.length);
+            bytes = &joined;
+            subscriber.phase = Phase::Open;
+            self.opening -= 1;
+            if let Role::Reader { .. } = subscriber.role {
+                // What was published before is not expected of it.
+                self.channels[subscriber.channel].readers += 1;
+                self.readers += 1;
+            }
+        }
+        let before = subscriber.received;
+        match subscriber.role {
+            Role::Reader { timed: true } if !matches!(self.offer, Offer::FlatOut) => {
+                let now = self.epoch.elapsed().as_nanos() as u64;
+                let latency = &mut self.latency;
+                subscriber.received +=
+                    subscriber.stamps.read(bytes, |sent| latency.saturating_record(now.saturating_sub(sent)));
+            }
+            _ => subscriber.received += wire::count(bytes),
+        }
+        match subscriber.role {
+            Role::Reader { .. } => self.tally.delivered += subscriber.received - before,
+            Role::Returning => {
+                if before < self.catch_up && subscriber.received >= self.catch_up {
+                    self.whole += 1;
+                    self.last_whole = Instant::now();
+                }
+            }
+            Role::Stalled => {}
+        }
+        Ok(())
+    }
+
+    /// The server has ended a subscription. What this one lacks will not come.
+    fn end_subscriber(&mut self, number: usize) -> io::Result<()> {
+        let subscriber = &mut self.subscribers[number];
+        self.subscribers_poll.remove(&subscriber.socket)?;
+        if let Phase::Head(_) = subscriber.phase {
+            return Err(io::Error::other("a subscription was ended before its answer"));
+        }
+        subscriber.phase = Phase::Closed;
+        if let Role::Reader { .. } = subscriber.role {
+            let channel = &mut self.channels[subscriber.channel];
+            channel.readers -= 1;
+            self.readers -= 1;
+            self.gone += channel.sent.saturating_sub(subscriber.received);
+            self.tally.ended += 1;
+        }
+        Ok(())
+    }
+}

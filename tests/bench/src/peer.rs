@@ -1,0 +1,247 @@
+//! The servers that are measured: how each is started, and with what settings.
+
+use crate::probe;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Newswire,
+    Axum,
+    Nchan,
+    Floor,
+}
+
+impl Peer {
+    pub const ALL: [Peer; 4] = [Peer::Newswire, Peer::Axum, Peer::Nchan, Peer::Floor];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Newswire => "newswire",
+            Peer::Axum => "axum",
+            Peer::Nchan => "nchan",
+            Peer::Floor => "floor",
+        }
+    }
+
+    /// The floor keeps nothing to replay, and stops for everybody when one reader does.
+    pub fn has_history(self) -> bool {
+        self != Peer::Floor
+    }
+}
+
+/// What starting a peer may need.
+pub struct Stage {
+    newswire: Option<PathBuf>,
+    /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is there.
+    directory: tempfile::TempDir,
+}
+
+/// A peer that runs. Dropping it ends its processes.
+pub struct Server {
+    pub address: SocketAddrV4,
+    child: Child,
+    /// Kept open, so that a server that prints something more has somewhere to print it.
+    _stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Stage {
+    pub fn new(newswire: Option<PathBuf>) -> io::Result<Self> {
+        // nginx started by root reads the page as another user.
+        let open = fs::Permissions::from_mode(0o755);
+        let directory = tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
+        let stage = Self { newswire, directory };
+        let page = match stage.lacks(Peer::Newswire) {
+            None => fetch_page(stage.start(Peer::Newswire)?.address)?,
+            Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
+        };
+        fs::write(stage.page_file(), page)?;
+        Ok(stage)
+    }
+
+    fn page_file(&self) -> PathBuf {
+        self.directory.path().join("index.html")
+    }
+
+    /// Whether this peer can be started here, and if not, what is missing.
+    pub fn lacks(&self, peer: Peer) -> Option<&'static str> {
+        match peer {
+            Peer::Newswire if self.newswire.is_none() => Some("no --newswire PATH given"),
+            Peer::Nchan if nginx().is_none() => Some("nginx or libnginx-mod-nchan is not installed"),
+            _ => None,
+        }
+    }
+
+    pub fn start(&self, peer: Peer) -> io::Result<Server> {
+        let missing = || io::Error::other(self.lacks(peer).unwrap_or_default());
+        if std::env::var("PINLOAD").is_ok() {
+            let mut set = rustix::thread::CpuSet::new(); set.set(0); set.set(1);
+            rustix::thread::sched_setaffinity(None, &set)?;
+        }
+        match peer {
+            Peer::Newswire => {
+                let mut command = Command::new(self.newswire.as_ref().ok_or_else(missing)?);
+                // Its defaults, but for room for everyone and a log that is not a terminal's.
+                command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
+                command.args(["--max-connections", "20000", "--max-subscribers", "20000", "--max-channels", "2000"]);
+                start_and_listen(command)
+            }
+            Peer::Axum | Peer::Floor => {
+                // The bench itself, told to be the peer: `cargo run` builds one binary only.
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("peer").arg(peer.name()).arg(self.page_file());
+                start_and_listen(command)
+            }
+            Peer::Nchan => {
+                let (nginx, module) = nginx().ok_or_else(missing)?;
+                // nginx cannot say which port it was given, so one is found for it.
+                let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+                let directory = self.directory.path();
+                let configuration = directory.join("nginx.conf");
+                fs::write(&configuration, nginx_configuration(directory, module, port))?;
+                let mut command = Command::new(nginx);
+                command.arg("-p").arg(directory).arg("-c").arg(&configuration).stderr(Stdio::null());
+                let mut server = Server {
+                    address: SocketAddrV4::new([127, 0, 0, 1].into(), port),
+                    child: command.stdin(Stdio::null()).spawn()?,
+                    _stdout: None,
+                };
+                server.wait_until_it_answers()?;
+                Ok(server)
+            }
+        }
+    }
+}
+
+/// Where nginx and its nchan module are, if they are.
+fn nginx() -> Option<(&'static Path, &'static Path)> {
+    let nginx = probe::first_of(&["/usr/sbin/nginx", "/usr/bin/nginx"])?;
+    let module = probe::first_of(&["/usr/lib/nginx/modules/ngx_nchan_module.so"])?;
+    Some((nginx, module))
+}
+
+/// nginx at its best for this work.
+fn nginx_configuration(directory: &Path, module: &Path, port: u16) -> String {
+    let (directory, module) = (directory.display(), module.display());
+    format!(
+        "
+daemon off;
+load_module {module};
+worker_processes auto;                  # one per core
+pid {directory}/nginx.pid;
+error_log {directory}/error.log crit;
+worker_rlimit_nofile 20000;
+events {{
+    worker_connections 20000;           # also room for all in one worker
+    multi_accept on;                    # take a storm of connections in one go
+}}
+http {{
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    access_log off;                     # nobody else writes one
+    tcp_nodelay on;
+    sendfile on;
+    tcp_nopush on;                      # head and page in one packet
+    keepalive_requests 1000000000;      # never end the load generator's connections
+    open_file_cache max=16;             # the page's file stays open
+    nchan_shared_memory_size 1G;        # messages are never dropped for want of memory
+    server {{
+        # A listen queue for each worker: connections spread evenly, and a storm of them waits.
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        root {directory};
+        default_type text/html;
+        location ~ ^/channels/(.+)$ {{
+            nchan_publisher http;
+            nchan_subscriber eventsource;
+            nchan_channel_id $1;
+            nchan_message_buffer_length 1000;         # as the axum peer: four times what is on the way
+            nchan_message_timeout 1h;
+            nchan_subscriber_first_message newest;    # without Last-Event-ID, only what comes from now on
+            nchan_eventsource_ping_interval 0;        # no comments while idle, its default
+        }}
+    }}
+}}
+"
+    )
+}
+
+/// Starts a server that prints the URL it listens at.
+fn start_and_listen(mut command: Command) -> io::Result<Server> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut stdout = child.stdout.take().map(BufReader::new);
+    let address = read_address(stdout.as_mut());
+    let mut server = Server { address: SocketAddrV4::new([127, 0, 0, 1].into(), 0), child, _stdout: stdout };
+    server.address = address?;
+    server.wait_until_it_answers()?;
+    Ok(server)
+}
+
+fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<SocketAddrV4> {
+    let silent = || io::Error::other("the server ended without saying where it listens");
+    for line in stdout.ok_or_else(silent)?.lines() {
+        let line = line?;
+        if let Some((_, rest)) = line.split_once("http://") {
+            let address = rest.split(['/', ' ']).next().unwrap_or_default();
+            return address.parse().map_err(|_| io::Error::other(format!("not an address: {line}")));
+        }
+    }
+    Err(silent())
+}
+
+impl Server {
+    /// All its processes: nginx has workers.
+    pub fn processes(&self) -> Vec<u32> {
+        probe::family(self.child.id())
+    }
+
+    fn wait_until_it_answers(&mut self) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended: {status}")));
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other("the server does not answer"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Workers that were just started are still setting themselves up.
+        thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The workers too: nginx's would otherwise finish their connections first. These are processes that we
+        // started or that the one we started did.
+        for process in self.processes() {
+            if let Some(process) = rustix::process::Pid::from_raw(process as i32) {
+                let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Fetches `GET /` from a server, so that all of them can serve the same bytes.
+fn fetch_page(address: SocketAddrV4) -> io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    match crate::wire::head(&answer)? {
+        Some(head) if head.status == 200 => Ok(answer.split_off(head.length)),
+        _ => Err(io::Error::other("no page at /")),
+    }
+}
