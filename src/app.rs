@@ -204,7 +204,8 @@ fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
     }
 }
 
-/// The content is the data of one event, or with `?lines` each line of it is one, published as it arrives.
+/// The content is the data of one event, or with `?lines` each line of it is one, published as it
+/// arrives.
 fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
     let name = request.query("event").unwrap_or_default();
     let event_of = move |content: Vec<u8>| {
@@ -219,7 +220,8 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
     };
     let as_text = request.lists("accept", "text/plain");
     if request.query("lines").is_none() {
-        // The name is judged first, and the channel is opened last: what is refused makes no channel.
+        // The name is judged first, and the channel is opened last: what is refused makes no
+        // channel.
         check_name(request)?;
         let event = event_of(request.content()?)?;
         let published = publish_event(&open(request, channels)?, event)?;
@@ -449,15 +451,16 @@ impl Gate {
     fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
         let forbidden = |sentence| Err(Refusal::new(Status::FORBIDDEN, sentence));
         let authority = request.authority().to_ascii_lowercase();
-        // DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of the same origin as we are, but its
-        // browser still says whom it thinks it speaks to.
+        // DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of the same
+        // origin as we are, but its browser still says whom it thinks it speaks to.
         if self.on_loopback && !is_loopback_name(&authority) && !self.cors.names_host(&authority) {
             return forbidden(
                 "This server listens on loopback, and the Host of the request is not a loopback name. Start it with \
                  --allow-origin to name the origin that a proxy in front has.",
             );
         }
-        // A page of any origin can make its browser post here, without being able to read the answer.
+        // A page of any origin can make its browser post here, without being able to read the
+        // answer.
         if let Some(origin) = request.field("origin") {
             let own = origin
                 .split_once("://")
@@ -485,7 +488,8 @@ impl Gate {
     }
 }
 
-/// `credentials = "Bearer" 1*SP b64token` (RFC 6750, 2.1; the scheme's name in any case, RFC 9110, 11.1)
+/// `credentials = "Bearer" 1*SP b64token` (RFC 6750, 2.1; the scheme's name in any case, RFC 9110,
+/// 11.1)
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme
@@ -493,8 +497,8 @@ fn bearer(authorization: &str) -> Option<&str> {
         .then(|| token.trim_start_matches(' '))
 }
 
-/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last: else it could be guessed
-/// byte by byte. Its length is no secret.
+/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last:
+/// else it could be guessed byte by byte. Its length is no secret.
 fn is_same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len()
         && black_box(
@@ -539,7 +543,8 @@ pub fn publish_lines(
         }
         let end = line.strip_suffix(b"\n").unwrap_or(&line);
         let end = end.strip_suffix(b"\r").unwrap_or(end);
-        // A line longer than the limit goes in pieces, and bytes that are no text are replaced: nobody is there to be told.
+        // A line longer than the limit goes in pieces, and bytes that are no text are replaced:
+        // nobody is there to be told.
         let _ = channel.publish(Event::new(String::from_utf8_lossy(end)));
     }
 }

@@ -1,4 +1,5 @@
-//! The laboratory: a query to a [`Script`]. Each parameter says its range in the sentence that refuses what lies outside.
+//! The laboratory: a query to a [`Script`]. Each parameter says its range in the sentence that
+//! refuses what lies outside.
 
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::line::Lines;
@@ -11,34 +12,10 @@ use std::time::Duration;
 const TOTAL_BYTES: usize = 64 * 1024 * 1024;
 const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 
-/// What `GET /lab?...` answers.
-///
-/// | parameter | default | range | what it does |
-/// |---|---|---|---|
-/// | `text` | the quick brown fox | 1 word or more | what is said, one word an event |
-/// | `count` | number of words | 1 to 100000 | events; the words begin again |
-/// | `event` | none | no line end, no NUL | the event type |
-/// | `id` | `on` | `on`, `off` | whether events have their number as id |
-/// | `size` | the word | 0 to 4194304 | bytes of data, the word repeated |
-/// | `lines` | 1 | 1 to 1000 | lines of data |
-/// | `retry` | 2000 | 0 to 600000 | reconnection time in milliseconds |
-/// | `binary` | none | 0 to 3145728 | so many bytes as base64, instead of words |
-/// | `interval` | 1000 | 0 to 60000 | milliseconds between events |
-/// | `heartbeat` | none | 10 to 60000 | milliseconds between comments in a pause |
-/// | `chunk` | none | 1 to 65536 | frames leave in pieces of so many bytes |
-/// | `newline` | `lf` | `lf`, `cr`, `crlf` | how lines end |
-/// | `bom` | `off` | `on`, `off` | a byte order mark first |
-/// | `cut` | none | 1 to `count` - 1 | the connection breaks after so many events, once |
-/// | `stall` | none | 1 to `count` | silence after so many events, once |
-/// | `silence` | 30000 | 1 to 600000 | milliseconds that the stall lasts |
-/// | `garbage` | `off` | `on`, `off` | what a parser must ignore |
-/// | `complete` | `204` | `204`, `loop` | who has heard everything is told to stop, or hears it again |
-/// | `status` | 200 | 200 to 599 | no stream, but this status |
-/// | `type` | `text/event-stream` | a media type | another Content-Type |
-/// | `redirect` | none | 301, 302, 303, 307, 308 | to the same without this parameter |
-/// | `line` | none | a name | can be watched and cut at `/lab/lines/NAME` |
+/// What `GET /lab` answers; the README has the table of parameters.
 pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    // A person who follows a link wants to see something. `EventSource` and curl accept text/html in no case.
+    // A person who follows a link wants to see something. `EventSource` and curl accept text/html
+    // in no case.
     if request.queries().next().is_none() && request.lists("accept", "text/html") {
         return Ok(Response::empty(Status::FOUND).field("Location", "/#lab"));
     }
@@ -68,8 +45,8 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
     })
 }
 
-/// What is written on a line, to who asks before it is written: an event for each write, named `head` or `bytes`, its data
-/// base64.
+/// What is written on a line, to who asks before it is written: an event for each write, named
+/// `head` or `bytes`, its data base64.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let name = Some(request.parameter("line"))
         .filter(|name| is_name(name))
@@ -339,7 +316,8 @@ fn switch(value: &str, sentence: &'static str) -> Result<bool, Refusal> {
     }
 }
 
-/// The query again, but for one parameter: encoded anew, so that nothing in it can end the field it goes to.
+/// The query again, but for one parameter: encoded anew, so that nothing in it can end the field it
+/// goes to.
 fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
     let pairs: Vec<_> = kept

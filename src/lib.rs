@@ -1,5 +1,6 @@
-#![doc = "newswire"]
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
 pub mod app;
 pub mod http;
 mod lab;
@@ -9,6 +10,7 @@ mod lock;
 mod script;
 pub mod sse;
 mod words;
+
 pub use http::{Cors, Request, Response, Router, Server};
 pub use limits::Limits;
-pub use sse::{Emitter, Event};
+pub use sse::{Channel, Channels, Emitter, Event};

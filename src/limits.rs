@@ -1,11 +1,12 @@
-//! Every bound newswire keeps, in one place: its default, its reason, and what who meets it is told.
+//! Every bound newswire keeps, in one place: its default, its reason, and what who meets it is
+//! told.
 
 use std::time::Duration;
 
 /// What one server will carry, and for how long it waits.
 ///
-/// Nothing is allocated because the wire claims a length: each bound is checked against bytes that have arrived.
-/// The memory of a whole server is bounded by
+/// Nothing is allocated because the wire claims a length: each bound is checked against bytes that
+/// have arrived. The memory of a whole server is bounded by
 ///
 /// ```text
 /// connections * (head_bytes + content_bytes + one thread's stack)      while they speak HTTP
@@ -27,39 +28,45 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of the request target; 8 KiB. More is `414`. RFC 9112, 3: "at minimum, 8000 octets".
     pub target_bytes: usize,
-    /// Bytes of the whole head, request line and fields; 16 KiB, as Node's and twice nginx's. More is `431`.
+    /// Bytes of the whole head, request line and fields; 16 KiB, as Node's and twice nginx's. More
+    /// is `431`.
     pub head_bytes: usize,
     /// Fields in a head; 100, as Apache's. More is `431`.
     pub fields: usize,
-    /// Bytes of content that a handler may ask to have in memory, and bytes in one line of `?lines`;
-    /// 512 KiB, half a channel's default history. More is `413`.
+    /// Bytes of content that a handler may ask to have in memory, and bytes in one line of
+    /// `?lines`; 512 KiB, half a channel's default history. More is `413`.
     pub content_bytes: usize,
-    /// From the accept, or the first byte of a later head, to its last byte; 10 s, for the head as a whole: a deadline
-    /// per read would let one byte every nine seconds hold a thread for good (Slowloris). Late is `408`.
+    /// From the accept, or the first byte of a later head, to its last byte; 10 s, for the head as
+    /// a whole: a deadline per read would let one byte every nine seconds hold a thread for good
+    /// (Slowloris). Late is `408`.
     pub head_deadline: Duration,
     /// For the whole content, from the moment it is asked for; 60 s. Late is `408`.
     pub content_deadline: Duration,
-    /// Silence between two pieces of a content that is published as it arrives (`?lines`); 1 h. It has no deadline as a
-    /// whole, because a log may go on for days, but a peer that vanished must be noticed. Late is `408`.
+    /// Silence between two pieces of a content that is published as it arrives (`?lines`); 1 h. It
+    /// has no deadline as a whole, because a log may go on for days, but a peer that vanished must
+    /// be noticed. Late is `408`.
     pub lines_idle: Duration,
     /// Between two requests on a kept connection; 60 s. Then it is closed without a word.
     pub idle: Duration,
-    /// How long a peer may take nothing at all of what is written to it; 20 s. Then the connection is closed.
+    /// How long a peer may take nothing at all of what is written to it; 20 s. Then the connection
+    /// is closed.
     pub write_stall: Duration,
-    /// Connections at a time; 1,000 for the library, from the descriptor limit on the command line. At the limit
-    /// the server stops accepting until one ends: a `503` would end an EventSource for good.
+    /// Connections at a time; 1,000 for the library, from the descriptor limit on the command line.
+    /// At the limit the server stops accepting until one ends: a `503` would end an EventSource for
+    /// good.
     pub connections: usize,
-    /// Subscribers of all channels at a time; nine in ten connections, so that there is always a way left in to
-    /// publish. More are told to come back later, in a stream that ends.
+    /// Subscribers of all channels at a time; nine in ten connections, so that there is always a
+    /// way left in to publish. More are told to come back later, in a stream that ends.
     pub subscribers: usize,
     /// Channels at a time; 1,024. One more is `503`, or for a subscriber a stream that ends.
     pub channels: usize,
     /// Events kept for each channel; 1,000.
     pub history_events: usize,
-    /// Bytes kept for each channel, as they stand on the wire; 1 MiB. An event that is larger by itself is `413`.
+    /// Bytes kept for each channel, as they stand on the wire; 1 MiB. An event that is larger by
+    /// itself is `413`.
     pub history_bytes: usize,
-    /// Silence after which a subscriber is sent a comment; 15 s, a quarter of the minute after which nginx, Apache
-    /// and Varnish cut a silent stream. Zero sends none.
+    /// Silence after which a subscriber is sent a comment; 15 s, a quarter of the minute after
+    /// which nginx, Apache and Varnish cut a silent stream. Zero sends none.
     pub heartbeat: Duration,
 }
 

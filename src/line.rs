@@ -1,4 +1,5 @@
-//! Lines of the laboratory: a stream that was given a name can be watched byte by byte, and cut, from another connection.
+//! Lines of the laboratory: a stream that was given a name can be watched byte by byte, and cut,
+//! from another connection.
 
 use crate::lock::hold;
 use crate::sse::{Channel, Channels, Event, base64};
@@ -23,7 +24,8 @@ impl Line {
         *hold(&self.cuts)
     }
 
-    /// Waits, and says whether the line was cut meanwhile, or before, since a stream began that saw `cuts`.
+    /// Waits, and says whether the line was cut meanwhile, or before, since a stream began that saw
+    /// `cuts`.
     pub(crate) fn is_cut_within(&self, time: Duration, since: u64) -> bool {
         let deadline = Instant::now() + time;
         let mut cuts = hold(&self.cuts);
@@ -45,8 +47,8 @@ impl Line {
         self.cut.notify_all();
     }
 
-    /// Shows bytes to who watches: an event named after what they are part of, its data base64, since a piece of a
-    /// stream may end inside of a character.
+    /// Shows bytes to who watches: an event named after what they are part of, its data base64,
+    /// since a piece of a stream may end inside of a character.
     pub(crate) fn show(&self, part: &str, bytes: &[u8]) {
         if self.wire.subscribers() == 0 {
             return;

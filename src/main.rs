@@ -38,7 +38,8 @@ OPTIONS
     --help, --version
 ";
 
-/// What keeps us from serving: the sentence, and whether it was said on the command line (2) or happened (1).
+/// What keeps us from serving: the sentence, and whether it was said on the command line (2) or
+/// happened (1).
 struct Failure(String, u8);
 
 impl Failure {
@@ -253,7 +254,8 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
     }
 }
 
-/// The token that the file holds, but for white space around it. It is read once; it is never shown.
+/// The token that the file holds, but for white space around it. It is read once; it is never
+/// shown.
 fn read_token(path: OsString) -> Result<String, Failure> {
     let path = PathBuf::from(path);
     let failed = |why: &dyn std::fmt::Display| {
@@ -272,14 +274,16 @@ fn read_token(path: OsString) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// Descriptors that are not connections: standard streams, the listener, files being served, and some to spare.
+/// Descriptors that are not connections: standard streams, the listener, files being served, and
+/// some to spare.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// Without a word from the command line, and however many descriptors there are: as many threads as a small machine bears.
+/// Without a word from the command line, and however many descriptors there are: as many threads as
+/// a small machine bears.
 const DEFAULT_MOST_CONNECTIONS: usize = 65_536;
 
-/// How many connections to admit, and what is to be said about it. More than there are descriptors for would only be
-/// refused by the system later, in the middle of things.
+/// How many connections to admit, and what is to be said about it. More than there are descriptors
+/// for would only be refused by the system later, in the middle of things.
 fn connection_limit(asked: Option<usize>) -> (usize, Option<String>) {
     let descriptors = fs::read_to_string("/proc/self/limits")
         .ok()

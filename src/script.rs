@@ -1,14 +1,15 @@
-//! A stream that was written beforehand: what it says, how it flows, and what goes wrong. The words are one; the laboratory
-//! makes others to order.
+//! A stream that was written beforehand: what it says, how it flows, and what goes wrong. The words
+//! are one; the laboratory makes others to order.
 
 use crate::http::Response;
 use crate::line::Line;
-use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, with_stream_fields};
+use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, let_head_pass, with_stream_fields};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two pieces of a frame that is cut into them: long enough that a reader that is awake meets each by itself.
+/// Between two pieces of a frame that is cut into them: long enough that a reader that is awake
+/// meets each by itself.
 pub(crate) const PIECE_PAUSE: Duration = Duration::from_millis(1);
 
 /// The same script gives the same bytes every time.
@@ -74,8 +75,8 @@ impl Script {
         }
     }
 
-    /// The response to a client that names the event it heard last: it goes on behind it. One that has heard everything is
-    /// told to stop, and an id that makes no sense begins at the beginning.
+    /// The response to a client that names the event it heard last: it goes on behind it. One that
+    /// has heard everything is told to stop, and an id that makes no sense begins at the beginning.
     pub(crate) fn respond(self, last_event_id: Option<&str>, line: Option<Arc<Line>>) -> Response {
         let number = |id: &str| {
             id.parse::<usize>()
@@ -102,6 +103,7 @@ impl Script {
         let shown = with_head.clone();
         let response = Response::stream(CONTENT_TYPE, with_head, move |stream| {
             let line = line.as_deref();
+            let_head_pass();
             let mut stream = Distorted {
                 stream,
                 script: &self,
@@ -208,7 +210,8 @@ impl Script {
         let Some(size) = self.size else {
             return vec![word.as_str(); self.lines].join("\n");
         };
-        // As many whole words as fit, and dots up to the exact size; then line ends in place of characters, evenly.
+        // As many whole words as fit, and dots up to the exact size; then line ends in place of
+        // characters, evenly.
         let mut data = String::with_capacity(size);
         while data.len() + word.len() < size {
             data.push_str(word);
@@ -217,7 +220,8 @@ impl Script {
         data.extend(std::iter::repeat_n('.', size - data.len()));
         let mut bytes = data.into_bytes();
         for line in 1..self.lines {
-            // A line end may fall into a character of several bytes; dots take the place of all of it.
+            // A line end may fall into a character of several bytes; dots take the place of all of
+            // it.
             let at = (size * line / self.lines).min(size.saturating_sub(1));
             let mut start = at;
             while start > 0 && bytes[start] & 0xc0 == 0x80 {
@@ -274,8 +278,8 @@ const GARBAGE: [&[u8]; 6] = [
     b"\nevent: nothing\n\n",
 ];
 
-/// "Any pending data must be discarded. (If the file ends in the middle of an event, before the final empty line, the
-/// incomplete event is not dispatched.)"
+/// "Any pending data must be discarded. (If the file ends in the middle of an event, before the
+/// final empty line, the incomplete event is not dispatched.)"
 const UNFINISHED: &[u8] = b"id: unfinished\ndata: never dispatched\n";
 
 impl Newline {
@@ -299,7 +303,8 @@ impl Newline {
     }
 }
 
-/// Writes what an emitter sends as the script wants it: with other line ends, in pieces, before witnesses.
+/// Writes what an emitter sends as the script wants it: with other line ends, in pieces, before
+/// witnesses.
 struct Distorted<'s> {
     stream: &'s mut dyn Write,
     script: &'s Script,

@@ -1,4 +1,5 @@
-//! Accepted connections: each holds a place under the limit for as long as it lives, whoever owns it.
+//! Accepted connections: each holds a place under the limit for as long as it lives, whoever owns
+//! it.
 
 use crate::lock::hold;
 use std::io::Read;
@@ -8,14 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// When every place is taken, a connection that its peer has kept waiting this long for a request gives way to one that
-/// knocks: silence must not keep out who has something to say. Anyone who speaks at once is safe from it.
+/// When every place is taken, a connection that its peer has kept waiting this long for a request
+/// gives way to one that knocks: silence must not keep out who has something to say. Anyone who
+/// speaks at once is safe from it.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long we go on reading after our last byte.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A socket and its place under the limit, owned by one thread at a time. Dropping it closes the one and frees the other.
+/// A socket and its place under the limit, owned by one thread at a time. Dropping it closes the
+/// one and frees the other.
 pub(crate) struct Connection {
     seat: Arc<Seat>,
     place: usize,
@@ -30,7 +33,8 @@ struct Seat {
 }
 
 impl Connection {
-    /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this connection busy.
+    /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
+    /// connection busy.
     pub(crate) fn await_peer(&self) {
         self.seat
             .awaited_since
@@ -43,9 +47,10 @@ impl Connection {
 
     /// Closes its writing half, and waits for the peer to close the other.
     ///
-    /// "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will not be
-    /// able to read the last HTTP response": bytes of the peer that nobody has read make the system answer with a
-    /// reset, which erases what the peer has not read yet (RFC 9112, 9.6).
+    /// "If a server performs an immediate close of a TCP connection, there is a significant risk
+    /// that the client will not be able to read the last HTTP response": bytes of the peer that
+    /// nobody has read make the system answer with a reset, which erases what the peer has not read
+    /// yet (RFC 9112, 9.6).
     pub(crate) fn linger(&self) {
         if self.shutdown(Shutdown::Write).is_err() {
             return;
@@ -131,8 +136,8 @@ impl Connections {
         places.seats.len() - places.free.len()
     }
 
-    /// Gives `socket` a place, waiting for one while all are taken: the caller is the accept loop, so that nobody else is
-    /// let in meanwhile.
+    /// Gives `socket` a place, waiting for one while all are taken: the caller is the accept loop,
+    /// so that nobody else is let in meanwhile.
     pub(crate) fn admit(self: &Arc<Connections>, socket: TcpStream) -> Connection {
         let mut places = hold(&self.places);
         let place = loop {
@@ -148,7 +153,8 @@ impl Connections {
             if let Some(seat) = silent {
                 self.counts.gave_way.fetch_add(1, Relaxed);
                 seat.awaited_since.store(0, Relaxed);
-                // Its thread sees the end of the stream and drops it; an error means that the peer is gone already.
+                // Its thread sees the end of the stream and drops it; an error means that the peer
+                // is gone already.
                 let _ = seat.socket.shutdown(Shutdown::Both);
             }
             places = hold(&self.places);

@@ -54,13 +54,15 @@ impl<'w> Content<'w> {
         }
     }
 
-    /// The whole content, which must be no larger than `Limits::content_bytes` and here within its deadline.
+    /// The whole content, which must be no larger than `Limits::content_bytes` and here within its
+    /// deadline.
     pub(crate) fn read_whole(&mut self) -> Result<Vec<u8>, Refusal> {
         let too_large = Refusal::new(
             Status::CONTENT_TOO_LARGE,
             "The content is larger than this server takes; send less in one request.",
         );
-        // A length that is only claimed is refused before a byte is read, and no memory is set aside for it.
+        // A length that is only claimed is refused before a byte is read, and no memory is set
+        // aside for it.
         if matches!(self.remaining, Remaining::Length(claimed) if claimed > self.limits.content_bytes as u64)
         {
             return Err(too_large);
@@ -78,7 +80,8 @@ impl<'w> Content<'w> {
         Ok(whole)
     }
 
-    /// Appends what has arrived to `out`, waiting at most `wait` for it; `false` at the end of the content.
+    /// Appends what has arrived to `out`, waiting at most `wait` for it; `false` at the end of the
+    /// content.
     pub(crate) fn read_some(&mut self, out: &mut Vec<u8>, wait: Duration) -> Result<bool, Refusal> {
         let before = out.len();
         loop {
@@ -136,8 +139,9 @@ impl<'w> Content<'w> {
         }
     }
 
-    /// What the connection must still skip to find the next request; `None` when it cannot be found, because the
-    /// framing is broken or a peer that waits for `100 Continue` may or may not send its content now.
+    /// What the connection must still skip to find the next request; `None` when it cannot be
+    /// found, because the framing is broken or a peer that waits for `100 Continue` may or may not
+    /// send its content now.
     pub(crate) fn into_rest(self) -> Option<Rest> {
         if self.is_whole() {
             Some(Rest(None))
@@ -153,7 +157,8 @@ impl<'w> Content<'w> {
 pub(crate) struct Rest(Option<Remaining>);
 
 impl Rest {
-    /// Skips it; `false` when there is so much of it that closing the connection is cheaper than reading on.
+    /// Skips it; `false` when there is so much of it that closing the connection is cheaper than
+    /// reading on.
     pub(crate) fn skip(self, wire: &mut Wire, limits: &Limits) -> bool {
         let Some(remaining) = self.0 else { return true };
         let mut content = Content {
@@ -188,8 +193,9 @@ impl Rest {
 /// last-chunk   = 1*("0") [ chunk-ext ] CRLF
 /// ```
 ///
-/// Every CRLF must be one. The bare LF that a head may have is for people who type; nobody types chunks, and a proxy
-/// in front that reads one differently would let a second request be smuggled in.
+/// Every CRLF must be one. The bare LF that a head may have is for people who type; nobody types
+/// chunks, and a proxy in front that reads one differently would let a second request be smuggled
+/// in.
 ///
 /// ```
 /// use newswire::http::Chunks;
@@ -203,7 +209,8 @@ impl Rest {
 #[derive(Debug)]
 pub struct Chunks {
     state: ChunkState,
-    /// Bytes of extensions or trailers since the last chunk's data: both are dropped, and both are bounded.
+    /// Bytes of extensions or trailers since the last chunk's data: both are dropped, and both are
+    /// bounded.
     overhead: usize,
 }
 
@@ -222,7 +229,8 @@ enum ChunkState {
     Whole,
 }
 
-/// Extensions and trailers in all before the next data; more is `431`. Nothing we know sends either.
+/// Extensions and trailers in all before the next data; more is `431`. Nothing we know sends
+/// either.
 const CHUNK_OVERHEAD_BYTES: usize = 4 * 1024;
 
 impl Default for Chunks {
@@ -245,8 +253,8 @@ impl Chunks {
         self.state == ChunkState::Whole
     }
 
-    /// Decodes a piece of the wire and appends its data to `out`. Returns how many bytes of `wire` were read: all of
-    /// them, unless the coding ends before they do.
+    /// Decodes a piece of the wire and appends its data to `out`. Returns how many bytes of `wire`
+    /// were read: all of them, unless the coding ends before they do.
     ///
     /// # Errors
     /// `400` for a broken coding, `431` for extensions or trailers beyond 4 KiB.

@@ -1,4 +1,5 @@
-//! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
+//! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response
+//! alike.
 
 use super::request::{Head, Method};
 use super::response::Response;
@@ -92,7 +93,8 @@ impl Cors {
             .is_some_and(|origins| origins.iter().any(named))
     }
 
-    /// The answer to a preflight: an `OPTIONS` of a browser that asks whether it may send another request (Fetch, 3.3.2).
+    /// The answer to a preflight: an `OPTIONS` of a browser that asks whether it may send another
+    /// request (Fetch, 3.3.2).
     pub(super) fn preflight(&self, head: &Head) -> Option<Response> {
         head.field("access-control-request-method")
             .filter(|_| head.method() == Method::Options)?;
@@ -118,10 +120,12 @@ impl Cors {
         )
     }
 
-    /// Adds the fields that let a page read `response`; refusals too, or a browser could not tell its user why.
+    /// Adds the fields that let a page read `response`; refusals too, or a browser could not tell
+    /// its user why.
     ///
-    /// `*` may not go with credentials. Where the answer depends on who asks, a shared cache must know: "If
-    /// Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin" (Fetch, 3.3.5), also when it is absent.
+    /// `*` may not go with credentials. Where the answer depends on who asks, a shared cache must
+    /// know: "If Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin"
+    /// (Fetch, 3.3.5), also when it is absent.
     pub(super) fn mark(&self, origin: Option<&str>, response: Response) -> Response {
         if self.origins.is_none() {
             return response.field("Access-Control-Allow-Origin", "*");

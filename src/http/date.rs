@@ -30,8 +30,8 @@ impl Date {
         }
     }
 
-    /// Year, month (from 0) and day of the month, by Hinnant's algorithm: years begin in March, so that the leap day
-    /// is the last, and 400 of them are 146,097 days.
+    /// Year, month (from 0) and day of the month, by Hinnant's algorithm: years begin in March, so
+    /// that the leap day is the last, and 400 of them are 146,097 days.
     fn civil(&self) -> (u64, usize, u64) {
         let days = self.days + 719_468;
         let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// A handler that serves files to GET and HEAD, with `ETag` and `If-None-Match`. `/` is `index.html`, in every folder.
+/// A handler that serves files to GET and HEAD, with `ETag` and `If-None-Match`. `/` is
+/// `index.html`, in every folder.
 ///
 /// ```
 /// use newswire::http::{Files, Router};
@@ -32,8 +33,8 @@ struct Embedded {
     etag: String,
 }
 
-/// The page we ship loads nothing from elsewhere, and cannot be made to (CSP 3). A directory of somebody's own sets its
-/// own policy, with a `meta` element.
+/// The page we ship loads nothing from elsewhere, and cannot be made to (CSP 3). A directory of
+/// somebody's own sets its own policy, with a `meta` element.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                        connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -50,8 +51,8 @@ impl Files {
         }
     }
 
-    /// The files below a directory, as they are when they are asked for. Names that begin with a dot are not served, nor
-    /// is anything that a symbolic link leads to outside.
+    /// The files below a directory, as they are when they are asked for. Names that begin with a
+    /// dot are not served, nor is anything that a symbolic link leads to outside.
     ///
     /// # Errors
     /// When the directory is not there, or is none.
@@ -94,7 +95,8 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     let path = head.segments().join("/");
     let path = if path.is_empty() { "index.html" } else { &path };
-    // An embedded name has no %2F in it, so that joining segments cannot find what they do not name.
+    // An embedded name has no %2F in it, so that joining segments cannot find what they do not
+    // name.
     let file = files.iter().find(|file| file.path == path)?;
     let response = revalidated(head, &file.etag)
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
@@ -105,8 +107,8 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     )
 }
 
-/// Every segment was decoded by itself, once. One that could mean anything but a name in its folder is not found: `..`,
-/// an empty one, a separator of any system, a drive, a hidden name.
+/// Every segment was decoded by itself, once. One that could mean anything but a name in its folder
+/// is not found: `..`, an empty one, a separator of any system, a drive, a hidden name.
 fn find_file(root: &Path, head: &Head) -> Option<Response> {
     let mut path = root.to_path_buf();
     let (last, folders) = head.segments().split_last()?;

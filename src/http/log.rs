@@ -1,5 +1,5 @@
-//! Lines for a person on standard error, written by a thread of their own: a terminal that has been paused, or a pipe that
-//! nobody reads, must not hold up a connection.
+//! Lines for a person on standard error, written by a thread of their own: a terminal that has been
+//! paused, or a pipe that nobody reads, must not hold up a connection.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs could read differently.
-//! It has never heard of Server-Sent Events.
+//! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs
+//! could read differently. It has never heard of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `status`, `date`, `log`, `connection`, `wire`, `content`,
-//! `request`, `response`, `cors`, `files`, `router`, `server`.
+//! Read it in this order; each file uses only those before it: `status`, `date`, `log`,
+//! `connection`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `server`.
 
 pub(crate) mod connection;
 mod content;

@@ -1,8 +1,9 @@
 //! Bytes to a [`Request`]: the grammar of RFC 9112 and the meanings of RFC 9110, by hand.
 //!
-//! [`Head::parse`] has three outcomes: a head and its length, not enough bytes yet, or a [`Refusal`]. It has never
-//! heard of a socket. Where the standard leaves a choice that two programs could make differently, it refuses: a
-//! proxy in front and this server must never disagree on where a request ends (request smuggling).
+//! [`Head::parse`] has three outcomes: a head and its length, not enough bytes yet, or a
+//! [`Refusal`]. It has never heard of a socket. Where the standard leaves a choice that two
+//! programs could make differently, it refuses: a proxy in front and this server must never
+//! disagree on where a request ends (request smuggling).
 
 use super::content::{Content, Framing};
 use super::status::{Refusal, Status};
@@ -42,7 +43,8 @@ impl Method {
     }
 }
 
-/// HTTP/1.0 or HTTP/1.1; a later minor version is read as 1.1 (RFC 9110, 2.5), another major one is `505`.
+/// HTTP/1.0 or HTTP/1.1; a later minor version is read as 1.1 (RFC 9110, 2.5), another major one is
+/// `505`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Version {
@@ -76,19 +78,21 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads the head that `wire` begins with, and how many bytes it takes; `None` while it is not whole.
+    /// Reads the head that `wire` begins with, and how many bytes it takes; `None` while it is not
+    /// whole.
     ///
     /// ```text
     /// HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]        (RFC 9112, 2.1)
     /// ```
     ///
-    /// "A recipient MAY recognize a single LF as a line terminator and ignore any preceding CR" (2.2): we do, because
-    /// people type requests in telnet. Empty lines before the request line are ignored (2.2).
+    /// "A recipient MAY recognize a single LF as a line terminator and ignore any preceding CR"
+    /// (2.2): we do, because people type requests in telnet. Empty lines before the request line
+    /// are ignored (2.2).
     ///
     /// # Errors
-    /// `400` for what breaks the grammar, `414`, `417`, `431`, `501` and `505` where each belongs. The request line
-    /// is judged as soon as it has arrived, and a first byte that no method begins with at once: who speaks TLS
-    /// here would otherwise wait for the whole deadline.
+    /// `400` for what breaks the grammar, `414`, `417`, `431`, `501` and `505` where each belongs.
+    /// The request line is judged as soon as it has arrived, and a first byte that no method begins
+    /// with at once: who speaks TLS here would otherwise wait for the whole deadline.
     pub fn parse(wire: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refusal> {
         let mut lines = Lines { wire, at: 0 };
         let request_line = loop {
@@ -172,13 +176,14 @@ impl Head {
         )
     }
 
-    /// The path's segments, each decoded by itself, so that an encoded slash stays within its segment: `["a/b"]` for
-    /// `/a%2Fb`, `[""]` for `/`, none for `*`.
+    /// The path's segments, each decoded by itself, so that an encoded slash stays within its
+    /// segment: `["a/b"]` for `/a%2Fb`, `[""]` for `/`, none for `*`.
     pub fn segments(&self) -> &[String] {
         &self.target.segments
     }
 
-    /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG URL, 5.1).
+    /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG
+    /// URL, 5.1).
     pub fn query(&self, name: &str) -> Option<String> {
         self.queries()
             .find_map(|(found, value)| (found == name).then_some(value))
@@ -193,7 +198,8 @@ impl Head {
         })
     }
 
-    /// The value of the first field with this name, in lower case; bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The value of the first field with this name, in lower case; bytes that are not UTF-8 are
+    /// replaced by U+FFFD.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
@@ -213,8 +219,9 @@ impl Head {
             .any(|item| trim_ows(item).eq_ignore_ascii_case(token))
     }
 
-    /// The host and port that the request is for: the target's in absolute-form, which overrides `Host` (RFC 9112,
-    /// 3.2.2), else the `Host` field's. Empty for an HTTP/1.0 request without either.
+    /// The host and port that the request is for: the target's in absolute-form, which overrides
+    /// `Host` (RFC 9112, 3.2.2), else the `Host` field's. Empty for an HTTP/1.0 request without
+    /// either.
     pub fn authority(&self) -> &str {
         match &self.target.authority {
             Some(authority) => authority,
@@ -232,9 +239,9 @@ impl Head {
         self.continue_awaited
     }
 
-    /// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header field
-    /// and to any request message that contains more than one Host header field line or a Host header field with an
-    /// invalid field value." (RFC 9112, 3.2)
+    /// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a
+    /// Host header field and to any request message that contains more than one Host header field
+    /// line or a Host header field with an invalid field value." (RFC 9112, 3.2)
     fn check_host(&self) -> Result<(), Refusal> {
         let mut hosts = self.values("host");
         match (hosts.next(), hosts.next()) {
@@ -251,7 +258,8 @@ impl Head {
     /// ```text
     /// Transfer-Encoding = #transfer-coding        Content-Length = 1*DIGIT
     /// ```
-    /// What RFC 9112, 6.3 leaves to the server's choice is refused: every one of these has smuggled requests.
+    /// What RFC 9112, 6.3 leaves to the server's choice is refused: every one of these has smuggled
+    /// requests.
     fn parse_framing(&self) -> Result<Framing, Refusal> {
         let codings: Vec<&str> = self
             .values("transfer-encoding")
@@ -305,8 +313,9 @@ impl Head {
         }
     }
 
-    /// "A server that receives an Expect field value containing a member other than 100-continue MAY respond with a
-    /// 417", and one that receives it in an HTTP/1.0 request "MUST ignore that expectation" (RFC 9110, 10.1.1).
+    /// "A server that receives an Expect field value containing a member other than 100-continue
+    /// MAY respond with a 417", and one that receives it in an HTTP/1.0 request "MUST ignore that
+    /// expectation" (RFC 9110, 10.1.1).
     fn parse_expectation(&self) -> Result<bool, Refusal> {
         if self.version == Version::Http10 {
             return Ok(false);
@@ -325,7 +334,8 @@ impl Head {
     }
 }
 
-/// A request: its head, who sent it, and its content, which is read from the wire when it is asked for.
+/// A request: its head, who sent it, and its content, which is read from the wire when it is asked
+/// for.
 ///
 /// It dereferences to its [`Head`].
 pub struct Request<'c> {
@@ -368,23 +378,24 @@ impl<'c> Request<'c> {
         found.map_or("", |(_, value)| value)
     }
 
-    /// Reads the whole content. A peer that waits for `100 Continue` is told to go on now, so a handler that refuses
-    /// first spares it the upload.
+    /// Reads the whole content. A peer that waits for `100 Continue` is told to go on now, so a
+    /// handler that refuses first spares it the upload.
     ///
     /// # Errors
-    /// `413` beyond [`Limits::content_bytes`], `408` beyond [`Limits::content_deadline`], `411` (`400` in HTTP/1.0)
-    /// when a POST or PUT says no length at all, `400` when the framing is broken.
+    /// `413` beyond [`Limits::content_bytes`], `408` beyond [`Limits::content_deadline`], `411`
+    /// (`400` in HTTP/1.0) when a POST or PUT says no length at all, `400` when the framing is
+    /// broken.
     pub fn content(&mut self) -> Result<Vec<u8>, Refusal> {
         self.check_length_is_said()?;
         self.content.read_whole()
     }
 
-    /// Reads the content line by line as it arrives, however long that goes on, and gives each to `take` without its
-    /// line end (LF or CRLF). An unfinished last line is a line.
+    /// Reads the content line by line as it arrives, however long that goes on, and gives each to
+    /// `take` without its line end (LF or CRLF). An unfinished last line is a line.
     ///
     /// # Errors
-    /// What `take` returns; `413` for a line beyond [`Limits::content_bytes`], `408` after [`Limits::lines_idle`]
-    /// without a byte, else as [`content`](Request::content).
+    /// What `take` returns; `413` for a line beyond [`Limits::content_bytes`], `408` after
+    /// [`Limits::lines_idle`] without a byte, else as [`content`](Request::content).
     pub fn lines(
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
@@ -419,9 +430,10 @@ impl<'c> Request<'c> {
         }
     }
 
-    /// "A server MAY reject a request that contains a message body but not a Content-Length by responding with 411
-    /// (Length Required)" (RFC 9112, 6.3). Without either field there is no content by definition, but a program that
-    /// posts without one has more likely forgotten it, and its content would be read as the next request.
+    /// "A server MAY reject a request that contains a message body but not a Content-Length by
+    /// responding with 411 (Length Required)" (RFC 9112, 6.3). Without either field there is no
+    /// content by definition, but a program that posts without one has more likely forgotten it,
+    /// and its content would be read as the next request.
     fn check_length_is_said(&self) -> Result<(), Refusal> {
         let sends = matches!(self.head.method, Method::Post | Method::Put);
         if !sends || self.head.framing != Framing::None {
@@ -499,8 +511,8 @@ fn judge_beginning(line: &[u8], head_bytes: usize, limits: &Limits) -> Result<()
 /// method       = token
 /// HTTP-version = "HTTP/" DIGIT "." DIGIT
 /// ```
-/// Exactly one space each: "recipients MAY instead parse on whitespace-delimited word boundaries", and who does
-/// disagrees with who does not on what the target is.
+/// Exactly one space each: "recipients MAY instead parse on whitespace-delimited word boundaries",
+/// and who does disagrees with who does not on what the target is.
 fn parse_request_line(line: &[u8], limits: &Limits) -> Result<(Method, Target, Version), Refusal> {
     judge_beginning(line, 0, limits)?;
     let mut words = line.split(|&byte| byte == b' ');
@@ -557,8 +569,8 @@ impl Target {
     /// request-target = origin-form / absolute-form / authority-form / asterisk-form        (RFC 9112, 3.2)
     /// origin-form    = absolute-path [ "?" query ]
     /// ```
-    /// The authority-form is CONNECT's, which is `501`. A fragment is never sent; a byte that is not visible ASCII
-    /// never stands in a URI.
+    /// The authority-form is CONNECT's, which is `501`. A fragment is never sent; a byte that is
+    /// not visible ASCII never stands in a URI.
     fn parse(target: &[u8], method: Method) -> Result<Target, Refusal> {
         let target = str::from_utf8(target).unwrap_or("");
         if target.is_empty()
@@ -651,7 +663,8 @@ fn is_authority(text: &str) -> bool {
         && port.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), once: what still looks encoded afterwards is meant literally.
+/// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), once: what still looks encoded afterwards is
+/// meant literally.
 fn decode_segment(segment: &str) -> Result<String, Refusal> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.bytes();
@@ -677,8 +690,8 @@ fn decode_segment(segment: &str) -> Result<String, Refusal> {
     }
 }
 
-/// "Percent-decode: a % that is not followed by two hexadecimal digits stays" (WHATWG URL, 1.3), with + for a space
-/// (5.1), decoded as UTF-8 without a byte order mark, bad bytes replaced.
+/// "Percent-decode: a % that is not followed by two hexadecimal digits stays" (WHATWG URL, 1.3),
+/// with + for a space (5.1), decoded as UTF-8 without a byte order mark, bad bytes replaced.
 fn decode_form(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -710,8 +723,8 @@ fn hex_digit(byte: u8) -> Option<u8> {
 /// field-name  = token
 /// field-value = *field-content, of VCHAR, obs-text, SP and HTAB        (RFC 9110, 5.5)
 /// ```
-/// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that begins with
-/// whitespace is obs-fold, which "a server MUST either reject ... or replace" (5.2).
+/// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that
+/// begins with whitespace is obs-fold, which "a server MUST either reject ... or replace" (5.2).
 fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::bad(
@@ -740,14 +753,14 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     Ok((name, trim_ows(&String::from_utf8_lossy(value)).to_owned()))
 }
 
-/// `OWS = *( SP / HTAB )` (RFC 9110, 5.6.3) and nothing else: a no-break space or a form feed that one side trims and the
-/// other does not has smuggled a `Transfer-Encoding`.
+/// `OWS = *( SP / HTAB )` (RFC 9110, 5.6.3) and nothing else: a no-break space or a form feed that
+/// one side trims and the other does not has smuggled a `Transfer-Encoding`.
 fn trim_ows(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA`
-/// (RFC 9110, 5.6.2)
+/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~"
+/// / DIGIT / ALPHA` (RFC 9110, 5.6.2)
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,5 +1,5 @@
-//! What a handler answers: a status, fields, and a [`Body`] that is bytes, a file, a stream that runs on the connection's
-//! own thread, or the connection itself handed on.
+//! What a handler answers: a status, fields, and a [`Body`] that is bytes, a file, a stream that
+//! runs on the connection's own thread, or the connection itself handed on.
 
 use super::connection::Connection;
 use super::date::Date;
@@ -95,12 +95,13 @@ impl Response {
             .field("X-Content-Type-Options", "nosniff")
     }
 
-    /// A stream of unknown length, `200`, that ends when `run` does. `opening` is sent with the head, at once; each write
-    /// that `run` makes leaves when it is made, and fails when the peer has taken nothing for
-    /// [`Limits::write_stall`](crate::Limits::write_stall). An error of `run` only ends the connection.
+    /// A stream of unknown length, `200`, that ends when `run` does. `opening` is sent with the
+    /// head, at once; each write that `run` makes leaves when it is made, and fails when the peer
+    /// has taken nothing for [`Limits::write_stall`](crate::Limits::write_stall). An error of `run`
+    /// only ends the connection.
     ///
-    /// It is delimited by the close of the connection and never chunked, so that telnet shows bare frames and no proxy
-    /// waits for a chunk to be whole.
+    /// It is delimited by the close of the connection and never chunked, so that telnet shows bare
+    /// frames and no proxy waits for a chunk to be whole.
     pub fn stream(
         content_type: &'static str,
         opening: Vec<u8>,
@@ -116,7 +117,8 @@ impl Response {
         .field("Content-Type", content_type)
     }
 
-    /// As [`stream`](Response::stream), but the connection itself is given away, with its place under the limit.
+    /// As [`stream`](Response::stream), but the connection itself is given away, with its place
+    /// under the limit.
     pub(crate) fn hand_over(
         content_type: &'static str,
         opening: Vec<u8>,
@@ -132,7 +134,8 @@ impl Response {
         .field("Content-Type", content_type)
     }
 
-    /// Adds a field. CR, LF and NUL in the value become spaces, as RFC 9110, 5.5 asks: no value can begin another field.
+    /// Adds a field. CR, LF and NUL in the value become spaces, as RFC 9110, 5.5 asks: no value can
+    /// begin another field.
     pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
         let mut value = value.into();
         if value.contains(['\r', '\n', '\0']) {
@@ -142,7 +145,8 @@ impl Response {
         self
     }
 
-    /// Shows the head to somebody as it leaves: fields are still added after the handler has returned.
+    /// Shows the head to somebody as it leaves: fields are still added after the handler has
+    /// returned.
     pub(crate) fn witnessed(mut self, witness: impl FnOnce(&[u8]) + Send + 'static) -> Response {
         self.witness = Some(Box::new(witness));
         self
@@ -222,7 +226,8 @@ impl From<Refusal> for Response {
         let response = Response::text(refusal.status, format!("{}\n", refusal.sentence))
             .field("Cache-Control", "no-store");
         match refusal.status {
-            // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 11.6.1).
+            // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC
+            // 9110, 11.6.1).
             Status::UNAUTHORIZED => response.field("WWW-Authenticate", "Bearer"),
             Status::SERVICE_UNAVAILABLE => response.field("Retry-After", "5"),
             _ => response,

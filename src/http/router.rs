@@ -9,9 +9,9 @@ type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 /// The routes of a server.
 ///
 /// A path is literal but for segments in braces: `/channels/{name}` has `/channels/a%2Fb` with the
-/// [`parameter`](Request::parameter) `name` of `a/b`. The first route that fits is taken. HEAD is answered as GET, and
-/// OPTIONS, where no route has it, with the methods there are. A path that only other methods have is `405` with
-/// `Allow`; a path that no route has goes to the fallback.
+/// [`parameter`](Request::parameter) `name` of `a/b`. The first route that fits is taken. HEAD is
+/// answered as GET, and OPTIONS, where no route has it, with the methods there are. A path that
+/// only other methods have is `405` with `Allow`; a path that no route has goes to the fallback.
 ///
 /// ```
 /// use newswire::http::{Method, Response, Router, Status};
@@ -44,8 +44,8 @@ impl Router {
         Router::default()
     }
 
-    /// Adds a route. A handler answers with a [`Response`], or with what becomes one: a [`Refusal`], or a `Result` of the
-    /// two.
+    /// Adds a route. A handler answers with a [`Response`], or with what becomes one: a
+    /// [`Refusal`], or a `Result` of the two.
     pub fn route<R: Into<Response>>(
         &mut self,
         method: Method,

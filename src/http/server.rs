@@ -1,4 +1,5 @@
-//! The accept loop, and what a connection's own thread does: read a head, let the router answer, write, again.
+//! The accept loop, and what a connection's own thread does: read a head, let the router answer,
+//! write, again.
 
 use super::connection::{Connection, Connections};
 use super::content::Content;
@@ -39,7 +40,8 @@ pub struct Server {
     connections: Option<Arc<Connections>>,
 }
 
-/// A connection's thread: enough for a handler that formats and parses. What is not touched costs no memory.
+/// A connection's thread: enough for a handler that formats and parses. What is not touched costs
+/// no memory.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Responses to pipelined requests wait for each other up to here.
@@ -49,10 +51,12 @@ const OWED_BYTES: usize = 64 * 1024;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 impl Server {
-    /// Listens at the address; port 0 lets the system choose one, which [`local_addr`](Server::local_addr) tells.
+    /// Listens at the address; port 0 lets the system choose one, which
+    /// [`local_addr`](Server::local_addr) tells.
     ///
     /// # Errors
-    /// As [`TcpListener::bind`]: the port is taken, the address is not this machine's, or ports below 1024 are not for you.
+    /// As [`TcpListener::bind`]: the port is taken, the address is not this machine's, or ports
+    /// below 1024 are not for you.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
         Ok(Server {
             listener: TcpListener::bind(address)?,
@@ -69,7 +73,8 @@ impl Server {
         self
     }
 
-    /// With this policy for pages of other origins instead of the default one, which is any origin without credentials.
+    /// With this policy for pages of other origins instead of the default one, which is any origin
+    /// without credentials.
     pub fn cors(mut self, cors: Cors) -> Server {
         self.cors = cors;
         self
@@ -120,7 +125,8 @@ impl Server {
                     backoff = BACKOFF.0;
                     start(connections.admit(socket), peer, &site);
                 }
-                // Out of descriptors, most likely: they come back when a connection ends, and the loop must live to see it.
+                // Out of descriptors, most likely: they come back when a connection ends, and the
+                // loop must live to see it.
                 Err(error) => {
                     connections.counts.accept_errors.fetch_add(1, Relaxed);
                     site.log.say(format!(
@@ -262,7 +268,8 @@ impl Site {
         }
     }
 
-    /// One request and its response. The response of a request that another one follows at once may still be owed.
+    /// One request and its response. The response of a request that another one follows at once may
+    /// still be owed.
     fn exchange(&self, head: Head, peer: SocketAddr, wire: &mut Wire) -> io::Result<After> {
         self.connections.counts.requests.fetch_add(1, Relaxed);
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
@@ -340,7 +347,8 @@ impl Site {
         }
     }
 
-    /// Runs what may be somebody else's code: a panic in it is counted, said by the panic hook, and costs this connection.
+    /// Runs what may be somebody else's code: a panic in it is counted, said by the panic hook, and
+    /// costs this connection.
     fn guard<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
         let outcome = catch_unwind(AssertUnwindSafe(run));
         if outcome.is_err() {

@@ -19,7 +19,8 @@ macro_rules! statuses {
             $(#[doc = concat!("`", stringify!($code), " ", $reason, "`")]
             pub const $name: Status = Status($code);)*
 
-            /// The reason phrase of RFC 9110; empty for a code that newswire does not send by itself.
+            /// The reason phrase of RFC 9110; empty for a code that newswire does not send by
+            /// itself.
             pub fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -67,7 +68,8 @@ impl fmt::Display for Status {
     }
 }
 
-/// A request that is not carried out: the status, and one fixed sentence that says what was wrong and what to do.
+/// A request that is not carried out: the status, and one fixed sentence that says what was wrong
+/// and what to do.
 ///
 /// The sentence is a literal, so that a reply can never echo what a hostile request said.
 ///

@@ -44,10 +44,11 @@ impl Wire {
         self.unread.start = (self.unread.start + bytes).min(self.unread.end);
     }
 
-    /// Waits at most `wait` for bytes of the peer; `Ok(0)` is the end of what it sends, `TimedOut` is silence.
+    /// Waits at most `wait` for bytes of the peer; `Ok(0)` is the end of what it sends, `TimedOut`
+    /// is silence.
     ///
-    /// Whatever is owed is written first: a peer that pipelines gets its responses together, and one that waits for a
-    /// response before it goes on is never kept waiting.
+    /// Whatever is owed is written first: a peer that pipelines gets its responses together, and
+    /// one that waits for a response before it goes on is never kept waiting.
     pub(crate) fn fill(&mut self, wait: Duration) -> io::Result<usize> {
         self.flush()?;
         if wait.is_zero() {

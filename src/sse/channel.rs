@@ -1,11 +1,14 @@
-//! A channel: one bounded log, many cursors, and the hand-over of a socket from the thread that replays to the threads that
-//! fan out.
+//! A channel: one bounded log, many cursors, and the hand-over of a socket from the thread that
+//! replays to the threads that fan out.
 //!
-//! A subscriber is owned by exactly one thread at a time. Its connection's own thread answers the request and writes what
-//! the client has missed; then the subscriber is put in a [`Lane`] and belongs to a fan-out thread. Replay and live
-//! delivery ask the log the same question, "what comes after this cursor?", so that there is no seam between them.
+//! A subscriber is owned by exactly one thread at a time. Its connection's own thread answers the
+//! request and writes what the client has missed; then the subscriber is put in a [`Lane`] and
+//! belongs to a fan-out thread. Replay and live delivery ask the log the same question, "what comes
+//! after this cursor?", so that there is no seam between them.
 
-use super::emitter::{CONTENT_TYPE, Emitter, jittered, last_event_id, opening, with_stream_fields};
+use super::emitter::{
+    CONTENT_TYPE, Emitter, jittered, last_event_id, let_head_pass, opening, with_stream_fields,
+};
 use super::event::Event;
 use super::history::{Batch, Cursor, History};
 use super::id::{Id, Ids};
@@ -23,8 +26,9 @@ use std::time::{Duration, Instant};
 /// What one write of a replay carries; it bounds what a slow reader costs.
 const REPLAY_BYTES: usize = 32 * 1024;
 
-/// How long a publisher waits for fan-out threads to copy what it would overwrite. They never wait for a subscriber, so
-/// that this is far more than they need on any machine; past it the log moves on and they find that they lost it.
+/// How long a publisher waits for fan-out threads to copy what it would overwrite. They never wait
+/// for a subscriber, so that this is far more than they need on any machine; past it the log moves
+/// on and they find that they lost it.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What all channels of a server share.
@@ -117,7 +121,8 @@ impl Bell {
     }
 }
 
-/// A named stream of events with any number of publishers and subscribers. Cloning it gives another handle to the same.
+/// A named stream of events with any number of publishers and subscribers. Cloning it gives another
+/// handle to the same.
 ///
 /// ```
 /// use newswire::{Event, Limits, Router};
@@ -160,7 +165,8 @@ struct State {
 #[derive(Default)]
 struct Lane {
     newcomers: Vec<Subscriber>,
-    /// Up to where the fan-out thread has copied the log; `None` while it has no subscriber of this channel.
+    /// Up to where the fan-out thread has copied the log; `None` while it has no subscriber of this
+    /// channel.
     copied: Option<Cursor>,
     rung: bool,
 }
@@ -168,9 +174,11 @@ struct Lane {
 /// What publishing an event has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel of this server.
+    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel
+    /// of this server.
     pub id: String,
-    /// How many subscribers the channel has now. Who of them will have read the event nobody can say.
+    /// How many subscribers the channel has now. Who of them will have read the event nobody can
+    /// say.
     pub subscribers: usize,
 }
 
@@ -232,10 +240,11 @@ impl Channel {
         &self.shared.name
     }
 
-    /// Sends an event to every subscriber, and keeps it for those who come back. An id it may have is replaced.
+    /// Sends an event to every subscriber, and keeps it for those who come back. An id it may have
+    /// is replaced.
     ///
-    /// It never waits for a subscriber. When publishers are faster than the machine can write, it waits until the fan-out
-    /// threads have copied what the event will push out of the log.
+    /// It never waits for a subscriber. When publishers are faster than the machine can write, it
+    /// waits until the fan-out threads have copied what the event will push out of the log.
     ///
     /// # Errors
     /// [`TooLargeToKeep`].
@@ -244,7 +253,8 @@ impl Channel {
         let limits = &shared.common.limits;
         let event = event.without_id().to_string();
         let mut state = hold(&shared.state);
-        // The longest id has 26 digits; counting it exactly would need it before there is room for it.
+        // The longest id has 26 digits; counting it exactly would need it before there is room for
+        // it.
         let bytes = event.len() + "id: \n".len() + 26;
         if bytes > limits.history_bytes {
             return Err(TooLargeToKeep);
@@ -266,7 +276,8 @@ impl Channel {
         })
     }
 
-    /// Moves the log's beginning so that another frame fits, but not past what a fan-out thread has yet to copy.
+    /// Moves the log's beginning so that another frame fits, but not past what a fan-out thread has
+    /// yet to copy.
     fn make_room<'s>(
         &'s self,
         mut state: MutexGuard<'s, State>,
@@ -318,8 +329,9 @@ impl Channel {
         }
     }
 
-    /// Ends the story: each subscriber gets what it lacks, then an event named `end`, and its response ends. Who comes back
-    /// and has heard everything is told `204`, which stops an EventSource, until something is published again.
+    /// Ends the story: each subscriber gets what it lacks, then an event named `end`, and its
+    /// response ends. Who comes back and has heard everything is told `204`, which stops an
+    /// EventSource, until something is published again.
     pub fn complete(&self) {
         let mut state = hold(&self.shared.state);
         state.completions += 1;
@@ -352,16 +364,18 @@ impl Channel {
         state.is_completed().then(|| state.history.newest())
     }
 
-    /// Whether nobody but the table of channels has a handle to it, which only the holder of the table can ask.
+    /// Whether nobody but the table of channels has a handle to it, which only the holder of the
+    /// table can ask.
     pub(super) fn is_unattended(&self) -> bool {
         Arc::strong_count(&self.shared) == 1 && self.subscribers() == 0
     }
 
-    /// The response that subscribes who asks: the head, a reconnection time and a comment at once, then what it has missed
-    /// since its [`last_event_id`], then what is published from now on.
+    /// The response that subscribes who asks: the head, a reconnection time and a comment at once,
+    /// then what it has missed since its [`last_event_id`], then what is published from now on.
     ///
-    /// When something may have been lost in between, the first event is named `gap`, with JSON that says what was asked for
-    /// and what is the oldest still kept, and without an id, so that the browser's last event ID stays what it was.
+    /// When something may have been lost in between, the first event is named `gap`, with JSON that
+    /// says what was asked for and what is the oldest still kept, and without an id, so that the
+    /// browser's last event ID stays what it was.
     pub fn subscribe(&self, request: &Request<'_>) -> Response {
         let last_event_id = last_event_id(request);
         let counts = &self.shared.common.counts;
@@ -371,7 +385,8 @@ impl Channel {
             if state.is_completed() && resumption.cursor == state.history.end() {
                 return Emitter::finished();
             }
-            // Who comes after the completion, and has something left to hear, is one of those whom it ends.
+            // Who comes after the completion, and has something left to hear, is one of those whom
+            // it ends.
             let completions = state.completions - u32::from(state.is_completed());
             (resumption, completions, state.history.first_id())
         };
@@ -392,12 +407,16 @@ impl Channel {
                 cursor: resumption.cursor,
                 completions,
             };
+            if last_event_id.is_some() {
+                let_head_pass();
+            }
             subscriber.catch_up(&gap.unwrap_or_default(), false);
         };
         with_stream_fields(Response::hand_over(CONTENT_TYPE, opening("newswire"), take))
     }
 
-    /// What the fan-out thread of this lane has to do; `has_subscribers` says whether any of its own are left.
+    /// What the fan-out thread of this lane has to do; `has_subscribers` says whether any of its
+    /// own are left.
     pub(super) fn take_up(&self, lane: usize, has_subscribers: bool, batch: &mut Batch) -> Work {
         let mut state = hold(&self.shared.state);
         let State {
@@ -409,20 +428,16 @@ impl Channel {
         let lane = &mut lanes[lane];
         lane.rung = false;
         let newcomers = std::mem::take(&mut lane.newcomers);
-        let mut from = lane.copied.filter(|_| has_subscribers);
-        if let Some(earliest) = newcomers.iter().map(|newcomer| newcomer.cursor).min() {
-            from = Some(from.map_or(earliest, |from| from.min(earliest)));
-        }
-        let Some(from) = from else {
-            lane.copied = None;
-            return Work {
-                newcomers,
-                completions: *completions,
-                completed_at: *completed_at,
-            };
-        };
-        history.copy(from.max(history.first()), history.end(), usize::MAX, batch);
-        lane.copied = Some(batch.end());
+        let places = newcomers.iter().map(|newcomer| newcomer.cursor);
+        let earliest = lane
+            .copied
+            .filter(|_| has_subscribers)
+            .into_iter()
+            .chain(places)
+            .min();
+        let from = earliest.map_or(history.end(), |earliest| earliest.max(history.first()));
+        history.copy(from, history.end(), usize::MAX, batch);
+        lane.copied = earliest.map(|_| batch.end());
         let work = Work {
             newcomers,
             completions: *completions,
@@ -502,7 +517,8 @@ impl Drop for Place {
     }
 }
 
-/// A client of a channel: its connection, and where in the log it stands. Dropping it closes the one and frees its places.
+/// A client of a channel: its connection, and where in the log it stands. Dropping it closes the
+/// one and frees its places.
 pub(super) struct Subscriber {
     pub(super) connection: Connection,
     pub(super) cursor: Cursor,
@@ -511,7 +527,8 @@ pub(super) struct Subscriber {
     place: Place,
 }
 
-/// The last event of a completed channel's streams. It has no id, and some data, without which it would not be dispatched.
+/// The last event of a completed channel's streams. It has no id, and some data, without which it
+/// would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
 
 /// Why a subscriber is no more.
@@ -538,8 +555,9 @@ impl Departure {
 }
 
 impl Subscriber {
-    /// Writes `owed`, then what the log has for it, on this thread and waiting for the client, until it has all; then gives it
-    /// to a fan-out thread. `ended` says that `owed` is the last it is to get.
+    /// Writes `owed`, then what the log has for it, on this thread and waiting for the client,
+    /// until it has all; then gives it to a fan-out thread. `ended` says that `owed` is the last it
+    /// is to get.
     pub(super) fn catch_up(self, owed: &[u8], ended: bool) {
         let channel = self.place.channel.clone();
         if let Err(departure) = self.try_to_catch_up(&channel, owed, ended) {
@@ -608,8 +626,8 @@ impl Subscriber {
             })
     }
 
-    /// Changes hands. What was published since it was found to lack nothing is for the fan-out thread to write; the log
-    /// waits for those in a lane.
+    /// Changes hands. What was published since it was found to lack nothing is for the fan-out
+    /// thread to write; the log waits for those in a lane.
     fn join(self, channel: &Channel) -> Result<(), Departure> {
         let common = channel.common();
         self.connection
@@ -658,8 +676,8 @@ pub(crate) fn json_string(text: &str) -> String {
     json
 }
 
-/// For a subscriber too many. Any status but `200` would end a browser's EventSource for good; so it gets a stream, a longer
-/// reconnection time, and the end.
+/// For a subscriber too many. Any status but `200` would end a browser's EventSource for good; so
+/// it gets a stream, a longer reconnection time, and the end.
 pub(crate) fn refused(common: &Common) -> Response {
     common.counts.refused.fetch_add(1, Relaxed);
     let mut opening = Vec::new();

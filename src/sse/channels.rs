@@ -10,7 +10,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
-/// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another handle.
+/// All channels of a server, and the threads that fan out: as many as the machine has cores.
+/// Cloning it gives another handle.
 ///
 /// See [`Channel`] for an example.
 #[derive(Clone)]
@@ -42,7 +43,8 @@ impl fmt::Display for NoChannel {
 impl std::error::Error for NoChannel {}
 
 impl Channels {
-    /// Without a channel yet, and with the threads that will write to their subscribers. They live as long as the process.
+    /// Without a channel yet, and with the threads that will write to their subscribers. They live
+    /// as long as the process.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -74,7 +76,8 @@ impl Channels {
             sweep(&mut table);
         }
         if table.len() >= self.common.limits.channels {
-            // What is completed and listened to by nobody gives its place to what is new; the one completed first.
+            // What is completed and listened to by nobody gives its place to what is new; the one
+            // completed first.
             let unattended = table.iter().filter(|(_, channel)| channel.is_unattended());
             let completed =
                 unattended.filter_map(|(name, channel)| Some((channel.completed_after()?, name)));

@@ -1,4 +1,5 @@
-//! A stream for one client, written on the connection's own thread. Who knows Spring's `SseEmitter` knows this.
+//! A stream for one client, written on the connection's own thread. Who knows Spring's `SseEmitter`
+//! knows this.
 
 use super::event::Event;
 use crate::http::{Request, Response};
@@ -6,6 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::error::Error;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
+use std::thread;
 use std::time::Duration;
 
 /// Writes events to one client; every frame leaves the machine when it is sent.
@@ -39,17 +41,20 @@ impl<'s> Emitter<'s> {
         }
     }
 
-    /// The response that runs `emit` on the connection's thread. The head, a reconnection time of two to three seconds and
-    /// a comment leave at once, before any event exists, so that the browser reports `open`. When `emit` returns, or a
-    /// send fails, the connection ends; EventSource will then reconnect, until it is answered with
-    /// [`finished`](Emitter::finished).
+    /// The response that runs `emit` on the connection's thread. The head, a reconnection time of
+    /// two to three seconds and a comment leave at once, before any event exists, so that the
+    /// browser reports `open`. When `emit` returns, or a send fails, the connection ends;
+    /// EventSource will then reconnect, until it is answered with [`finished`](Emitter::finished).
     pub fn stream(emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static) -> Response {
-        let run = move |stream: &mut dyn Write| emit(Emitter::new(stream));
+        let run = move |stream: &mut dyn Write| {
+            let_head_pass();
+            emit(Emitter::new(stream))
+        };
         with_stream_fields(Response::stream(CONTENT_TYPE, opening("newswire"), run))
     }
 
-    /// The response that tells an EventSource not to come back: `204` (HTML, 9.2.3, "any other status ... fail the
-    /// connection").
+    /// The response that tells an EventSource not to come back: `204` (HTML, 9.2.3, "any other
+    /// status ... fail the connection").
     pub fn finished() -> Response {
         Response::empty(crate::http::Status::NO_CONTENT).field("Cache-Control", "no-store")
     }
@@ -57,8 +62,9 @@ impl<'s> Emitter<'s> {
     /// Sends one event, in one write.
     ///
     /// # Errors
-    /// When the client has left (the first send after that may still succeed), or has taken nothing for
-    /// [`Limits::write_stall`](crate::Limits::write_stall). There is nothing to do but return it.
+    /// When the client has left (the first send after that may still succeed), or has taken nothing
+    /// for [`Limits::write_stall`](crate::Limits::write_stall). There is nothing to do but return
+    /// it.
     pub fn send(&mut self, event: impl Into<Event>) -> io::Result<()> {
         self.frame.clear();
         event.into().encode(&mut self.frame);
@@ -88,7 +94,8 @@ impl<'s> Emitter<'s> {
         self.stream.flush()
     }
 
-    /// Ends the stream because of an error, which the client is not told: a comment says only that there was one.
+    /// Ends the stream because of an error, which the client is not told: a comment says only that
+    /// there was one.
     ///
     /// # Errors
     /// Always, with `error`.
@@ -101,8 +108,9 @@ impl<'s> Emitter<'s> {
     }
 }
 
-/// Which event the client has heard last: the `Last-Event-ID` field, which EventSource sends when it reconnects, else the
-/// query's `last_event_id`, for who cannot set a field. An empty one is none. It is a stranger's word.
+/// Which event the client has heard last: the `Last-Event-ID` field, which EventSource sends when
+/// it reconnects, else the query's `last_event_id`, for who cannot set a field. An empty one is
+/// none. It is a stranger's word.
 pub fn last_event_id(request: &Request<'_>) -> Option<String> {
     let field = request
         .field("last-event-id")
@@ -113,9 +121,16 @@ pub fn last_event_id(request: &Request<'_>) -> Option<String> {
         .filter(|id| !id.is_empty())
 }
 
+/// Keeps the first event out of the read in which a proxy gets the head. Varnish holds what came in that
+/// read until the next bytes come, which may be a heartbeat later.
+pub(crate) fn let_head_pass() {
+    thread::sleep(Duration::from_millis(10));
+}
+
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
-/// What every stream says of itself: no cache may keep it or join clients in it, no proxy may transform or buffer it.
+/// What every stream says of itself: no cache may keep it or join clients in it, no proxy may
+/// transform or buffer it.
 pub(crate) fn with_stream_fields(response: Response) -> Response {
     response
         .field("Cache-Control", "no-store, no-transform")
@@ -132,7 +147,8 @@ pub(crate) fn opening(comment: &str) -> Vec<u8> {
     bytes
 }
 
-/// Between `time` and half as much again, so that a restart of the server does not bring everyone back in one instant.
+/// Between `time` and half as much again, so that a restart of the server does not bring everyone
+/// back in one instant.
 pub(crate) fn jittered(time: Duration) -> Duration {
     // The one source of randomness in the standard library: the keys of a hash map.
     let random = RandomState::new().build_hasher().finish();

@@ -4,7 +4,8 @@ use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
 
-/// One block of an event stream: an event, or only fields and a comment that the browser keeps to itself.
+/// One block of an event stream: an event, or only fields and a comment that the browser keeps to
+/// itself.
 ///
 /// ```text
 /// stream  = [ bom ] *event
@@ -60,7 +61,8 @@ impl From<MalformedEvent> for io::Error {
 }
 
 impl Event {
-    /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end one, and arrive as LF.
+    /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end one, and
+    /// arrive as LF.
     pub fn new(data: impl Into<String>) -> Event {
         Event {
             data: Some(data.into()),
@@ -68,8 +70,8 @@ impl Event {
         }
     }
 
-    /// A block that dispatches no event: a comment, of any number of lines. With an [`id`](Event::id) it moves the browser's
-    /// last event ID all the same.
+    /// A block that dispatches no event: a comment, of any number of lines. With an
+    /// [`id`](Event::id) it moves the browser's last event ID all the same.
     pub fn comment(text: impl Into<String>) -> Event {
         Event {
             comment: Some(text.into()),
@@ -77,11 +79,13 @@ impl Event {
         }
     }
 
-    /// With this id, which the browser sends back as `Last-Event-ID` when it reconnects. An empty one makes it forget.
+    /// With this id, which the browser sends back as `Last-Event-ID` when it reconnects. An empty
+    /// one makes it forget.
     ///
     /// # Errors
-    /// For CR, LF or NUL in it: the first two would begin another field, and "if the field value does not contain U+0000
-    /// NULL, then set the last event ID buffer to the field value ... Otherwise, ignore the field" (9.2.6).
+    /// For CR, LF or NUL in it: the first two would begin another field, and "if the field value
+    /// does not contain U+0000 NULL, then set the last event ID buffer to the field value ...
+    /// Otherwise, ignore the field" (9.2.6).
     pub fn id(mut self, id: impl Display) -> Result<Event, MalformedEvent> {
         let id = id.to_string();
         if id.contains(['\r', '\n', '\0']) {
@@ -91,8 +95,8 @@ impl Event {
         Ok(self)
     }
 
-    /// With this name, the event type that `addEventListener` takes; `message` when there is none. Avoid `error` and `open`,
-    /// which EventSource dispatches itself.
+    /// With this name, the event type that `addEventListener` takes; `message` when there is none.
+    /// Avoid `error` and `open`, which EventSource dispatches itself.
     ///
     /// # Errors
     /// For CR, LF or NUL in it.
@@ -136,8 +140,8 @@ impl From<String> for Event {
 
 impl Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A space always follows the colon: "if value starts with a U+0020 SPACE character, remove it" (9.2.6) would
-        // otherwise eat the first space of who begins with one.
+        // A space always follows the colon: "if value starts with a U+0020 SPACE character, remove
+        // it" (9.2.6) would otherwise eat the first space of who begins with one.
         for line in lines(self.comment.as_deref()) {
             writeln!(f, ": {line}")?;
         }
@@ -157,7 +161,8 @@ impl Display for Event {
     }
 }
 
-/// `end-of-line = ( cr lf / cr / lf )`: whoever splits at LF only lets a CR in the data begin a field of its own.
+/// `end-of-line = ( cr lf / cr / lf )`: whoever splits at LF only lets a CR in the data begin a
+/// field of its own.
 fn lines(text: Option<&str>) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -1,5 +1,6 @@
-//! The threads that write to every subscriber with room. Each owns its share of the subscribers, and none ever waits for
-//! one: sockets are non-blocking, and who has no room gets a thread of its own until it has caught up.
+//! The threads that write to every subscriber with room. Each owns its share of the subscribers,
+//! and none ever waits for one: sockets are non-blocking, and who has no room gets a thread of its
+//! own until it has caught up.
 
 use super::channel::{Channel, Common, Departure, END, Subscriber, Work};
 use super::history::{Batch, Cursor};
@@ -51,8 +52,8 @@ struct Member {
     subscriber: Subscriber,
     /// When something was last written to it, in milliseconds since the thread began.
     heard_ms: u64,
-    /// How long a silence it is left in, in milliseconds: between half of the heartbeat's interval and all of it, so that
-    /// not all are written to in one instant.
+    /// How long a silence it is left in, in milliseconds: between half of the heartbeat's interval
+    /// and all of it, so that not all are written to in one instant.
     patience_ms: u32,
     /// It has closed its half of the connection: it may still be listening, or be gone.
     half_closed: bool,
@@ -180,7 +181,7 @@ impl FanOut {
             .wrapping_add(1_013_904_223);
         let half =
             u32::try_from(self.common.limits.heartbeat.as_millis() / 2).unwrap_or(u32::MAX / 2);
-        half + (u64::from(half) * u64::from(self.seed >> 16) >> 16) as u32
+        half + ((u64::from(half) * u64::from(self.seed >> 16)) >> 16) as u32
     }
 }
 
@@ -220,7 +221,8 @@ fn write_end(subscriber: &Subscriber) -> Written {
             ended: true,
         },
         Ok(_) => {
-            // What the client may have sent must be read before the close, or a reset would take the end back from it.
+            // What the client may have sent must be read before the close, or a reset would take
+            // the end back from it.
             let _ = subscriber.connection.shutdown(Shutdown::Write);
             let _ = (&mut &*subscriber.connection).read(&mut [0; 4096]);
             Written::Departed(Departure::Completed)

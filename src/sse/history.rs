@@ -10,7 +10,8 @@ pub(crate) struct History {
     frames: VecDeque<Frame>,
     first: Cursor,
     bytes: usize,
-    /// The newest id that is not kept any more; before anything was forgotten, the moment the log began.
+    /// The newest id that is not kept any more; before anything was forgotten, the moment the log
+    /// began.
     forgotten: Id,
 }
 
@@ -100,7 +101,8 @@ impl History {
         }
     }
 
-    /// Where a client goes on that names the id it heard last. One that names none begins with the next event.
+    /// Where a client goes on that names the id it heard last. One that names none begins with the
+    /// next event.
     ///
     /// | it names                                        | it gets                                    |
     /// |-------------------------------------------------|--------------------------------------------|
@@ -144,7 +146,8 @@ impl History {
         }
     }
 
-    /// Appends frames from `cursor` on, before `until` and at least one if there is any, as long as they fit in `max_bytes`.
+    /// Appends frames from `cursor` on, before `until` and at least one if there is any, as long as
+    /// they fit in `max_bytes`.
     pub(crate) fn copy(&self, cursor: Cursor, until: Cursor, max_bytes: usize, batch: &mut Batch) {
         batch.clear(cursor);
         let from = cursor.saturating_sub(self.first) as usize;
@@ -159,7 +162,8 @@ impl History {
     }
 }
 
-/// Frames that stand behind each other in the log, in one piece, so that one write call sends them all.
+/// Frames that stand behind each other in the log, in one piece, so that one write call sends them
+/// all.
 #[derive(Default)]
 pub(crate) struct Batch {
     from: Cursor,
@@ -188,7 +192,8 @@ impl Batch {
         self.from
     }
 
-    /// Of someone who stood at `cursor` and took `taken` bytes: the rest of the frame he is in, and where he stands after it.
+    /// Of someone who stood at `cursor` and took `taken` bytes: the rest of the frame he is in, and
+    /// where he stands after it.
     pub(crate) fn split(&self, cursor: Cursor, taken: usize) -> (&[u8], Cursor) {
         let at = self.start(cursor) + taken;
         let whole = self.ends.partition_point(|&end| end <= at);

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 /// Events that can share a millisecond before the next one is borrowed from: a million.
 const N_BITS: u32 = 20;
 
-/// The id of an event, milliseconds since 1970 above and a count below. Compared as the numbers they are: as strings,
-/// "10" would come before "9".
+/// The id of an event, milliseconds since 1970 above and a count below. Compared as the numbers
+/// they are: as strings, "10" would come before "9".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u64);
 
@@ -16,7 +16,8 @@ impl Id {
     /// ```text
     /// id = 1*DIGIT "-" 1*DIGIT
     /// ```
-    /// as [`Display`](fmt::Display) writes it; `None` for any other text, which no server of ours has issued.
+    /// as [`Display`](fmt::Display) writes it; `None` for any other text, which no server of ours
+    /// has issued.
     pub(crate) fn parse(text: &str) -> Option<Id> {
         let number = |digits: &str| {
             let is_ours = !digits.is_empty()
@@ -36,9 +37,9 @@ impl fmt::Display for Id {
     }
 }
 
-/// Issues ids. They grow although the clock stands still or steps back, and a later process's are larger than an earlier
-/// one's unless the clock was set back between the two; even then an id of the earlier one is recognized as never
-/// issued by the later.
+/// Issues ids. They grow although the clock stands still or steps back, and a later process's are
+/// larger than an earlier one's unless the clock was set back between the two; even then an id of
+/// the earlier one is recognized as never issued by the later.
 pub(crate) struct Ids {
     clock_ms: fn() -> u64,
     last: AtomicU64,

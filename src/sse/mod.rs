@@ -1,7 +1,8 @@
-//! Server-Sent Events (HTML, 9.2): writing them, reading them, sending them to one client or to many.
+//! Server-Sent Events (HTML, 9.2): writing them, reading them, sending them to one client or to
+//! many.
 //!
-//! Read it in this order; each file uses only those before it: `event`, `parser`, `emitter` for one client; `id`,
-//! `history`, `channel`, `fanout`, `channels` for many.
+//! Read it in this order; each file uses only those before it: `event`, `parser`, `emitter` for one
+//! client; `id`, `history`, `channel`, `fanout`, `channels` for many.
 
 pub(crate) mod channel;
 mod channels;
@@ -16,7 +17,7 @@ pub(crate) use channel::json_string;
 pub use channel::{Channel, Published, Summary, TooLargeToKeep};
 pub(crate) use channels::is_name;
 pub use channels::{Channels, NoChannel};
-pub(crate) use emitter::{CONTENT_TYPE, jittered, with_stream_fields};
+pub(crate) use emitter::{CONTENT_TYPE, jittered, let_head_pass, with_stream_fields};
 pub use emitter::{Emitter, last_event_id};
 pub use event::{Event, MalformedEvent, base64};
 pub use parser::{EventTooLarge, Message, Parser};

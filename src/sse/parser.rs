@@ -26,7 +26,8 @@ pub struct Message {
 /// # Ok::<(), newswire::sse::EventTooLarge>(())
 /// ```
 ///
-/// When the stream ends there is nothing to do: "once the end of the file is reached, any pending data must be discarded".
+/// When the stream ends there is nothing to do: "once the end of the file is reached, any pending
+/// data must be discarded".
 #[derive(Clone, Debug)]
 pub struct Parser {
     /// The part of a line that has arrived.
@@ -91,7 +92,8 @@ impl Parser {
         self.reconnection_time
     }
 
-    /// For the stream of the next connection: what is pending is discarded, the last event ID and the reconnection time stay.
+    /// For the stream of the next connection: what is pending is discarded, the last event ID and
+    /// the reconnection time stay.
     pub fn reconnect(&mut self) {
         let last_event_id = std::mem::take(&mut self.last_event_id);
         let reconnection_time = self.reconnection_time;
@@ -108,8 +110,8 @@ impl Parser {
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Message>, EventTooLarge> {
         let mut messages = Vec::new();
         let mut rest = piece;
-        // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
-        // character, or a single CR character."
+        // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF)
+        // character pair, a single LF character, or a single CR character."
         while let Some(&first) = rest.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
                 rest = &rest[1..];
@@ -139,9 +141,9 @@ impl Parser {
     }
 
     fn process_line(&mut self, line: &[u8]) -> Result<Option<Message>, EventTooLarge> {
-        // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading UTF-8 Byte Order Mark (BOM),
-        // if any" and puts U+FFFD for what is not UTF-8. No line end can be inside of a character, so that a line can
-        // be decoded by itself.
+        // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading
+        // UTF-8 Byte Order Mark (BOM), if any" and puts U+FFFD for what is not UTF-8. No line end
+        // can be inside of a character, so that a line can be decoded by itself.
         let line = match line.strip_prefix(b"\xef\xbb\xbf") {
             Some(rest) if self.at_start => rest,
             _ => line,
@@ -156,13 +158,14 @@ impl Parser {
         match line.split_once(':') {
             // "If the line starts with a U+003A COLON character (:): Ignore the line."
             Some(("", _)) => {}
-            // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
-            // Collect the characters after ..., and let value be that string. If value starts with a U+0020 SPACE
-            // character, remove it from value."
+            // "Collect the characters on the line before the first U+003A COLON character (:), and
+            // let field be that string. Collect the characters after ..., and let value be that
+            // string. If value starts with a U+0020 SPACE character, remove it from value."
             Some((field, value)) => {
                 self.process_field(field, value.strip_prefix(' ').unwrap_or(value))
             }
-            // "Otherwise ... using the whole line as the field name, and the empty string as the field value."
+            // "Otherwise ... using the whole line as the field name, and the empty string as the
+            // field value."
             None => self.process_field(&line, ""),
         }
         if self.data.len() > self.limit {
@@ -176,15 +179,18 @@ impl Parser {
         match field {
             // "Set the event type buffer to the field value."
             "event" => value.clone_into(&mut self.event_type),
-            // "Append the field value to the data buffer, then append a single U+000A LINE FEED (LF) character."
+            // "Append the field value to the data buffer, then append a single U+000A LINE FEED
+            // (LF) character."
             "data" => {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer to the field value."
+            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer
+            // to the field value."
             "id" if !value.contains('\0') => value.clone_into(&mut self.last_event_id_buffer),
-            // "If the field value consists of only ASCII digits, then interpret the field value as an integer in base ten, and
-            // set the event stream's reconnection time to that integer."
+            // "If the field value consists of only ASCII digits, then interpret the field value as
+            // an integer in base ten, and set the event stream's reconnection time to that
+            // integer."
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.reconnection_time =
                     Some(Duration::from_millis(value.parse().unwrap_or(u64::MAX)));
@@ -195,16 +201,18 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Message> {
-        // "Set the last event ID string of the event source to the value of the last event ID buffer. The buffer does not get
-        // reset, so the last event ID string ... remains set to this value until the next time it is set by the server."
+        // "Set the last event ID string of the event source to the value of the last event ID
+        // buffer. The buffer does not get reset, so the last event ID string ... remains set to
+        // this value until the next time it is set by the server."
         self.last_event_id.clone_from(&self.last_event_id_buffer);
         let event_type = std::mem::take(&mut self.event_type);
-        // "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
-        // return."
+        // "If the data buffer is an empty string, set the data buffer and the event type buffer to
+        // the empty string and return."
         if self.data.is_empty() {
             return None;
         }
-        // "If the data buffer's last character is a U+000A LINE FEED (LF) character, then remove the last character."
+        // "If the data buffer's last character is a U+000A LINE FEED (LF) character, then remove
+        // the last character."
         let mut data = std::mem::take(&mut self.data);
         data.pop();
         Some(Message {
