@@ -7,14 +7,25 @@ SOURCES := Cargo.toml Makefile $(shell find src www -type f)
 RUSTC   ?= rustc
 RELEASE := --edition=$(EDITION) --cap-lints=allow -C opt-level=s -C codegen-units=1
 
+# $(call binary,OUTPUT,FLAGS): the library, then the command linked with it.
+define binary
+	@mkdir -p $(dir $(1))
+	CARGO_PKG_VERSION=$(VERSION) $(RUSTC) $(RELEASE) $(2) --crate-type=rlib --crate-name=newswire \
+		--out-dir=$(dir $(1)) src/lib.rs
+	CARGO_PKG_VERSION=$(VERSION) $(RUSTC) $(RELEASE) $(2) -C lto=fat -C strip=symbols \
+		--extern newswire=$(dir $(1))libnewswire.rlib -o $(1) src/main.rs
+endef
+
 build: target/newswire
 
 target/newswire: $(SOURCES)
-	@mkdir -p target/rustc
-	CARGO_PKG_VERSION=$(VERSION) $(RUSTC) $(RELEASE) --crate-type=rlib --crate-name=newswire \
-		--out-dir target/rustc src/lib.rs
-	CARGO_PKG_VERSION=$(VERSION) $(RUSTC) $(RELEASE) -C lto=fat -C strip=symbols \
-		--extern newswire=target/rustc/libnewswire.rlib -o $@ src/main.rs
+	$(call binary,$@)
+
+# One file that starts in an empty directory, with nothing of the system it was built on.
+static: target/static/newswire
+
+target/static/newswire: $(SOURCES)
+	$(call binary,$@,-C target-feature=+crt-static)
 
 # The server with the page and the words, on http://127.0.0.1:8080/
 run: target/newswire
@@ -31,7 +42,11 @@ check:
 doc:
 	cargo doc --no-deps --open
 
-clean:
-	rm -rf target
+# newswire and its peers side by side, in one run: about half an hour. FLAGS="--quick" for a look.
+bench: target/newswire
+	cargo run --release --manifest-path tests/bench/Cargo.toml -- --newswire target/newswire $(FLAGS)
 
-.PHONY: build run test check doc clean
+clean:
+	rm -rf target tests/*/target
+
+.PHONY: build static run test check doc bench clean

@@ -63,22 +63,25 @@ fn run() -> Result<(), Failure> {
     let Some(order) = Order::parse(env::args_os().skip(1))? else {
         return Ok(());
     };
-    let limit_note = order.limit_note;
-    let limits = order.app.limits.clone();
-    let listening = order
-        .app
+    let Order {
+        app,
+        stdin,
+        limit_note,
+    } = order;
+    let listening = app
+        .clone()
         .listen()
         .map_err(|error| Failure::usage(error.to_string()))?;
     let address = listening
         .address()
         .map_err(|error| Failure(error.to_string(), 1))?;
-    say(&greeting(address, &limits, limit_note));
-    if let Some(name) = order.stdin {
+    say(&greeting(address, &app, limit_note));
+    if let Some(name) = stdin {
         let channel = listening
             .channels()
             .open(&name)
             .map_err(|error| Failure::usage(format!("--stdin: {error}")))?;
-        let publish = move || publish_stdin(&channel, &limits);
+        let publish = move || publish_stdin(&channel, &app.limits);
         let thread = thread::Builder::new().name("stdin".into()).spawn(publish);
         thread.map_err(|error| Failure(format!("cannot start a thread: {error}"), 1))?;
     }
@@ -94,14 +97,23 @@ fn publish_stdin(channel: &Channel, limits: &Limits) {
     }
 }
 
-fn greeting(address: SocketAddr, limits: &Limits, limit_note: Option<String>) -> String {
+fn greeting(address: SocketAddr, app: &App, limit_note: Option<String>) -> String {
     let note = limit_note.map_or(String::new(), |note| format!("newswire: {note}\n"));
+    let publish = match app.publishers {
+        Publishers::None => String::new(),
+        Publishers::Anyone => format!("    curl -d Hello http://{address}/channels/news\n"),
+        Publishers::Bearer(_) => {
+            format!(
+                "    curl -d Hello -H 'Authorization: Bearer TOKEN' http://{address}/channels/news\n"
+            )
+        }
+    };
     format!(
-        "{note}newswire listens on http://{address}/ for at most {} connections. Open it in a browser, or watch the frames:\n\
+        "{note}newswire listens on http://{address}/ for at most {} connections. Open it in a browser, or:\n\
          \x20   curl -N http://{address}/sse/mvc/words\n\
          \x20   curl -N http://{address}/channels/news\n\
-         \x20   curl -d 'Hello' http://{address}/channels/news\n",
-        limits.connections
+         {publish}",
+        app.limits.connections
     )
 }
 

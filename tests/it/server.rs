@@ -1,5 +1,6 @@
 //! A newswire process of a test's own, and raw conversations with it.
 
+use newswire::Router;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -8,19 +9,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a machine that is busy with other things. Nothing waits for it to pass.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; it ends with the test.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// What it has said on standard error.
     said: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// On a port of its own, with these further arguments.
-    pub fn start(arguments: &[&str]) -> Server {
+    pub(crate) fn start(arguments: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -29,7 +30,7 @@ impl Server {
     }
 
     /// From a command line that has port 0 in it.
-    pub fn spawn(mut command: Command) -> Server {
+    pub(crate) fn spawn(mut command: Command) -> Server {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -44,10 +45,7 @@ impl Server {
                 .read_until(b'\n', &mut line)
                 .is_ok_and(|bytes| bytes > 0)
             {
-                heard
-                    .lock()
-                    .unwrap()
-                    .push_str(&String::from_utf8_lossy(&line));
+                hear(&heard).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
@@ -55,11 +53,7 @@ impl Server {
         let address = loop {
             let mut line = String::new();
             let bytes = stdout.read_line(&mut line).expect("its output is text");
-            assert!(
-                bytes > 0,
-                "it ended without an address: {}",
-                said.lock().unwrap()
-            );
+            assert!(bytes > 0, "it ended without an address: {}", hear(&said));
             if let Some((_, rest)) = line.split_once("http://") {
                 let (address, _) = rest.split_once('/').expect("the address ends in a slash");
                 break address.parse().expect("it says where it listens");
@@ -74,67 +68,51 @@ impl Server {
         }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn connect(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address).expect("the server accepts");
-        socket
-            .set_read_timeout(Some(PATIENCE))
-            .expect("it is not zero");
-        socket
-            .set_write_timeout(Some(PATIENCE))
-            .expect("it is not zero");
-        socket.set_nodelay(true).expect("it is a socket");
-        socket
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.address)
     }
 
     /// Sends `request` and gives all that comes back until the server closes.
-    pub fn exchange(&self, request: impl AsRef<[u8]>) -> String {
-        let mut socket = self.connect();
-        socket
-            .write_all(request.as_ref())
-            .expect("the server reads");
-        let mut response = Vec::new();
-        socket
-            .read_to_end(&mut response)
-            .expect("the server closes");
-        String::from_utf8_lossy(&response).into_owned()
+    pub(crate) fn exchange(&self, request: impl AsRef<[u8]>) -> String {
+        exchange(self.address, request)
     }
 
-    pub fn stdin(&mut self) -> ChildStdin {
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("it is taken once")
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Ends it the way it is meant to be ended.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is ours");
         self.child.wait().expect("it has ended");
     }
 
-    pub fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
+    pub(crate) fn said(&self) -> String {
+        hear(&self.said).clone()
     }
 
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.pid()))
             .expect("it runs")
             .count()
     }
 
-    pub fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
             .expect("it runs")
             .count()
     }
 
     /// The value of one line of its metrics.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.exchange("GET /metrics HTTP/1.0\r\n\r\n");
         let line = metrics
             .lines()
@@ -152,8 +130,125 @@ impl Drop for Server {
     }
 }
 
+fn hear(said: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
+    said.lock().expect("who writes to it does not panic")
+}
+
+/// A server of the library in this very process, on a port of its own. It ends with the process.
+pub(crate) fn serve(
+    router: Router,
+    configure: impl FnOnce(newswire::Server) -> newswire::Server,
+) -> SocketAddr {
+    let server = newswire::Server::bind("127.0.0.1:0").expect("there is a free port");
+    let server = configure(server);
+    let address = server.local_addr().expect("it listens");
+    thread::spawn(move || server.run(router));
+    address
+}
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("the server accepts");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is not zero");
+    socket
+        .set_write_timeout(Some(PATIENCE))
+        .expect("it is not zero");
+    socket.set_nodelay(true).expect("it is a socket");
+    socket
+}
+
+/// Sends `request` and gives all that comes back until the server closes.
+pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
+    let mut socket = connect(address);
+    socket
+        .write_all(request.as_ref())
+        .expect("the server reads");
+    let mut response = Vec::new();
+    socket
+        .read_to_end(&mut response)
+        .expect("the server closes");
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+/// A response as it stood on the wire, cut into its parts as a client does that expects nothing.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The status line and the fields, without the empty line.
+    pub(crate) head: String,
+    pub(crate) content: Vec<u8>,
+}
+
+impl Answer {
+    /// The next response, or `None` when the server closes instead. `to` is the method of the request: "any response
+    /// to a HEAD request ... is always terminated by the first empty line" (RFC 9112, 6.3).
+    ///
+    /// A reset is an error here: it erases what the peer has not read yet, so a server must not cause one.
+    pub(crate) fn read(from: &mut impl BufRead, to: &str) -> Option<Answer> {
+        loop {
+            let answer = Answer::read_one(from, to)?;
+            // What is interim says nothing about the request (RFC 9110, 15.2).
+            if answer.status >= 200 {
+                return Some(answer);
+            }
+        }
+    }
+
+    fn read_one(from: &mut impl BufRead, to: &str) -> Option<Answer> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let bytes = from.read_line(&mut head);
+            match bytes.unwrap_or_else(|error| panic!("no whole head but {head:?}: {error}")) {
+                0 if head.is_empty() => return None,
+                0 => panic!("closed within the head: {head:?}"),
+                _ => {}
+            }
+        }
+        head.truncate(head.len() - 4);
+        let status = head
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok())
+            .unwrap_or_else(|| panic!("no status line: {head:?}"));
+        let mut answer = Answer {
+            status,
+            head,
+            content: Vec::new(),
+        };
+        if to == "HEAD" || status < 200 || status == 204 || status == 304 {
+            return Some(answer);
+        }
+        let length: u64 = match answer.field("content-length") {
+            Some(length) => length.parse().expect("Content-Length is a number"),
+            None => u64::MAX,
+        };
+        let read = from.take(length).read_to_end(&mut answer.content);
+        read.unwrap_or_else(|error| panic!("no whole content of {answer:?}: {error}"));
+        assert!(
+            length == u64::MAX || answer.content.len() as u64 == length,
+            "closed within the content: {answer:?}"
+        );
+        Some(answer)
+    }
+
+    /// The value of the one field with this name, in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.head.lines().skip(1).filter_map(|line| {
+            let (found, value) = line.split_once(": ").expect("a field has a colon");
+            (found.to_ascii_lowercase() == name).then_some(value)
+        });
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} twice in {}", self.head);
+        value
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.content).expect("it is UTF-8")
+    }
+}
+
 /// Waits until `holds` does; `what` says what was waited for in vain.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -162,7 +257,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Reads until `end` has been read, and gives everything including it.
-pub fn read_until(socket: &mut impl Read, end: &str) -> String {
+pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
         let mut byte = [0];

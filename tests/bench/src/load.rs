@@ -8,6 +8,7 @@ use crate::wire::{self, Stamps};
 use hdrhistogram::Histogram;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How events are offered to a server, the same way to every one.
@@ -36,6 +37,12 @@ const IN_FLIGHT_TOTAL: u64 = 2_000_000;
 /// all: to read each small write by itself would take more time than many a server takes to write it, and
 /// on two cores it would be time that the server lacks.
 const SWEEP_PER_READER: Duration = Duration::from_micros(20);
+
+/// While paced, a look at what has arrived is this much, times the readers of a channel, after the last: a quarter of a
+/// millisecond for a thousand, who take some eight to be written to. Without it, each single write would
+/// wake this thread, at the server's cost, and take the second core from a server that has a use for it.
+/// Where it comes to less than a tenth of a millisecond, there is no pause.
+const PAUSE_PER_READER: Duration = Duration::from_nanos(250);
 
 /// Connections being opened before the first of them is answered, where the time to open is not measured.
 const OPENING: usize = 64;
@@ -101,8 +108,6 @@ pub struct Tally {
     pub ended: u64,
 }
 
-fn pause() -> Duration { Duration::from_nanos(std::env::var("PAUSE").map_or(0, |w| w.parse().unwrap())) }
-
 pub struct Load {
     server: SocketAddrV4,
     /// Two sets, so that answers to publishers can be had without looking at 10,000 subscribers.
@@ -140,10 +145,6 @@ pub struct Load {
 impl Load {
     /// A load for `server` with channels of these names, events of `size` bytes, and room for `subscribers`.
     pub fn new(server: SocketAddrV4, channels: usize, size: usize, subscribers: usize) -> io::Result<Self> {
-        if let Ok(core) = std::env::var("PINLOAD") {
-            let mut set = rustix::thread::CpuSet::new(); set.set(core.parse().unwrap());
-            rustix::thread::sched_setaffinity(None, &set)?;
-        }
         let channels = (0..channels)
             .map(|number| {
                 let path = format!("/channels/bench{number}");
@@ -218,20 +219,20 @@ impl Load {
 
     /// Publishes nothing more and waits until what is on the way has arrived, or half a second goes by in
     /// which nothing does.
-    pub fn drain(&mut self) -> io::Result<()> {
+    pub fn drain(&mut self) -> io::Result<()> {eprintln!("DRAIN begins {:?} way {}", self.tally.delivered, self.on_the_way());
         self.offer = Offer::Nothing;
         self.written_off = 0;
         let end = Instant::now() + Duration::from_secs(20);
         let (mut seen, mut since) = (self.tally.delivered, Instant::now());
         while Instant::now() < end {
             let unanswered: u64 = self.publishers.iter().map(|publisher| publisher.unanswered).sum();
-            if unanswered == 0 && self.on_the_way() == 0 {
+            if unanswered == 0 && self.on_the_way() == 0 {&& self.on_the_way() == 0 { self.on_the_way() == 0 {eprintln!("drained");
                 break;
             }
             self.turn(Instant::now() + Duration::from_millis(10))?;
             if self.tally.delivered != seen {
                 (seen, since) = (self.tally.delivered, Instant::now());
-            } else if since.elapsed() > Duration::from_millis(500) {
+            } else if since.elapsed() > Duration::from_millis(4000) {
                 break;
             }
         }
@@ -330,9 +331,9 @@ impl Load {
         match self.offer {
             Offer::Nothing | Offer::Paced(_) => {
                 let wake = self.publish_due()?.unwrap_or(end).min(end);
-                let pause = pause() * (self.readers / self.channels.len() as u64) as u32;
+                let pause = PAUSE_PER_READER * (self.readers / self.channels.len() as u64) as u32;
                 if pause > Duration::from_micros(100) {
-                    std::thread::sleep(pause.min(wake.saturating_duration_since(Instant::now())));
+                    thread::sleep(pause.min(wake.saturating_duration_since(Instant::now())));
                 }
                 self.serve_publishers(Duration::ZERO)?;
                 self.serve_subscribers(wake.saturating_duration_since(Instant::now()))?;

@@ -80,10 +80,6 @@ impl Stage {
 
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
         let missing = || io::Error::other(self.lacks(peer).unwrap_or_default());
-        if std::env::var("PINLOAD").is_ok() {
-            let mut set = rustix::thread::CpuSet::new(); set.set(0); set.set(1);
-            rustix::thread::sched_setaffinity(None, &set)?;
-        }
         match peer {
             Peer::Newswire => {
                 let mut command = Command::new(self.newswire.as_ref().ok_or_else(missing)?);
