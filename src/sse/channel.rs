@@ -2,59 +2,55 @@
 //! replays to the threads that fan out.
 //!
 //! A subscriber is owned by exactly one thread at a time. Its connection's own thread answers the
-//! request and writes what the client has missed; then the subscriber is put in a [`Lane`] and
-//! belongs to a fan-out thread. Replay and live delivery ask the log the same question, "what comes
-//! after this cursor?", so that there is no seam between them.
+//! request and writes what the client has missed; then it is put in a [`Lane`], from which a fan-out
+//! thread takes all that are there, writes to each and puts them back. Who has no room in its socket
+//! gets a thread of its own until it has caught up. Replay and live delivery ask the log the same
+//! question, "what comes after this cursor?", so that there is no seam between them.
 
+use super::bell::Bell;
+use super::counts::Counts;
 use super::emitter::{
     CONTENT_TYPE, Emitter, jittered, last_event_id, let_head_pass, opening, with_stream_fields,
 };
 use super::event::Event;
 use super::history::{Batch, Cursor, History};
 use super::id::{Id, Ids};
+use super::subscriber::{Departure, END, Place, Subscriber, Written};
 use crate::Limits;
-use crate::http::connection::Connection;
 use crate::http::{Request, Response};
 use crate::lock::hold;
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What one write of a replay carries; it bounds what a slow reader costs.
 const REPLAY_BYTES: usize = 32 * 1024;
+
+/// A thread that catches up copies and writes; it runs nobody's code.
+const CATCH_UP_STACK_BYTES: usize = 64 * 1024;
 
 /// How long a publisher waits for fan-out threads to copy what it would overwrite. They never wait
 /// for a subscriber, so that this is far more than they need on any machine; past it the log moves
 /// on and they find that they lost it.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A publisher writes to so few subscribers itself, when its event is so long after the one before:
+/// there is nothing to put together then, and waking a thread would take longer than the writes.
+const FEW: usize = 4;
+const APART: Duration = Duration::from_micros(500);
+
 /// What all channels of a server share.
 pub(crate) struct Common {
     pub(crate) limits: Limits,
     pub(crate) ids: Ids,
-    pub(crate) bells: Vec<Bell>,
+    /// One for each fan-out thread.
+    pub(crate) bells: Vec<Bell<Channel>>,
     pub(crate) counts: Counts,
-    pub(crate) subscribers: AtomicUsize,
-    next_lane: AtomicUsize,
-}
-
-/// Counters since the server began.
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) events_published: AtomicU64,
-    pub(crate) bytes_published: AtomicU64,
-    pub(crate) events_delivered: AtomicU64,
-    pub(crate) bytes_delivered: AtomicU64,
-    pub(crate) replays: AtomicU64,
-    pub(crate) gaps: AtomicU64,
-    pub(crate) left: AtomicU64,
-    pub(crate) slow: AtomicU64,
-    pub(crate) stalled: AtomicU64,
-    pub(crate) completed: AtomicU64,
-    pub(crate) refused: AtomicU64,
+    pub(crate) subscribers: Arc<AtomicUsize>,
+    joined: AtomicU64,
+    began: Instant,
 }
 
 impl Common {
@@ -62,62 +58,16 @@ impl Common {
         Arc::new(Common {
             limits,
             ids: Ids::new(),
-            bells: (0..fanout_threads).map(|_| Bell::default()).collect(),
+            bells: (0..fanout_threads).map(|_| Bell::new()).collect(),
             counts: Counts::default(),
-            subscribers: AtomicUsize::new(0),
-            next_lane: AtomicUsize::new(0),
+            subscribers: Arc::default(),
+            joined: AtomicU64::new(0),
+            began: Instant::now(),
         })
     }
-}
 
-/// How a fan-out thread is told which channels have something for it.
-#[derive(Default)]
-pub(crate) struct Bell {
-    rung: Mutex<Rung>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Rung {
-    by: VecDeque<Channel>,
-    asleep: bool,
-}
-
-impl Bell {
-    fn ring(&self, channel: Channel) {
-        let mut rung = hold(&self.rung);
-        rung.by.push_back(channel);
-        // Who is awake looks again before sleeping; a system call is spent only on who sleeps.
-        if std::mem::take(&mut rung.asleep) {
-            drop(rung);
-            self.wake.notify_one();
-        }
-    }
-
-    /// The next channel, or `None` when `deadline` has passed; without one it waits for good.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Channel> {
-        let mut rung = hold(&self.rung);
-        loop {
-            if let Some(channel) = rung.by.pop_front() {
-                return Some(channel);
-            }
-            rung.asleep = true;
-            rung = match deadline {
-                None => self.wake.wait(rung).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let wait = deadline.saturating_duration_since(Instant::now());
-                    if wait.is_zero() {
-                        rung.asleep = false;
-                        return None;
-                    }
-                    self.wake
-                        .wait_timeout(rung, wait)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-            rung.asleep = false;
-        }
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 }
 
@@ -146,29 +96,45 @@ pub struct Channel {
 struct Shared {
     name: String,
     common: Arc<Common>,
-    /// Everyone who holds a subscription, wherever he stands.
-    subscribers: AtomicUsize,
+    /// Everyone who holds a place, wherever he stands.
+    subscribers: Arc<AtomicUsize>,
     state: Mutex<State>,
-    /// A fan-out thread has copied frames that a publisher wants to overwrite.
+    /// Frames that a publisher wants to overwrite have been copied.
     room: Condvar,
 }
 
 struct State {
     history: History,
+    published_at: Option<Instant>,
+    /// Publishers that wait for room.
+    waiting: usize,
     /// How often the channel was completed, and where the log ended then.
     completions: u32,
     completed_at: Cursor,
     lanes: Vec<Lane>,
 }
 
-/// Where subscribers change hands, for one fan-out thread.
+/// The subscribers with room that one fan-out thread writes to.
 #[derive(Default)]
 struct Lane {
+    /// All stand at `copied`.
+    subscribers: Vec<Subscriber>,
+    /// Up to where the log was copied for them.
+    copied: Cursor,
+    /// Somebody has taken them out, to write to them. He looks for more to do when he puts them back.
+    out: bool,
+    /// Who has come since, each at a place of its own.
     newcomers: Vec<Subscriber>,
-    /// Up to where the fan-out thread has copied the log; `None` while it has no subscriber of this
-    /// channel.
-    copied: Option<Cursor>,
+    /// The fan-out thread has been told, and has not come yet.
     rung: bool,
+}
+
+/// What was taken out of a lane.
+struct Outing {
+    lane: usize,
+    subscribers: Vec<Subscriber>,
+    completions: u32,
+    completed_at: Cursor,
 }
 
 /// What publishing an event has come to.
@@ -215,20 +181,19 @@ pub struct Summary {
 
 impl Channel {
     pub(super) fn new(name: String, common: Arc<Common>) -> Channel {
-        let lanes = common.bells.iter().map(|_| Lane::default()).collect();
-        let history = History::new(common.ids.last());
         let state = State {
-            history,
+            history: History::new(common.ids.last()),
+            published_at: None,
+            waiting: 0,
             completions: 0,
             completed_at: 0,
-            lanes,
+            lanes: common.bells.iter().map(|_| Lane::default()).collect(),
         };
-        let subscribers = AtomicUsize::new(0);
         Channel {
             shared: Arc::new(Shared {
                 name,
                 common,
-                subscribers,
+                subscribers: Arc::default(),
                 state: Mutex::new(state),
                 room: Condvar::new(),
             }),
@@ -249,42 +214,46 @@ impl Channel {
     /// # Errors
     /// [`TooLargeToKeep`].
     pub fn publish(&self, event: Event) -> Result<Published, TooLargeToKeep> {
-        let shared = &*self.shared;
-        let limits = &shared.common.limits;
-        let event = event.without_id().to_string();
-        let mut state = hold(&shared.state);
-        // The longest id has 26 digits; counting it exactly would need it before there is room for
-        // it.
-        let bytes = event.len() + "id: \n".len() + 26;
-        if bytes > limits.history_bytes {
+        let common = self.common();
+        let block = event.without_id().to_string();
+        // The longest id has 22 digits and a hyphen. Counting the very id would need it before there
+        // is room for it, and waiting for room lets others go first.
+        let most_bytes = block.len() + "id: \n".len() + 23;
+        if most_bytes > common.limits.history_bytes {
             return Err(TooLargeToKeep);
         }
-        state = self.make_room(state, bytes);
-        let id = shared.common.ids.next();
-        let frame = format!("id: {id}\n{event}").into_bytes().into_boxed_slice();
-        shared.common.counts.events_published.fetch_add(1, Relaxed);
-        shared
-            .common
+        let mut state = self.make_room(hold(&self.shared.state), most_bytes);
+        let id = common.ids.next();
+        let frame = format!("id: {id}\n{block}").into_bytes().into_boxed_slice();
+        common.counts.events_published.fetch_add(1, Relaxed);
+        common
             .counts
             .bytes_published
             .fetch_add(frame.len() as u64, Relaxed);
         state.history.append(id, frame);
-        self.ring(state);
+
+        let subscribers = self.subscribers();
+        let now = Instant::now();
+        let before = state.published_at.replace(now);
+        if subscribers <= FEW && before.is_none_or(|before| now - before >= APART) {
+            self.deliver_all(state);
+        } else {
+            self.ring(state);
+        }
         Ok(Published {
             id: id.to_string(),
-            subscribers: self.subscribers(),
+            subscribers,
         })
     }
 
-    /// Moves the log's beginning so that another frame fits, but not past what a fan-out thread has
-    /// yet to copy.
+    /// Moves the log's beginning so that another frame fits, but not past what is yet to be copied
+    /// for subscribers with room.
     fn make_room<'s>(
         &'s self,
         mut state: MutexGuard<'s, State>,
         bytes: usize,
     ) -> MutexGuard<'s, State> {
-        let shared = &*self.shared;
-        let limits = &shared.common.limits;
+        let limits = &self.common().limits;
         let mut deadline = None;
         loop {
             let first = state.history.first_after(
@@ -299,11 +268,10 @@ impl Channel {
             }
             let deadline = *deadline.get_or_insert_with(|| now() + ROOM_DEADLINE);
             let wait = deadline.saturating_duration_since(now());
-            state = shared
-                .room
-                .wait_timeout(state, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state.waiting += 1;
+            let waited = self.shared.room.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
     }
 
@@ -311,22 +279,146 @@ impl Channel {
     fn ring(&self, mut state: MutexGuard<'_, State>) {
         let mut due = [false; MAX_FANOUT_THREADS];
         for (lane, due) in state.lanes.iter_mut().zip(&mut due) {
-            if !lane.rung && (lane.copied.is_some() || !lane.newcomers.is_empty()) {
-                lane.rung = true;
-                *due = true;
-            }
+            *due = lane.is_to_ring();
         }
         drop(state);
-        for (bell, _) in self
-            .shared
-            .common
-            .bells
-            .iter()
-            .zip(due)
-            .filter(|(_, due)| *due)
-        {
+        for (bell, _) in self.common().bells.iter().zip(due).filter(|(_, due)| *due) {
             bell.ring(self.clone());
         }
+    }
+
+    /// Writes to all subscribers with room, on this thread.
+    fn deliver_all(&self, mut state: MutexGuard<'_, State>) {
+        let mut batches = Vec::new();
+        for lane in 0..state.lanes.len() {
+            let mut batch = Batch::default();
+            if let Some(outing) = state.take_out(lane, &mut batch) {
+                batches.push((outing, batch));
+            }
+        }
+        self.tell_of_room(state);
+        for (outing, batch) in batches {
+            self.write_and_put_back(outing, &batch);
+        }
+    }
+
+    /// Writes to all subscribers in a lane all that each lacks. `false` when there are none.
+    pub(super) fn deliver(&self, lane: usize, batch: &mut Batch) -> bool {
+        let mut state = hold(&self.shared.state);
+        let Some(outing) = state.take_out(lane, batch) else {
+            return state.lanes[lane].out;
+        };
+        self.tell_of_room(state);
+        self.write_and_put_back(outing, batch)
+    }
+
+    fn tell_of_room(&self, state: MutexGuard<'_, State>) {
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.shared.room.notify_all();
+        }
+    }
+
+    fn write_and_put_back(&self, mut outing: Outing, batch: &Batch) -> bool {
+        let (counts, now_ms) = (&self.common().counts, self.common().now_ms());
+        let (mut events, mut bytes) = (0, 0);
+        let (completions, completed_at) = (outing.completions, outing.completed_at);
+        self.write_each(&mut outing.subscribers, |subscriber| {
+            let before = subscriber.cursor;
+            let ends_at = (subscriber.completions != completions).then_some(completed_at);
+            let written = subscriber.write_batch(batch, ends_at);
+            if subscriber.cursor > before {
+                subscriber.heard_ms = now_ms;
+                events += subscriber.cursor - before;
+                bytes += batch.between(before, subscriber.cursor).len() as u64;
+            }
+            written
+        });
+        counts.events_delivered.fetch_add(events, Relaxed);
+        counts.bytes_delivered.fetch_add(bytes, Relaxed);
+        self.put_back(outing)
+    }
+
+    /// Writes to those in a lane who have been left in silence long enough. `false` when there are
+    /// none.
+    pub(super) fn beat(&self, lane: usize) -> bool {
+        let mut state = hold(&self.shared.state);
+        let State {
+            completions,
+            completed_at,
+            ref mut lanes,
+            ..
+        } = *state;
+        let lane_state = &mut lanes[lane];
+        if lane_state.out || lane_state.subscribers.is_empty() {
+            return lane_state.out || !lane_state.newcomers.is_empty();
+        }
+        lane_state.out = true;
+        let subscribers = std::mem::take(&mut lane_state.subscribers);
+        drop(state);
+        let mut outing = Outing {
+            lane,
+            subscribers,
+            completions,
+            completed_at,
+        };
+        let now_ms = self.common().now_ms();
+        self.write_each(&mut outing.subscribers, |subscriber| {
+            subscriber.beat(now_ms)
+        });
+        self.put_back(outing)
+    }
+
+    /// Lets those go to whom `write` could not write all.
+    fn write_each(
+        &self,
+        subscribers: &mut Vec<Subscriber>,
+        mut write: impl FnMut(&mut Subscriber) -> Written,
+    ) {
+        let mut at = 0;
+        while at < subscribers.len() {
+            match write(&mut subscribers[at]) {
+                Written::All => at += 1,
+                Written::Departed(departure) => {
+                    departure.count(&self.common().counts);
+                    subscribers.swap_remove(at);
+                }
+                Written::Blocked {
+                    rest,
+                    cursor,
+                    ended,
+                } => {
+                    let mut subscriber = subscribers.swap_remove(at);
+                    subscriber.cursor = cursor;
+                    self.catch_up_on_a_thread(subscriber, rest, ended);
+                }
+            }
+        }
+    }
+
+    /// `false` when nobody is left to put back, nor has come meanwhile.
+    fn put_back(&self, outing: Outing) -> bool {
+        let mut state = hold(&self.shared.state);
+        let State {
+            history,
+            completions,
+            lanes,
+            ..
+        } = &mut *state;
+        let lane = &mut lanes[outing.lane];
+        lane.out = false;
+        lane.subscribers = outing.subscribers;
+        if lane.subscribers.capacity() > 4 * lane.subscribers.len() + 64 {
+            lane.subscribers.shrink_to_fit();
+        }
+        let has_some = lane.has_some();
+        let lags = lane.copied < history.end() || outing.completions != *completions;
+        if (lags || !lane.newcomers.is_empty()) && lane.is_to_ring() {
+            drop(state);
+            self.common().bells[outing.lane].ring(self.clone());
+        }
+        has_some
     }
 
     /// Ends the story: each subscriber gets what it lacks, then an event named `end`, and its
@@ -390,8 +482,10 @@ impl Channel {
             let completions = state.completions - u32::from(state.is_completed());
             (resumption, completions, state.history.first_id())
         };
-        let Some(place) = Place::take(self) else {
-            return refused(&self.shared.common);
+        let common = self.common();
+        let limit = common.limits.subscribers;
+        let Some(place) = Place::take(&self.shared.subscribers, &common.subscribers, limit) else {
+            return refused(common);
         };
         if last_event_id.is_some() {
             counts.replays.fetch_add(1, Relaxed);
@@ -400,52 +494,121 @@ impl Channel {
             counts.gaps.fetch_add(1, Relaxed);
             gap_event(last_event_id.as_deref().unwrap_or_default(), oldest).into_bytes()
         });
+        let channel = self.clone();
         let take = move |connection| {
-            let subscriber = Subscriber {
-                connection,
-                place,
-                cursor: resumption.cursor,
-                completions,
-            };
             if last_event_id.is_some() {
                 let_head_pass();
             }
-            subscriber.catch_up(&gap.unwrap_or_default(), false);
+            let subscriber = Subscriber::new(connection, place, resumption.cursor, completions);
+            channel.catch_up(subscriber, &gap.unwrap_or_default(), false);
         };
         with_stream_fields(Response::hand_over(CONTENT_TYPE, opening("newswire"), take))
     }
 
-    /// What the fan-out thread of this lane has to do; `has_subscribers` says whether any of its
-    /// own are left.
-    pub(super) fn take_up(&self, lane: usize, has_subscribers: bool, batch: &mut Batch) -> Work {
+    fn catch_up_on_a_thread(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
+        let channel = self.clone();
+        let thread = thread::Builder::new()
+            .name("catch-up".into())
+            .stack_size(CATCH_UP_STACK_BYTES);
+        if thread
+            .spawn(move || channel.catch_up(subscriber, &owed, ended))
+            .is_err()
+        {
+            // The subscriber went with the closure. It will come back.
+            Departure::Slow.count(&self.common().counts);
+        }
+    }
+
+    /// Writes `owed`, then what the log has for the subscriber, on this thread and waiting for the
+    /// client, until it lacks nothing; then puts it in a lane. `ended` says that `owed` is the last
+    /// it is to get.
+    fn catch_up(&self, subscriber: Subscriber, owed: &[u8], ended: bool) {
+        if let Err(departure) = self.try_to_catch_up(subscriber, owed, ended) {
+            departure.count(&self.common().counts);
+        }
+    }
+
+    fn try_to_catch_up(
+        &self,
+        mut subscriber: Subscriber,
+        owed: &[u8],
+        ended: bool,
+    ) -> Result<(), Departure> {
+        let counts = &self.common().counts;
+        subscriber
+            .connection
+            .set_nonblocking(false)
+            .map_err(|_| Departure::Left)?;
+        subscriber.write_blocking(owed)?;
+        if ended {
+            subscriber.connection.linger();
+            return Err(Departure::Completed);
+        }
+        let mut batch = Batch::default();
+        loop {
+            let is_over = {
+                let state = hold(&self.shared.state);
+                if subscriber.cursor < state.history.first() {
+                    return Err(Departure::Slow);
+                }
+                let is_over = subscriber.completions != state.completions;
+                let until = if is_over {
+                    state.completed_at
+                } else {
+                    state.history.end()
+                };
+                state
+                    .history
+                    .copy(subscriber.cursor, until, REPLAY_BYTES, &mut batch);
+                is_over
+            };
+            let lacking = batch.between(subscriber.cursor, Cursor::MAX);
+            if lacking.is_empty() && is_over {
+                subscriber.write_blocking(END)?;
+                subscriber.connection.linger();
+                return Err(Departure::Completed);
+            } else if lacking.is_empty() {
+                return self.join(subscriber);
+            }
+            subscriber.write_blocking(lacking)?;
+            counts
+                .events_delivered
+                .fetch_add(batch.end() - subscriber.cursor, Relaxed);
+            counts
+                .bytes_delivered
+                .fetch_add(lacking.len() as u64, Relaxed);
+            subscriber.cursor = batch.end();
+        }
+    }
+
+    /// Changes hands. What was published since the subscriber was found to lack nothing is for the
+    /// fan-out thread to write; the log waits for those in a lane.
+    fn join(&self, mut subscriber: Subscriber) -> Result<(), Departure> {
+        let common = self.common();
+        subscriber
+            .connection
+            .set_nonblocking(true)
+            .map_err(|_| Departure::Left)?;
+        let nth = common.joined.fetch_add(1, Relaxed);
+        // Between half of the interval and all of it, spread by the golden ratio: not all are to be
+        // written to in one instant.
+        let half = common.limits.heartbeat.as_millis() as u64 / 2;
+        let fraction = u64::from((nth as u32).wrapping_mul(0x9e37_79b9) >> 16);
+        let patience = half + ((half.min(u64::from(u32::MAX)) * fraction) >> 16);
+        subscriber.patience_ms = u32::try_from(patience).unwrap_or(u32::MAX);
+        subscriber.heard_ms = common.now_ms();
+        let lane = nth as usize % common.bells.len();
         let mut state = hold(&self.shared.state);
-        let State {
-            history,
-            completions,
-            completed_at,
-            lanes,
-        } = &mut *state;
-        let lane = &mut lanes[lane];
-        lane.rung = false;
-        let newcomers = std::mem::take(&mut lane.newcomers);
-        let places = newcomers.iter().map(|newcomer| newcomer.cursor);
-        let earliest = lane
-            .copied
-            .filter(|_| has_subscribers)
-            .into_iter()
-            .chain(places)
-            .min();
-        let from = earliest.map_or(history.end(), |earliest| earliest.max(history.first()));
-        history.copy(from, history.end(), usize::MAX, batch);
-        lane.copied = earliest.map(|_| batch.end());
-        let work = Work {
-            newcomers,
-            completions: *completions,
-            completed_at: *completed_at,
-        };
-        drop(state);
-        self.shared.room.notify_all();
-        work
+        if subscriber.cursor < state.history.first() {
+            return Err(Departure::Slow);
+        }
+        let lane_state = &mut state.lanes[lane];
+        lane_state.newcomers.push(subscriber);
+        if lane_state.is_to_ring() {
+            drop(state);
+            common.bells[lane].ring(self.clone());
+        }
+        Ok(())
     }
 
     pub(super) fn common(&self) -> &Common {
@@ -458,13 +621,6 @@ impl Channel {
     }
 }
 
-/// What a fan-out thread finds when it takes up a channel, beside the batch.
-pub(super) struct Work {
-    pub(super) newcomers: Vec<Subscriber>,
-    pub(super) completions: u32,
-    pub(super) completed_at: Cursor,
-}
-
 /// No machine that we know has as many cores.
 pub(super) const MAX_FANOUT_THREADS: usize = 64;
 
@@ -473,13 +629,12 @@ impl State {
         self.completions > 0 && self.completed_at == self.history.end()
     }
 
-    /// What fan-out threads have not copied yet begins here.
+    /// What is yet to be copied for subscribers with room begins here.
     fn needed_from(&self) -> Cursor {
         let needed = |lane: &Lane| {
-            lane.copied
-                .into_iter()
-                .chain(lane.newcomers.iter().map(|newcomer| newcomer.cursor))
-                .min()
+            let copied = (lane.out || !lane.subscribers.is_empty()).then_some(lane.copied);
+            let newcomers = lane.newcomers.iter().map(|newcomer| newcomer.cursor);
+            newcomers.chain(copied).min()
         };
         self.lanes
             .iter()
@@ -487,160 +642,43 @@ impl State {
             .min()
             .unwrap_or(Cursor::MAX)
     }
-}
 
-/// A subscriber's place among those whom the limits admit.
-pub(super) struct Place {
-    channel: Channel,
-}
-
-impl Place {
-    fn take(channel: &Channel) -> Option<Place> {
-        let common = channel.common();
-        let below =
-            |subscribers| (subscribers < common.limits.subscribers).then_some(subscribers + 1);
-        common
-            .subscribers
-            .fetch_update(Relaxed, Relaxed, below)
-            .ok()?;
-        channel.shared.subscribers.fetch_add(1, Relaxed);
-        Some(Place {
-            channel: channel.clone(),
+    /// Takes all subscribers out of a lane, and copies what they lack. `None` when there are none, or
+    /// somebody else has them.
+    fn take_out(&mut self, lane: usize, batch: &mut Batch) -> Option<Outing> {
+        let lane_state = &mut self.lanes[lane];
+        lane_state.rung = false;
+        if lane_state.out || !lane_state.has_some() {
+            return None;
+        }
+        let copied = (!lane_state.subscribers.is_empty()).then_some(lane_state.copied);
+        let newcomers = lane_state.newcomers.iter().map(|newcomer| newcomer.cursor);
+        let earliest = newcomers.chain(copied).min().unwrap_or(0);
+        let (first, end) = (self.history.first(), self.history.end());
+        self.history
+            .copy(earliest.max(first), end, usize::MAX, batch);
+        lane_state.copied = end;
+        lane_state.out = true;
+        let mut subscribers = std::mem::take(&mut lane_state.subscribers);
+        subscribers.append(&mut lane_state.newcomers);
+        Some(Outing {
+            lane,
+            subscribers,
+            completions: self.completions,
+            completed_at: self.completed_at,
         })
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.channel.shared.subscribers.fetch_sub(1, Relaxed);
-        self.channel.common().subscribers.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A client of a channel: its connection, and where in the log it stands. Dropping it closes the
-/// one and frees its places.
-pub(super) struct Subscriber {
-    pub(super) connection: Connection,
-    pub(super) cursor: Cursor,
-    /// How many completions of the channel it has not been part of: any later one ends it.
-    pub(super) completions: u32,
-    place: Place,
-}
-
-/// The last event of a completed channel's streams. It has no id, and some data, without which it
-/// would not be dispatched.
-pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
-
-/// Why a subscriber is no more.
-pub(super) enum Departure {
-    /// The client closed its connection, or it broke.
-    Left,
-    /// It took nothing for [`Limits::write_stall`].
-    Stalled,
-    /// The log moved past it, or there was no thread for it.
-    Slow,
-    Completed,
-}
-
-impl Departure {
-    pub(super) fn count(self, counts: &Counts) {
-        let counter = match self {
-            Departure::Left => &counts.left,
-            Departure::Stalled => &counts.stalled,
-            Departure::Slow => &counts.slow,
-            Departure::Completed => &counts.completed,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
-}
-
-impl Subscriber {
-    /// Writes `owed`, then what the log has for it, on this thread and waiting for the client,
-    /// until it has all; then gives it to a fan-out thread. `ended` says that `owed` is the last it
-    /// is to get.
-    pub(super) fn catch_up(self, owed: &[u8], ended: bool) {
-        let channel = self.place.channel.clone();
-        if let Err(departure) = self.try_to_catch_up(&channel, owed, ended) {
-            departure.count(&channel.common().counts);
-        }
+impl Lane {
+    fn has_some(&self) -> bool {
+        !self.subscribers.is_empty() || !self.newcomers.is_empty()
     }
 
-    fn try_to_catch_up(
-        mut self,
-        channel: &Channel,
-        owed: &[u8],
-        ended: bool,
-    ) -> Result<(), Departure> {
-        let counts = &channel.common().counts;
-        self.connection
-            .set_nonblocking(false)
-            .map_err(|_| Departure::Left)?;
-        self.write(owed)?;
-        if ended {
-            self.connection.linger();
-            return Err(Departure::Completed);
-        }
-        let mut batch = Batch::default();
-        loop {
-            let is_over = {
-                let state = hold(&channel.shared.state);
-                if self.cursor < state.history.first() {
-                    return Err(Departure::Slow);
-                }
-                let is_over = self.completions != state.completions;
-                let until = if is_over {
-                    state.completed_at
-                } else {
-                    state.history.end()
-                };
-                state
-                    .history
-                    .copy(self.cursor, until, REPLAY_BYTES, &mut batch);
-                is_over
-            };
-            let lacking = batch.between(self.cursor, Cursor::MAX);
-            if lacking.is_empty() && is_over {
-                self.write(END)?;
-                self.connection.linger();
-                return Err(Departure::Completed);
-            } else if lacking.is_empty() {
-                return self.join(channel);
-            }
-            self.write(lacking)?;
-            counts
-                .events_delivered
-                .fetch_add(batch.end() - self.cursor, Relaxed);
-            counts
-                .bytes_delivered
-                .fetch_add(lacking.len() as u64, Relaxed);
-            self.cursor = batch.end();
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Departure> {
-        (&mut &*self.connection)
-            .write_all(bytes)
-            .map_err(|error| match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => Departure::Stalled,
-                _ => Departure::Left,
-            })
-    }
-
-    /// Changes hands. What was published since it was found to lack nothing is for the fan-out
-    /// thread to write; the log waits for those in a lane.
-    fn join(self, channel: &Channel) -> Result<(), Departure> {
-        let common = channel.common();
-        self.connection
-            .set_nonblocking(true)
-            .map_err(|_| Departure::Left)?;
-        let lane = common.next_lane.fetch_add(1, Relaxed) % common.bells.len();
-        let mut state = hold(&channel.shared.state);
-        if self.cursor < state.history.first() {
-            return Err(Departure::Slow);
-        }
-        state.lanes[lane].newcomers.push(self);
-        channel.ring(state);
-        Ok(())
+    /// Whether the fan-out thread is to be told now; then it counts as told. Who has the subscribers
+    /// out needs no telling.
+    fn is_to_ring(&mut self) -> bool {
+        !self.out && self.has_some() && !std::mem::replace(&mut self.rung, true)
     }
 }
 

@@ -2,16 +2,19 @@
 //! many.
 //!
 //! Read it in this order; each file uses only those before it: `event`, `parser`, `emitter` for one
-//! client; `id`, `history`, `channel`, `fanout`, `channels` for many.
+//! client; `id`, `history`, `bell`, `counts`, `subscriber`, `channel`, `fanout`, `channels` for many.
 
+mod bell;
 pub(crate) mod channel;
 mod channels;
+mod counts;
 mod emitter;
 mod event;
 mod fanout;
 mod history;
 mod id;
 mod parser;
+mod subscriber;
 
 pub(crate) use channel::json_string;
 pub use channel::{Channel, Published, Summary, TooLargeToKeep};
