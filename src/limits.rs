@@ -9,10 +9,11 @@ use std::time::Duration;
 /// have arrived. The memory of a whole server is bounded by
 ///
 /// ```text
-/// connections * (head_bytes + content_bytes + one thread's stack)      while they speak HTTP
-///   + subscribers * 4 KiB                                             mostly the kernel's socket
-///   + channels * (history_bytes + history_events * 64 bytes)          what is kept for who comes back
-///   + cores * 2 * history_bytes                                       the batches being written
+/// connections * (head_bytes + content_bytes + a thread's stack)   while they speak HTTP
+///   + subscribers * 5 KiB                             the kernel's socket and ours
+///   + slow subscribers * (64 KiB + the largest event) a thread each, until they have caught up
+///   + channels * (history_bytes + history_events * 64 bytes)
+///   + cores * history_bytes                           the batches being written
 /// ```
 ///
 /// and only requests that may publish have their content kept at all.

@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs
 //! could read differently. It has never heard of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `status`, `date`, `log`,
+//! Read it in this order; each file uses only those before it: `status`, `date`, `log`, `hosts`,
 //! `connection`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `server`.
 
 pub(crate) mod connection;
@@ -9,6 +9,7 @@ mod content;
 mod cors;
 mod date;
 mod files;
+mod hosts;
 mod log;
 mod request;
 mod response;

@@ -5,6 +5,7 @@ use super::connection::{Connection, Connections};
 use super::content::Content;
 use super::cors::Cors;
 use super::date::Date;
+use super::hosts::Hosts;
 use super::log::Log;
 use super::request::{Head, Request, Version};
 use super::response::{Body, Take};
@@ -12,12 +13,11 @@ use super::router::Router;
 use super::status::{Refusal, Status};
 use super::wire::Wire;
 use crate::Limits;
-use crate::lock::hold;
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,14 +40,10 @@ pub struct Server {
     connections: Option<Arc<Connections>>,
 }
 
-/// A connection's thread: enough for a handler that formats and parses. What is not touched costs
-/// no memory.
-const STACK_BYTES: usize = 256 * 1024;
-
 /// Responses to pipelined requests wait for each other up to here.
 const OWED_BYTES: usize = 64 * 1024;
 
-/// Between two tries of something that the system refused: it doubles from the first to the last.
+/// Between two tries to accept that failed: it doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 impl Server {
@@ -105,37 +101,59 @@ impl Server {
         let connections = self
             .connections
             .unwrap_or_else(|| Connections::new(self.limits.connections));
-        let mut backoff = BACKOFF.0;
-        let log = loop {
-            match Log::start(self.log_accesses) {
-                Ok(log) => break log,
-                Err(_) => thread::sleep(BACKOFF.1),
-            }
-        };
+        let (limits, cors, log_accesses) = (self.limits, self.cors, self.log_accesses);
+        let log = until_it_works(|| Log::start(log_accesses));
         let site = Arc::new(Site {
             router,
-            limits: self.limits,
-            cors: self.cors,
+            limits,
+            cors,
             connections: Arc::clone(&connections),
             log,
         });
+        let hosts = until_it_works(|| {
+            let (serving, refused) = (Arc::clone(&site), Arc::clone(&site));
+            Hosts::start(
+                move |(connection, peer)| serving.serve(connection, peer),
+                move |error| {
+                    refused
+                        .connections
+                        .counts
+                        .threads_refused
+                        .fetch_add(1, Relaxed);
+                    refused.log.say(format!(
+                        "newswire: cannot start a thread: {error}; trying again"
+                    ));
+                },
+            )
+        });
+        let mut backoff = BACKOFF.0;
         loop {
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     backoff = BACKOFF.0;
-                    start(connections.admit(socket), peer, &site);
+                    hosts.receive((connections.admit(socket), peer));
                 }
                 // Out of descriptors, most likely: they come back when a connection ends, and the
                 // loop must live to see it.
                 Err(error) => {
                     connections.counts.accept_errors.fetch_add(1, Relaxed);
-                    site.log.say(format!(
-                        "newswire: cannot accept a connection: {error}; trying again"
-                    ));
+                    let error =
+                        format!("newswire: cannot accept a connection: {error}; trying again");
+                    site.log.say(error);
                     thread::sleep(backoff);
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+        }
+    }
+}
+
+/// Starts what a server cannot be without, on a machine that may refuse a thread just now.
+fn until_it_works<T>(start: impl Fn() -> io::Result<T>) -> T {
+    loop {
+        match start() {
+            Ok(started) => return started,
+            Err(_) => thread::sleep(BACKOFF.1),
         }
     }
 }
@@ -147,39 +165,6 @@ struct Site {
     cors: Cors,
     connections: Arc<Connections>,
     log: Log,
-}
-
-/// Gives the connection a thread. `thread::spawn` would panic when the system refuses one.
-fn start(connection: Connection, peer: SocketAddr, site: &Arc<Site>) {
-    let mut backoff = BACKOFF.0;
-    // A refused thread takes its closure with it, so the connection waits where both can find it.
-    let parked = Arc::new(Mutex::new(Some(connection)));
-    loop {
-        let (site_of_thread, parked_for_thread) = (Arc::clone(site), Arc::clone(&parked));
-        let spawned = thread::Builder::new()
-            .name("connection".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let connection = hold(&parked_for_thread).take();
-                if let Some(connection) = connection {
-                    site_of_thread.serve(connection, peer);
-                }
-            });
-        let Err(error) = spawned else { return };
-        site.connections
-            .counts
-            .threads_refused
-            .fetch_add(1, Relaxed);
-        site.log.say(format!(
-            "newswire: cannot start a thread: {error}; trying again"
-        ));
-        thread::sleep(backoff);
-        if backoff == BACKOFF.1 {
-            // The connection is dropped, which its peer sees as a close.
-            return;
-        }
-        backoff = (backoff * 2).min(BACKOFF.1);
-    }
 }
 
 /// What becomes of a connection after a response.
