@@ -1,18 +1,18 @@
 //! Which routes exist: the one place that ties HTTP and Server-Sent Events to URLs.
 
+use crate::gate::Gate;
+pub use crate::gate::Publishers;
 use crate::http::connection::Connections;
 use crate::http::{Cors, Files, Method, Refusal, Request, Response, Router, Server, Status};
 use crate::limits::Limits;
 use crate::line::Lines;
 use crate::sse::channel::refused;
 use crate::sse::{Channel, Channels, Event, NoChannel, json_string};
-use crate::{lab, words};
-use std::hint::black_box;
+use crate::{lab, metrics, words};
 use std::io::{self, BufRead, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The page, as it was when the binary was built.
 const SITE: &[(&str, &[u8])] = &[
@@ -37,17 +37,6 @@ pub struct App {
     pub publishers: Publishers,
     /// Whether every request is a line on standard error; it is.
     pub log_accesses: bool,
-}
-
-/// Who may publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Publishers {
-    /// Nobody.
-    None,
-    /// Anyone who can reach the server, which must therefore listen on loopback.
-    Anyone,
-    /// Who has this token.
-    Bearer(String),
 }
 
 impl Default for App {
@@ -110,11 +99,8 @@ impl App {
             .map_err(failed(format!("cannot listen on {}", self.address)))?;
         let channels = Channels::start(self.limits.clone())
             .map_err(failed("cannot start a thread".to_owned()))?;
-        let gate = Arc::new(Gate {
-            publishers: self.publishers,
-            cors: self.cors.clone(),
-            on_loopback: self.address.ip().is_loopback(),
-        });
+        let gate = Gate::new(self.publishers, self.cors.clone(), self.address.ip());
+        let gate = Arc::new(gate);
         let router = routes(files, &channels, &gate, &connections);
         let server = server
             .limits(self.limits)
@@ -191,7 +177,7 @@ fn routes(
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
     });
     let (table, counted) = (channels.clone(), Arc::clone(connections));
-    router.get("/metrics", move |_| metrics(&table, &counted));
+    router.get("/metrics", move |_| metrics::respond(&table, &counted));
     router.fallback(move |request| files.respond(request));
     router
 }
@@ -320,208 +306,6 @@ fn list(channels: &Channels) -> Response {
     });
     Response::json(format!("[{}]\n", channels.collect::<Vec<_>>().join(",\n ")))
         .field("Cache-Control", "no-store")
-}
-
-/// Prometheus text exposition format 0.0.4.
-fn metrics(channels: &Channels, connections: &Connections) -> Response {
-    let (common, counts) = (channels.common(), &channels.common().counts);
-    let of = |counter: &AtomicU64| counter.load(Relaxed);
-    let listed = channels.list();
-    let kept = |of: fn(&crate::sse::Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
-    let gauges = [
-        ("connections", "Connections open.", connections.len() as u64),
-        (
-            "subscribers",
-            "Subscribers of all channels.",
-            common.subscribers.load(Relaxed) as u64,
-        ),
-        ("channels", "Channels.", listed.len() as u64),
-        (
-            "history_events",
-            "Events kept.",
-            kept(|channel| channel.events),
-        ),
-        (
-            "history_bytes",
-            "Bytes of events kept.",
-            kept(|channel| channel.bytes),
-        ),
-    ];
-    let counters = [
-        (
-            "connections_accepted",
-            "Connections accepted.",
-            of(&connections.counts.accepted),
-        ),
-        (
-            "requests",
-            "Requests read.",
-            of(&connections.counts.requests),
-        ),
-        (
-            "accept_errors",
-            "Connections that could not be accepted.",
-            of(&connections.counts.accept_errors),
-        ),
-        (
-            "threads_refused",
-            "Threads that the system refused.",
-            of(&connections.counts.threads_refused),
-        ),
-        (
-            "connections_gave_way",
-            "Silent connections closed to let another in.",
-            of(&connections.counts.gave_way),
-        ),
-        (
-            "panics",
-            "Handlers that panicked.",
-            of(&connections.counts.panics),
-        ),
-        (
-            "events_published",
-            "Events published.",
-            of(&counts.events_published),
-        ),
-        (
-            "bytes_published",
-            "Their bytes as frames.",
-            of(&counts.bytes_published),
-        ),
-        (
-            "events_delivered",
-            "Events written to subscribers.",
-            of(&counts.events_delivered),
-        ),
-        (
-            "bytes_delivered",
-            "Their bytes.",
-            of(&counts.bytes_delivered),
-        ),
-        (
-            "replays",
-            "Subscriptions that named a last event ID.",
-            of(&counts.replays),
-        ),
-        (
-            "gaps",
-            "Subscriptions that were told of a gap.",
-            of(&counts.gaps),
-        ),
-    ];
-    let reasons = [
-        ("client", of(&counts.left)),
-        ("slow", of(&counts.slow)),
-        ("stalled", of(&counts.stalled)),
-        ("completed", of(&counts.completed)),
-        ("refused", of(&counts.refused)),
-    ];
-    let mut text = String::new();
-    for (name, help, value) in gauges {
-        text += &format!(
-            "# HELP newswire_{name} {help}\n# TYPE newswire_{name} gauge\nnewswire_{name} {value}\n"
-        );
-    }
-    for (name, help, value) in counters {
-        let name = format!("newswire_{name}_total");
-        text += &format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
-    }
-    let name = "newswire_disconnects_total";
-    text +=
-        &format!("# HELP {name} Subscribers that are no more, by reason.\n# TYPE {name} counter\n");
-    for (reason, value) in reasons {
-        text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
-    }
-    Response::bytes(
-        Status::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        text.into_bytes(),
-    )
-    .field("Cache-Control", "no-store")
-}
-
-/// Who may publish, and from where.
-struct Gate {
-    publishers: Publishers,
-    cors: Cors,
-    on_loopback: bool,
-}
-
-impl Gate {
-    fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let forbidden = |sentence| Err(Refusal::new(Status::FORBIDDEN, sentence));
-        let authority = request.authority().to_ascii_lowercase();
-        // DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of the same
-        // origin as we are, but its browser still says whom it thinks it speaks to.
-        if self.on_loopback && !is_loopback_name(&authority) && !self.cors.names_host(&authority) {
-            return forbidden(
-                "This server listens on loopback, and the Host of the request is not a loopback name. Start it with \
-                 --allow-origin to name the origin that a proxy in front has.",
-            );
-        }
-        // A page of any origin can make its browser post here, without being able to read the
-        // answer.
-        if let Some(origin) = request.field("origin") {
-            let own = origin
-                .split_once("://")
-                .is_some_and(|(_, host)| !host.is_empty() && host == authority);
-            if !own && !self.cors.names(origin) {
-                return forbidden(
-                    "A page of another origin may not publish here. Start the server with --allow-origin to name it.",
-                );
-            }
-        }
-        match &self.publishers {
-            Publishers::Anyone => Ok(()),
-            Publishers::None => forbidden(
-                "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with \
-                 --publish-open.",
-            ),
-            Publishers::Bearer(token) => match request.field("authorization").map(bearer) {
-                Some(Some(given)) if is_same(given.as_bytes(), token.as_bytes()) => Ok(()),
-                _ => Err(Refusal::new(
-                    Status::UNAUTHORIZED,
-                    "Publishing needs Authorization: Bearer TOKEN.",
-                )),
-            },
-        }
-    }
-}
-
-/// `credentials = "Bearer" 1*SP b64token` (RFC 6750, 2.1; the scheme's name in any case, RFC 9110,
-/// 11.1)
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_start_matches(' '))
-}
-
-/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last:
-/// else it could be guessed byte by byte. Its length is no secret.
-fn is_same(given: &[u8], token: &[u8]) -> bool {
-    given.len() == token.len()
-        && black_box(
-            given
-                .iter()
-                .zip(token)
-                .fold(0, |differing, (a, b)| differing | black_box(a ^ b)),
-        ) == 0
-}
-
-fn is_loopback_name(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let name = host.strip_suffix('.').unwrap_or(host);
-    // "localhost." and names below it always mean loopback (RFC 6761, 6.3).
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Publishes each line of `input` on a channel, and completes it at the end.

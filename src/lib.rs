@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod gate;
 pub mod http;
 mod lab;
 mod limits;
 mod line;
 mod lock;
+mod metrics;
 mod script;
 pub mod sse;
 mod words;

@@ -1,0 +1,124 @@
+//! What is counted, for machines.
+
+use crate::http::connection::Connections;
+use crate::http::{Response, Status};
+use crate::sse::{Channels, Summary};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Prometheus text exposition format 0.0.4.
+pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Response {
+    let (common, counts) = (channels.common(), &channels.common().counts);
+    let of = |counter: &AtomicU64| counter.load(Relaxed);
+    let listed = channels.list();
+    let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
+    let gauges = [
+        ("connections", "Connections open.", connections.len() as u64),
+        (
+            "subscribers",
+            "Subscribers of all channels.",
+            common.subscribers.load(Relaxed) as u64,
+        ),
+        ("channels", "Channels.", listed.len() as u64),
+        (
+            "history_events",
+            "Events kept.",
+            kept(|channel| channel.events),
+        ),
+        (
+            "history_bytes",
+            "Bytes of events kept.",
+            kept(|channel| channel.bytes),
+        ),
+    ];
+    let counters = [
+        (
+            "connections_accepted",
+            "Connections accepted.",
+            of(&connections.counts.accepted),
+        ),
+        (
+            "requests",
+            "Requests read.",
+            of(&connections.counts.requests),
+        ),
+        (
+            "accept_errors",
+            "Connections that could not be accepted.",
+            of(&connections.counts.accept_errors),
+        ),
+        (
+            "threads_refused",
+            "Threads that the system refused.",
+            of(&connections.counts.threads_refused),
+        ),
+        (
+            "connections_gave_way",
+            "Silent connections closed to let another in.",
+            of(&connections.counts.gave_way),
+        ),
+        (
+            "panics",
+            "Handlers that panicked.",
+            of(&connections.counts.panics),
+        ),
+        (
+            "events_published",
+            "Events published.",
+            of(&counts.events_published),
+        ),
+        (
+            "bytes_published",
+            "Their bytes as frames.",
+            of(&counts.bytes_published),
+        ),
+        (
+            "events_delivered",
+            "Events written to subscribers.",
+            of(&counts.events_delivered),
+        ),
+        (
+            "bytes_delivered",
+            "Their bytes.",
+            of(&counts.bytes_delivered),
+        ),
+        (
+            "replays",
+            "Subscriptions that named a last event ID.",
+            of(&counts.replays),
+        ),
+        (
+            "gaps",
+            "Subscriptions that were told of a gap.",
+            of(&counts.gaps),
+        ),
+    ];
+    let reasons = [
+        ("client", of(&counts.left)),
+        ("slow", of(&counts.slow)),
+        ("stalled", of(&counts.stalled)),
+        ("completed", of(&counts.completed)),
+        ("refused", of(&counts.refused)),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in gauges {
+        text += &format!(
+            "# HELP newswire_{name} {help}\n# TYPE newswire_{name} gauge\nnewswire_{name} {value}\n"
+        );
+    }
+    for (name, help, value) in counters {
+        let name = format!("newswire_{name}_total");
+        text += &format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
+    }
+    let name = "newswire_disconnects_total";
+    text +=
+        &format!("# HELP {name} Subscribers that are no more, by reason.\n# TYPE {name} counter\n");
+    for (reason, value) in reasons {
+        text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
+    }
+    Response::bytes(
+        Status::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        text.into_bytes(),
+    )
+    .field("Cache-Control", "no-store")
+}
