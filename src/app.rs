@@ -308,27 +308,72 @@ fn list(channels: &Channels) -> Response {
         .field("Cache-Control", "no-store")
 }
 
-/// Publishes each line of `input` on a channel, and completes it at the end.
+/// Publishes each line of `input` on a channel, and completes it at the end. A line longer than
+/// [`Limits::content_bytes`] goes in pieces; bytes that are no text become U+FFFD: nobody is there to
+/// be told.
 ///
 /// # Errors
-/// When the input cannot be read, or is no text.
+/// When the input cannot be read.
 pub fn publish_lines(
     mut input: impl BufRead,
     channel: &Channel,
     limits: &Limits,
 ) -> io::Result<()> {
-    let mut line = Vec::new();
+    let (mut line, mut is_continued) = (Vec::new(), false);
     loop {
-        line.clear();
-        let most = limits.content_bytes as u64 + 1;
-        if (&mut input).take(most).read_until(b'\n', &mut line)? == 0 {
+        let room = limits.content_bytes.max(4).saturating_sub(line.len());
+        let read = (&mut input)
+            .take(room as u64)
+            .read_until(b'\n', &mut line)?;
+        let is_whole = line.ends_with(b"\n") || read < room;
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text
+            .strip_suffix(b"\r")
+            .filter(|_| is_whole)
+            .unwrap_or(text);
+        // A piece ends before a character that is not whole yet.
+        let end = if is_whole {
+            text.len()
+        } else {
+            text.len() - unfinished(text)
+        };
+        if end > 0 || (is_whole && !is_continued && !line.is_empty()) {
+            publish_text(channel, &String::from_utf8_lossy(&text[..end]));
+        }
+        if read == 0 {
             channel.complete();
             return Ok(());
         }
-        let end = line.strip_suffix(b"\n").unwrap_or(&line);
-        let end = end.strip_suffix(b"\r").unwrap_or(end);
-        // A line longer than the limit goes in pieces, and bytes that are no text are replaced:
-        // nobody is there to be told.
-        let _ = channel.publish(Event::new(String::from_utf8_lossy(end)));
+        is_continued = !is_whole;
+        line = if is_whole {
+            Vec::new()
+        } else {
+            line.split_off(end)
+        };
     }
+}
+
+/// In as many events as it takes: the channel may keep less than a line.
+fn publish_text(channel: &Channel, text: &str) {
+    if channel.publish(Event::new(text)).is_err() && text.len() > 1 {
+        let (first, second) = text.split_at(text.floor_char_boundary(text.len() / 2));
+        if !first.is_empty() {
+            publish_text(channel, first);
+            publish_text(channel, second);
+        }
+    }
+}
+
+/// How many bytes at the end of `text` begin a character of UTF-8 that needs more.
+fn unfinished(text: &[u8]) -> usize {
+    let tail = &text[text.len().saturating_sub(3)..];
+    let Some(back) = tail.iter().rev().position(|&byte| byte >= 0xc0) else {
+        return 0;
+    };
+    let needed = match tail[tail.len() - 1 - back] {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        _ => 4,
+    };
+    if back + 1 < needed { back + 1 } else { 0 }
 }

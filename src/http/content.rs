@@ -68,6 +68,7 @@ impl<'w> Content<'w> {
             return Err(too_large);
         }
         let deadline = Instant::now() + self.limits.content_deadline;
+        self.wire.connection().await_peer();
         let mut whole = Vec::new();
         while self.read_some(
             &mut whole,
@@ -77,6 +78,7 @@ impl<'w> Content<'w> {
                 return Err(too_large);
             }
         }
+        self.wire.connection().resume();
         Ok(whole)
     }
 
@@ -118,7 +120,6 @@ impl<'w> Content<'w> {
         if std::mem::take(&mut self.continue_awaited) {
             self.wire.owe().extend_from_slice(CONTINUE);
         }
-        self.wire.connection().await_peer();
         match self.wire.fill(wait) {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
@@ -139,19 +140,33 @@ impl<'w> Content<'w> {
         }
     }
 
+    /// A request whose framing cannot be trusted: where the next one begins is not known.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    fn is_too_long_to_skip(&self) -> bool {
+        matches!(self.remaining, Remaining::Length(remaining) if remaining > SKIP_BYTES)
+    }
+
     /// What the connection must still skip to find the next request; `None` when it cannot be
     /// found, because the framing is broken or a peer that waits for `100 Continue` may or may not
     /// send its content now.
     pub(crate) fn into_rest(self) -> Option<Rest> {
-        if self.is_whole() {
+        if self.failed {
+            None
+        } else if self.is_whole() {
             Some(Rest(None))
-        } else if self.failed || self.continue_awaited {
+        } else if self.continue_awaited || self.is_too_long_to_skip() {
             None
         } else {
             Some(Rest(Some(self.remaining)))
         }
     }
 }
+
+/// Content that no handler asked for is read up to here; past it, closing the connection is cheaper.
+const SKIP_BYTES: u64 = 64 * 1024;
 
 /// Content that no handler asked for.
 pub(crate) struct Rest(Option<Remaining>);
@@ -169,8 +184,9 @@ impl Rest {
             failed: false,
         };
         let deadline = Instant::now() + limits.head_deadline;
+        content.wire.connection().await_peer();
         let (mut skipped, mut piece) = (0, Vec::new());
-        while skipped <= limits.content_bytes.min(64 * 1024) {
+        while skipped <= SKIP_BYTES as usize {
             piece.clear();
             match content.read_some(
                 &mut piece,
@@ -223,7 +239,8 @@ enum ChunkState {
     DataCr,
     DataLf,
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     LastLf,
     Whole,
@@ -305,10 +322,15 @@ impl Chunks {
                 (DataCr, b'\r') => DataLf,
                 (DataLf, b'\n') => Size { digits: 0, size: 0 },
                 (TrailerStart, b'\r') => LastLf,
-                (Trailer, b'\r') => TrailerLf,
-                (TrailerStart | Trailer, b'\t' | b' '..=0x7e | 0x80..) => {
+                (TrailerStart | TrailerName, _) if is_token_byte(byte) => {
                     self.spend_overhead()?;
-                    Trailer
+                    TrailerName
+                }
+                (TrailerName, b':') => TrailerValue,
+                (TrailerValue, b'\r') => TrailerLf,
+                (TrailerValue, b'\t' | b' '..=0x7e | 0x80..) => {
+                    self.spend_overhead()?;
+                    TrailerValue
                 }
                 (TrailerLf, b'\n') => TrailerStart,
                 (LastLf, b'\n') => Whole,
@@ -332,4 +354,10 @@ impl Chunks {
         }
         Ok(())
     }
+}
+
+/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" /
+/// DIGIT / ALPHA` (RFC 9110, 5.6.2)
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -93,11 +93,11 @@ impl Files {
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
-    let path = head.segments().join("/");
-    let path = if path.is_empty() { "index.html" } else { &path };
-    // An embedded name has no %2F in it, so that joining segments cannot find what they do not
-    // name.
-    let file = files.iter().find(|file| file.path == path)?;
+    let is_named = |file: &&Embedded| match head.segments() {
+        [root] if root.is_empty() => file.path == "index.html",
+        segments => file.path.split('/').eq(segments),
+    };
+    let file = files.iter().find(is_named)?;
     let response = revalidated(head, &file.etag)
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
     Some(

@@ -5,7 +5,7 @@
 //! programs could make differently, it refuses: a proxy in front and this server must never
 //! disagree on where a request ends (request smuggling).
 
-use super::content::{Content, Framing};
+use super::content::{Content, Framing, is_token_byte};
 use super::status::{Refusal, Status};
 use crate::Limits;
 use std::net::SocketAddr;
@@ -411,34 +411,40 @@ impl<'c> Request<'c> {
             let mut from = searched;
             while let Some(length) = kept[from..].iter().position(|&byte| byte == b'\n') {
                 let line = &kept[start..from + length];
-                take(line.strip_suffix(b"\r").unwrap_or(line))?;
+                take(self.check_line(line.strip_suffix(b"\r").unwrap_or(line))?)?;
                 start = from + length + 1;
                 from = start;
             }
             kept.drain(..start);
-            if kept.len() > self.limits.content_bytes {
-                return Err(Refusal::new(
-                    Status::CONTENT_TOO_LARGE,
-                    "A line of the content is larger than this server takes.",
-                ));
-            }
+            // A CR that may be part of the line's end is let be until what follows it is known.
+            self.check_line(kept.strip_suffix(b"\r").unwrap_or(&kept))?;
         }
-        if kept.is_empty() {
-            Ok(())
-        } else {
-            take(kept.strip_suffix(b"\r").unwrap_or(&kept))
+        match kept.strip_suffix(b"\r").unwrap_or(&kept) {
+            [] if kept.is_empty() => Ok(()),
+            line => take(line),
         }
+    }
+
+    fn check_line<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], Refusal> {
+        if line.len() <= self.limits.content_bytes {
+            return Ok(line);
+        }
+        Err(Refusal::new(
+            Status::CONTENT_TOO_LARGE,
+            "A line of the content is larger than this server takes.",
+        ))
     }
 
     /// "A server MAY reject a request that contains a message body but not a Content-Length by
     /// responding with 411 (Length Required)" (RFC 9112, 6.3). Without either field there is no
     /// content by definition, but a program that posts without one has more likely forgotten it,
     /// and its content would be read as the next request.
-    fn check_length_is_said(&self) -> Result<(), Refusal> {
+    fn check_length_is_said(&mut self) -> Result<(), Refusal> {
         let sends = matches!(self.head.method, Method::Post | Method::Put);
         if !sends || self.head.framing != Framing::None {
             return Ok(());
         }
+        self.content.fail();
         let sentence = "Say how long the content is, with Content-Length; 0 if there is none.";
         Err(match self.head.version {
             Version::Http10 => Refusal::bad(sentence),
@@ -657,6 +663,11 @@ fn is_authority(text: &str) -> bool {
     };
     let is_name_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(&byte);
+    let is_encoded =
+        |after: &str| after.len() >= 2 && after.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    if !host.split('%').skip(1).all(is_encoded) {
+        return false;
+    }
     !host.is_empty()
         && host.bytes().all(is_name_byte)
         && port.len() <= 5
@@ -757,10 +768,4 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
 /// one side trims and the other does not has smuggled a `Transfer-Encoding`.
 fn trim_ows(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
-}
-
-/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~"
-/// / DIGIT / ALPHA` (RFC 9110, 5.6.2)
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -134,12 +134,13 @@ impl Response {
         .field("Content-Type", content_type)
     }
 
-    /// Adds a field. CR, LF and NUL in the value become spaces, as RFC 9110, 5.5 asks: no value can
-    /// begin another field.
+    /// Adds a field. Control characters in the value become spaces, as RFC 9110, 5.5 asks for CR, LF and
+    /// NUL: no value can begin another field.
     pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
         let mut value = value.into();
-        if value.contains(['\r', '\n', '\0']) {
-            value = value.replace(['\r', '\n', '\0'], " ").into();
+        let is_control = |character: char| character.is_ascii_control() && character != '\t';
+        if value.contains(is_control) {
+            value = value.replace(is_control, " ").into();
         }
         self.fields.push((name, value));
         self

@@ -91,21 +91,24 @@ impl Router {
     }
 
     pub(super) fn respond(&self, request: &mut Request<'_>) -> Response {
-        let wanted = if request.method() == Method::Head {
-            Method::Get
-        } else {
-            request.method()
-        };
         let mut allowed = Vec::new();
+        let mut found = None;
         for route in &self.routes {
             let Some(parameters) = route.fits(request.segments()) else {
                 continue;
             };
-            if route.method == wanted {
-                request.parameters = parameters;
-                return (route.handler)(request);
-            }
             allowed.push(route.method);
+            let stands_in = request.method() == Method::Head && route.method == Method::Get;
+            if route.method == request.method() {
+                found = Some((route, parameters));
+                break;
+            } else if stands_in && found.is_none() {
+                found = Some((route, parameters));
+            }
+        }
+        if let Some((route, parameters)) = found {
+            request.parameters = parameters;
+            return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
             return Response::empty(Status::NO_CONTENT)
@@ -150,7 +153,7 @@ impl Route {
 fn allow(methods: &[Method]) -> String {
     use Method::*;
     let has = |method: &Method| match method {
-        Head => methods.contains(&Get),
+        Head => methods.contains(&Get) || methods.contains(&Head),
         Options => true,
         _ => methods.contains(method),
     };

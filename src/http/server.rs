@@ -239,10 +239,10 @@ impl Site {
                 deadline.saturating_duration_since(Instant::now())
             });
             match wire.fill(wait) {
-                Ok(0) if deadline.is_none() => return Ok(None),
+                Ok(0) if is_blank(wire.unread()) => return Ok(None),
                 Ok(0) => return Err(Refusal::bad("The connection ended before the head did.")),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut && deadline.is_some() => {
+                Err(error) if error.kind() == ErrorKind::TimedOut && !is_blank(wire.unread()) => {
                     return Err(Refusal::new(
                         Status::REQUEST_TIMEOUT,
                         "The request did not arrive in time.",
@@ -259,11 +259,13 @@ impl Site {
         self.connections.counts.requests.fetch_add(1, Relaxed);
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
         let mut request = Request::new(head, peer, content, &self.limits);
-        let response = self
+        let answered = self
             .cors
             .preflight(&request)
             .or_else(|| self.guard(|| self.router.respond(&mut request)));
-        let response = response.unwrap_or_else(|| {
+        // Nobody knows what a handler that panicked has left undone.
+        let keeps = answered.is_some() && request.keeps_connection();
+        let response = answered.unwrap_or_else(|| {
             Refusal::new(
                 Status::INTERNAL_SERVER_ERROR,
                 "The server failed to answer this request.",
@@ -271,11 +273,7 @@ impl Site {
             .into()
         });
         let mut response = self.cors.mark(request.field("origin"), response);
-        let (method, version, keeps) = (
-            request.method(),
-            request.version(),
-            request.keeps_connection(),
-        );
+        let (method, version) = (request.method(), request.version());
         self.log.access(|| {
             format!(
                 "{} {peer} {} {}",
@@ -341,4 +339,9 @@ impl Site {
         }
         outcome.ok()
     }
+}
+
+/// Line ends before a request line are ignored (RFC 9112, 2.2), and alone they are no request.
+fn is_blank(unread: &[u8]) -> bool {
+    unread.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
