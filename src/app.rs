@@ -79,10 +79,8 @@ impl App {
         };
         let files = match &self.www {
             None => Files::embedded(SITE),
-            Some(path) => Files::directory(path).map_err(failed(format!(
-                "cannot serve the directory {}",
-                path.display()
-            )))?,
+            Some(path) => Files::directory(path)
+                .map_err(failed(format!("cannot serve the directory {path:?}")))?,
         };
         if self.publishers == Publishers::Anyone && !self.address.ip().is_loopback() {
             return Err(io::Error::new(

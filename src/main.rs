@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 
 use newswire::app::{App, Publishers, publish_lines};
-use newswire::sse::Channel;
+use newswire::sse::{Channel, Channels, NoChannel};
 use newswire::{Cors, Limits};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -163,7 +164,7 @@ impl Order {
                     )?);
                 }
                 "--publish-open" => app.publishers = Publishers::Anyone,
-                "--stdin" => stdin = Some(arguments.value("--stdin", "the name of a channel")?),
+                "--stdin" => stdin = Some(channel_name(arguments.value("--stdin", "a name")?)?),
                 "--heartbeat" => {
                     limits.heartbeat =
                         Duration::from_secs(arguments.number("--heartbeat", 0, 86_400)? as u64);
@@ -186,10 +187,12 @@ impl Order {
                 }
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" => {
+                    arguments.check_switch(&argument)?;
                     say(HELP);
                     return Ok(None);
                 }
                 "--version" | "-V" => {
+                    arguments.check_switch(&argument)?;
                     say(concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n"));
                     return Ok(None);
                 }
@@ -199,9 +202,7 @@ impl Order {
                     )));
                 }
             }
-            if arguments.pending.is_some() {
-                return Err(Failure::usage(format!("{argument} takes no value")));
-            }
+            arguments.check_switch(&argument)?;
             is_first = false;
         }
         if !origins.is_empty() {
@@ -230,17 +231,26 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
         let Some(argument) = self.rest.next() else {
             return Ok(None);
         };
-        let text = argument.into_string().map_err(|argument| {
-            Failure::usage(format!(
+        // Only the value may be a name that is not UTF-8.
+        let bytes = argument.as_bytes();
+        let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
+            Some(at) if bytes.starts_with(b"--") => (&bytes[..at], Some(&bytes[at + 1..])),
+            _ => (bytes, None),
+        };
+        self.pending = value.map(|value| OsStr::from_bytes(value).to_owned());
+        match str::from_utf8(name) {
+            Ok(name) => Ok(Some(name.to_owned())),
+            Err(_) => Err(Failure::usage(format!(
                 "{argument:?} is not an option; see newswire --help"
-            ))
-        })?;
-        match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => {
-                self.pending = Some(value.into());
-                Ok(Some(name.to_owned()))
-            }
-            _ => Ok(Some(text)),
+            ))),
+        }
+    }
+
+    /// A switch has no value.
+    fn check_switch(&self, name: &str) -> Result<(), Failure> {
+        match &self.pending {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(format!("{name} takes no value"))),
         }
     }
 
@@ -266,15 +276,20 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
     }
 }
 
+/// Judged before the server listens.
+fn channel_name(name: String) -> Result<String, Failure> {
+    match Channels::is_name(&name) {
+        true => Ok(name),
+        false => Err(Failure::usage(format!("--stdin: {}", NoChannel::Name))),
+    }
+}
+
 /// The token that the file holds, but for white space around it. It is read once; it is never
 /// shown.
 fn read_token(path: OsString) -> Result<String, Failure> {
     let path = PathBuf::from(path);
     let failed = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!(
-            "--publish-token-file: cannot use {}: {why}",
-            path.display()
-        ))
+        Failure::usage(format!("--publish-token-file: cannot use {path:?}: {why}"))
     };
     let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
     let token = text.trim();

@@ -1,7 +1,7 @@
 //! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response
 //! alike.
 
-use super::request::{Head, Method};
+use super::request::{Head, Method, is_authority, is_port};
 use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;
@@ -52,22 +52,9 @@ impl Cors {
     ) -> Result<Cors, MalformedOrigin> {
         let origins = origins.into_iter().map(|origin| {
             let origin = origin.as_ref();
-            match origin.split_once("://") {
-                Some((scheme, host))
-                    if !scheme.is_empty()
-                        && scheme
-                            .bytes()
-                            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-                        && !host.is_empty()
-                        && host.bytes().all(|byte| {
-                            byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
-                        }) =>
-                {
-                    // Browsers send it in lower case.
-                    Ok(origin.to_ascii_lowercase())
-                }
-                _ => Err(MalformedOrigin(origin.to_owned())),
-            }
+            // Browsers send it in lower case.
+            let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
+            is_one.ok_or_else(|| MalformedOrigin(origin.to_owned()))
         });
         Ok(Cors {
             origins: Some(origins.collect::<Result<_, _>>()?),
@@ -138,4 +125,34 @@ impl Cors {
             _ => response,
         }
     }
+}
+
+/// ```text
+/// serialized-origin = scheme "://" host [ ":" port ]        (RFC 6454, 6.2)
+/// ```
+/// "If origin's port is non-null" (HTML, 7.1.1) it is written, and it is null where it is the scheme's
+/// own: an origin with that port would never be asked for.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let port = authority
+        .rsplit_once(':')
+        .map(|(_, port)| port)
+        .filter(|port| !port.ends_with(']'));
+    let own = match scheme.to_ascii_lowercase().as_str() {
+        "http" => "80",
+        "https" => "443",
+        _ => "",
+    };
+    is_scheme
+        && is_authority(authority)
+        && authority
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+        && port.is_none_or(|port| is_port(port) && port != own)
 }

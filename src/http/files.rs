@@ -73,7 +73,10 @@ impl Files {
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
         let found = match &self.site {
             Site::Embedded(files) => find_embedded(files, request),
-            Site::Directory(root) => find_file(root, request),
+            Site::Directory(root) => match find_file(root, request) {
+                Ok(found) => found,
+                Err(_) => return UNREADABLE.into(),
+            },
         };
         let Some(response) = found else {
             return Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into();
@@ -89,6 +92,12 @@ impl Files {
         }
     }
 }
+
+/// A cache, or a person, must not believe that a file is gone because the server has no descriptor left.
+const UNREADABLE: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "The file cannot be read now; try again.",
+);
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -107,11 +116,53 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     )
 }
 
+fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
+    let Some(path) = path_below(root, head.segments()) else {
+        return Ok(None);
+    };
+    let found = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
+    let (path, metadata) = match found {
+        Ok((metadata, path)) => (path, metadata),
+        Err(error) if is_for_now(&error) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    // Asked before it is opened: opening a named pipe would wait for its writer.
+    if !path.starts_with(root) || !metadata.is_file() {
+        return Ok(None);
+    }
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if is_for_now(&error) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let metadata = file.metadata()?;
+    let modified = metadata
+        .modified()?
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
+    let content_type = content_type(&path.to_string_lossy());
+    let response = revalidated(head, &etag)
+        .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
+    Ok(Some(with_validator(response, etag)))
+}
+
+/// Whether it is the machine that has no room, not the file that is not for us.
+fn is_for_now(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    let is_of_the_path = matches!(
+        error.kind(),
+        NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename
+    );
+    // A loop of symbolic links has no stable kind.
+    !is_of_the_path && error.raw_os_error() != Some(40)
+}
+
 /// Every segment was decoded by itself, once. One that could mean anything but a name in its folder
 /// is not found: `..`, an empty one, a separator of any system, a drive, a hidden name.
-fn find_file(root: &Path, head: &Head) -> Option<Response> {
+fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
-    let (last, folders) = head.segments().split_last()?;
+    let (last, folders) = segments.split_last()?;
     for segment in folders
         .iter()
         .chain(Some(last).filter(|last| !last.is_empty()))
@@ -123,23 +174,7 @@ fn find_file(root: &Path, head: &Head) -> Option<Response> {
     if last.is_empty() {
         path.push("index.html");
     }
-    let path = fs::canonicalize(path).ok()?;
-    // Asked before it is opened: opening a named pipe would wait for its writer.
-    if !path.starts_with(root) || !fs::metadata(&path).ok()?.is_file() {
-        return None;
-    }
-    let file = File::open(&path).ok()?;
-    let metadata = file.metadata().ok()?;
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .unwrap_or_default();
-    let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
-    let name = path.to_string_lossy();
-    let response = revalidated(head, &etag)
-        .unwrap_or_else(|| Response::file(content_type(&name), file, metadata.len()));
-    Some(with_validator(response, etag))
+    Some(path)
 }
 
 /// `no-cache` lets a browser keep the file but makes it ask each time, which costs a `304`.

@@ -8,7 +8,7 @@
 use super::content::{Content, Framing, is_token_byte};
 use super::status::{Refusal, Status};
 use crate::Limits;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// The methods that newswire knows (RFC 9110, 9.3). Any other is `501`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +284,11 @@ impl Head {
             }
             let (last, before) = codings.split_last().unwrap_or((&"", &[]));
             let chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
-            if !chunked(last) || before.iter().any(chunked) {
+            if !chunked(last)
+                || before
+                    .iter()
+                    .any(|coding| chunked(coding) || coding.is_empty())
+            {
                 return Err(Refusal::bad(
                     "The last transfer coding of a request must be chunked, once.",
                 ));
@@ -471,7 +475,9 @@ impl<'w> Lines<'w> {
     fn next(&mut self) -> Result<Option<&'w [u8]>, Refusal> {
         let rest = &self.wire[self.at..];
         let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
-            return Ok(None);
+            // The last byte may be one half of a line end.
+            let is_bare = rest[..rest.len().saturating_sub(1)].contains(&b'\r');
+            return if is_bare { Err(BARE_CR) } else { Ok(None) };
         };
         self.at += length + 1;
         let line = rest[..length]
@@ -479,10 +485,22 @@ impl<'w> Lines<'w> {
             .unwrap_or(&rest[..length]);
         // "A recipient of such a bare CR MUST consider that element to be invalid" (RFC 9112, 2.2).
         if line.contains(&b'\r') {
-            return Err(Refusal::bad("A CR must be followed by LF."));
+            return Err(BARE_CR);
         }
         Ok(Some(line))
     }
+}
+
+const BARE_CR: Refusal = Refusal::bad("A CR must be followed by LF.");
+
+/// The origin that a head names which was refused, so that its page can be told why.
+pub(super) fn origin_of(refused: &[u8]) -> Option<String> {
+    let fields = refused.split(|&byte| byte == b'\n').skip(1);
+    let fields = fields.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut fields = fields
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| parse_field(line).ok());
+    fields.find_map(|(name, value)| (name == "origin").then_some(value))
 }
 
 /// What can be said of a request line that has not ended yet.
@@ -639,39 +657,35 @@ fn split_absolute_form(target: &str) -> Result<(Option<&str>, &str), Refusal> {
 /// ```text
 /// Host = uri-host [ ":" port ]        uri-host = IP-literal / IPv4address / reg-name        (RFC 9110, 7.2)
 /// ```
-fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, after)) => {
-                let is_address = address
-                    .bytes()
-                    .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-                if address.is_empty() || !is_address {
-                    return false;
-                }
-                match after.strip_prefix(':') {
-                    Some(port) => (address, port),
-                    None => (address, if after.is_empty() { "" } else { return false }),
-                }
-            }
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some(parts) => parts,
-            None => (text, ""),
-        },
+///
+/// The one IP-literal is IPv6; nobody has defined another.
+pub(super) fn is_authority(text: &str) -> bool {
+    let (is_host, after) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, after)) => (address.parse::<Ipv6Addr>().is_ok(), after),
+        None => {
+            let (name, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_name(name), after)
+        }
     };
+    let is_port = match after.strip_prefix(':') {
+        Some(port) => port.is_empty() || is_port(port),
+        None => after.is_empty(),
+    };
+    is_host && is_port
+}
+
+/// `port = *DIGIT` (RFC 3986, 3.2.3), and no larger than a port can be.
+pub(super) fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty
+fn is_name(text: &str) -> bool {
     let is_name_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(&byte);
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
     let is_encoded =
         |after: &str| after.len() >= 2 && after.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    if !host.split('%').skip(1).all(is_encoded) {
-        return false;
-    }
-    !host.is_empty()
-        && host.bytes().all(is_name_byte)
-        && port.len() <= 5
-        && port.bytes().all(|b| b.is_ascii_digit())
+    !text.is_empty() && text.bytes().all(is_name_byte) && text.split('%').skip(1).all(is_encoded)
 }
 
 /// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), once: what still looks encoded afterwards is

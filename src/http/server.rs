@@ -7,7 +7,7 @@ use super::cors::Cors;
 use super::date::Date;
 use super::hosts::Hosts;
 use super::log::Log;
-use super::request::{Head, Request, Version};
+use super::request::{Head, Request, Version, origin_of};
 use super::response::{Body, Take};
 use super::router::Router;
 use super::status::{Refusal, Status};
@@ -196,7 +196,8 @@ impl Site {
                     self.log.access(|| {
                         format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0)
                     });
-                    let mut response = self.cors.mark(None, refusal.into());
+                    let origin = origin_of(wire.unread());
+                    let mut response = self.cors.mark(origin.as_deref(), refusal.into());
                     response.write_head(false, Version::Http11, wire.owe());
                     self.write_body(response.into_body(), &mut wire)
                         .map(|_| After::Close)

@@ -328,10 +328,15 @@ impl Channel {
             let before = subscriber.cursor;
             let ends_at = (subscriber.completions != completions).then_some(completed_at);
             let written = subscriber.write_batch(batch, ends_at);
-            if subscriber.cursor > before {
+            // Of a frame that is half written the rest will follow, or nobody will read it.
+            let after = match &written {
+                Written::Blocked { cursor, .. } => *cursor,
+                _ => subscriber.cursor,
+            };
+            if after > before {
                 subscriber.heard_ms = now_ms;
-                events += subscriber.cursor - before;
-                bytes += batch.between(before, subscriber.cursor).len() as u64;
+                events += after - before;
+                bytes += batch.between(before, after).len() as u64;
             }
             written
         });
@@ -414,8 +419,10 @@ impl Channel {
         }
         let has_some = lane.has_some();
         let lags = lane.copied < history.end() || outing.completions != *completions;
-        if (lags || !lane.newcomers.is_empty()) && lane.is_to_ring() {
-            drop(state);
+        let is_to_ring = (lags || !lane.newcomers.is_empty()) && lane.is_to_ring();
+        // If nobody is left here, nothing is to be copied for them.
+        self.tell_of_room(state);
+        if is_to_ring {
             self.common().bells[outing.lane].ring(self.clone());
         }
         has_some

@@ -60,6 +60,12 @@ impl Channels {
         })
     }
 
+    /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens,
+    /// not beginning with a dot.
+    pub fn is_name(name: &str) -> bool {
+        is_name(name)
+    }
+
     /// The channel of this name, which begins to exist if it did not.
     ///
     /// # Errors
