@@ -142,7 +142,10 @@ fn routes(
     let mut router = Router::new();
     router.get("/sse/mvc/words", |request| words::respond(request));
 
-    let lines = Arc::new(Lines::new(channels.clone()));
+    let lines = Arc::new(Lines::new(
+        channels.clone(),
+        channels.common().limits.history_bytes,
+    ));
     let (streamed, watched, cut) = (Arc::clone(&lines), Arc::clone(&lines), lines);
     router.get("/lab", move |request| lab::respond(request, &streamed));
     router.get("/lab/lines/{line}", move |request| {

@@ -16,6 +16,7 @@ pub(crate) struct Line {
     cuts: Mutex<u64>,
     cut: Condvar,
     wire: Channel,
+    piece_bytes: usize,
 }
 
 impl Line {
@@ -47,15 +48,17 @@ impl Line {
         self.cut.notify_all();
     }
 
-    /// Shows bytes to who watches: an event named after what they are part of, its data base64,
+    /// Shows bytes to who watches, in events named after what they are part of: their data is base64,
     /// since a piece of a stream may end inside of a character.
     pub(crate) fn show(&self, part: &str, bytes: &[u8]) {
         if self.wire.subscribers() == 0 {
             return;
         }
-        if let Ok(event) = Event::new(base64(bytes)).name(part) {
-            // A frame too large for the log of a channel is one that nobody could read on a page.
-            let _ = self.wire.publish(event);
+        for piece in bytes.chunks(self.piece_bytes) {
+            if let Ok(event) = Event::new(base64(piece)).name(part) {
+                // It fits: pieces are a fraction of what a channel may keep.
+                let _ = self.wire.publish(event);
+            }
         }
     }
 
@@ -68,13 +71,17 @@ impl Line {
 /// Lines by name, each for as long as somebody streams on it or watches it.
 pub(crate) struct Lines {
     channels: Channels,
+    piece_bytes: usize,
     lines: Mutex<HashMap<String, Arc<Line>>>,
 }
 
 impl Lines {
-    pub(crate) fn new(channels: Channels) -> Lines {
+    /// For channels that keep `history_bytes` each.
+    pub(crate) fn new(channels: Channels, history_bytes: usize) -> Lines {
+        let piece_bytes = (history_bytes / 4).clamp(1, 32 * 1024);
         Lines {
             channels,
+            piece_bytes,
             lines: Mutex::default(),
         }
     }
@@ -100,6 +107,7 @@ impl Lines {
             cuts: Mutex::new(0),
             cut: Condvar::new(),
             wire,
+            piece_bytes: self.piece_bytes,
         });
         lines.insert(name.to_owned(), Arc::clone(&line));
         Some(line)

@@ -92,46 +92,37 @@ impl Script {
             _ => 1,
         };
         let returning = last_event_id.is_some();
-        let opening = self.opening();
+        let opening = Event::comment("newswire").reconnection_time(self.retry);
+        let mark = if self.bom { "\u{feff}" } else { "" };
         // Cut into pieces, the opening takes the way of the frames.
-        let (with_head, before_frames) = if self.chunk.is_some() {
-            (Vec::new(), opening)
-        } else {
-            (opening, Vec::new())
+        let with_head = match self.chunk {
+            Some(_) => Vec::new(),
+            None => self
+                .newline
+                .end_lines(format!("{mark}{opening}").as_bytes()),
         };
-        let witness = line.clone();
-        let shown = with_head.clone();
+        let (witness, shown) = (line.clone(), with_head.clone());
         let response = Response::stream(CONTENT_TYPE, with_head, move |stream| {
             let line = line.as_deref();
+            if let Some(line) = line {
+                line.show("bytes", &shown);
+            }
             let_head_pass();
             let mut stream = Distorted {
                 stream,
                 script: &self,
                 line,
             };
-            stream.write_all(&before_frames)?;
+            if self.chunk.is_some() {
+                stream.write_all(format!("{mark}{opening}").as_bytes())?;
+            }
             self.play(first, returning, line, Emitter::new(&mut stream))
         });
         let response = match witness {
-            Some(line) => response.witnessed(move |head| {
-                line.show("head", head);
-                line.show("bytes", &shown);
-            }),
+            Some(line) => response.witnessed(move |head| line.show("head", head)),
             None => response,
         };
         with_stream_fields(response)
-    }
-
-    fn opening(&self) -> Vec<u8> {
-        let mut opening = Vec::new();
-        if self.bom {
-            opening.extend_from_slice("\u{feff}".as_bytes());
-        }
-        let block = Event::comment("newswire")
-            .reconnection_time(self.retry)
-            .to_string();
-        opening.extend(self.newline.end_lines(block.as_bytes()));
-        opening
     }
 
     fn play(
@@ -177,7 +168,7 @@ impl Script {
         emitter: &mut Emitter<'_>,
     ) -> io::Result<bool> {
         let mut left = length;
-        while !left.is_zero() {
+        loop {
             let step = heartbeat.map_or(left, |heartbeat| heartbeat.min(left));
             left -= step;
             match line {
@@ -185,11 +176,11 @@ impl Script {
                 Some(_) => {}
                 None => std::thread::sleep(step),
             }
-            if heartbeat.is_some() && !left.is_zero() {
-                emitter.comment("")?;
+            if left.is_zero() {
+                return Ok(true);
             }
+            emitter.comment("")?;
         }
-        Ok(true)
     }
 
     fn event(&self, number: usize) -> io::Result<Event> {
