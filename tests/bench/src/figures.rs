@@ -43,23 +43,20 @@ pub struct Figure {
     pub server: &'static str,
     pub name: &'static str,
     pub unit: Unit,
+    pub median: f64,
     pub rounds: Vec<f64>,
 }
 
 impl Figure {
-    pub fn median(&self) -> f64 {
-        let mut sorted = self.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
-    }
-
     fn least(&self) -> f64 {
         self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
     fn most(&self) -> f64 {
-        self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        self.rounds
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
@@ -80,23 +77,41 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     pub fn put(&mut self, name: &'static str, unit: Unit, value: f64) {
-        let same = |figure: &&mut Figure| {
+        let same = |figure: &Figure| {
             figure.scenario == self.scenario
                 && figure.case == self.case
                 && figure.server == self.server
                 && figure.name == name
         };
-        match self.figures.figures.iter_mut().find(same) {
-            Some(figure) => figure.rounds.push(value),
-            None => self.figures.figures.push(Figure {
-                scenario: self.scenario,
-                case: self.case.clone(),
-                server: self.server,
+        let known = self.figures.figures.iter().position(same);
+        let place = known.unwrap_or_else(|| {
+            let (scenario, case, server) = (self.scenario, self.case.clone(), self.server);
+            let new = Figure {
+                scenario,
+                case,
+                server,
                 name,
                 unit,
-                rounds: vec![value],
-            }),
-        }
+                median: value,
+                rounds: Vec::new(),
+            };
+            self.figures.figures.push(new);
+            self.figures.figures.len() - 1
+        });
+        let figure = &mut self.figures.figures[place];
+        figure.rounds.push(value);
+        figure.median = median(&figure.rounds);
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
     }
 }
 
@@ -105,28 +120,50 @@ impl Figures {
         self.figures
             .iter()
             .find(|figure| {
-                figure.scenario == scenario && figure.case == case && figure.server == server && figure.name == name
+                figure.scenario == scenario
+                    && figure.case == case
+                    && figure.server == server
+                    && figure.name == name
             })
-            .map(Figure::median)
+            .map(|figure| figure.median)
+    }
+
+    /// The largest median of this name anywhere.
+    pub fn largest(&self, name: &str) -> f64 {
+        let of_name = self.figures.iter().filter(|figure| figure.name == name);
+        of_name.map(|figure| figure.median).fold(0.0, f64::max)
     }
 
     /// One scenario as a table: a line for each server in each case, "median (least..most)" in each field.
     pub fn table(&self, scenario: &str) -> String {
-        let of_scenario = || self.figures.iter().filter(|figure| figure.scenario == scenario);
+        let of_scenario = || {
+            self.figures
+                .iter()
+                .filter(|figure| figure.scenario == scenario)
+        };
         let cases = unique(of_scenario().map(|figure| figure.case.as_str()));
         let servers = unique(of_scenario().map(|figure| figure.server));
         let names = unique(of_scenario().map(|figure| figure.name));
         let mut lines = vec![vec!["case".to_owned(), "server".to_owned()]];
         lines[0].extend(names.iter().map(|name| {
-            let unit = of_scenario().find(|figure| figure.name == *name).map_or("", |figure| figure.unit.name());
-            if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") }
+            let unit = of_scenario()
+                .find(|figure| figure.name == *name)
+                .map_or("", |figure| figure.unit.name());
+            if unit.is_empty() {
+                (*name).to_owned()
+            } else {
+                format!("{name}, {unit}")
+            }
         }));
         for case in &cases {
             for server in &servers {
                 let field = |name: &&str| {
-                    let same =
-                        |figure: &&Figure| figure.case == *case && figure.server == *server && figure.name == *name;
-                    of_scenario().find(same).map_or_else(|| "-".to_owned(), spread)
+                    let same = |figure: &&Figure| {
+                        figure.case == *case && figure.server == *server && figure.name == *name
+                    };
+                    of_scenario()
+                        .find(same)
+                        .map_or_else(|| "-".to_owned(), spread)
                 };
                 let fields: Vec<String> = names.iter().map(field).collect();
                 if fields.iter().any(|field| field != "-") {
@@ -151,8 +188,13 @@ fn unique<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// "median (least..most)", or only the value where all rounds agree.
 fn spread(figure: &Figure) -> String {
-    let [median, least, most] = [figure.median(), figure.least(), figure.most()].map(|value| Short(value).to_string());
-    if least == most { median } else { format!("{median} ({least}..{most})") }
+    let [median, least, most] =
+        [figure.median, figure.least(), figure.most()].map(|value| Short(value).to_string());
+    if least == most {
+        median
+    } else {
+        format!("{median} ({least}..{most})")
+    }
 }
 
 /// A number to three digits: 5.12M, 140k, 8.47, 0.051.
@@ -166,7 +208,7 @@ impl fmt::Display for Short {
             _ => (self.0, ""),
         };
         let digits = match value.abs() {
-            _ if value == value.round() && suffix.is_empty() => 0,
+            _ if value == value.round() => 0,
             100.0.. => 0,
             10.0.. => 1,
             1.0.. => 2,
@@ -180,13 +222,21 @@ impl fmt::Display for Short {
 pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|field| field.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let fields: Vec<String> =
-            line.iter().zip(&widths).map(|(field, width)| format!("{field:<width$}")).collect();
+        let fields: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(field, width)| format!("{field:<width$}"))
+            .collect();
         text.push_str(fields.join("  ").trim_end());
         text.push('\n');
     }

@@ -1,4 +1,36 @@
-//! newswire measured beside its peers.
+//! newswire measured beside its peers: axum, nginx with nchan, and a bare loop of `write` calls.
+//!
+//! ```text
+//! newswire-bench --newswire PATH [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N] [--quick]
+//! ```
+//!
+//! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server is set up and why
+//! in `peer.rs` and `peer_axum.rs`. What holds for all of it:
+//!
+//! - **Turns.** Each measurement has a server started for it alone. In every round each case is measured for all
+//!   servers in turn, the first of them changing from round to round. A figure is the median of the rounds, and
+//!   the table says the least and the most beside it.
+//! - **The same two requests.** `POST /channels/NAME` publishes its body, `GET /channels/NAME` subscribes, for every
+//!   server. A delivery is one event's data at one subscriber, recognised by a byte that stands nowhere else.
+//! - **One thread of load.** Publishers and subscribers are one epoll loop in one thread, pinned nowhere, as
+//!   the servers are not: with two cores, pinning made no difference that the noise did not. How busy the
+//!   load was stands in the column "load gen", in per cent of one core, and how busy the machine was with anything
+//!   else in "others": where that is more than a few per cent, the round is not worth publishing.
+//! - **Flat out** is a closed loop over the readers: four publishers, each with up to 16 POSTs without an answer, as
+//!   long as the subscribers lack fewer than 256 events each on average. No server is driven into dropping,
+//!   so each has the same work; what is lost all the same stands in its own column and is not
+//!   counted as delivered. "ended" counts subscriptions that the server closed.
+//! - **Paced** is an open loop: events leave on time whether or not the server keeps up. Latency is from the moment the
+//!   POST is written to the moment the event has been read, by one clock in one thread.
+//! - **CPU** is user and system time of all the server's processes, so it holds the kernel's work for its
+//!   sends, and on loopback most of the receiving too: that part is the same for all who write as often.
+//! - **Memory of the system** is what MemAvailable loses per connection. Both ends of a connection are on this
+//!   machine, so it holds the kernel's part of both, and the little that the load generator keeps.
+//! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor, where history is needed.
+//!
+//! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
+
+mod chart;
 mod figures;
 mod load;
 mod net;
@@ -7,42 +39,211 @@ mod peer_axum;
 mod peer_floor;
 mod probe;
 mod scenarios;
+mod targets;
 mod visits;
 mod wire;
+
+use figures::Figures;
 use lexopt::prelude::*;
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args: Vec<_> = std::env::args_os().skip(1).collect();
-    if args.first().is_some_and(|a| a == "peer") {
-        let page = std::fs::read(&args[2])?;
-        return Ok(if args[1] == "axum" { peer_axum::serve(page)? } else { peer_floor::serve(page)? });
+use peer::{Peer, Stage};
+use scenarios::{Bench, SCENARIOS};
+use serde::Serialize;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs};
+use targets::Target;
+
+/// What the rest of a machine may do meanwhile, in per cent of one core. The kernel's own threads are in it.
+const QUIET: f64 = 20.0;
+
+struct Options {
+    newswire: Option<PathBuf>,
+    out: PathBuf,
+    only: Vec<String>,
+    peers: Vec<Peer>,
+    rounds: usize,
+    quick: bool,
+}
+
+/// What is written to `figures.json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    date: &'a str,
+    machine: &'a str,
+    command: &'a str,
+    rounds: usize,
+    quick: bool,
+    servers: &'a [String],
+    targets: &'a [Target],
+    #[serde(flatten)]
+    figures: &'a Figures,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "peer") {
+        return be_a_peer(&arguments[1..]);
     }
-    let mut parser = lexopt::Parser::from_args(args.drain(..));
-    let (mut newswire, mut only, mut rounds, mut quick) = (None, None, 3, false);
-    let mut peers = peer::Peer::ALL.to_vec();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Long("newswire") => newswire = Some(parser.value()?.into()),
-            Long("only") => only = Some(parser.value()?.string()?),
-            Long("rounds") => rounds = parser.value()?.parse()?,
-            Long("quick") => quick = true,
-            Long("peers") => { let v = parser.value()?.string()?; peers.retain(|p| v.split(',').any(|n| n == p.name())); }
-            _ => return Err(arg.unexpected().into()),
+    let options = parse(arguments)?;
+    probe::allow_open_files(20_000)?;
+    fs::create_dir_all(&options.out)?;
+    let begin = Instant::now();
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let (date, machine, command) = (&date[..10], probe::description(), command(&options));
+
+    let stage = Stage::new(options.newswire)?;
+    let (peers, missing): (Vec<_>, Vec<_>) = options
+        .peers
+        .into_iter()
+        .partition(|peer| stage.lacks(*peer).is_none());
+    for peer in missing {
+        eprintln!(
+            "{} is left out: {}",
+            peer.name(),
+            stage.lacks(peer).unwrap_or_default()
+        );
+    }
+    let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
+    println!("{date}, {machine}, {command}\n{}", servers.join("; "));
+
+    let figures = Figures::default();
+    let mut bench = Bench {
+        stage,
+        peers,
+        rounds: options.rounds,
+        quick: options.quick,
+        figures,
+    };
+    for scenario in &SCENARIOS {
+        if options.only.is_empty() || options.only.iter().any(|name| name == scenario.name) {
+            (scenario.run)(&mut bench);
+            println!(
+                "\n{}: {}\n\n{}",
+                scenario.name,
+                scenario.about,
+                bench.figures.table(scenario.name)
+            );
         }
     }
-    probe::allow_open_files(20000)?;
-    if let Ok(core) = std::env::var("PIN") {
-        let mut set = rustix::thread::CpuSet::new(); set.set(core.parse()?);
-        // threads of children inherit; only for trying out
-        rustix::thread::sched_setaffinity(None, &set)?;
+    let figures = bench.figures;
+    let targets = targets::targets(&figures);
+    println!("{}", targets::table(&targets));
+    for failure in &figures.failures {
+        println!("FAILED {failure}");
     }
-    let stage = peer::Stage::new(newswire)?;
-    peers.retain(|p| stage.lacks(*p).is_none());
-    let mut bench = scenarios::Bench { stage, peers, rounds, quick, figures: Default::default() };
-    for s in &scenarios::SCENARIOS {
-        if only.as_ref().is_none_or(|o: &String| o.split(',').any(|n| n == s.name)) {
-            (s.run)(&mut bench);
-            println!("\n{}: {}\n{}", s.name, s.about, bench.figures.table(s.name));
-        }
+    let others = figures.largest(scenarios::OTHERS);
+    if others > QUIET {
+        println!(
+            "NOISY: the rest of the machine took up to {others:.0} % of a core; do not publish this run"
+        );
     }
+
+    let report = Report {
+        date,
+        machine: &machine,
+        command: &command,
+        rounds: options.rounds,
+        quick: options.quick,
+        servers: &servers,
+        targets: &targets,
+        figures: &figures,
+    };
+    fs::write(
+        options.out.join("figures.json"),
+        serde_json::to_string_pretty(&report)? + "\n",
+    )?;
+    let times = if options.rounds == 1 {
+        "one round".to_owned()
+    } else {
+        format!("median of {} rounds", options.rounds)
+    };
+    let run = format!("{date}, {machine}\n{times}, {command}");
+    for (file, svg) in chart::charts(&figures, &run) {
+        fs::write(options.out.join(file), svg)?;
+    }
+    let took = humantime::format_duration(Duration::from_secs(begin.elapsed().as_secs()));
+    println!(
+        "in {took}; figures and charts are in {}",
+        options.out.display()
+    );
     Ok(())
+}
+
+/// The bench starts itself for the peers that it contains.
+fn be_a_peer(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
+    let [name, page] = arguments else {
+        return Err("usage: newswire-bench peer NAME PAGE".into());
+    };
+    let page = fs::read(page)?;
+    match name.to_str() {
+        Some("axum") => Ok(peer_axum::serve(page)?),
+        Some("floor") => Ok(peer_floor::serve(page)?),
+        _ => Err("peers are axum and floor".into()),
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
+    let mut options = Options {
+        newswire: None,
+        out: Path::new(env!("CARGO_MANIFEST_DIR")).join("figures"),
+        only: Vec::new(),
+        peers: Peer::ALL.to_vec(),
+        rounds: 0,
+        quick: false,
+    };
+    let names = |value: OsString| -> Result<Vec<String>, lexopt::Error> {
+        Ok(value.string()?.split(',').map(str::to_owned).collect())
+    };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("newswire") => {
+                options.newswire =
+                    Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
+            }
+            Long("out") => options.out = parser.value()?.into(),
+            Long("only") => options.only = names(parser.value()?)?,
+            Long("peers") => {
+                let named = names(parser.value()?)?;
+                options
+                    .peers
+                    .retain(|peer| named.iter().any(|name| name == peer.name()));
+            }
+            Long("rounds") => options.rounds = parser.value()?.parse()?,
+            Long("quick") => options.quick = true,
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    if options.rounds == 0 {
+        options.rounds = if options.quick { 1 } else { 3 };
+    }
+    if let Some(name) = options
+        .only
+        .iter()
+        .find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name))
+    {
+        let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        return Err(format!("no scenario {name}; there are {}", known.join(", ")).into());
+    }
+    Ok(options)
+}
+
+/// How to run this again.
+fn command(options: &Options) -> String {
+    let mut flags = Vec::new();
+    if options.quick {
+        flags.push("--quick".to_owned());
+    }
+    if options.rounds != if options.quick { 1 } else { 3 } {
+        flags.push(format!("--rounds {}", options.rounds));
+    }
+    if !options.only.is_empty() {
+        flags.push(format!("--only {}", options.only.join(",")));
+    }
+    match flags.is_empty() {
+        true => "make bench".to_owned(),
+        false => format!("make bench FLAGS=\"{}\"", flags.join(" ")),
+    }
 }

@@ -28,7 +28,12 @@ impl Poll {
 
     pub fn modify(&self, socket: &TcpStream, token: u64, writable: bool) -> io::Result<()> {
         let token = epoll::EventData::new_u64(token);
-        Ok(epoll::modify(&self.epoll, socket, token, interest(writable))?)
+        Ok(epoll::modify(
+            &self.epoll,
+            socket,
+            token,
+            interest(writable),
+        )?)
     }
 
     pub fn remove(&self, socket: &TcpStream) -> io::Result<()> {
@@ -78,12 +83,19 @@ impl Sources {
 /// Begins a connection. It is usable once the socket is writable.
 ///
 /// A zero linger makes our close a reset: nothing of a finished measurement stays behind in TIME_WAIT to
-/// take memory or ports from the next.
-pub fn connect(server: SocketAddrV4, sources: &mut Sources) -> io::Result<TcpStream> {
+/// take memory or ports from the next. A receive buffer must be bounded before there is a connection.
+pub fn connect(
+    server: SocketAddrV4,
+    sources: &mut Sources,
+    buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(bytes) = buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
     net::bind(&socket, &SocketAddrV4::new(sources.next(), 0))?;
     match net::connect(&socket, &server) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),

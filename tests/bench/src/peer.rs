@@ -55,8 +55,14 @@ impl Stage {
     pub fn new(newswire: Option<PathBuf>) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
-        let directory = tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
-        let stage = Self { newswire, directory };
+        let directory = tempfile::Builder::new()
+            .prefix("newswire-bench-")
+            .permissions(open)
+            .tempdir()?;
+        let stage = Self {
+            newswire,
+            directory,
+        };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
             Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
@@ -73,9 +79,49 @@ impl Stage {
     pub fn lacks(&self, peer: Peer) -> Option<&'static str> {
         match peer {
             Peer::Newswire if self.newswire.is_none() => Some("no --newswire PATH given"),
-            Peer::Nchan if nginx().is_none() => Some("nginx or libnginx-mod-nchan is not installed"),
+            Peer::Nchan if nginx().is_none() => {
+                Some("nginx or libnginx-mod-nchan is not installed")
+            }
             _ => None,
         }
+    }
+
+    /// The peer with its version.
+    pub fn describe(&self, peer: Peer) -> String {
+        let said = |command: &mut Command| {
+            let output = command.output().ok()?;
+            let text = [output.stdout, output.stderr].concat();
+            Some(
+                String::from_utf8_lossy(&text)
+                    .lines()
+                    .next()?
+                    .trim()
+                    .to_owned(),
+            )
+        };
+        match peer {
+            Peer::Newswire => self
+                .newswire
+                .as_ref()
+                .and_then(|newswire| said(Command::new(newswire).arg("--version"))),
+            Peer::Axum => Some(format!(
+                "axum {}, tokio {}",
+                locked("axum"),
+                locked("tokio")
+            )),
+            Peer::Nchan => nginx()
+                .and_then(|(nginx, _)| said(Command::new(nginx).arg("-v")))
+                .map(|version| {
+                    let package = ["-W", "-f", "${Package} ${Version}", "libnginx-mod-nchan"];
+                    let module = said(Command::new("dpkg-query").args(package)).unwrap_or_default();
+                    format!(
+                        "{} with {module}",
+                        version.trim_start_matches("nginx version: ")
+                    )
+                }),
+            Peer::Floor => Some("floor, std only".to_owned()),
+        }
+        .unwrap_or_else(|| peer.name().to_owned())
     }
 
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
@@ -84,8 +130,21 @@ impl Stage {
             Peer::Newswire => {
                 let mut command = Command::new(self.newswire.as_ref().ok_or_else(missing)?);
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
-                command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
-                command.args(["--max-connections", "20000", "--max-subscribers", "20000", "--max-channels", "2000"]);
+                command.args([
+                    "serve",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--publish-open",
+                    "--quiet",
+                ]);
+                command.args([
+                    "--max-connections",
+                    "19000",
+                    "--max-subscribers",
+                    "17000",
+                    "--max-channels",
+                    "2000",
+                ]);
                 start_and_listen(command)
             }
             Peer::Axum | Peer::Floor => {
@@ -102,7 +161,12 @@ impl Stage {
                 let configuration = directory.join("nginx.conf");
                 fs::write(&configuration, nginx_configuration(directory, module, port))?;
                 let mut command = Command::new(nginx);
-                command.arg("-p").arg(directory).arg("-c").arg(&configuration).stderr(Stdio::null());
+                command
+                    .arg("-p")
+                    .arg(directory)
+                    .arg("-c")
+                    .arg(&configuration)
+                    .stderr(Stdio::null());
                 let mut server = Server {
                     address: SocketAddrV4::new([127, 0, 0, 1].into(), port),
                     child: command.stdin(Stdio::null()).spawn()?,
@@ -113,6 +177,15 @@ impl Stage {
             }
         }
     }
+}
+
+/// The version of a package that the bench is built with.
+fn locked(package: &str) -> &'static str {
+    let name = format!("name = \"{package}\"\nversion = \"");
+    let found = include_str!("../Cargo.lock")
+        .split_once(&name)
+        .and_then(|(_, rest)| rest.split('"').next());
+    found.unwrap_or_default()
 }
 
 /// Where nginx and its nchan module are, if they are.
@@ -172,10 +245,17 @@ http {{
 
 /// Starts a server that prints the URL it listens at.
 fn start_and_listen(mut command: Command) -> io::Result<Server> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut stdout = child.stdout.take().map(BufReader::new);
     let address = read_address(stdout.as_mut());
-    let mut server = Server { address: SocketAddrV4::new([127, 0, 0, 1].into(), 0), child, _stdout: stdout };
+    let mut server = Server {
+        address: SocketAddrV4::new([127, 0, 0, 1].into(), 0),
+        child,
+        _stdout: stdout,
+    };
     server.address = address?;
     server.wait_until_it_answers()?;
     Ok(server)
@@ -187,7 +267,9 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
         let line = line?;
         if let Some((_, rest)) = line.split_once("http://") {
             let address = rest.split(['/', ' ']).next().unwrap_or_default();
-            return address.parse().map_err(|_| io::Error::other(format!("not an address: {line}")));
+            return address
+                .parse()
+                .map_err(|_| io::Error::other(format!("not an address: {line}")));
         }
     }
     Err(silent())
@@ -201,7 +283,7 @@ impl Server {
 
     fn wait_until_it_answers(&mut self) -> io::Result<()> {
         let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(self.address).is_err() {
+        while fetch_page(self.address).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the server ended: {status}")));
             }
@@ -210,7 +292,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        // Workers that were just started are still setting themselves up.
+        // One of nginx's workers has answered; the others may still be setting themselves up.
         thread::sleep(Duration::from_millis(200));
         Ok(())
     }
@@ -233,7 +315,7 @@ impl Drop for Server {
 fn fetch_page(address: SocketAddrV4) -> io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-    socket.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    socket.write_all(crate::wire::visit(address, false).as_bytes())?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
     match crate::wire::head(&answer)? {

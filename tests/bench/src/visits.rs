@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 /// Requests on the way at any time.
 const AT_ONCE: usize = 64;
 
-const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
-const ANEW: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-
 pub struct Visits {
     server: SocketAddrV4,
     /// Whether a connection is kept for the next request.
     keep: bool,
+    request: String,
     poll: Poll,
     sources: Sources,
     visitors: Vec<Visitor>,
@@ -32,11 +30,25 @@ struct Visitor {
 impl Visits {
     pub fn new(server: SocketAddrV4, keep: bool) -> io::Result<Self> {
         let (poll, sources, visitors) = (Poll::new()?, Sources::default(), Vec::new());
-        let mut visits = Self { server, keep, poll, sources, visitors, answered: 0, failed: 0 };
+        let request = wire::visit(server, keep);
+        let mut visits = Self {
+            server,
+            keep,
+            request,
+            poll,
+            sources,
+            visitors,
+            answered: 0,
+            failed: 0,
+        };
         for token in 0..AT_ONCE {
-            let socket = net::connect(server, &mut visits.sources)?;
+            let socket = net::connect(server, &mut visits.sources, None)?;
             visits.poll.add(&socket, token as u64, true)?;
-            visits.visitors.push(Visitor { socket, asked: false, inbox: Vec::with_capacity(64 * 1024) });
+            visits.visitors.push(Visitor {
+                socket,
+                asked: false,
+                inbox: Vec::with_capacity(64 * 1024),
+            });
         }
         Ok(visits)
     }
@@ -65,7 +77,7 @@ impl Visits {
     fn serve(&mut self, token: usize, writable: bool, buffer: &mut [u8]) -> io::Result<()> {
         let visitor = &mut self.visitors[token];
         if writable && !visitor.asked {
-            visitor.socket.write_all(if self.keep { KEPT } else { ANEW })?;
+            visitor.socket.write_all(self.request.as_bytes())?;
             visitor.asked = true;
             return self.poll.modify(&visitor.socket, token as u64, false);
         }
@@ -77,14 +89,16 @@ impl Visits {
         visitor.inbox.extend_from_slice(&buffer[..length]);
         let complete = match wire::answer(&visitor.inbox)? {
             Some((length, 200)) => visitor.inbox.len() == length,
-            Some((_, status)) => return Err(io::Error::other(format!("GET / was answered {status}"))),
+            Some((_, status)) => {
+                return Err(io::Error::other(format!("GET / was answered {status}")));
+            }
             None => false,
         };
         match (self.keep, complete, length) {
             (true, true, 1..) => {
                 self.answered += 1;
                 visitor.inbox.clear();
-                visitor.socket.write_all(KEPT)
+                visitor.socket.write_all(self.request.as_bytes())
             }
             // The server ends the connection; a visit is over when it has.
             (false, true, 0) => {
@@ -98,7 +112,7 @@ impl Visits {
 
     /// Puts a new connection in the place of an old one, which is closed by that.
     fn renew(&mut self, token: usize) -> io::Result<()> {
-        let socket = net::connect(self.server, &mut self.sources)?;
+        let socket = net::connect(self.server, &mut self.sources, None)?;
         self.poll.add(&socket, token as u64, true)?;
         let visitor = &mut self.visitors[token];
         visitor.socket = socket;

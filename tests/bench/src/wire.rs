@@ -1,6 +1,7 @@
 //! What the bench sends, and how it recognises what comes back.
 
 use std::io;
+use std::net::SocketAddrV4;
 
 /// Ends the filler of every event's data and occurs nowhere else in any server's answers: not in a head, an
 /// id, a comment or a chunk's size. Being one byte, it is never split between two reads, so counting it
@@ -11,11 +12,11 @@ pub const MARK: u8 = b'~';
 const STAMP: usize = 16;
 
 /// A POST that publishes one event of `size` bytes, with the stamp still to be filled in.
-pub fn publish(path: &str, size: usize) -> Vec<u8> {
+pub fn publish(server: SocketAddrV4, path: &str, size: usize) -> Vec<u8> {
     assert!(size > STAMP, "an event must have room for its stamp");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {server}\r\n");
     let mut request =
-        format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n")
-            .into_bytes();
+        format!("{head}Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n").into_bytes();
     request.resize(request.len() + size - STAMP - 1, b'x');
     request.push(MARK);
     request.resize(request.len() + STAMP, b'0');
@@ -31,10 +32,18 @@ pub fn stamp(request: &mut [u8], nanos: u64) {
     }
 }
 
+/// A GET of the page.
+pub fn visit(server: SocketAddrV4, keep: bool) -> String {
+    let connection = if keep { "" } else { "Connection: close\r\n" };
+    format!("GET / HTTP/1.1\r\nHost: {server}\r\n{connection}\r\n")
+}
+
 /// A GET that subscribes, as an `EventSource` sends it.
-pub fn subscribe(path: &str, last_event_id: Option<&str>) -> String {
-    let resume = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-    format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n{resume}\r\n")
+pub fn subscribe(server: SocketAddrV4, path: &str, last_event_id: Option<&str>) -> String {
+    let resume = last_event_id
+        .map(|id| format!("Last-Event-ID: {id}\r\n"))
+        .unwrap_or_default();
+    format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: text/event-stream\r\n{resume}\r\n")
 }
 
 /// Finds the stamps in a stream that arrives in pieces.
@@ -110,9 +119,13 @@ pub fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
 
 /// An answer with its whole body: how many bytes it takes, and its status.
 pub fn answer(bytes: &[u8]) -> io::Result<Option<(usize, u16)>> {
-    let Some(head) = head(bytes)? else { return Ok(None) };
+    let Some(head) = head(bytes)? else {
+        return Ok(None);
+    };
     // Every peer announces the length of these short answers; one that does not is a bug to be seen.
-    let body = head.body.ok_or_else(|| io::Error::other("an answer without Content-Length"))?;
+    let body = head
+        .body
+        .ok_or_else(|| io::Error::other("an answer without Content-Length"))?;
     let end = head.length + body;
     Ok((bytes.len() >= end).then_some((end, head.status)))
 }
@@ -123,7 +136,8 @@ mod tests {
 
     #[test]
     fn stamps_survive_every_split() {
-        let mut request = publish("/channels/a", 40);
+        let server = SocketAddrV4::new([127, 0, 0, 1].into(), 80);
+        let mut request = publish(server, "/channels/a", 40);
         stamp(&mut request, 0x0123_4567_89ab_cdef);
         let stream = [request.as_slice(), b"\n\n", request.as_slice()].concat();
         for split in 0..stream.len() {

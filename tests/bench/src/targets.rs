@@ -1,0 +1,159 @@
+//! What newswire must reach, as ratios within one run.
+
+use crate::figures::{Figures, Short, align};
+use crate::scenarios::*;
+use serde::Serialize;
+use std::thread;
+
+#[derive(Serialize)]
+pub struct Target {
+    what: String,
+    bound: Bound,
+    /// Nothing, if one of the figures is missing.
+    measured: Option<f64>,
+    met: Option<bool>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+pub fn targets(figures: &Figures) -> Vec<Target> {
+    // Memory can come out as nothing or less where the rest of the machine is busy. That is not a figure.
+    let of = |scenario, case: &str, server, name| {
+        figures
+            .median(scenario, case, server, name)
+            .filter(|value| *value > 0.0)
+    };
+    let ours = |scenario, case: &str, name| of(scenario, case, "newswire", name);
+    let ratio = |scenario, case: &str, name, peer| {
+        Some(ours(scenario, case, name)? / of(scenario, case, peer, name)?)
+    };
+    let mut targets = Vec::new();
+    let mut add = |what: &str, bound: Bound, measured: Option<f64>| {
+        let met = measured.map(|measured| match bound {
+            Bound::AtLeast(least) => measured >= least,
+            Bound::AtMost(most) => measured <= most,
+        });
+        targets.push(Target {
+            what: what.to_owned(),
+            bound,
+            measured,
+            met,
+        });
+    };
+    use Bound::{AtLeast, AtMost};
+
+    let thousand = subscribers(1_000);
+    add(
+        "flat out to 1,000: deliveries, of axum's",
+        AtLeast(5.0),
+        ratio(FLAT_OUT, &thousand, DELIVERIES, "axum"),
+    );
+    add(
+        "flat out to 1,000: deliveries, of nchan's",
+        AtLeast(20.0),
+        ratio(FLAT_OUT, &thousand, DELIVERIES, "nchan"),
+    );
+    let paced = paced_case(1_000);
+    add(
+        "paced to 1,000: CPU per delivery, of axum's",
+        AtMost(0.70),
+        ratio(PACED, &paced, CPU, "axum"),
+    );
+    add(
+        "paced to 1,000: CPU per delivery, of nchan's",
+        AtMost(0.80),
+        ratio(PACED, &paced, CPU, "nchan"),
+    );
+    add(
+        "paced to 1,000: CPU per delivery, of the floor's",
+        AtMost(1.10),
+        ratio(PACED, &paced, CPU, "floor"),
+    );
+    let idle = idle_case();
+    let memory = |peer| ratio(IDLE, &idle, SYSTEM_MEMORY, peer);
+    add(
+        "idle: system's KB per connection",
+        AtMost(6.0),
+        ours(IDLE, &idle, SYSTEM_MEMORY),
+    );
+    add(
+        "idle: system's memory, of nchan's",
+        AtMost(0.55),
+        memory("nchan"),
+    );
+    add(
+        "idle: system's memory, of axum's",
+        AtMost(0.30),
+        memory("axum"),
+    );
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    add(
+        "idle: threads (cores + 4)",
+        AtMost(cores as f64 + 4.0),
+        ours(IDLE, &idle, THREADS),
+    );
+    add(
+        "one subscriber: latency p50, of the floor's",
+        AtMost(1.3),
+        ratio(PACED, &paced_case(1), P50, "floor"),
+    );
+    add(
+        "stalled readers: the others' p99, with of without",
+        AtMost(1.2),
+        ours(STALLED, STALLED_CASE, P99_RATIO),
+    );
+    let grown = ours(GROWTH, &subscribers(15_000), CPU).zip(ours(GROWTH, &thousand, CPU));
+    add(
+        "15,000 subscribers: CPU per delivery, of that at 1,000",
+        AtMost(1.3),
+        grown.map(|(most, some)| most / some),
+    );
+    add(
+        "GET / on kept connections, of axum's",
+        AtLeast(ON_A_PAR),
+        ratio(PLAIN, KEPT, ANSWERS, "axum"),
+    );
+    add(
+        "GET / on new connections, of axum's",
+        AtLeast(ON_A_PAR),
+        ratio(PLAIN, ANEW, ANSWERS, "axum"),
+    );
+    targets
+}
+
+/// Two servers that are equally fast differ by this much from run to run.
+const ON_A_PAR: f64 = 0.95;
+
+pub fn table(targets: &[Target]) -> String {
+    let mut lines = vec![
+        ["target", "bound", "measured", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for target in targets {
+        let bound = match target.bound {
+            Bound::AtLeast(least) => format!(">= {least}"),
+            Bound::AtMost(most) => format!("<= {most}"),
+        };
+        let measured = target
+            .measured
+            .map_or_else(|| "-".to_owned(), |measured| Short(measured).to_string());
+        let verdict = match target.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "not measured",
+        };
+        lines.push(vec![
+            target.what.clone(),
+            bound,
+            measured,
+            verdict.to_owned(),
+        ]);
+    }
+    align(&lines)
+}
