@@ -102,6 +102,8 @@ impl Script {
                 .end_lines(format!("{mark}{opening}").as_bytes()),
         };
         let (witness, shown) = (line.clone(), with_head.clone());
+        // A cut counts from the moment that the client can know of the stream.
+        let cuts = line.as_ref().map_or(0, |line| line.cuts());
         let response = Response::stream(CONTENT_TYPE, with_head, move |stream| {
             let line = line.as_deref();
             if let Some(line) = line {
@@ -116,6 +118,7 @@ impl Script {
             if self.chunk.is_some() {
                 stream.write_all(format!("{mark}{opening}").as_bytes())?;
             }
+            let line = line.map(|line| (line, cuts));
             self.play(first, returning, line, Emitter::new(&mut stream))
         });
         let response = match witness {
@@ -129,10 +132,9 @@ impl Script {
         &self,
         first: usize,
         returning: bool,
-        line: Option<&Line>,
+        line: Option<(&Line, u64)>,
         mut emitter: Emitter<'_>,
     ) -> io::Result<()> {
-        let line = line.map(|line| (line, line.cuts()));
         for number in first..=self.count {
             if self.garbage {
                 emitter.send_raw(GARBAGE[number % GARBAGE.len()])?;

@@ -9,34 +9,30 @@ function make(tag, properties, ...children) {
   return element;
 }
 
-/** Says something to those who listen to the page instead of looking at it. Rarely: only when a state changes. */
-const say = (text) => { $("said").textContent = text; };
-
-// ---- Drawing: whatever happens between two frames of the screen is drawn once.
-
-const due = new Set();
-
-function later(draw) {
-  if (due.size === 0) {
-    requestAnimationFrame(() => {
-      const drawn = [...due];
-      due.clear();
-      for (const draw of drawn) draw();
-    });
-  }
-  due.add(draw);
+/** Leaves a page alone in which nothing would change. */
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
+
+/** Says something to who listens to the page instead of looking at it: once a second, and of each subject the latest. */
+function say(subject, text) {
+  if (said.size === 0) {
+    setTimeout(() => {
+      $("said").textContent = [...said.values()].join(". ");
+      said.clear();
+    }, 1000);
+  }
+  said.set(subject, text);
+}
+const said = new Map();
+
+/** A button that cannot do anything now keeps the focus, which one that is disabled would lose. */
+const enable = (button, isEnabled) => button.setAttribute("aria-disabled", !isEnabled);
+const press = (button, action) => {
+  button.onclick = () => button.getAttribute("aria-disabled") === "true" || action();
+};
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-
-/** Adds to a list of bounded length. It stays at its end, unless somebody has scrolled up to read. */
-function append(list, items, most) {
-  const box = list.parentElement;
-  const follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  list.append(...items);
-  while (list.children.length > most) list.firstChild.remove();
-  if (follows) box.scrollTop = box.scrollHeight;
-}
 
 // ---- Streams
 
@@ -50,7 +46,7 @@ const resumed = (url, id) => id ? `${url}${url.includes("?") ? "&" : "?"}last_ev
  * six of them for a host and all its tabs; and that goes on where it stopped when the page is seen again.
  */
 class Stream {
-  /** `heard` has the functions opened, event, failed and changed; `patience` is in milliseconds. */
+  /** `heard` has the functions opened, event, failed, changed and woken; `patience` is in milliseconds. */
   constructor(patience, heard) {
     this.heard = heard;
     this.state = CLOSED;
@@ -61,7 +57,7 @@ class Stream {
       if (document.hidden) {
         this.timer = setTimeout(() => this.sleep(), patience);
       } else if (this.asleep) {
-        this.connect();
+        this.heard.woken();
       }
     });
   }
@@ -89,14 +85,17 @@ class Stream {
       this.change();
       this.heard.failed(error);
     };
-    for (const type of new Set(["message", ...this.types])) {
-      source.addEventListener(type, (event) => {
-        // "error" is also what an EventSource itself says, and then without data.
-        if (event.data === undefined) return;
-        this.lastId = event.lastEventId;
-        this.heard.event(event);
-      });
-    }
+    for (const type of new Set(["message", ...this.types])) this.listen(type);
+  }
+
+  listen(type) {
+    if (!this.types.includes(type)) this.types.push(type);
+    this.source.addEventListener(type, (event) => {
+      // "error" is also what an EventSource itself says, and then without data.
+      if (event.data === undefined) return;
+      this.lastId = event.lastEventId;
+      this.heard.event(event);
+    });
   }
 
   sleep() {
@@ -125,7 +124,7 @@ function show(stream, name, prefix) {
   if ($(`${prefix}-state`).textContent === text) return;
   $(`${prefix}-state`).textContent = text;
   $(`${prefix}-lamp`).className = `lamp s${stream.state}`;
-  say(`${name}: ${text.replace(/ \(\d\)/, "")}`);
+  say(name, `${name}: ${text.replace(/ \(\d\)/, "")}`);
 }
 
 /** Why an EventSource gave up, which it tells nobody: the same request again, and a look at what comes. */
@@ -137,7 +136,7 @@ async function why(url, lastId) {
     });
     const type = response.headers.get("Content-Type") ?? "";
     if (response.status === 204) return "204: it has heard everything, and is told not to come back.";
-    if (response.status === 200) return `It gave up because of Content-Type: ${type}. Only text/event-stream is a stream.`;
+    if (response.status === 200) return `It gave up because of Content-Type: ${type}, where only text/event-stream is a stream.`;
     const said = type.startsWith("text/plain") ? (await response.text()).trim().slice(0, 300) : "";
     return `It gave up because of status ${response.status}: any but 200 ends an EventSource for good. ${said}`;
   } catch {
@@ -147,45 +146,133 @@ async function why(url, lastId) {
   }
 }
 
-// ---- The wire
+// ---- Tapes: lists of what happened, of bounded length
 
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const number = new Intl.NumberFormat("en").format;
 
 /** Bytes of a line that are shown, and lines of a block. */
 const LINE_BYTES = 240, BLOCK_LINES = 14;
 
-/**
- * Two columns: the bytes of a stream in blocks, as the server wrote them, and beside each what the browser made of it.
- * The bytes come from /lab/lines/NAME, the events from the stream itself; the nth block that has data is the nth event.
- */
-class Wire {
-  /** `most` blocks are kept; `comment` is called for each block that is only a comment. */
-  constructor(list, most, comment = () => {}) {
-    Object.assign(this, { list, most, comment });
+/** Draws blocks: lines of bytes on the left, which there may be none of, and on the right what they became. */
+class Tape {
+  constructor(list, most) {
+    Object.assign(this, { list, most });
     this.clear();
   }
 
   clear() {
-    this.unwatch();
     this.list.replaceChildren();
-    this.waiting = [];
+    this.added = [];
     this.changed = new Set();
+    this.skipped = 0;
+  }
+
+  add(block) {
+    block.lines ??= [];
+    this.added.push(block);
+    if (this.added.length > 2 * this.most) {
+      this.skipped += this.most;
+      this.added.splice(0, this.most);
+    }
+    this.touch(block);
+  }
+
+  /** It will be drawn; a little later when so much happens that nobody could read all of it. */
+  touch(block) {
+    this.changed.add(block);
+    if (this.changed.size > 4 * this.most) this.changed = new Set([...this.changed].slice(-this.most));
+    if (this.isDue) return;
+    this.isDue = true;
+    setTimeout(() => requestAnimationFrame(() => this.draw()), this.isFast ? 120 : 0);
+  }
+
+  draw() {
+    this.isDue = false;
+    const box = this.list.parentElement;
+    // It stays at its end, unless somebody has scrolled up to read.
+    const follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    const added = this.added.splice(0), most = this.isFast ? 20 : this.most;
+    this.isFast = added.length > 12;
+    this.list.classList.toggle("fast", this.isFast);
+    this.skipped += added.splice(0, added.length - most).length;
+    if (this.skipped > 0) added.unshift({ lines: [], note: `… ${number(this.skipped)} more, too fast to show` });
+    this.skipped = 0;
+    for (const block of added) {
+      block.element = make("li", {}, make("pre"), make("div"));
+      drawBlock(block);
+    }
+    for (const block of this.changed) if (block.element) drawBlock(block);
+    this.changed.clear();
+    this.list.append(...added.map((block) => block.element));
+    while (this.list.children.length > this.most) this.list.firstChild.remove();
+    if (follows) box.scrollTop = box.scrollHeight;
+  }
+}
+
+/** Characters that nobody would see. */
+const visible = (text) => text.replace(/[\0-\x1f\ufeff]/g, (c) =>
+  c === "\ufeff" ? "[BOM]" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+
+function drawBlock(block) {
+  const [sent, made] = block.element.children;
+  const isInPieces = !block.isHead && block.lines.length > 0 && block.writes > 1;
+  sent.replaceChildren(...block.lines.map((line) => {
+    const cut = line.length > LINE_BYTES ? `… (${number(line.length)} bytes)` : "";
+    const element = make("span", { className: line.kind ?? "head" }, visible(decoder.decode(Uint8Array.from(line.bytes))) + cut);
+    element.dataset.end = line.end;
+    return element;
+  }));
+  if (block.more) sent.append(make("small", {}, `… ${number(block.more)} lines more`));
+  if (isInPieces) sent.append(make("small", {}, `in ${number(block.writes)} pieces`));
+  made.replaceChildren();
+  block.element.className = block.kind ?? "";
+  if (block.kind === "event") {
+    const id = block.id === "" ? "" : `, id ${block.id}`;
+    made.append(make("span", { className: "text" }, block.note), " ", make("small", {}, block.type + id));
+  } else if (block.note) {
+    made.append(block.note);
+  }
+}
+
+// ---- The wire
+
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+
+/**
+ * Two columns: the bytes of a stream in blocks, as the server wrote them, and beside each what the browser made of it.
+ * The bytes come from /lab/lines/NAME, the events from the stream itself; the nth block that has data is the nth event.
+ */
+class Wire extends Tape {
+  /** `comment` is called for each block that is only a comment. */
+  constructor(list, most, comment = () => {}) {
+    super(list, most);
+    this.comment = comment;
+  }
+
+  clear() {
+    super.clear();
+    this.unwatch();
+    this.end = null;
+    clearTimeout(this.ending);
+    this.forget();
+  }
+
+  forget() {
+    this.block = null;
     /** Blocks that wait for their event, and events that wait for their block. */
     this.blocks = new Map();
     this.events = new Map();
     /** Connections so far, and events in this one: as the wire has them, as the browser has them. */
     this.written = { connection: 0, event: 0 };
     this.made = { connection: 0, event: 0 };
-    this.block = null;
-    clearTimeout(this.ending);
   }
 
   /** Resolves when the line is watched, or cannot be. One line is watched at a time, to spare connections. */
   watch(line) {
     Wire.watched?.unwatch();
     Wire.watched = this;
+    this.forget();
     return new Promise((resolve) => {
       const source = this.source = new EventSource(`/lab/lines/${line}`);
       source.onopen = resolve;
@@ -196,8 +283,8 @@ class Wire {
       };
       source.addEventListener("head", ({ data }) => {
         this.written = { connection: this.written.connection + 1, event: 0 };
-        this.block = null;
         this.flushEnd();
+        this.block = null;
         this.read(bytesOf(data), true);
       });
       source.addEventListener("bytes", ({ data }) => this.read(bytesOf(data), false));
@@ -216,7 +303,8 @@ class Wire {
       const byte = bytes[at];
       if (byte === 10 && this.carriageReturn) {
         this.carriageReturn = false;
-        this.line.end = "␍␊";
+        this.line.end = "\\r\\n";
+        this.touch(this.line.block);
         continue;
       }
       this.carriageReturn = byte === 13;
@@ -229,7 +317,7 @@ class Wire {
       const block = this.block;
       if (at === 0 || block.writes === 0) block.writes++;
       if (!this.line || this.line.end) {
-        this.line = { bytes: [], length: 0, end: "" };
+        this.line = { block, bytes: [], length: 0, end: "" };
         if (block.lines.length < BLOCK_LINES) block.lines.push(this.line);
         else block.more++;
       }
@@ -237,7 +325,7 @@ class Wire {
         if (this.line.length++ < LINE_BYTES) this.line.bytes.push(byte);
         continue;
       }
-      this.line.end = byte === 10 ? "␊" : "␍";
+      this.line.end = byte === 10 ? "\\n" : "\\r";
       if (!isHead) field(block, this.line);
       if (this.line.length === 0) this.finish(block);
     }
@@ -287,13 +375,13 @@ class Wire {
     this.block = null;
     this.blocks.clear();
     this.events.clear();
-    this.add({ lines: [], ...this.end });
+    this.add(this.end);
     this.end = null;
   }
 
   happened(key, made) {
     if (this.source) this.pair(key, null, made);
-    else this.add({ lines: [], ...made });
+    else this.add(made);
   }
 
   pair(key, block, made) {
@@ -309,28 +397,6 @@ class Wire {
       waiting.set(key, block ?? made);
       if (waiting.size > this.most) waiting.delete(waiting.keys().next().value);
     }
-  }
-
-  // Drawing
-
-  add(block) {
-    this.waiting.push(block);
-    if (this.waiting.length > 2 * this.most) this.waiting = this.waiting.slice(-this.most);
-    this.touch(block);
-  }
-
-  touch(block) {
-    this.changed.add(block);
-    if (this.changed.size > 4 * this.most) this.changed = new Set([...this.changed].slice(-this.most));
-    later(this.draw ??= () => this.drawNow());
-  }
-
-  drawNow() {
-    const added = this.waiting.splice(0).slice(-this.most);
-    for (const block of added) block.element = make("li", {}, make("pre"), make("div"));
-    for (const block of this.changed) if (block.element) drawBlock(block);
-    this.changed.clear();
-    if (added.length > 0) append(this.list, added.map((block) => block.element), this.most);
   }
 }
 
@@ -349,40 +415,14 @@ function field(block, line) {
     line.kind = "data";
     block.hasData = true;
   } else if (name === "event" || name === "id" && !value.includes("\0")) {
-    line.kind = name;
+    line.kind = name === "id" ? "id" : "type";
     note(name === "id" ? `the last event ID is ${value}` : "no data, so no event");
   } else if (name === "retry" && /^\d+$/.test(value)) {
     line.kind = "retry";
     note(`reconnect after ${number(value)} ms`);
   } else {
     line.kind = "unknown";
-    note("an unknown field, ignored");
-  }
-}
-
-/** Control characters have pictures in Unicode. */
-const visible = (text) => text.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-  .replace(/\ufeff/g, "[BOM]");
-
-function drawBlock(block) {
-  const [sent, made] = block.element.children;
-  const isWhole = !block.isHead && block.lines.length > 0 && block.writes > 1;
-  sent.replaceChildren(...block.lines.map((line) => {
-    const cut = line.length > LINE_BYTES ? `… (${number(line.length)} bytes)` : "";
-    const element = make("span", { className: line.kind ?? "head" }, visible(decoder.decode(Uint8Array.from(line.bytes))) + cut);
-    element.dataset.end = line.end;
-    return element;
-  }));
-  if (block.more) sent.append(make("small", {}, `… ${number(block.more)} lines more`));
-  if (isWhole) sent.append(make("small", {}, `in ${number(block.writes)} pieces`));
-  made.replaceChildren();
-  block.element.className = block.kind ?? "";
-  if (block.kind === "event") {
-    if (block.type !== "message") made.append(make("b", {}, block.type), " ");
-    made.append(make("span", { className: "text" }, block.note));
-    if (block.id !== "") made.append(" ", make("small", {}, `id ${block.id}`));
-  } else if (block.note) {
-    made.append(block.note);
+    note("no field that counts, ignored");
   }
 }
 
@@ -423,20 +463,24 @@ function theWords() {
         stream.close();
         console.log("connection is closed");
         wire.ended("closed by the page, at the word that ends in a full stop: readyState is 2", "closed");
-        setTimeout(() => stream.state === CLOSED && wire.unwatch(), 500);
+        const mine = run;
+        setTimeout(() => mine === run && wire.unwatch(), 500);
       }
     },
     failed(error) {
-      console.log(`connection state: ${stream.state}, error: ${error.type}`);
+      console.log(`connection state: ${stream.state}, error:`, error);
       isBroken = stream.lastId !== "";
       wire.ended(stream.state === CLOSED ? "error: given up, readyState is 2"
         : `error: the connection ended, readyState is 0. It will ask again${isBroken ? ` with Last-Event-ID: ${stream.lastId}` : ""}`, "failed");
     },
     changed() {
       show(stream, "The words", "words");
-      $("words-cut").disabled = stream.state !== OPEN;
-      $("sentence").classList.toggle("done", stream.state === CLOSED && !stream.asleep);
+      enable($("words-cut"), stream.state === OPEN);
+      $("sentence").className = `s${stream.state}`;
       if (stream.asleep) wire.unwatch();
+    },
+    woken() {
+      start(stream.lastId);
     },
   });
 
@@ -446,7 +490,9 @@ function theWords() {
     stream.close();
     line = freshLine();
     isBroken = false;
-    if (!lastId) {
+    if (lastId) {
+      wire.ended(`closed by the page, which asks anew for what comes after ${lastId}`, "closed");
+    } else {
       wire.clear();
       $("sentence").replaceChildren(caret);
       $("words-id").textContent = "none";
@@ -461,18 +507,484 @@ function theWords() {
   function step(by) {
     pace = Math.min(Math.max(pace + by, 0), PACES.length - 1);
     $("words-pace").textContent = PACES[pace][1];
-    $("words-slower").disabled = pace === 0;
-    $("words-faster").disabled = pace === PACES.length - 1;
+    say("pace", PACES[pace][1]);
+    enable($("words-slower"), pace > 0);
+    enable($("words-faster"), pace < PACES.length - 1);
     if (stream.state !== CLOSED) start(stream.lastId);
   }
 
-  $("words-start").onclick = () => start("");
-  $("words-cut").onclick = () => cutLine(line);
-  $("words-slower").onclick = () => step(-1);
-  $("words-faster").onclick = () => step(1);
+  press($("words-start"), () => start(""));
+  press($("words-cut"), () => cutLine(line));
+  press($("words-slower"), () => step(-1));
+  press($("words-faster"), () => step(1));
   setInterval(() => {
     const since = (performance.now() - arrived) / 1000;
-    $("words-since").textContent = arrived === 0 ? "–" : since < 100 ? `${since.toFixed(1)} s` : `${Math.round(since / 60)} min`;
+    const text = since < 10 ? `${since.toFixed(1)} s` : since < 120 ? `${Math.round(since)} s` : `${Math.round(since / 60)} min`;
+    set($("words-since"), arrived ? text : "–");
   }, 100);
   start("");
+}
+
+// ---- 3: the laboratory
+
+/** What /lab understands: name, label, and its range or its choices. Empty is the default, which is shown. */
+const PARAMETERS = {
+  "What is said": [
+    ["text", "Text, a word an event", "The quick brown fox jumps over the lazy dog."],
+    ["count", "Events", "one for each word", 1, 100000],
+    ["event", "Event type", "message"],
+    ["id", "Ids", ["on", "off"]],
+    ["size", "Bytes of data", "the word", 0, 4194304],
+    ["lines", "Lines of data", "1", 1, 1000],
+    ["binary", "Bytes as base64", "none", 0, 3145728],
+  ],
+  "How it flows": [
+    ["interval", "Interval, ms", "1000", 0, 60000],
+    ["retry", "Retry, ms", "2000", 0, 600000],
+    ["heartbeat", "Heartbeat, ms", "none", 10, 60000],
+    ["chunk", "Bytes in a piece", "whole", 1, 65536],
+    ["newline", "Line ends", ["lf", "cr", "crlf"]],
+    ["bom", "Byte order mark", ["off", "on"]],
+    ["complete", "At the end", ["204", "loop"]],
+  ],
+  "What goes wrong": [
+    ["cut", "Cut after event", "never", 1, 99999],
+    ["stall", "Stall after event", "never", 1, 100000],
+    ["silence", "Silence, ms", "30000", 1, 600000],
+    ["garbage", "Garbage", ["off", "on"]],
+    ["status", "Status", "200", 200, 599],
+    ["type", "Content-Type", "text/event-stream"],
+    ["redirect", "Redirect", ["none", "301", "302", "303", "307", "308"]],
+  ],
+};
+
+const PRESETS = [
+  ["An LLM’s tokens", "Small events, sixteen a second, of a type of their own. At the end it is told 204, and does not come back.", {
+    text: "A model writes its answer a token at a time, and nobody wants to wait for the last one before reading the first.",
+    count: "46", event: "token", interval: "60" }],
+  ["A flaky mobile line", "A silence of two seconds, then a cut. The browser comes back after a second and a half, and misses nothing.", {
+    count: "40", interval: "250", heartbeat: "100", stall: "8", silence: "2000", cut: "16", retry: "1500" }],
+  ["A server that never comes back", "Status 503. It is kind to a load balancer, and fatal to an EventSource, which gives up for good.", {
+    status: "503" }],
+  ["A silent server", "Open, and nothing more after the fifth event. No EventSource ever notices: that is what heartbeats are for.", {
+    count: "6", interval: "300", stall: "5", silence: "600000" }],
+  ["A parser’s nightmare", "A byte order mark, CR for a line end, data in three lines, unknown fields, bad ids, an event without an end; one byte at a time.", {
+    interval: "200", lines: "3", chunk: "1", newline: "cr", bom: "on", garbage: "on" }],
+  ["A firehose", "An event a millisecond, for half a minute. See whether your page stays smooth; this one should.", {
+    count: "30000", interval: "1", size: "100" }],
+];
+
+/** What happened in the last while, in a fixed number of columns, however much it was. */
+class Timeline {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.columns = 600;
+    this.begin(10000);
+    this.isRunning = false;
+    new ResizeObserver(() => this.draw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  /** The time from edge to edge, in milliseconds. */
+  begin(width) {
+    this.step = width / this.columns;
+    this.start = performance.now();
+    this.isRunning = true;
+    this.now = 0;
+    this.state = CLOSED;
+    const columns = () => new Float32Array(this.columns);
+    Object.assign(this, { states: columns().fill(CLOSED), counts: columns(), sizes: columns(), comments: columns(), ends: columns() });
+    this.tick();
+  }
+
+  stop() {
+    this.advance();
+    this.isRunning = false;
+    this.draw();
+  }
+
+  advance() {
+    const now = Math.floor((performance.now() - this.start) / this.step);
+    for (let at = Math.max(this.now + 1, now - this.columns + 1); at <= now; at++) {
+      const column = at % this.columns;
+      for (const values of [this.counts, this.sizes, this.comments, this.ends]) values[column] = 0;
+      this.states[column] = this.state;
+    }
+    this.now = now;
+    return now % this.columns;
+  }
+
+  event(size) {
+    const column = this.advance();
+    this.counts[column]++;
+    this.sizes[column] = Math.max(this.sizes[column], size);
+  }
+
+  comment() {
+    this.comments[this.advance()]++;
+  }
+
+  end() {
+    this.ends[this.advance()]++;
+  }
+
+  become(state) {
+    this.states[this.advance()] = this.state = state;
+  }
+
+  tick() {
+    if (!this.isRunning) return;
+    this.advance();
+    this.draw();
+    if (calm.matches) setTimeout(() => this.tick(), 1000);
+    else requestAnimationFrame(() => this.tick());
+  }
+
+  draw() {
+    const { canvas, columns, step, now } = this;
+    const scale = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
+    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+    }
+    const style = getComputedStyle(canvas);
+    const [event, open, wait, ended, rule, muted] = ["event", "open", "wait", "cut", "rule", "muted"]
+      .map((name) => style.getPropertyValue(`--${name}`));
+    const pen = canvas.getContext("2d"), base = Math.round(height * 0.68);
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    const first = Math.max(0, now - columns + 1), x = (at) => (at - first) * width / columns;
+
+    // A line a second, or as many seconds as leave room for their numbers.
+    const every = [1, 2, 5, 10, 20, 60, 120].find((s) => s * 1000 / step * width / columns > 56) ?? 300;
+    pen.font = `12px ${style.fontFamily}`;
+    for (let second = Math.ceil(first * step / 1000 / every) * every; x(second * 1000 / step) < width; second += every) {
+      const at = Math.round(x(second * 1000 / step)) + 0.5;
+      pen.fillStyle = rule;
+      pen.fillRect(at, 0, 1, height - 18);
+      pen.fillStyle = muted;
+      pen.fillText(`${second} s`, at + 4, height - 4);
+    }
+    for (let at = first; at <= now; at++) {
+      const column = at % columns, left = Math.round(x(at)), count = this.counts[column];
+      pen.fillStyle = [wait, open, rule][this.states[column]];
+      if (this.states[column] !== CONNECTING || at % 6 < 3) pen.fillRect(left, base - 1, Math.ceil(width / columns), 2);
+      if (count > 0) {
+        const tall = 14 + Math.min(1, Math.log2(this.sizes[column] + 1) / 16) * (base - 26);
+        pen.fillStyle = event;
+        pen.fillRect(left, base - 2 - tall, 2, tall);
+        // Below the line: how many fell into the same instant.
+        if (count > 1) pen.fillRect(left, base + 2, 2, Math.min(24, count));
+      }
+      if (this.comments[column] > 0) {
+        pen.fillStyle = muted;
+        pen.fillRect(left - 1, base + 4, 3, 3);
+      }
+      if (this.ends[column] > 0) {
+        pen.fillStyle = ended;
+        pen.fillRect(left - 1, 0, 2, base + 10);
+      }
+    }
+  }
+}
+
+function theLaboratory() {
+  const timeline = new Timeline($("timeline")), inputs = {};
+  const wire = new Wire($("lab-wire"), 120, () => {
+    total.comments++;
+    timeline.comment();
+  });
+  let total, line = "", run = 0, ticking = 0, rates = [];
+
+  for (const [legend, parameters] of Object.entries(PARAMETERS)) {
+    const fields = parameters.map(([name, label, fallback, least, most]) => {
+      const input = inputs[name] = Array.isArray(fallback)
+        ? make("select", { name }, ...fallback.map((value) => make("option", { textContent: value })))
+        : make("input", { name, placeholder: fallback, autocomplete: "off", spellcheck: false });
+      if (most) Object.assign(input, { type: "number", min: least, max: most });
+      const range = most ? `${number(least)} to ${number(most)}` : "";
+      const hint = make("small", { id: `hint-${name}` }, make("code", {}, name), range && ` ${range}`);
+      input.setAttribute("aria-describedby", hint.id);
+      return make("label", { className: name === "text" ? "wide" : "" }, label, input, hint);
+    });
+    $("order").append(make("fieldset", {}, make("legend", {}, legend), ...fields));
+  }
+  for (const [name, note, values] of PRESETS) {
+    const button = make("button", { type: "button", textContent: name });
+    press(button, () => {
+      for (const input of Object.values(inputs)) input.value = values[input.name] ?? input.options?.[0].value ?? "";
+      $("preset-note").textContent = note;
+      // A thousand a second is for the browser to bear once, not twice.
+      $("lab-watch").checked = values.interval !== "1";
+      shown();
+      start("");
+      $("timeline").scrollIntoView({ block: "nearest" });
+    });
+    $("presets").append(button);
+  }
+
+  function url() {
+    const isSaid = (input) => input.value !== "" && input.value !== input.options?.[0].value;
+    const said = Object.values(inputs).filter(isSaid).map((input) => [input.name, input.value]);
+    return said.length > 0 ? `/lab?${new URLSearchParams(said)}` : "/lab?interval=1000";
+  }
+
+  function shown() {
+    const address = location.origin + url();
+    $("lab-url").textContent = address;
+    $("lab-curl").textContent = `curl -N '${address}'`;
+  }
+
+  const stream = new Stream(60000, {
+    opened() {
+      total.connections++;
+      wire.opened();
+    },
+    event(event) {
+      total.events++;
+      total.characters += event.data.length;
+      total.lastId = event.lastEventId;
+      timeline.event(event.data.length);
+      wire.event(event);
+    },
+    async failed() {
+      const mine = run;
+      total.ends = total.connections;
+      timeline.end();
+      if (stream.state !== CLOSED) {
+        wire.ended(`error: the connection ended, readyState is 0. It will ask again${stream.lastId && ` with Last-Event-ID: ${stream.lastId}`}`, "failed");
+        return;
+      }
+      const reason = await why(stream.url.replace(/&line=.*/, ""), stream.lastId);
+      if (mine !== run) return;
+      wire.ended(`error: readyState is 2. ${reason}`, "failed");
+      finish(reason);
+    },
+    changed() {
+      show(stream, "The laboratory", "lab");
+      timeline.become(stream.state);
+      enable($("lab-cut"), stream.state === OPEN && line !== "");
+      enable($("lab-stop"), stream.state !== CLOSED || stream.asleep);
+      if (stream.asleep) wire.unwatch();
+    },
+    woken() {
+      start(stream.lastId);
+    },
+  });
+
+  async function start(lastId) {
+    const mine = ++run;
+    stream.close();
+    // A frame that is larger than what a channel keeps would not be shown.
+    const isHuge = Math.max(inputs.size.value, inputs.binary.value * 1.4) > 500000 && !inputs.chunk.value;
+    line = $("lab-watch").checked && !isHuge ? freshLine() : "";
+    $("lab-why").hidden = true;
+    if (!lastId) {
+      wire.clear();
+      total = { events: 0, characters: 0, connections: 0, ends: 0, comments: 0, lastId: "", began: performance.now() };
+      rates = [];
+      timeline.begin(Math.min(Math.max(20 * (inputs.interval.value || 1000), 10000), 600000));
+    }
+    if (line) await wire.watch(line);
+    if (mine !== run) return;
+    stream.open(url() + (line && `&line=${line}`), [inputs.event.value || "message"], lastId);
+    clearInterval(ticking);
+    ticking = setInterval(tell, 250);
+    tell();
+  }
+
+  function finish(reason) {
+    run++;
+    stream.close();
+    if (wire.source) setTimeout((source) => source === wire.source && wire.unwatch(), 200, wire.source);
+    clearInterval(ticking);
+    timeline.stop();
+    tell();
+    $("lab-why").textContent = reason;
+    $("lab-why").hidden = !reason;
+    if (reason) say("reason", reason);
+  }
+
+  /** Four times a second, however fast they come. */
+  function tell() {
+    rates = [...rates.slice(-4), total.events];
+    const seconds = (performance.now() - total.began) / 1000, many = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
+    set($("lab-events"), number(total.events));
+    set($("lab-rate"), number(total.events - rates[0]));
+    set($("lab-id"), total.lastId || "none");
+    $("lab-summary").textContent = `In ${seconds.toFixed(1)} s: ${many(total.events, "event")} with ${many(total.characters, "character")}, `
+      + `${many(total.connections, "connection")}, of which ${number(total.ends)} ended`
+      + (line ? `; ${many(total.comments, "comment")}.` : ". Comments are seen only on the wire.");
+  }
+
+  $("order").onsubmit = (event) => {
+    event.preventDefault();
+    start("");
+  };
+  $("order").oninput = shown;
+  press($("lab-stop"), () => {
+    wire.ended("closed by the page: readyState is 2", "closed");
+    finish("");
+  });
+  press($("lab-cut"), () => cutLine(line));
+  timeline.stop();
+  stream.change();
+  shown();
+}
+
+// ---- 4: a channel
+
+function theChannel() {
+  const log = new Tape($("channel-log"), 200);
+  let name = "", spoken = 0;
+
+  const stream = new Stream(20000, {
+    opened() {
+      count();
+    },
+    event({ type, data, lastEventId }) {
+      let row = { kind: "event", type, note: data.slice(0, 2000), id: lastEventId };
+      if (type === "gap") {
+        const [, asked, oldest] = /"asked":"(.*)","oldest":"?([^"}]*)/.exec(data) ?? ["", "?", data];
+        row = { kind: "gap", note: `Gap: something that came after ${asked} is lost; ${oldest === "null" ? "nothing is left" : `the oldest that is left is ${oldest}`}.` };
+      } else if (type === "end") {
+        row = { kind: "closed", note: `End: ${data}.` };
+      }
+      log.add(row);
+      // Of many at once the first is read out, and not all.
+      if (Date.now() - spoken > 4000) say("event", `${name}: ${row.note.slice(0, 200)}`);
+      spoken = Date.now();
+    },
+    async failed() {
+      log.add({ kind: "failed", note: stream.state === CLOSED ? await why(stream.url, stream.lastId) : "The connection ended. It will come back." });
+    },
+    changed() {
+      show(stream, "The channel", "channel");
+      $("channel-join").textContent = stream.state === CLOSED && !stream.asleep ? "Join" : "Leave";
+      if (stream.state !== OPEN) $("channel-count").textContent = "";
+    },
+    woken() {
+      stream.connect();
+    },
+  });
+
+  /** Behind what was heard last; the first time behind what the channel has now, so that even who loses the connection
+   *  before the first event misses none. */
+  async function join() {
+    const wanted = $("channel-name").value.trim();
+    let lastId = wanted === name ? stream.lastId : "";
+    if (wanted !== name) log.clear();
+    name = wanted;
+    for (const code of $("channel").querySelectorAll("code")) {
+      code.textContent = code.textContent.replace(/channels\/[^?' ]*/, `channels/${encodeURIComponent(name)}`);
+    }
+    lastId ||= (await look())?.last_id ?? "earliest";
+    if (name === wanted) stream.open(path(), ["gap", "end", $("channel-type").value.trim() || "message"], lastId);
+  }
+
+  const path = () => `/channels/${encodeURIComponent(name)}`;
+
+  function refuse(sentence) {
+    $("channel-why").textContent = sentence;
+    $("channel-why").hidden = !sentence;
+  }
+
+  /** Nothing in a stream tells how many listen; so it is asked for, while somebody can see the answer. */
+  let isSeen = false;
+  async function count() {
+    if (stream.state !== OPEN || !isSeen || document.hidden) return;
+    listening((await look())?.subscribers);
+  }
+  async function look() {
+    const response = await fetch("/channels", { cache: "no-store" }).catch(() => null);
+    const channels = response?.ok ? await response.json() : [];
+    return channels.find((channel) => channel.name === name);
+  }
+  function listening(subscribers) {
+    const text = subscribers > 0 && stream.state === OPEN ? `${number(subscribers)} listening` : "";
+    set($("channel-count"), text);
+  }
+
+  $("listen").onsubmit = (event) => {
+    event.preventDefault();
+    const isLeaving = (stream.state !== CLOSED || stream.asleep) && $("channel-name").value.trim() === name;
+    if (!isLeaving) return join();
+    stream.close();
+    log.add({ kind: "closed", note: "Left. What comes meanwhile is asked for on joining again." });
+  };
+  $("channel-name").oninput = () => {
+    if ($("channel-name").value.trim() !== name) $("channel-join").textContent = "Join";
+  };
+  $("publish").onsubmit = async (event) => {
+    event.preventDefault();
+    const type = $("channel-type").value.trim(), token = $("channel-token").value;
+    if ($("channel-name").value.trim() !== name) join();
+    // An EventSource hears only the types that it listens to.
+    if (type && stream.source && !stream.types.includes(type)) stream.listen(type);
+    try {
+      const response = await fetch(path() + (type && `?event=${encodeURIComponent(type)}`), {
+        method: "POST", body: $("channel-text").value, headers: token ? { Authorization: `Bearer ${token}` } : {},
+      });
+      const answer = await response.text();
+      if (response.ok) {
+        refuse("");
+        listening(JSON.parse(answer).subscribers);
+        if (document.activeElement === $("channel-text")) $("channel-text").select();
+      } else {
+        refuse(answer);
+        if (response.status === 401) {
+          $("channel-token-label").hidden = false;
+          $("channel-token").focus();
+        }
+      }
+    } catch {
+      refuse("The server cannot be reached.");
+    }
+  };
+
+  // A stream for who looks at it, not for everybody who opens the page.
+  new IntersectionObserver((entries) => {
+    isSeen = entries.at(-1).isIntersecting;
+    if (!isSeen) return;
+    if (!name) join();
+    count();
+  }, { rootMargin: "25%" }).observe($("channel"));
+  setInterval(count, 5000);
+  stream.change();
+}
+
+// ---- The page
+
+/** The lines for a terminal name the host that this page came from. */
+function theLines() {
+  for (const line of document.querySelectorAll(".line")) {
+    const code = line.querySelector("code");
+    code.textContent = code.textContent.replaceAll("http://127.0.0.1:8080", location.origin)
+      .replace("127.0.0.1 8080", `${location.hostname} ${location.port || 80}`);
+    const button = make("button", { type: "button", textContent: "Copy" });
+    button.setAttribute("aria-label", `Copy the ${line.firstChild.textContent} line`);
+    button.onclick = async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {
+        // Only pages from https or loopback have a clipboard.
+        getSelection().selectAllChildren(code);
+        document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+      say("copy", "Copied");
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    };
+    line.append(button);
+  }
+}
+
+theLines();
+if (window.EventSource) {
+  theWords();
+  theLaboratory();
+  theChannel();
+} else {
+  $("unsupported").hidden = false;
+  for (const part of document.querySelectorAll(".live")) part.hidden = true;
 }

@@ -1,4 +1,16 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
+mod channels;
+mod command_line;
+mod cors;
+mod events;
+mod files;
+mod laboratory;
+mod library;
+mod limits;
+mod publishing;
+mod repository;
 mod requests;
+mod resumption;
 mod server;
+mod words;
