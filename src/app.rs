@@ -357,7 +357,9 @@ pub fn publish_lines(
 /// In as many events as it takes: the channel may keep less than a line.
 fn publish_text(channel: &Channel, text: &str) {
     if channel.publish(Event::new(text)).is_err() && text.len() > 1 {
-        let (first, second) = text.split_at(text.floor_char_boundary(text.len() / 2));
+        let is_boundary = |at: &usize| text.is_char_boundary(*at);
+        let half = (0..=text.len() / 2).rev().find(is_boundary).unwrap_or(0);
+        let (first, second) = text.split_at(half);
         if !first.is_empty() {
             publish_text(channel, first);
             publish_text(channel, second);

@@ -37,9 +37,10 @@ pub struct Limits {
     /// Bytes of content that a handler may ask to have in memory, and bytes in one line of
     /// `?lines`; 512 KiB, half a channel's default history. More is `413`.
     pub content_bytes: usize,
-    /// From the accept, or the first byte of a later head, to its last byte; 10 s, for the head as
-    /// a whole: a deadline per read would let one byte every nine seconds hold a thread for good
-    /// (Slowloris). Late is `408`.
+    /// From the first byte of a head to its last; 10 s, for the head as a whole: a deadline per read
+    /// would let one byte every nine seconds hold a thread for good (Slowloris). Late is `408`. A new
+    /// connection may also be silent for as long before its first byte; then it is closed without a
+    /// word.
     pub head_deadline: Duration,
     /// For the whole content, from the moment it is asked for; 60 s. Late is `408`.
     pub content_deadline: Duration,

@@ -318,7 +318,8 @@ fn connection_limit(asked: Option<usize>) -> (usize, Option<String>) {
     let Some(descriptors) = descriptors else {
         return (asked.unwrap_or(Limits::default().connections), None);
     };
-    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    // Of very few, half.
+    let room = (descriptors - RESERVED_DESCRIPTORS.min(descriptors / 2)).max(1);
     match asked {
         Some(asked) if asked > room => {
             let note = format!(

@@ -580,7 +580,7 @@ class Timeline {
     this.canvas = canvas;
     this.columns = 600;
     this.begin(10000);
-    this.isRunning = false;
+    this.stop();
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
@@ -589,17 +589,16 @@ class Timeline {
   begin(width) {
     this.step = width / this.columns;
     this.start = performance.now();
-    this.isRunning = true;
     this.now = 0;
     this.state = CLOSED;
     const columns = () => new Float32Array(this.columns);
     Object.assign(this, { states: columns().fill(CLOSED), counts: columns(), sizes: columns(), comments: columns(), ends: columns() });
-    this.tick();
+    this.tick(this.run = {});
   }
 
   stop() {
     this.advance();
-    this.isRunning = false;
+    this.run = null;
     this.draw();
   }
 
@@ -632,15 +631,15 @@ class Timeline {
     this.states[this.advance()] = this.state = state;
   }
 
-  tick() {
-    if (!this.isRunning) return;
-    this.advance();
+  tick(run) {
+    if (run !== this.run) return;
     this.draw();
-    if (calm.matches) setTimeout(() => this.tick(), 1000);
-    else requestAnimationFrame(() => this.tick());
+    if (calm.matches) setTimeout(() => this.tick(run), 1000);
+    else requestAnimationFrame(() => this.tick(run));
   }
 
   draw() {
+    if (this.run) this.advance();
     const { canvas, columns, step, now } = this;
     const scale = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
     if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
@@ -694,7 +693,7 @@ function theLaboratory() {
     total.comments++;
     timeline.comment();
   });
-  let total, line = "", run = 0, ticking = 0, rates = [];
+  let total, order, line = "", run = 0, ticking = 0, rates = [];
 
   for (const [legend, parameters] of Object.entries(PARAMETERS)) {
     const fields = parameters.map(([name, label, fallback, least, most]) => {
@@ -781,13 +780,14 @@ function theLaboratory() {
     $("lab-why").hidden = true;
     if (!lastId) {
       wire.clear();
+      order = { url: url(), types: [inputs.event.value || "message"] };
       total = { events: 0, characters: 0, connections: 0, ends: 0, comments: 0, lastId: "", began: performance.now() };
       rates = [];
       timeline.begin(Math.min(Math.max(20 * (inputs.interval.value || 1000), 10000), 600000));
     }
     if (line) await wire.watch(line);
     if (mine !== run) return;
-    stream.open(url() + (line && `&line=${line}`), [inputs.event.value || "message"], lastId);
+    stream.open(order.url + (line && `&line=${line}`), order.types, lastId);
     clearInterval(ticking);
     ticking = setInterval(tell, 250);
     tell();
@@ -827,7 +827,6 @@ function theLaboratory() {
     finish("");
   });
   press($("lab-cut"), () => cutLine(line));
-  timeline.stop();
   stream.change();
   shown();
 }

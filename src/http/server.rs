@@ -198,8 +198,10 @@ impl Site {
                     });
                     let origin = origin_of(wire.unread());
                     let mut response = self.cors.mark(origin.as_deref(), refusal.into());
+                    let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
                     response.write_head(false, Version::Http11, wire.owe());
-                    self.write_body(response.into_body(), &mut wire)
+                    let body = Some(response.into_body()).filter(|_| !is_head);
+                    body.map_or(Ok(true), |body| self.write_body(body, &mut wire))
                         .map(|_| After::Close)
                 }
             };

@@ -5,6 +5,7 @@ mod command_line;
 mod cors;
 mod events;
 mod files;
+mod fuzz;
 mod laboratory;
 mod library;
 mod limits;

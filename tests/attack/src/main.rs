@@ -1,0 +1,109 @@
+//! newswire attacked, by a program that has nothing in common with it but the protocols: it starts
+//! the server itself, on a port of loopback, and says at the end what it has seen, or why that must
+//! not have been.
+//!
+//! ```text
+//! make
+//! cargo run --release --manifest-path tests/attack/Cargo.toml -- flood --newswire target/newswire
+//! cargo run --release --manifest-path tests/attack/Cargo.toml -- soak --newswire target/newswire --minutes 20
+//! cargo run --release --manifest-path tests/attack/Cargo.toml -- kill --newswire target/newswire --rounds 200
+//! ```
+//!
+//! Read it in this order; each file uses only those before it: `server`, a newswire process and its
+//! vital signs; `client`, requests and subscriptions; `payload`, events that can be recognized;
+//! `oracle`, what every client must have seen; then the three attacks: `flood` (made of `siege` with
+//! its `swarm`, `shortage` and `visits`), `soak` and `kill` (who share their `crowd`).
+
+mod client;
+mod crowd;
+mod flood;
+mod kill;
+mod oracle;
+mod payload;
+mod report;
+mod server;
+mod shortage;
+mod siege;
+mod soak;
+mod swarm;
+mod visits;
+
+use lexopt::prelude::*;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+newswire attacked
+
+    attack flood --newswire PATH [--connections N] [--only PART] [--seed N]
+    attack soak --newswire PATH [--minutes N] [--seed N]
+    attack kill --newswire PATH [--rounds N] [--seed N]
+
+--newswire PATH    the server to attack
+--connections N    short connections in the last part of the flood   [500000]
+--only PART        one part of the flood: silence, heads, bodies, refused, lines,
+                   readers, streams, descriptors, threads, directory, short
+--minutes N        how long the soak takes                           [20]
+--rounds N         how often the server is killed                    [200]
+--seed N           of everything that is left to chance, as far as threads allow it
+";
+
+/// What goes wrong with the attack itself, not with the server.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What the command line asks for.
+pub struct Order {
+    newswire: PathBuf,
+    connections: u64,
+    only: Option<String>,
+    minutes: f64,
+    rounds: u64,
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(report) => report.conclude(),
+        Err(error) => {
+            eprintln!("attack: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Outcome<report::Report> {
+    let mut arguments = lexopt::Parser::from_env();
+    let (mut attack, mut newswire) = (None, None);
+    let mut order = Order {
+        newswire: PathBuf::new(),
+        connections: 500_000,
+        only: None,
+        minutes: 20.0,
+        rounds: 200,
+        seed: fastrand::u64(..1_000_000),
+    };
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Value(value) if attack.is_none() => attack = Some(value.string()?),
+            Long("newswire") => newswire = Some(PathBuf::from(arguments.value()?)),
+            Long("connections") => order.connections = arguments.value()?.parse()?,
+            Long("only") => order.only = Some(arguments.value()?.string()?),
+            Long("minutes") => order.minutes = arguments.value()?.parse()?,
+            Long("rounds") => order.rounds = arguments.value()?.parse()?,
+            Long("seed") => order.seed = arguments.value()?.parse()?,
+            Long("help") => {
+                print!("{HELP}");
+                std::process::exit(0);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    order.newswire = newswire.ok_or("--newswire says where the server is")?;
+    println!("seed {}", order.seed);
+    match attack.as_deref() {
+        Some("flood") => flood::run(&order),
+        Some("soak") => soak::run(&order),
+        Some("kill") => kill::run(&order),
+        _ => Err("flood, soak or kill? See --help".into()),
+    }
+}

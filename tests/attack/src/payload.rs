@@ -1,0 +1,69 @@
+//! Events that can be recognized: who published it, which of his it is, and whether it is whole.
+
+use std::fmt::Write;
+
+/// Which event of which publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Payload {
+    pub publisher: u32,
+    pub number: u32,
+}
+
+/// An event's id, in the order that ids have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    ms: u64,
+    n: u32,
+}
+
+impl Payload {
+    /// `PUBLISHER NUMBER CHECK FILLER`, of about `bytes` bytes in as many lines.
+    pub fn write(self, bytes: usize, lines: usize) -> String {
+        let mut random =
+            fastrand::Rng::with_seed(u64::from(self.publisher) << 32 | u64::from(self.number));
+        let mut filler: String = (0..bytes).map(|_| random.char('!'..='~')).collect();
+        for _ in 1..lines {
+            let at = random.usize(..=filler.len());
+            filler.insert(at, '\n');
+        }
+        let check = fnv1a(filler.as_bytes());
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "{} {} {check:016x} {filler}",
+            self.publisher, self.number
+        );
+        text
+    }
+
+    /// `None` for anything that we have not written just so.
+    pub fn read(text: &str) -> Option<Payload> {
+        let mut words = text.splitn(4, ' ');
+        let publisher = words.next()?.parse().ok()?;
+        let number = words.next()?.parse().ok()?;
+        let check = u64::from_str_radix(words.next()?, 16).ok()?;
+        (fnv1a(words.next()?.as_bytes()) == check).then_some(Payload { publisher, number })
+    }
+}
+
+impl Id {
+    pub fn read(text: &str) -> Option<Id> {
+        let (ms, n) = text.split_once('-')?;
+        Some(Id {
+            ms: ms.parse().ok()?,
+            n: n.parse().ok()?,
+        })
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

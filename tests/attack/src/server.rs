@@ -1,0 +1,227 @@
+//! A newswire process: started, killed, started again where it was; and its vital signs.
+
+use crate::Outcome;
+use crate::client::Caller;
+use crate::report::{Report, hold};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub struct Newswire {
+    path: PathBuf,
+    arguments: Vec<String>,
+    user: Option<u32>,
+    child: Child,
+    pub address: SocketAddr,
+    /// What it said on standard error that is no access log and no refusal of the system.
+    complaints: Arc<Mutex<Vec<String>>>,
+}
+
+/// What would grow if something leaked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vitals {
+    pub resident_kib: u64,
+    pub threads: u64,
+    pub descriptors: u64,
+    pub connections: u64,
+}
+
+/// Longer than a thread without a connection waits for another, and than a connection lingers.
+const REST: Duration = Duration::from_secs(3);
+
+impl std::fmt::Display for Vitals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} KiB resident, {} threads, {} descriptors, {} connections",
+            self.resident_kib, self.threads, self.descriptors, self.connections
+        )
+    }
+}
+
+impl Newswire {
+    /// On a port of its own, where anyone may publish.
+    pub fn start(path: &Path, arguments: &[&str]) -> Outcome<Newswire> {
+        Newswire::start_as(path, arguments, None)
+    }
+
+    /// As another user, who must be allowed to run it.
+    pub fn start_as(path: &Path, arguments: &[&str], user: Option<u32>) -> Outcome<Newswire> {
+        let complaints = Arc::default();
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
+        let (child, address) = spawn(path, &arguments, "127.0.0.1:0", user, &complaints)?;
+        Ok(Newswire {
+            path: path.to_owned(),
+            arguments,
+            user,
+            child,
+            address,
+            complaints,
+        })
+    }
+
+    /// Ends it at this very moment, as a power cut would, and starts it again at the same address.
+    pub fn kill_and_restart(&mut self, pause: Duration) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        thread::sleep(pause);
+        let listen = self.address.to_string();
+        let (path, arguments) = (&self.path, &self.arguments);
+        (self.child, _) = spawn(path, arguments, &listen, self.user, &self.complaints)?;
+        Ok(())
+    }
+
+    /// Sets how much of a resource it may have from now on; gives what it might have before.
+    pub fn limit(&self, resource: Resource, most: Rlimit) -> Outcome<Rlimit> {
+        let pid = Pid::from_child(&self.child);
+        Ok(prlimit(Some(pid), resource, most)?)
+    }
+
+    pub fn vitals(&self) -> Outcome<Vitals> {
+        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = fs::read_to_string(folder.join("status"))?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.and_then(|word| word.parse().ok()).unwrap_or(0)
+        };
+        Ok(Vitals {
+            resident_kib: number("VmRSS:"),
+            threads: number("Threads:"),
+            descriptors: fs::read_dir(folder.join("fd"))?.count() as u64,
+            // The connection that asks is one of them.
+            connections: self.metric("connections")?.saturating_sub(1),
+        })
+    }
+
+    /// The vital signs when nothing is going on, before anything has been.
+    pub fn vitals_at_first(&self) -> Outcome<Vitals> {
+        self.metric("connections")?;
+        thread::sleep(REST);
+        self.vitals()
+    }
+
+    /// The vital signs when it has come to rest again, or those after `patience`.
+    pub fn vitals_at_rest(&self, rest: Vitals, patience: Duration) -> Outcome<Vitals> {
+        let deadline = Instant::now() + patience;
+        loop {
+            // To ask more often would keep it from it.
+            thread::sleep(REST);
+            let vitals = self.vitals()?;
+            let is_at_rest = vitals.threads <= rest.threads
+                && vitals.descriptors <= rest.descriptors
+                && vitals.connections <= rest.connections;
+            if is_at_rest || Instant::now() > deadline {
+                return Ok(vitals);
+            }
+        }
+    }
+
+    /// A figure of `GET /metrics`, by its name without `newswire_`.
+    pub fn metric(&self, name: &str) -> Outcome<u64> {
+        let answer = Caller::new(self.address)
+            .patience(Duration::from_secs(60))
+            .get("/metrics")?;
+        let text = String::from_utf8(answer.content)?;
+        let name = format!("newswire_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        Ok(value
+            .ok_or_else(|| format!("there is no metric {name}"))?
+            .parse()?)
+    }
+
+    pub fn complaints(&self) -> Vec<String> {
+        hold(&self.complaints).clone()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Newswire {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Nothing is left of those who have gone.
+pub fn is_all_gone(report: &Report, what: &str, before: Vitals, after: Vitals) {
+    let is_gone = after.threads <= before.threads
+        && after.descriptors <= before.descriptors
+        && after.connections == 0;
+    report.expect(
+        is_gone,
+        format!("{what}: something is left over: {before}; then {after}"),
+    );
+}
+
+/// It is alive, and nothing went wrong in it.
+pub fn conclude(report: &Report, what: &str, mut server: Newswire) -> Outcome<()> {
+    let panics = server.metric("panics_total")?;
+    report.expect(panics == 0, format!("{what}: {panics} handlers panicked"));
+    report.expect(
+        server.is_alive(),
+        format!("{what}: the server ended by itself"),
+    );
+    for complaint in server.complaints() {
+        report.violation(format!("{what}: the server said: {complaint}"));
+    }
+    Ok(())
+}
+
+fn spawn(
+    path: &Path,
+    arguments: &[String],
+    listen: &str,
+    user: Option<u32>,
+    complaints: &Arc<Mutex<Vec<String>>>,
+) -> Outcome<(Child, SocketAddr)> {
+    let mut command = Command::new(path);
+    command
+        .args(["serve", "--listen", listen, "--publish-open", "--quiet"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let mut child = command.spawn()?;
+    if let Some(stderr) = child.stderr.take() {
+        let complaints = Arc::clone(complaints);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if !line.ends_with("trying again") && !line.ends_with("of this log were lost") {
+                    hold(&complaints).push(line);
+                }
+            }
+        });
+    }
+    let mut stdout = BufReader::new(child.stdout.take().ok_or("it has no standard output")?);
+    loop {
+        let mut line = String::new();
+        if stdout.read_line(&mut line)? == 0 {
+            let said = hold(complaints).join(" ");
+            return Err(format!("the server ended before it listened: {said}").into());
+        }
+        let after = line.split_once("http://").map(|(_, after)| after);
+        if let Some(address) = after.and_then(|after| after.split('/').next()) {
+            let address = address.parse()?;
+            // What else it says is for people; it must not fill the pipe.
+            thread::spawn(move || stdout.lines().map_while(Result::ok).count());
+            return Ok((child, address));
+        }
+    }
+}

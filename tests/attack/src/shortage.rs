@@ -1,0 +1,266 @@
+//! The system has no more descriptors, no more threads, or no more of a directory: who is served
+//! goes on being served, and the others are when there is enough again.
+
+use crate::client::{Caller, Event, Reading, Subscribed, Subscription};
+use crate::payload::Payload;
+use crate::report::Report;
+use crate::server::{Newswire, conclude, is_all_gone};
+use crate::siege::{Client, PATIENCE, SIEGE};
+use crate::swarm::{SILENT, Swarm};
+use crate::{Order, Outcome};
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A user that nothing else on the machine runs as.
+const NOBODY_ELSE: u32 = 64_123;
+
+/// Those who were there before the system ran out of something: a connection to publish on, and a
+/// stream.
+struct Insiders<'r> {
+    what: &'r str,
+    report: &'r Report,
+    caller: Caller,
+    stream: Subscription,
+    published: u32,
+}
+
+impl<'r> Insiders<'r> {
+    fn new(what: &'r str, address: SocketAddr, report: &'r Report) -> Outcome<Insiders<'r>> {
+        let mut caller = Caller::new(address).patience(PATIENCE);
+        caller.get("/healthz")?;
+        let Subscribed::Streaming(stream) = Subscription::open(address, "inside", None, false, 0)?
+        else {
+            return Err("told 204".into());
+        };
+        Ok(Insiders {
+            what,
+            report,
+            caller,
+            stream,
+            published: 0,
+        })
+    }
+
+    /// They go on as if nothing were.
+    fn go_on(&mut self) -> Outcome<()> {
+        for _ in 0..20 {
+            self.published += 1;
+            let payload = Payload {
+                publisher: 1,
+                number: self.published,
+            };
+            let (status, events) = self.publish(payload.write(100, 1).as_bytes())?;
+            let data = events.first().and_then(|event| event.data.as_deref());
+            let is_well = status == 200 && data.and_then(Payload::read) == Some(payload);
+            self.report
+                .expect(is_well, format!("{}: {status} and {events:?}", self.what));
+        }
+        Ok(())
+    }
+
+    /// What publishing is answered, and what the stream has of it.
+    fn publish(&mut self, content: &[u8]) -> Outcome<(u16, Vec<Event>)> {
+        let answer = self.caller.request("POST", "/channels/inside", content)?;
+        let mut events = Vec::new();
+        while events.is_empty()
+            && self.stream.read(PATIENCE, 16 * 1024, &mut events)? == Reading::Some
+        {}
+        Ok((answer.status, events))
+    }
+}
+
+fn is_served(report: &Report, what: String, address: SocketAddr) {
+    let started = Instant::now();
+    let answer = Caller::new(address).patience(PATIENCE).get("/healthz");
+    let is_served = matches!(&answer, Ok(answer) if answer.status == 200);
+    report.expect(is_served, format!("{what}: not served"));
+    report.row(what, format!("{} ms", started.elapsed().as_millis()));
+}
+
+/// No descriptors left: from the beginning, and suddenly.
+pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
+    let what = "80 descriptors from the start";
+    let arguments = ["--max-connections", "1000", "--heartbeat", "2"];
+    let server = with_limit(Resource::Nofile, 80, || {
+        Newswire::start(&order.newswire, &arguments)
+    })?;
+    let before = server.vitals_at_first()?;
+    // Five times the places that are left.
+    let swarm = Swarm::start(server.address, 80, &[SILENT], order.seed);
+    thread::sleep(Duration::from_secs(3));
+    let mut client = Client::new(what, server.address, report);
+    client.go_on(SIEGE / 2);
+    swarm.stop()?;
+    client.conclude();
+    is_all_gone(
+        report,
+        what,
+        before,
+        server.vitals_at_rest(before, Duration::from_secs(60))?,
+    );
+    conclude(report, what, server)?;
+
+    let what = "descriptors exhausted";
+    let server = Newswire::start(&order.newswire, &arguments)?;
+    let mut insiders = Insiders::new(what, server.address, report)?;
+    let few = server.vitals()?.descriptors + 4;
+    let usual = getrlimit(Resource::Nofile);
+    server.limit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(few),
+            ..usual
+        },
+    )?;
+    let swarm = Swarm::start(server.address, 100, &[SILENT], order.seed);
+    thread::sleep(Duration::from_secs(3));
+    insiders.go_on()?;
+    server.limit(Resource::Nofile, usual)?;
+    is_served(report, format!("{what}: afterwards"), server.address);
+    let errors = server.metric("accept_errors_total")?;
+    report.row(format!("{what}: accepts that failed"), errors);
+    report.expect(errors > 0, format!("{what}: they were not"));
+    swarm.stop()?;
+    insiders.go_on()?;
+    conclude(report, what, server)
+}
+
+/// No threads: as a user whose every thread is counted, which root's are not.
+pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
+    let what = "threads refused";
+    let (mut path, mut user, mut others) = (order.newswire.clone(), None, 0);
+    let folder = Folder::new("threads")?;
+    if getuid().is_root() {
+        path = folder.path.join("newswire");
+        fs::copy(&order.newswire, &path)?;
+        fs::set_permissions(&folder.path, fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        user = Some(NOBODY_ELSE);
+    } else {
+        others = threads_of_this_user()?;
+    }
+    // Enough for the server itself, for one client of ours, and for four more.
+    let most = others + 10;
+    let server = with_limit(Resource::Nproc, most, || {
+        Newswire::start_as(&path, &["--heartbeat", "2"], user)
+    })?;
+    let before = server.vitals_at_first()?;
+    let mut insiders = Insiders::new(what, server.address, report)?;
+    // One who stops reading needs a thread of his own as soon as his socket is full.
+    let slow = Subscription::open(server.address, "inside", None, false, 4096)?;
+    let Subscribed::Streaming(mut slow) = slow else {
+        return Err("told 204".into());
+    };
+    let swarm = Swarm::start(server.address, 50, &[SILENT], order.seed);
+    thread::sleep(Duration::from_secs(2));
+    insiders.go_on()?;
+    let much = vec![b'x'; 200_000];
+    for _ in 0..40 {
+        insiders.publish(&much)?;
+    }
+    let mut events = Vec::new();
+    while slow.read(PATIENCE, 16 * 1024, &mut events)? == Reading::Some {}
+    let figure = format!("{} events, then the end of his stream", events.len());
+    report.row(format!("{what}: who reads slowly sees"), figure);
+    // Also a newcomer is served, when it is his turn.
+    is_served(report, format!("{what}: a newcomer waits"), server.address);
+    swarm.stop()?;
+    is_served(report, format!("{what}: afterwards"), server.address);
+    let errors = server.metric("threads_refused_total")?;
+    report.row(format!("{what}: refusals"), errors);
+    report.expect(errors > 0, format!("{what}: none was"));
+    insiders.go_on()?;
+    drop((insiders, slow));
+    is_all_gone(
+        report,
+        what,
+        before,
+        server.vitals_at_rest(before, Duration::from_secs(30))?,
+    );
+    conclude(report, what, server)
+}
+
+/// Runs `start` with a lower limit, which what it starts inherits.
+fn with_limit<T>(resource: Resource, most: u64, start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let usual = getrlimit(resource);
+    let lower = Rlimit {
+        current: Some(most),
+        ..usual
+    };
+    setrlimit(resource, lower)?;
+    let started = start();
+    setrlimit(resource, usual)?;
+    started
+}
+
+fn threads_of_this_user() -> Outcome<u64> {
+    let mut threads = 0;
+    for entry in fs::read_dir("/proc")? {
+        let status = fs::read_to_string(entry?.path().join("status")).unwrap_or_default();
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.and_then(|word| word.parse::<u64>().ok())
+        };
+        if number("Uid:") == Some(u64::from(getuid().as_raw())) {
+            threads += number("Threads:").unwrap_or(0);
+        }
+    }
+    Ok(threads)
+}
+
+/// The directory of `--www` goes away, and comes back.
+pub fn directory(order: &Order, report: &Report) -> Outcome<()> {
+    let what = "directory gone";
+    let folder = Folder::new("directory")?;
+    let www = folder.path.join("www");
+    let page =
+        || fs::create_dir(&www).and_then(|()| fs::write(www.join("index.html"), "It works.\n"));
+    page()?;
+    let server = Newswire::start(&order.newswire, &["--www", &www.to_string_lossy()])?;
+    let mut insiders = Insiders::new(what, server.address, report)?;
+    let mut caller = Caller::new(server.address);
+    let mut statuses = vec![caller.get("/")?.status];
+    fs::remove_dir_all(&www)?;
+    for target in ["/", "/index.html", "/nothing"] {
+        statuses.push(caller.get(target)?.status);
+    }
+    insiders.go_on()?;
+    page()?;
+    statuses.push(caller.get("/")?.status);
+    report.row(
+        format!("{what}: before, three times during, after"),
+        format!("{statuses:?}"),
+    );
+    report.expect(
+        statuses == [200, 404, 404, 404, 200],
+        format!("{what}: {statuses:?}"),
+    );
+    conclude(report, what, server)
+}
+
+/// A folder that goes when it is not needed any more.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new(name: &str) -> io::Result<Folder> {
+        let path =
+            std::env::temp_dir().join(format!("newswire-attack-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Folder { path })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

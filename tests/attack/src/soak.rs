@@ -1,0 +1,191 @@
+//! Mixed publishing, subscribing, cutting, stalling, completing, for as long as you like: nothing
+//! may be lost without a gap, come twice or out of order, and nothing may grow.
+//!
+//! It goes in rounds of a few seconds. Each has channels of its own, which are completed at its
+//! end, so that everyone is told the end and 204, and the oracle needs no memory beyond a round.
+
+use crate::crowd::{Channel, HABITS, Publisher, Stage, Subscriber, Tallies};
+use crate::oracle::{Findings, judge};
+use crate::report::{Report, hold};
+use crate::server::{Newswire, Vitals};
+use crate::{Order, Outcome};
+use fastrand::Rng;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CHANNELS: usize = 6;
+const PUBLISHERS: usize = 2;
+
+/// Histories that clients outrun, and a table of channels that is full after four rounds: from then
+/// on memory has no reason to grow.
+const ARGUMENTS: [&str; 10] = [
+    "--max-connections",
+    "1000",
+    "--max-channels",
+    "24",
+    "--history-events",
+    "500",
+    "--history-bytes",
+    "262144",
+    "--heartbeat",
+    "1",
+];
+
+pub fn run(order: &Order) -> Outcome<Report> {
+    let (report, tallies) = (Report::new(), Tallies::default());
+    let mut server = Newswire::start(&order.newswire, &ARGUMENTS)?;
+    let before = server.vitals_at_first()?;
+    report.row("before", before);
+
+    let samples = Mutex::new(Vec::new());
+    let is_over = AtomicBool::new(false);
+    let mut random = Rng::with_seed(order.seed);
+    let mut all = Findings::default();
+    let mut rounds = 0u64;
+    thread::scope(|scope| -> Outcome<()> {
+        let server = &server;
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                match server.vitals() {
+                    Ok(vitals) => hold(&samples).push(vitals),
+                    Err(error) => report.violation(format!("no vital signs: {error}")),
+                }
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs_f64(order.minutes * 60.0);
+        while Instant::now() < deadline {
+            let found = round(server, &report, &tallies, rounds, &mut random);
+            for violation in &found.violations {
+                report.violation(violation.as_str());
+            }
+            all.add(found);
+            rounds += 1;
+            if rounds.is_multiple_of(10) {
+                report.row(
+                    format!("after {rounds} rounds, {} events", all.events),
+                    server.vitals()?,
+                );
+            }
+        }
+        is_over.store(true, Relaxed);
+        Ok(())
+    })?;
+
+    let after = server.vitals_at_rest(before, Duration::from_secs(30))?;
+    report.row("rounds", rounds);
+    report.row("events", all.events);
+    report.row("events seen by clients", all.seen);
+    report.row("gaps told, each of which hid something", all.gaps);
+    report.row("ends told", all.ends);
+    tallies.tell(&report);
+    report.row("after", after);
+    report.expect(
+        after.threads <= before.threads,
+        format!("threads are left over: {before}, then {after}"),
+    );
+    report.expect(
+        after.descriptors <= before.descriptors,
+        format!("descriptors are left over: {before}, then {after}"),
+    );
+    report.expect(
+        after.connections == 0,
+        format!("connections are left over: {after}"),
+    );
+    judge_memory(&report, &hold(&samples));
+    let panics = server.metric("panics_total")?;
+    report.expect(panics == 0, format!("{panics} handlers panicked"));
+    report.expect(server.is_alive(), "the server ended by itself");
+    for complaint in server.complaints() {
+        report.violation(format!("the server said: {complaint}"));
+    }
+    Ok(report)
+}
+
+fn round(
+    server: &Newswire,
+    report: &Report,
+    tallies: &Tallies,
+    round: u64,
+    random: &mut Rng,
+) -> Findings {
+    let stage = Stage::new(server.address, false, report, tallies);
+    let channels: Vec<_> = (0..CHANNELS)
+        .map(|at| Channel::new(format!("soak-{round}-{at}")))
+        .collect();
+    let mut found = Findings::default();
+    thread::scope(|scope| {
+        let mut publishers = Vec::new();
+        let mut subscribers: Vec<Vec<_>> = Vec::new();
+        for channel in &channels {
+            let stage = &stage;
+            for number in 0..PUBLISHERS {
+                let publisher = Publisher::new(stage, channel, number as u32, random.u64(..));
+                publishers.push(scope.spawn(move || publisher.run()));
+            }
+            let start = |habit| {
+                let subscriber = Subscriber::new(stage, channel, habit, random.u64(..));
+                scope.spawn(move || subscriber.run())
+            };
+            subscribers.push(HABITS.iter().map(start).collect());
+        }
+        thread::sleep(Duration::from_millis(random.u64(6_000..12_000)));
+        stage.quieten();
+        for publisher in publishers {
+            report.expect(publisher.join().is_ok(), "a publisher panicked");
+        }
+        for channel in &channels {
+            stage.complete(channel);
+        }
+        stage.send_home();
+        for (channel, subscribers) in channels.iter().zip(subscribers) {
+            let logs: Vec<_> = subscribers
+                .into_iter()
+                .filter_map(|one| one.join().ok())
+                .collect();
+            report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
+            found.add(judge(&channel.name, &channel.sent, &logs, true));
+        }
+    });
+    found
+}
+
+/// The middle of what was resident in a quarter of the samples, early and late. A leak grows all
+/// the time.
+fn judge_memory(report: &Report, samples: &[Vitals]) {
+    let quarter = samples.len() / 4;
+    if quarter < 30 {
+        report.row("memory", "too short to judge");
+        return;
+    }
+    let middle = |samples: &[Vitals]| {
+        let mut resident: Vec<_> = samples.iter().map(|vitals| vitals.resident_kib).collect();
+        resident.sort_unstable();
+        resident[resident.len() / 2]
+    };
+    let (early, late) = (
+        middle(&samples[quarter..2 * quarter]),
+        middle(&samples[3 * quarter..]),
+    );
+    let most = samples
+        .iter()
+        .map(|vitals| vitals.resident_kib)
+        .max()
+        .unwrap_or(0);
+    let threads = samples
+        .iter()
+        .map(|vitals| vitals.threads)
+        .max()
+        .unwrap_or(0);
+    report.row(
+        "resident in the second quarter, the last, most",
+        format!("{early}, {late}, {most} KiB"),
+    );
+    report.row("threads at most", threads);
+    report.expect(
+        late <= early + early / 10 + 512,
+        format!("memory grew from {early} to {late} KiB"),
+    );
+}

@@ -1,0 +1,45 @@
+//! newswire under coverage-guided fuzzing: libFuzzer makes inputs that reach code no input reached
+//! before, and each target below says what must hold for every input.
+//!
+//! ```text
+//! cargo install cargo-fuzz
+//! cd tests/fuzz
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run request                   # until it finds something, or Ctrl-C
+//! cargo fuzz run -s none request -- -max_total_time=600      # no sanitizer; ten minutes
+//! ```
+//!
+//! newswire has no unsafe code, so that the address sanitizer has little to find, and without it
+//! everything is twice as fast and builds with a stable compiler. What was found so far is kept in
+//! `corpus/TARGET`, which is not committed; the first inputs are a few made by hand:
+//!
+//! ```text
+//! mkdir -p corpus/request && cargo fuzz run -s none request corpus/request seeds/request -- -dict=http.dict
+//! ```
+//!
+//! An input that breaks a promise is written to `artifacts/TARGET`. It becomes a named case in
+//! `tests/it`, where everybody runs it, before what it found is mended.
+//!
+//! | target | what must hold |
+//! |---|---|
+//! | `request` | a verdict on the beginning of a head stands, whatever follows; a head that is accepted is one for another parser too, of the same length and with the same fields |
+//! | `chunks` | however a content is cut into pieces, it is the same content or the same refusal; another decoder agrees |
+//! | `events` | however a stream is cut, it is the same messages, and those of the plainest reading of the standard; an event of any strings comes back as it was |
+//! | `channels` | whoever subscribes, with whatever last event ID, gets what a model of a few lines says |
+//! | `server` | whatever is sent to the whole server, it answers, in HTTP, and nothing panics |
+
+/// Cuts `whole` into pieces of these lengths, over and over; a length of 0 is 1.
+pub fn pieces<'w>(whole: &'w [u8], lengths: &'w [u8]) -> impl Iterator<Item = &'w [u8]> {
+    let mut rest = whole;
+    let mut lengths = lengths.iter().cycle();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let length = lengths
+            .next()
+            .map_or(rest.len(), |&length| usize::from(length.max(1)));
+        let (piece, after) = rest.split_at(length.min(rest.len()));
+        rest = after;
+        Some(piece)
+    })
+}

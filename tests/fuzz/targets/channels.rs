@@ -1,0 +1,370 @@
+//! A channel's life: whoever subscribes, with whatever last event ID, gets what a model says.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use newswire::app::{App, Publishers};
+use newswire::sse::{Channels, Message, Parser};
+use newswire::{Event, Limits};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+const HISTORY_EVENTS: usize = 6;
+const HISTORY_BYTES: usize = 1200;
+
+/// Room is made for an event with an id as long as this, whatever it gets.
+const LONGEST_ID: usize = 23;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    acts: Vec<Act>,
+    /// Who comes when all of this is over, and again when the channel is completed.
+    late: Vec<Asked>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Act {
+    Publish(String),
+    PublishLarge(u16),
+    Complete,
+    Subscribe(Asked),
+}
+
+/// The last event ID that a subscriber names.
+#[derive(Arbitrary, Clone, Debug)]
+enum Asked {
+    Nothing,
+    Earliest,
+    /// Of an event of the channel.
+    Known(u8),
+    /// As far from one of an event of the channel.
+    Near(u8, i8),
+    /// The newest before the channel began.
+    Began,
+    Mad(String),
+}
+
+struct Stage {
+    address: SocketAddr,
+    channels: Channels,
+    runs: AtomicU64,
+}
+
+static STAGE: OnceLock<Stage> = OnceLock::new();
+
+fn start() -> Stage {
+    let limits = Limits {
+        channels: 64,
+        history_events: HISTORY_EVENTS,
+        history_bytes: HISTORY_BYTES,
+        ..Limits::default()
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let app = App {
+        address,
+        limits,
+        publishers: Publishers::Anyone,
+        log_accesses: false,
+        ..App::default()
+    };
+    let listening = app.listen().unwrap();
+    let (address, channels) = (listening.address().unwrap(), listening.channels().clone());
+    thread::spawn(move || listening.run());
+    Stage {
+        address,
+        channels,
+        runs: AtomicU64::new(0),
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let stage = STAGE.get_or_init(start);
+    // The channel's log begins at the newest id of the server: this one.
+    let clock = stage.channels.open("clock").unwrap();
+    let began = clock.publish(Event::new("tick")).unwrap().id;
+    let name = format!("run-{}", stage.runs.fetch_add(1, Relaxed));
+    let channel = stage.channels.open(&name).unwrap();
+    let mut model = Model {
+        began: began.clone(),
+        forgotten: began,
+        ..Model::default()
+    };
+    let mut open: Vec<(TcpStream, Vec<u8>, Vec<Expected>)> = Vec::new();
+
+    let subscribe = |model: &Model, asked: &Asked| {
+        let id = model.id_of(asked);
+        let (mut socket, rest) = ask(stage.address, &name, id.as_deref());
+        match (model.subscribe(id.as_deref()), rest) {
+            (None, None) => None,
+            (Some(expected), Some(rest)) => Some((socket, rest, expected)),
+            (None, Some(mut rest)) => {
+                let _ = socket.read_to_end(&mut rest);
+                panic!(
+                    "{id:?} should be told 204, not {:?}",
+                    String::from_utf8_lossy(&rest)
+                )
+            }
+            (Some(expected), None) => panic!("{id:?} was told 204, and lacks {expected:?}"),
+        }
+    };
+
+    for act in input.acts.iter().take(40) {
+        let data = match act {
+            Act::Publish(text) => text.clone(),
+            Act::PublishLarge(bytes) => "x".repeat(usize::from(bytes % 1300)),
+            Act::Complete => {
+                channel.complete();
+                model.completed = true;
+                for (_, _, expected) in &mut open {
+                    expected.push(Expected::End);
+                }
+                continue;
+            }
+            Act::Subscribe(asked) => {
+                // Each has two sockets here.
+                open.extend(
+                    Some(())
+                        .filter(|()| open.len() < 64)
+                        .and_then(|()| subscribe(&model, asked)),
+                );
+                continue;
+            }
+        };
+        let event = Event::new(&*data);
+        let bytes = event.to_string().len() + 5 + LONGEST_ID;
+        match channel.publish(event) {
+            Ok(published) => {
+                assert!(bytes <= HISTORY_BYTES);
+                let message = model.publish(published.id, &data);
+                for (_, _, expected) in &mut open {
+                    expected.push(Expected::Event(message.clone()));
+                }
+            }
+            Err(_) => assert!(bytes > HISTORY_BYTES),
+        }
+        let summary = channel.summary();
+        assert_eq!(summary.events, model.kept.len());
+        assert_eq!(
+            summary.bytes,
+            model.kept.iter().map(|(_, bytes)| bytes).sum::<usize>()
+        );
+        assert_eq!(
+            summary.last_id.as_ref(),
+            model.kept.last().map(|(message, _)| &message.last_event_id)
+        );
+        assert_eq!(summary.completed, model.completed);
+    }
+
+    let late: Vec<_> = input.late.iter().take(16).collect();
+    open.extend(late.iter().filter_map(|asked| subscribe(&model, asked)));
+    channel.complete();
+    model.completed = true;
+    for (_, _, expected) in &mut open {
+        expected.push(Expected::End);
+    }
+    open.extend(late.iter().filter_map(|asked| subscribe(&model, asked)));
+    for (socket, rest, expected) in open {
+        check(socket, rest, &expected);
+    }
+});
+
+#[derive(Clone, Debug, PartialEq)]
+enum Expected {
+    /// That something may be missing, and the oldest id that is kept.
+    Gap(Option<String>),
+    Event(Message),
+    End,
+}
+
+/// What a channel keeps, as the README tells it.
+#[derive(Default)]
+struct Model {
+    began: String,
+    /// Messages, and their bytes on the wire.
+    kept: Vec<(Message, usize)>,
+    forgotten: String,
+    ids: Vec<String>,
+    completed: bool,
+}
+
+impl Model {
+    fn publish(&mut self, id: String, data: &str) -> Message {
+        let newest = self.ids.last().unwrap_or(&self.began);
+        assert!(number(&id) > number(newest), "{id} comes after {newest}");
+        let data = data.replace("\r\n", "\n").replace('\r', "\n");
+        // The id's line, a line for each of the data, and the blank one.
+        let bytes = 5 + id.len() + data.split('\n').map(|line| 7 + line.len()).sum::<usize>() + 1;
+        let room = bytes - id.len() + LONGEST_ID;
+        while self.kept.len() >= HISTORY_EVENTS
+            || self.kept.iter().map(|(_, bytes)| bytes).sum::<usize>() + room > HISTORY_BYTES
+        {
+            self.forgotten = self.kept.remove(0).0.last_event_id;
+        }
+        let message = Message {
+            event_type: "message".to_owned(),
+            data,
+            last_event_id: id.clone(),
+        };
+        self.kept.push((message.clone(), bytes));
+        self.ids.push(id);
+        self.completed = false;
+        message
+    }
+
+    /// What a subscriber gets at once, or `None` for a 204.
+    fn subscribe(&self, id: Option<&str>) -> Option<Vec<Expected>> {
+        let messages = || self.kept.iter().map(|(message, _)| message.clone());
+        let is_kept = |id| messages().any(|message| message.last_event_id == id);
+        let newest = self.ids.last().unwrap_or(&self.began);
+        let (gap, after) = match (id, id.and_then(number)) {
+            (None, _) => (false, number(newest)),
+            (Some("earliest"), _) => (false, None),
+            (Some(id), _) if id == self.forgotten => (false, None),
+            (Some(id), named) if is_kept(id) => (false, named),
+            (_, named) if named > number(&self.forgotten) && named < number(newest) => {
+                (true, named)
+            }
+            _ => (true, None),
+        };
+        let oldest = || messages().next().map(|message| message.last_event_id);
+        let mut expected: Vec<_> = Some(Expected::Gap(oldest()))
+            .filter(|_| gap)
+            .into_iter()
+            .collect();
+        let lacking = messages().filter(|message| number(&message.last_event_id) > after);
+        expected.extend(lacking.map(Expected::Event));
+        let lacks_something = expected
+            .iter()
+            .any(|expected| matches!(expected, Expected::Event(_)));
+        if self.completed && !lacks_something {
+            return None;
+        }
+        if self.completed {
+            expected.push(Expected::End);
+        }
+        Some(expected)
+    }
+
+    fn id_of(&self, asked: &Asked) -> Option<String> {
+        let known = |at: u8| {
+            self.ids
+                .get(usize::from(at) % self.ids.len().max(1))
+                .unwrap_or(&self.began)
+        };
+        match asked {
+            Asked::Nothing => None,
+            Asked::Earliest => Some("earliest".to_owned()),
+            Asked::Known(at) => Some(known(*at).clone()),
+            Asked::Near(at, by) => {
+                let (ms, n) = number(known(*at))?;
+                let n = i64::from(n) + i64::from(*by);
+                Some(if n < 0 {
+                    format!("{}-{}", ms - 1, -n)
+                } else {
+                    format!("{ms}-{n}")
+                })
+            }
+            Asked::Began => Some(self.began.clone()),
+            Asked::Mad(text) => {
+                Some(text.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
+            }
+        }
+    }
+}
+
+/// An id as the two numbers it is, if it is one that newswire could have written.
+fn number(id: &str) -> Option<(u64, u32)> {
+    let (ms, n) = id.split_once('-')?;
+    let number = (ms.parse::<u64>().ok()?, n.parse::<u32>().ok()?);
+    (format!("{}-{}", number.0, number.1) == id && number.0 < 1 << 44 && number.1 < 1 << 20)
+        .then_some(number)
+}
+
+/// Subscribes, and reads the head and the opening: from then on nothing that is published is
+/// missed. `None` in place of what else has arrived stands for a 204.
+fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> (TcpStream, Option<Vec<u8>>) {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let query = id.map_or(String::new(), |id| {
+        let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        format!("?last_event_id={encoded}")
+    });
+    write!(socket, "GET /channels/{name}{query} HTTP/1.0\r\n\r\n").unwrap();
+    let mut wire = Vec::new();
+    let head = loop {
+        if let Some(at) = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            break at + 4;
+        }
+        let mut bytes = [0; 2048];
+        let count = loop {
+            match socket.read(&mut bytes) {
+                // libFuzzer's clock.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read.unwrap(),
+            }
+        };
+        assert!(count > 0, "the head is missing");
+        wire.extend_from_slice(&bytes[..count]);
+    };
+    let rest = wire.split_off(head);
+    if wire.starts_with(b"HTTP/1.1 204 ") {
+        return (socket, None);
+    }
+    assert!(
+        wire.starts_with(b"HTTP/1.1 200 "),
+        "{:?}",
+        String::from_utf8_lossy(&wire)
+    );
+    (socket, Some(rest))
+}
+
+/// Reads to the end, and compares. Who is still catching up while the channel is completed,
+/// published in and completed again is told the last of these ends. The channel's log is so short
+/// that it may move past a subscriber; then its stream ends early, without `end`.
+fn check(mut socket: TcpStream, mut wire: Vec<u8>, expected: &[Expected]) {
+    socket.read_to_end(&mut wire).unwrap();
+    let mut seen = Vec::new();
+    for message in Parser::new().feed(&wire).unwrap() {
+        seen.push(match message.event_type.as_str() {
+            "gap" => {
+                let oldest = message.data.rsplit_once("\"oldest\":").unwrap().1;
+                let oldest = oldest.trim_end_matches('}');
+                Expected::Gap((oldest != "null").then(|| oldest.trim_matches('"').to_owned()))
+            }
+            "end" => Expected::End,
+            _ => Expected::Event(message),
+        });
+    }
+    let is_end = |expected: &Expected| *expected == Expected::End;
+    let without_ends: Vec<_> = expected
+        .iter()
+        .filter(|expected| !is_end(expected))
+        .cloned()
+        .collect();
+    match seen.iter().position(is_end) {
+        None => assert!(
+            without_ends.starts_with(&seen),
+            "{seen:?} is no beginning of {expected:?}"
+        ),
+        Some(end) => {
+            assert_eq!(end + 1, seen.len(), "something came after the end");
+            // As many events before one of the ends, and these.
+            let mut events = 0;
+            let is_told_there = expected.iter().any(|expected| {
+                events += usize::from(!is_end(expected));
+                is_end(expected) && events == end
+            });
+            assert!(
+                is_told_there && without_ends[..end] == seen[..end],
+                "{seen:?} of {expected:?}"
+            );
+        }
+    }
+}

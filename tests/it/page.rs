@@ -1,0 +1,1107 @@
+//! The page, in Chromium, used as a person uses it; and what an EventSource makes of the
+//! laboratory.
+
+use crate::server::{Server, eventually};
+use crate::webdriver::{Browser, ENTER, Json, SPACE, TAB};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use std::{fs, thread};
+
+const WORDS: [&str; 9] = [
+    "The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog.",
+];
+
+/// Before the page's own script: a record of what must not happen, and of the states that pass.
+const RECORDER: &str = r#"
+    window.violations = [];
+    document.addEventListener("securitypolicyviolation",
+        (e) => violations.push(`${e.violatedDirective} ${e.blockedURI}`));
+    window.states = [];
+    document.addEventListener("readystatechange", () => {
+        const state = document.getElementById("words-state");
+        if (document.readyState !== "interactive" || !state) return;
+        const record = () => states.push(state.textContent);
+        new MutationObserver(record).observe(state, { childList: true });
+    });
+"#;
+
+/// A browser at the page of a server with these arguments, or `None` where there is no browser.
+fn visit(arguments: &[&str]) -> Option<(Server, Browser)> {
+    let browser = Browser::start()?;
+    let server = Server::start(arguments);
+    browser.run_first(RECORDER);
+    browser.open(&server.url("/"));
+    Some((server, browser))
+}
+
+/// Nothing on the console but the page's own lines, nothing from elsewhere, nothing against the
+/// policy. Gives the lines.
+fn assert_clean(browser: &Browser, server: &Server) -> Vec<String> {
+    assert_clean_of(browser, &[&server.url("/")])
+}
+
+/// As [`assert_clean`], of pages that came from several places.
+fn assert_clean_of(browser: &Browser, places: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (level, text) in browser.console() {
+        assert!(!matches!(&*level, "SEVERE" | "WARNING"), "{level}: {text}");
+        lines.push(text);
+    }
+    for request in browser.requests() {
+        // Chromium begins with a page of its own.
+        let mut places = places.iter().chain(&["chrome:", "data:"]);
+        let is_ours = places.any(|start| request.starts_with(start));
+        assert!(is_ours, "a request to {request}");
+    }
+    assert_eq!(browser.run("return violations", &[]).items(), []);
+    lines
+}
+
+fn texts(browser: &Browser, selector: &str) -> Vec<String> {
+    let script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)";
+    let found = browser.run(script, &[selector]);
+    found.texts().into_iter().map(str::to_owned).collect()
+}
+
+fn set_size(browser: &Browser, width: u32) {
+    let size = format!(r#"{{"width":{width},"height":900,"deviceScaleFactor":1,"mobile":false}}"#);
+    browser.devtools("Emulation.setDeviceMetricsOverride", &size);
+}
+
+/// How the person likes it: `light` or `dark`, and `reduce` or `no-preference` for motion.
+fn set_taste(browser: &Browser, scheme: &str, motion: &str) {
+    let features = format!(
+        r#"{{"features":[{{"name":"prefers-color-scheme","value":"{scheme}"}},
+        {{"name":"prefers-reduced-motion","value":"{motion}"}}]}}"#
+    );
+    browser.devtools("Emulation.setEmulatedMedia", &features);
+}
+
+#[test]
+fn the_words_arrive_with_their_bytes_beside_them() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    browser.wait_for("document.querySelectorAll('.word').length > 0");
+    assert_eq!(browser.text("#words-state"), "open (1)");
+    browser.wait_for("document.querySelector('#words-state').textContent === 'closed (2)'");
+    assert_eq!(texts(&browser, ".word"), WORDS);
+    assert_eq!(browser.text("#words-id"), "9");
+    assert!(browser.text("#words-since").ends_with(" s"));
+    let states = browser.run("return states", &[]);
+    assert_eq!(
+        states.texts(),
+        ["closed (2)", "connecting (0)", "open (1)", "closed (2)"]
+    );
+
+    // The wire shows what any other client reads.
+    browser.wait_for("document.querySelector('#words-wire .closed')");
+    let shown = browser.run(
+        "const text = (span) => span.textContent + span.dataset.end;
+         const of = (pre) => [...pre.querySelectorAll('span')].map(text).join('');
+         return [...document.querySelectorAll('#words-wire pre')].map(of)",
+        &[],
+    );
+    let sent = server.exchange("GET /lab?interval=0 HTTP/1.0\r\n\r\n");
+    let (head, body) = sent.split_once("\r\n\r\n").expect("a head");
+    let escaped = |text: &str| text.replace('\r', "\\r").replace('\n', "\\n");
+    let (shown_head, shown_body) = shown.items().split_first().expect("a head is shown");
+    let without_date = |head: &str| {
+        let fields = head.replace("\\r\\n", "\n");
+        let kept: Vec<_> = fields.lines().filter(|l| !l.starts_with("Date:")).collect();
+        kept.join("\n").trim_end().to_owned()
+    };
+    assert_eq!(
+        without_date(shown_head.text()),
+        without_date(&escaped(head))
+    );
+    // The reconnection time may differ, so that not everybody comes back at once.
+    let without_retry = |body: &str| {
+        let (start, rest) = body.split_once("retry: ").expect("a reconnection time");
+        format!(
+            "{start}{}",
+            rest.trim_start_matches(|c: char| c.is_ascii_digit())
+        )
+    };
+    let shown_body: String = shown_body.iter().map(Json::text).collect();
+    assert_eq!(without_retry(&shown_body), without_retry(&escaped(body)));
+    // Each block lit up with what it became.
+    let made = texts(&browser, "#words-wire .event .text");
+    assert_eq!(made, WORDS);
+    assert_eq!(
+        browser.text("#words-wire .open div"),
+        "open: readyState is 1"
+    );
+
+    let lines = assert_clean(&browser, &server);
+    let mut expected = vec!["connection is established".to_owned()];
+    expected.extend(
+        (1..)
+            .zip(WORDS)
+            .map(|(id, word)| format!("id: {id}, data: {word}")),
+    );
+    expected.push("connection is closed".to_owned());
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, expected) in lines.iter().zip(&expected) {
+        assert!(
+            line.ends_with(&format!("\"{expected}\"")),
+            "{line} is not {expected}"
+        );
+    }
+    // Nobody listens any more, and nobody will: what is finished holds no connection.
+    let connections = || server.metric("newswire_connections");
+    eventually("an idle connection or two", || connections() <= 3);
+}
+
+#[test]
+fn a_cut_line_comes_back_with_the_next_word() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    browser.click("#words-faster");
+    browser.wait_for("document.querySelectorAll('.word').length === 2");
+    browser.click("#words-cut");
+    browser.wait_for("/connecting/.test(document.querySelector('#words-state').textContent)");
+    browser.wait_for("document.querySelector('#words-wire .failed')");
+    let told = browser.text("#words-wire .failed div");
+    let id = browser.text("#words-id");
+    assert!(
+        told.ends_with(&format!("with Last-Event-ID: {id}")),
+        "{told}"
+    );
+    browser.wait_for("document.querySelector('#words-state').textContent === 'open (1)'");
+    browser.wait_for("document.querySelector('.seam')");
+    assert_eq!(browser.text(".seam"), format!("cut, and back after {id}"));
+    browser.wait_for("document.querySelectorAll('.word').length === 9");
+    assert_eq!(texts(&browser, ".word"), WORDS);
+    let states = browser.run("return states", &[]);
+    let cut = ["open (1)", "connecting (0)", "open (1)", "closed (2)"];
+    assert!(states.texts().ends_with(&cut), "{states:?}");
+    let lines = assert_clean(&browser, &server);
+    let noted = |line: &&String| line.contains("connection state: 0, error:");
+    assert_eq!(lines.iter().filter(noted).count(), 1, "{lines:?}");
+
+    // Again, from the beginning and as fast as it goes: then there is nothing left to speed up.
+    browser.click("#words-start");
+    browser.wait_for("document.querySelectorAll('.word').length < 9");
+    for _ in 0..4 {
+        browser.click("#words-faster");
+    }
+    assert_eq!(browser.text("#words-pace"), "fifty words a second");
+    browser.wait_for("document.querySelectorAll('.word').length === 9");
+    assert_eq!(texts(&browser, ".word"), WORDS);
+    let can = "return document.querySelector('#words-faster').getAttribute('aria-disabled')";
+    assert_eq!(browser.run(can, &[]).text(), "true");
+    browser.click("#words-slower");
+    assert_eq!(browser.text("#words-pace"), "ten words a second");
+    assert_clean(&browser, &server);
+}
+
+#[test]
+fn the_laboratory_plays_what_is_ordered() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    // A person who follows a link to the laboratory gets there.
+    browser.open(&server.url("/lab"));
+    assert_eq!(browser.url(), server.url("/#lab"));
+
+    browser.fill("[name=text]", "to be or not");
+    browser.fill("[name=event]", "token");
+    browser.fill("[name=interval]", "200");
+    browser.fill("[name=retry]", "50");
+    browser.fill("[name=cut]", "2");
+    browser.run(
+        "document.querySelector('[name=newline]').value = 'crlf'",
+        &[],
+    );
+    browser.fill("[name=lines]", "2");
+    let query = "text=to+be+or+not&event=token&lines=2&interval=200&retry=50&newline=crlf&cut=2";
+    let url = server.url(&format!("/lab?{query}"));
+    assert_eq!(browser.text("#lab-url"), url);
+    assert_eq!(browser.text("#lab-curl"), format!("curl -N '{url}'"));
+    browser.click("[form=order]");
+    browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
+    assert_eq!(browser.text("#lab-events"), "4");
+    assert_eq!(browser.text("#lab-id"), "4");
+    assert_eq!(browser.text("#lab-state"), "closed (2)");
+    let summary = browser.text("#lab-summary");
+    assert!(
+        summary.contains("4 events") && summary.contains("2 connections"),
+        "{summary}"
+    );
+    let made = texts(&browser, "#lab-wire .event");
+    let expected = |(id, word): (usize, &&str)| {
+        format!(
+            "id: {id}event: tokendata: {word}data: {word}{word}\n{word} token, id {id}",
+            id = id + 1
+        )
+    };
+    let events = ["to", "be", "or", "not"];
+    assert_eq!(
+        made,
+        events.iter().enumerate().map(expected).collect::<Vec<_>>()
+    );
+    // The timeline is a picture: some of it has the colour of events, and of an end.
+    let colours = browser.run(
+        "const canvas = document.querySelector('#timeline'), pen = canvas.getContext('2d');
+         const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+         const style = getComputedStyle(canvas);
+         const count = (name) => {
+           pen.fillStyle = style.getPropertyValue(name);
+           const hex = parseInt(pen.fillStyle.slice(1), 16);
+           let found = 0;
+           for (let at = 0; at < data.length; at += 4)
+             found += data[at] << 16 === (hex & 0xff0000) && data[at + 2] === (hex & 255);
+           return found;
+         };
+         return [count('--event'), count('--cut')].map(String)",
+        &[],
+    );
+    assert!(
+        colours.texts().iter().all(|count| *count != "0"),
+        "{colours:?}"
+    );
+    assert_clean(&browser, &server);
+
+    // What cannot be is refused with the server's own sentence.
+    browser.fill("[name=cut]", "9");
+    browser.click("[form=order]");
+    browser
+        .wait_for("/cut is less than count/.test(document.querySelector('#lab-why').textContent)");
+    assert_eq!(browser.text("#lab-state"), "closed (2)");
+    let refused: Vec<_> = browser.console();
+    assert!(
+        refused.iter().any(|(_, text)| text.contains("400")),
+        "{refused:?}"
+    );
+
+    let take = |name: &str| {
+        browser.run(
+            "[...document.querySelectorAll('#presets button')]
+               .find((b) => b.textContent.includes(arguments[0])).id = 'wanted'",
+            &[name],
+        );
+        browser.click("#wanted");
+        browser.run("document.querySelector('#wanted').id = ''", &[]);
+    };
+    take("never comes back");
+    browser.wait_for("/status 503/.test(document.querySelector('#lab-why').textContent)");
+    assert_eq!(browser.text("#lab-events"), "0");
+    browser.console();
+
+    take("nightmare");
+    browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
+    assert_eq!(browser.text("#lab-events"), "9");
+    let unfinished = texts(&browser, "#lab-wire li").concat();
+    assert!(
+        unfinished.contains("discarded: no empty line came"),
+        "{unfinished}"
+    );
+    assert!(unfinished.contains("[BOM]: newswire"), "{unfinished}");
+
+    take("tokens");
+    browser.wait_for("document.querySelector('#lab-events').textContent === '46'");
+    browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
+
+    take("mobile");
+    browser.wait_for("/connecting/.test(document.querySelector('#lab-state').textContent)");
+    browser.wait_for("document.querySelector('#lab-events').textContent === '20'");
+    let summary = browser.text("#lab-summary");
+    assert!(
+        summary.contains("2 connections") && !summary.contains(" 0 comments"),
+        "{summary}"
+    );
+    browser.click("#lab-cut");
+    browser.wait_for("/3 connections/.test(document.querySelector('#lab-summary').textContent)");
+    browser.wait_for("Number(document.querySelector('#lab-events').textContent) >= 30");
+    let ids = texts(&browser, "#lab-wire .event small");
+    let numbers: Vec<u32> = ids
+        .iter()
+        .map(|id| {
+            id.trim_start_matches("message, id ")
+                .parse()
+                .expect("an id")
+        })
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+    browser.click("#lab-stop");
+    assert_eq!(browser.text("#lab-state"), "closed (2)");
+
+    take("silent");
+    browser.wait_for("document.querySelector('#lab-events').textContent === '5'");
+    assert_eq!(browser.text("#lab-state"), "open (1)");
+    browser.click("#lab-stop");
+    assert_clean(&browser, &server);
+}
+
+#[test]
+fn a_thousand_events_a_second_leave_no_heap_behind() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    browser.wait_for("document.querySelectorAll('.word').length === 9");
+    browser.devtools("Performance.enable", "{}");
+    // With the wire, so that twice as many events come.
+    browser.fill("[name=count]", "30000");
+    browser.fill("[name=interval]", "1");
+    browser.fill("[name=size]", "100");
+    browser.run(
+        "window.frames_ = 0; (function tick() { frames_++; requestAnimationFrame(tick); })();",
+        &[],
+    );
+    let began = Instant::now();
+    browser.click("[form=order]");
+    let measure = || {
+        browser.devtools("HeapProfiler.collectGarbage", "{}");
+        let metrics = browser.devtools("Performance.getMetrics", "{}");
+        let of = |name: &str| {
+            let found = metrics["metrics"]
+                .items()
+                .iter()
+                .find(|m| m["name"].text() == name);
+            found.expect("there is such a metric")["value"].number()
+        };
+        (of("Nodes"), of("JSHeapUsedSize") / 1e6)
+    };
+    let heard = |least: &str| {
+        browser.wait_for(&format!(
+            "Number(document.querySelector('#lab-events').textContent.replace(/,/g, '')) >= {least}"
+        ));
+    };
+    heard("3000");
+    let (nodes_before, heap_before) = measure();
+    heard("28000");
+    let (nodes, heap) = measure();
+    let lasted = began.elapsed();
+    let elements = browser.run("return String(document.querySelectorAll('*').length)", &[]);
+    let elements: u32 = elements.text().parse().expect("a number");
+    assert!(elements < 3000, "{elements} elements");
+    assert!(
+        nodes < nodes_before + 4000.0,
+        "{nodes_before} nodes became {nodes}"
+    );
+    assert!(heap < heap_before + 8.0, "{heap_before} MB became {heap}");
+    let frames = browser.run("return String(frames_)", &[]);
+    let frames: f64 = frames.text().parse().expect("a number");
+    let per_second = frames / lasted.as_secs_f64();
+    assert!(per_second > 5.0, "{per_second} frames a second");
+    heard("30000");
+    browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
+    assert_eq!(browser.text("#lab-events"), "30,000");
+    assert_eq!(browser.text("#lab-id"), "30000");
+    assert_clean(&browser, &server);
+}
+
+/// A way to a server that can be cut: what a mobile network is.
+struct Link {
+    address: SocketAddr,
+    is_down: Arc<AtomicBool>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Link {
+    fn to(server: SocketAddr) -> Link {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let link = Link {
+            address: listener.local_addr().expect("it listens"),
+            is_down: Arc::default(),
+            sockets: Arc::default(),
+        };
+        let (is_down, sockets) = (Arc::clone(&link.is_down), Arc::clone(&link.sockets));
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let Ok(near) = near else { continue };
+                let far = TcpStream::connect(server).ok();
+                let Some(far) = far.filter(|_| !is_down.load(Relaxed)) else {
+                    continue;
+                };
+                let copy = |socket: &TcpStream| socket.try_clone().expect("a descriptor");
+                let both = [copy(&near), copy(&far)];
+                sockets.lock().expect("nobody panics").extend(both);
+                for (mut from, mut to) in [(copy(&near), copy(&far)), (far, near)] {
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        link
+    }
+
+    fn cut(&self) {
+        self.is_down.store(true, Relaxed);
+        for socket in self.sockets.lock().expect("nobody panics").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.is_down.store(false, Relaxed);
+    }
+}
+
+/// Shows the channel, which is joined when somebody looks.
+fn look_at_channel(browser: &Browser) {
+    browser.run("document.querySelector('#channel').scrollIntoView()", &[]);
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
+}
+
+/// As curl does.
+fn publish(server: &Server, path: &str, content: &str) {
+    let answer = server.exchange(format!(
+        "POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{content}",
+        server.address,
+        content.len()
+    ));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn a_channel_reaches_two_windows_and_says_what_is_lost() {
+    let Some((mut server, browser)) = visit(&["--publish-open", "--history-events", "5"]) else {
+        return;
+    };
+    let one = browser.window();
+    look_at_channel(&browser);
+
+    // The other window is another place: its way to the server can be cut.
+    let link = Link::to(server.address);
+    let other = browser.new_window("window");
+    browser.switch_to(&other);
+    let other_place = format!("http://{}/", link.address);
+    browser.open(&other_place);
+    look_at_channel(&browser);
+    browser.wait_for("/2 listening/.test(document.querySelector('#channel-count').textContent)");
+
+    browser.switch_to(&one);
+    browser.fill("#channel-text", "extra, extra");
+    browser.click("#publish .main");
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
+    browser.wait_for("/2 listening/.test(document.querySelector('#channel-count').textContent)");
+    let here = texts(&browser, "#channel-log li");
+    assert!(here[0].contains("extra, extra"), "{here:?}");
+    browser.switch_to(&other);
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
+    // The same event, down to its id.
+    assert_eq!(texts(&browser, "#channel-log li"), here);
+
+    // Cut, it misses two, comes back by itself, and is given them, in order.
+    link.cut();
+    browser.wait_for("/connecting/.test(document.querySelector('#channel-state').textContent)");
+    publish(&server, "/channels/news", "first");
+    publish(&server, "/channels/news", "second");
+    link.mend();
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 3");
+    let log = texts(&browser, "#channel-log .event .text");
+    assert_eq!(log, ["extra, extra", "first", "second"]);
+    assert_eq!(texts(&browser, "#channel-log .gap"), [""; 0]);
+
+    // Away for longer than the server's memory lasts, it is told so.
+    link.cut();
+    browser.wait_for("/connecting/.test(document.querySelector('#channel-state').textContent)");
+    for number in 1..=7 {
+        publish(&server, "/channels/news", &format!("edition {number}"));
+    }
+    link.mend();
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 8");
+    let log = texts(&browser, "#channel-log li");
+    let gap = log
+        .iter()
+        .position(|row| row.contains("is lost"))
+        .expect("a gap is shown");
+    assert!(log[gap + 1].contains("edition 3"), "{log:?}");
+
+    // The window that stayed has all of it, once.
+    browser.switch_to(&one);
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 10");
+    let log = texts(&browser, "#channel-log .event .text");
+    assert_eq!(
+        log[3..],
+        [1, 2, 3, 4, 5, 6, 7].map(|n| format!("edition {n}"))
+    );
+
+    // A person who leaves and joins again gets what came meanwhile.
+    browser.click("#channel-join");
+    assert_eq!(browser.text("#channel-state"), "closed (2)");
+    publish(&server, "/channels/news", "meanwhile");
+    browser.click("#channel-join");
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 11");
+
+    // Types are heard by who listens to them. Many lines make no long page.
+    browser.fill("#channel-type", "weather");
+    browser.fill("#channel-text", "Rain");
+    browser.press(&[ENTER]);
+    browser.wait_for("/Rain weather/.test(document.querySelector('#channel-log').textContent)");
+    let lines: String = (1..=600).map(|n| format!("line {n}\n")).collect();
+    publish(&server, "/channels/news?lines", &lines);
+    browser.wait_for("/line 600/.test(document.querySelector('#channel-log').textContent)");
+    assert!(texts(&browser, "#channel-log li").len() <= 200);
+    assert_clean_of(&browser, &[&server.url("/"), &other_place]);
+
+    // Another channel, from its beginning; and its end.
+    browser.fill("#channel-name", "sports");
+    browser.click("#channel-join");
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
+    let lines = texts(&browser, "#channel code").concat();
+    assert_eq!(lines.matches("/channels/sports").count(), 3, "{lines}");
+    publish(&server, "/channels/sports", "goal");
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
+    let delete = format!(
+        "DELETE /channels/sports HTTP/1.0\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    assert!(server.exchange(delete).starts_with("HTTP/1.1 204 "));
+    browser.wait_for("/completed/.test(document.querySelector('#channel-log').textContent)");
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'closed (2)'");
+
+    // The server dies, and another takes its place: what was, is lost, and that is said.
+    browser.fill("#channel-name", "news");
+    browser.click("#channel-join");
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
+    publish(&server, "/channels/news", "the last");
+    browser.wait_for("/the last/.test(document.querySelector('#channel-log').textContent)");
+    server.kill();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+    command.args(["--publish-open", "--listen", &server.address.to_string()]);
+    let server = Server::spawn(command);
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
+    browser.wait_for("document.querySelector('#channel-log .gap')");
+    publish(&server, "/channels/news", "the first");
+    browser.wait_for("/the first/.test(document.querySelector('#channel-log').textContent)");
+}
+
+#[test]
+fn who_may_not_publish_is_told_why() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let closed = Server::start(&[]);
+    browser.open(&closed.url("/"));
+    look_at_channel(&browser);
+    browser.click("#publish .main");
+    browser.wait_for("/Publishing is off/.test(document.querySelector('#channel-why').innerText)");
+    browser.wait_for("!document.querySelector('#channel-token').checkVisibility()");
+
+    let secret = temporary_directory("token").join("token");
+    fs::write(&secret, "swordfish\n").expect("it is a directory of ours");
+    let guarded = Server::start(&["--publish-token-file", &secret.display().to_string()]);
+    browser.open(&guarded.url("/"));
+    look_at_channel(&browser);
+    browser.click("#publish .main");
+    browser
+        .wait_for("/needs Authorization/.test(document.querySelector('#channel-why').innerText)");
+    // The field is there, and has the focus.
+    browser.wait_for("document.activeElement.id === 'channel-token'");
+    browser.press(&['x', ENTER]);
+    browser.wait_for("document.querySelector('#channel-why').innerText !== ''");
+    browser.fill("#channel-token", "swordfish");
+    browser.press(&[ENTER]);
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
+    browser.wait_for("document.querySelector('#channel-why').innerText === ''");
+}
+
+#[test]
+fn many_tabs_share_six_connections() {
+    let Some((server, browser)) = visit(&["--publish-open"]) else {
+        return;
+    };
+    let first = browser.window();
+    look_at_channel(&browser);
+    let subscribers = || server.metric("newswire_subscribers");
+    eventually("the words are watched no more", || subscribers() == 1);
+    // More than a browser has connections for: each is seen for a moment, and then hidden.
+    for _ in 0..8 {
+        let tab = browser.new_window("tab");
+        browser.switch_to(&tab);
+        browser.open(&server.url("/"));
+        browser.wait_for("document.querySelector('.word')");
+    }
+    // The first one let go while it was hidden, and asks for what it missed when it is seen.
+    eventually("nobody subscribes", || subscribers() == 0);
+    publish(&server, "/channels/news", "while you were away");
+    browser.switch_to(&first);
+    browser.devtools("Page.bringToFront", "{}");
+    browser
+        .wait_for("/while you were away/.test(document.querySelector('#channel-log').innerText)");
+    assert_clean(&browser, &server);
+}
+
+#[test]
+fn a_keyboard_is_enough() {
+    let Some((server, browser)) = visit(&["--publish-open"]) else {
+        return;
+    };
+    browser.wait_for("document.querySelectorAll('.word').length === 9");
+    // From the top to the end: everything that can be used is reached, in the order of the page,
+    // and is seen to be.
+    let wanted = browser.run(
+        "const all = 'a[href], button, input, select, summary, [tabindex=\"0\"]';
+         return [...document.querySelectorAll(all)].filter((e) => e.checkVisibility())
+           .map((e, at) => { e.dataset.order = at; return String(at); })",
+        &[],
+    );
+    let mut reached = Vec::new();
+    for _ in 0..wanted.items().len() {
+        browser.press(&[TAB]);
+        let at = browser.run(
+            "const e = document.activeElement, style = getComputedStyle(e);
+             const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+             return seen ? e.dataset.order ?? e.outerHTML : 'unseen: ' + e.outerHTML",
+            &[],
+        );
+        reached.push(at.text().to_owned());
+    }
+    assert_eq!(reached, wanted.texts());
+
+    // And used.
+    let focus = |selector: &str| {
+        let script = "document.querySelector(arguments[0]).focus()";
+        browser.run(script, &[selector]);
+    };
+    focus("#words-start");
+    browser.press(&[ENTER, TAB]);
+    browser.wait_for("document.querySelectorAll('.word').length === 1");
+    browser.press(&[SPACE]);
+    browser.wait_for("/connecting/.test(document.querySelector('#words-state').textContent)");
+    let focused = browser.run("return document.activeElement.id", &[]);
+    assert_eq!(focused.text(), "words-cut", "the button keeps the focus");
+    browser.wait_for("document.querySelectorAll('.word').length === 9");
+    focus("[name=count]");
+    browser.press(&['3', TAB, TAB, TAB]);
+    focus("[name=interval]");
+    browser.press(&['9', ENTER]);
+    browser.wait_for("document.querySelector('#lab-events').textContent === '3'");
+    focus("#channel-text");
+    browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
+    browser.press(&['!', ENTER]);
+    browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
+    // Every one of them has a name, for who cannot see it.
+    let tree = browser.devtools("Accessibility.getFullAXTree", "{}");
+    let role = |node: &Json| node["role"]["value"].text().to_owned();
+    let mut named = 0;
+    for node in tree["nodes"]
+        .items()
+        .iter()
+        .filter(|node| node["ignored"] == Json::False)
+    {
+        let wants_name = [
+            "button",
+            "textbox",
+            "spinbutton",
+            "combobox",
+            "checkbox",
+            "link",
+            "img",
+        ];
+        if wants_name.contains(&&*role(node)) {
+            assert_ne!(node["name"]["value"], Json::Text(String::new()), "{node:?}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named} names");
+    assert_clean(&browser, &server);
+}
+
+#[test]
+fn it_is_good_at_every_width_in_both_schemes() {
+    let Some((server, browser)) = visit(&["--publish-open"]) else {
+        return;
+    };
+    look_at_channel(&browser);
+    publish(
+        &server,
+        "/channels/news",
+        "a-word-that-is-longer-than-any-line-".repeat(9).as_str(),
+    );
+    browser.wait_for("document.querySelector('#channel-log .event')");
+    browser.fill("[name=text]", &"unbroken".repeat(40));
+    browser.click("[form=order]");
+    browser.wait_for("document.querySelector('#lab-wire .event')");
+    for scheme in ["light", "dark"] {
+        set_taste(&browser, scheme, "reduce");
+        for width in [320, 768, 1600] {
+            set_size(&browser, width);
+            let is_too_wide = "const { scrollWidth, clientWidth } = document.documentElement;
+                               return scrollWidth > clientWidth";
+            assert_eq!(
+                browser.run(is_too_wide, &[]),
+                Json::False,
+                "{scheme} {width}"
+            );
+            // Inside of what is as wide as the window, too: texts that stick out of their boxes.
+            let out = browser.run(
+                "return [...document.querySelectorAll('main *')].filter((e) =>
+                   e.checkVisibility() && !/^(INPUT|SELECT|CANVAS)$/.test(e.tagName) &&
+                   e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).map((e) => e.outerHTML)",
+                &[],
+            );
+            assert_eq!(out.texts(), [""; 0], "{scheme} {width}");
+            let dim = browser.run(CONTRAST, &[]);
+            assert_eq!(dim.texts(), [""; 0], "{scheme} {width}");
+            let small = browser.run(
+                "return [...document.querySelectorAll('button, input, select, nav a, summary')]
+                   .filter((e) => e.checkVisibility() && e.type !== 'checkbox')
+                   .filter((e) => e.getBoundingClientRect().height < 24).map((e) => e.outerHTML)",
+                &[],
+            );
+            assert_eq!(small.texts(), [""; 0], "{scheme} {width}");
+        }
+    }
+    let moving = "return String(document.getAnimations().length)";
+    assert_eq!(
+        browser.run(moving, &[]).text(),
+        "0",
+        "who wants less motion has none"
+    );
+    set_taste(&browser, "light", "no-preference");
+    assert_clean(&browser, &server);
+}
+
+/// Texts with less contrast than 4.5 (WCAG 2.2, 1.4.3), or 3 for what cannot be pressed now.
+const CONTRAST: &str = r#"
+    const rgb = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = (color) => rgb(color).slice(0, 3).map((c) => c / 255)
+        .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+    const ground = (e) => {
+        for (; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            if ((rgb(color)[3] ?? 1) === 1) return color;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    const found = [];
+    for (const e of document.querySelectorAll("body *")) {
+        const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!own && !/^(INPUT|SELECT)$/.test(e.tagName) || !e.checkVisibility()) continue;
+        const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((a, b) => b - a);
+        const ratio = (a + 0.05) / (b + 0.05);
+        if (ratio < (e.ariaDisabled === "true" ? 3 : 4.5)) found.push(`${ratio} ${e.outerHTML}`);
+    }
+    return found;
+"#;
+
+#[test]
+fn without_a_script_it_says_which_line_to_use() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start(&[]);
+    browser.run_first("delete window.EventSource");
+    browser.open(&server.url("/"));
+    let text = browser.text("main");
+    assert!(text.contains("This browser has no EventSource"), "{text}");
+    assert!(
+        text.contains(&format!("curl -N {}", server.url("/sse/mvc/words"))),
+        "{text}"
+    );
+    assert!(
+        text.contains("What it is, and is not") && !text.contains("Cut the line"),
+        "{text}"
+    );
+
+    browser.devtools("Emulation.setScriptExecutionDisabled", r#"{"value":true}"#);
+    browser.open(&server.url("/?again"));
+    let text = browser.text("main");
+    assert!(text.contains("JavaScript is off"), "{text}");
+    assert!(
+        text.contains("curl -N http://127.0.0.1:8080/sse/mvc/words"),
+        "{text}"
+    );
+    assert!(
+        text.contains("What it is, and is not") && !text.contains("Cut the line"),
+        "{text}"
+    );
+}
+
+/// What an EventSource reports of a URL, a line for each: `open`, `error STATE`, and an event's
+/// type, last event ID and data; until it gives up, or has failed `arguments[1]` times.
+const LISTEN: &str = r#"
+    const [url, most, credentials] = given, log = [];
+    return new Promise((resolve) => {
+        const source = new EventSource(url, { withCredentials: credentials === "credentials" });
+        let failed = 0;
+        source.onopen = () => log.push("open");
+        source.onerror = () => {
+            log.push(`error ${source.readyState}`);
+            failed++;
+            if (source.readyState === 2 || failed == most) {
+                source.close();
+                resolve(log);
+            }
+        };
+        for (const type of ["message", "token"]) {
+            source.addEventListener(type, ({ data, lastEventId }) => {
+                const shown = data.length < 99 ? data : `${data.length} characters`;
+                log.push(`${type} ${lastEventId} ${shown}`);
+            });
+        }
+    });
+"#;
+
+fn listen(browser: &Browser, url: &str, most: u32) -> Vec<String> {
+    let log = browser.run_async(LISTEN, &[url, &most.to_string()]);
+    log.texts().into_iter().map(str::to_owned).collect()
+}
+
+/// The standard on the left, the laboratory on the right: HTML, 9.2.
+#[test]
+fn an_event_source_meets_the_laboratory() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start(&[]);
+    // A page of this origin that has no stream of its own.
+    browser.open(&server.url("/healthz"));
+    let fails = |query: &str| {
+        let log = listen(&browser, &server.url(&format!("/lab?{query}")), 9);
+        assert_eq!(log, ["error 2"], "{query}");
+    };
+    let says = |query: &str, most: u32, expected: &[&str]| {
+        let query = format!("text=a+b+c&interval=0&retry=9&{query}");
+        let log = listen(&browser, &server.url(&format!("/lab?{query}")), most);
+        assert_eq!(log, expected, "{query}");
+    };
+    // It ends, asks again, is told 204, and stays away.
+    let abc = [
+        "open",
+        "message 1 a",
+        "message 2 b",
+        "message 3 c",
+        "error 0",
+        "error 2",
+    ];
+    says("", 9, &abc);
+
+    // What is said.
+    says("count=1", 9, &["open", "message 1 a", "error 0", "error 2"]);
+    says(
+        "count=1&event=token",
+        9,
+        &["open", "token 1 a", "error 0", "error 2"],
+    );
+    // Without ids it hears the same again and again.
+    let again = ["open", "message  a", "error 0"].repeat(3);
+    says("count=1&id=off", 3, &again);
+    says(
+        "count=1&lines=3",
+        9,
+        &["open", "message 1 a\na\na", "error 0", "error 2"],
+    );
+    says(
+        "count=1&size=7&lines=2",
+        9,
+        &["open", "message 1 a a\na .", "error 0", "error 2"],
+    );
+    // Empty data is data.
+    says(
+        "count=1&size=0",
+        9,
+        &["open", "message 1 ", "error 0", "error 2"],
+    );
+    let large = ["open", "message 1 4194304 characters", "error 0", "error 2"];
+    says("count=1&size=4194304", 9, &large);
+    says(
+        "count=1&binary=3",
+        9,
+        &["open", "message 1 AQID", "error 0", "error 2"],
+    );
+    let text = [
+        "open",
+        "message 1 Grüße",
+        "message 2 🎉",
+        "error 0",
+        "error 2",
+    ];
+    let log = listen(
+        &browser,
+        &server.url("/lab?text=Grüße+🎉&interval=0&retry=9&chunk=1"),
+        9,
+    );
+    assert_eq!(log, text);
+
+    // However it comes, it is the same.
+    for query in [
+        "newline=lf",
+        "newline=cr",
+        "newline=crlf",
+        "bom=on",
+        "chunk=1",
+        "chunk=2",
+        "chunk=3",
+        "chunk=7",
+        "garbage=on",
+        "heartbeat=10&interval=50",
+        "type=text/event-stream;charset=utf-8",
+        "status=200",
+        "newline=crlf&bom=on&chunk=1&garbage=on",
+        "newline=cr&bom=on&chunk=1&garbage=on",
+        "redirect=301",
+        "redirect=302",
+        "redirect=303",
+        "redirect=307",
+        "redirect=308",
+        "line=x",
+    ] {
+        says(query, 9, &abc);
+    }
+
+    // What goes wrong, and heals.
+    let healed = [
+        "open",
+        "message 1 a",
+        "message 2 b",
+        "error 0",
+        "open",
+        "message 3 c",
+        "error 0",
+        "error 2",
+    ];
+    says("cut=2", 9, &healed);
+    says("stall=1&silence=100", 9, &abc);
+    let loops = [
+        "open",
+        "message 1 a",
+        "error 0",
+        "open",
+        "message 1 a",
+        "error 0",
+    ];
+    says("count=1&complete=loop", 2, &loops);
+
+    // What goes wrong, for good.
+    for status in [
+        201, 204, 205, 206, 301, 304, 400, 401, 404, 410, 429, 500, 502, 503, 599,
+    ] {
+        fails(&format!("status={status}"));
+    }
+    for of_type in [
+        "text/plain",
+        "text/event-streams",
+        "application/json",
+        "text/x-bogus",
+    ] {
+        fails(&format!("type={of_type}"));
+    }
+    fails("count=0");
+    fails("redirect=302&status=500");
+
+    // When: not before what was ordered. How long after is the machine's business.
+    let times = |query: &str| -> Vec<f64> {
+        let script = "const [url] = given, times = [];
+             return new Promise((resolve) => {
+               const source = new EventSource(url), note = () => times.push(performance.now());
+               source.onopen = source.onmessage = note;
+               source.onerror = () => { note(); if (source.readyState === 2) resolve(times); };
+             });";
+        let times = browser.run_async(script, &[&server.url(&format!("/lab?text=a+b&{query}"))]);
+        let times: Vec<_> = times.items().iter().map(Json::number).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    };
+    // open, a, b, the end, 204
+    let paced = times("interval=300&retry=0");
+    assert!(
+        paced.len() == 4 && paced[1] > 250.0 && paced[2] > 250.0,
+        "{paced:?}"
+    );
+    let patient = times("interval=0&retry=700");
+    assert!(patient.len() == 4 && patient[3] > 650.0, "{patient:?}");
+    let silent = times("interval=0&retry=0&stall=1&silence=500");
+    assert!(silent.len() == 4 && silent[1] > 450.0, "{silent:?}");
+}
+
+fn temporary_directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("page-{name}-{}", std::process::id()));
+    fs::create_dir_all(&path).expect("a directory of ours");
+    path
+}
+
+#[test]
+fn a_page_of_another_origin_reads_what_it_may() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    // Somebody's own page, from somebody's own server.
+    let site = temporary_directory("site");
+    fs::write(
+        site.join("index.html"),
+        "<!doctype html><title>Elsewhere</title>",
+    )
+    .expect("ours");
+    let elsewhere = Server::start(&["--www", &site.display().to_string()]);
+    let open = Server::start(&[]);
+    browser.open(&elsewhere.url("/"));
+
+    // The classic example, word for word.
+    let words = browser.run_async(
+        "const [url] = given, words = [];
+         return new Promise((resolve) => {
+           const source = new EventSource(url);
+           source.onmessage = ({ data, lastEventId }) => {
+             words.push(`${lastEventId} ${data}`);
+             if (data.endsWith('.')) { source.close(); resolve(words); }
+           };
+           source.onerror = () => resolve(['error']);
+         });",
+        &[&open.url("/sse/mvc/words")],
+    );
+    let expected: Vec<_> = (1..)
+        .zip(WORDS)
+        .map(|(id, word)| format!("{id} {word}"))
+        .collect();
+    assert_eq!(words.texts(), expected);
+    // And a line that is cut: Last-Event-ID crosses origins without asking.
+    let cut = "/lab?text=a+b&interval=0&retry=9&cut=1";
+    let healed = [
+        "open",
+        "message 1 a",
+        "error 0",
+        "open",
+        "message 2 b",
+        "error 0",
+        "error 2",
+    ];
+    assert_eq!(listen(&browser, &open.url(cut), 9), healed);
+    // A refusal can be read, or nobody could say why.
+    let refusal = "const response = await fetch(given[0]);
+                   return `${response.status} ${await response.text()}`";
+    let refusal = browser.run_async(refusal, &[&open.url("/lab?cut=x")]);
+    assert!(
+        refusal.text().starts_with("400 cut is a number"),
+        "{refusal:?}"
+    );
+    // Any origin may, but without credentials.
+    let with_credentials = |url: &str| {
+        let log = browser.run_async(LISTEN, &[url, "9", "credentials"]);
+        log.texts().join(", ")
+    };
+    let one = "/lab?text=a&interval=0&retry=9";
+    let heard = "open, message 1 a, error 0, error 2";
+    assert_eq!(with_credentials(&open.url(one)), "error 2");
+
+    // Where origins are named, the named one may, with them; the same page under another name not.
+    let origin = elsewhere.url("");
+    let narrow = Server::start(&["--allow-origin", &origin, "--publish-open"]);
+    assert_eq!(listen(&browser, &narrow.url(one), 9).join(", "), heard);
+    assert_eq!(with_credentials(&narrow.url(one)), heard);
+    let publish =
+        "const init = { method: 'POST', body: 'x', headers: { Authorization: 'Bearer y' } };
+                   return fetch(given[0], init).then((r) => `${r.status}`, () => 'refused')";
+    let published = browser.run_async(publish, &[&narrow.url("/channels/a")]);
+    assert_eq!(published.text(), "200");
+    browser.open(&format!("http://localhost:{}/", elsewhere.address.port()));
+    assert_eq!(listen(&browser, &narrow.url(one), 9).join(", "), "error 2");
+    assert_eq!(with_credentials(&narrow.url(one)), "error 2");
+    let published = browser.run_async(publish, &[&narrow.url("/channels/a")]);
+    assert_eq!(published.text(), "refused");
+    assert_eq!(listen(&browser, &open.url(one), 9).join(", "), heard);
+    let _ = fs::remove_dir_all(site);
+}

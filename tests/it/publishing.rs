@@ -1,0 +1,972 @@
+//! Publishing: what arrives, what it is answered, who may do it, and every refusal.
+
+use crate::server::{Answer, Server, Stream, ask, connect, eventually};
+use newswire::sse::Message;
+use std::fs;
+use std::io::{BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+const OPEN: [&str; 2] = ["--publish-open", "--quiet"];
+
+fn post(address: SocketAddr, target: &str, content: impl AsRef<[u8]>) -> Answer {
+    ask(address, "POST", target, &[], content)
+}
+
+/// A refusal: its status, and words of the sentence that says why.
+#[track_caller]
+fn assert_refused(answer: &Answer, status: u16, words: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert!(
+        answer.text().contains(words),
+        "no {words:?} in {:?}",
+        answer.text()
+    );
+    let content_type = answer.field("content-type");
+    assert_eq!(content_type, Some("text/plain; charset=utf-8"));
+    // A page must be able to tell its user why.
+    assert!(
+        answer.field("access-control-allow-origin").is_some() || answer.field("vary").is_some()
+    );
+}
+
+/// What `GET /channels` says.
+fn listed(address: SocketAddr) -> String {
+    let answer = ask(address, "GET", "/channels", &[], "");
+    assert_eq!(answer.field("content-type"), Some("application/json"));
+    answer.text().to_owned()
+}
+
+fn event(event_type: &str, data: &str, id: &str) -> Message {
+    Message {
+        event_type: event_type.to_owned(),
+        data: data.to_owned(),
+        last_event_id: id.to_owned(),
+    }
+}
+
+/// The member of a flat JSON object, as it is written.
+fn member<'j>(json: &'j str, name: &str) -> &'j str {
+    let (_, rest) = json
+        .split_once(&format!("\"{name}\":"))
+        .unwrap_or_else(|| panic!("no {name} in {json}"));
+    rest.split([',', '}']).next().expect("split gives one")
+}
+
+#[test]
+fn the_content_is_the_data_of_one_event_and_the_answer_tells_the_truth() {
+    let server = Server::start(&OPEN);
+    let address = server.address;
+    let mut streams = [(); 3].map(|()| Stream::subscribe(address, "news"));
+
+    let answer = post(address, "/channels/news", "Hello");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.field("content-type"), Some("application/json"));
+    let id = member(answer.text(), "id").trim_matches('"');
+    assert_eq!(
+        answer.text(),
+        format!("{{\"id\":\"{id}\",\"subscribers\":3}}\n")
+    );
+    for stream in &mut streams {
+        assert_eq!(stream.next(), Some(event("message", "Hello", id)));
+    }
+
+    // As curl -T does it, and with a type.
+    let fields = [("Accept", "text/plain")];
+    let answer = ask(
+        address,
+        "PUT",
+        "/channels/news?event=weather",
+        &fields,
+        "Rain",
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let id = answer.text().strip_suffix('\n').expect("it is one line");
+    for stream in &mut streams {
+        assert_eq!(stream.next(), Some(event("weather", "Rain", id)));
+    }
+
+    // Nothing else is told, or counted.
+    let answer = post(address, "/channels/other", "nobody hears it");
+    assert_eq!(member(answer.text(), "subscribers"), "0");
+    assert_eq!(server.metric("newswire_events_published_total"), 3);
+}
+
+#[test]
+fn the_content_is_taken_as_it_is_whatever_its_content_type_claims() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    let contents = [
+        ("application/x-www-form-urlencoded", "a=1&b=%20+"),
+        ("application/json", "{\"data\": \"\\u0000\"}"),
+        ("multipart/form-data; boundary=x", "--x\r\n\r\ny\r\n--x--"),
+        ("text/plain; charset=iso-8859-1", "naïve"),
+        ("text/event-stream", "event: x\ndata: y\nid: 1\n\n"),
+        ("nonsense", ""),
+        ("", "\u{feff}begins with a mark"),
+    ];
+    for (content_type, content) in contents {
+        let fields = [("Content-Type", content_type)];
+        let answer = ask(server.address, "POST", "/channels/c", &fields, content);
+        let id = member(answer.text(), "id").trim_matches('"');
+        let data = content.replace("\r\n", "\n");
+        assert_eq!(stream.next(), Some(event("message", &data, id)));
+    }
+}
+
+#[test]
+fn data_cannot_forge_fields_and_a_type_that_would_is_refused() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    let forging = [
+        "x\ndata: y",
+        "x\n\nevent: admin\ndata: forged\n\n",
+        "x\r\revent: admin\rdata: forged\r\r",
+        "x\r\n\r\nid: 1\r\n\r\n",
+        "\n\n\n",
+        "\r",
+        "\r\n",
+        " leading",
+        ":",
+        "\0",
+        "id: 1\0",
+        "retry: 1",
+        "\u{2028}event: x\u{85}",
+    ];
+    for content in forging {
+        let answer = post(server.address, "/channels/c", content);
+        let id = member(answer.text(), "id").trim_matches('"');
+        let data = content.replace("\r\n", "\n").replace('\r', "\n");
+        assert_eq!(
+            stream.next(),
+            Some(event("message", &data, id)),
+            "{content:?}"
+        );
+    }
+    let reconnection_time = stream.parser.reconnection_time();
+    assert_ne!(reconnection_time, Some(std::time::Duration::from_millis(1)));
+
+    for event in ["a%0Ab", "a%0Db", "a%0D%0Adata:+x", "%00", "a%0A"] {
+        let answer = post(server.address, &format!("/channels/c?event={event}"), "x");
+        assert_refused(&answer, 400, "event type");
+    }
+    // What is only odd arrives as it is.
+    for (query, name) in [
+        ("+a:b+", " a:b "),
+        ("%C3%A9", "é"),
+        ("%E2%80%A8", "\u{2028}"),
+        ("%ff", "\u{fffd}"),
+        ("", "message"),
+        ("%EF%BB%BFx", "\u{feff}x"),
+        ("data", "data"),
+    ] {
+        let answer = post(server.address, &format!("/channels/c?event={query}"), "x");
+        assert_eq!(answer.status, 200, "{query} {answer:?}");
+        assert_eq!(stream.next().expect("it is live").event_type, name);
+    }
+}
+
+#[test]
+fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
+    let server = Server::start(&OPEN);
+    let long = "n".repeat(64);
+    let names = [
+        "a", "Z9", "a.b", "a..b", "-", "_", "a.", "--lines", "channels", &long,
+    ];
+    for name in names {
+        let answer = post(server.address, &format!("/channels/{name}"), "x");
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    let answer = post(server.address, "/channels/%61%62", "the same as ab");
+    assert_eq!(answer.status, 200);
+    assert!(listed(server.address).contains("\"name\":\"ab\""));
+    let before = listed(server.address);
+
+    let longer = "n".repeat(65);
+    let not_names = [
+        ".", "..", ".hidden", "%2e%2e", "a%2Fb", "a%5Cb", "a%20b", "a+b", "a%0Ab", "a%0D%0Ab",
+        "%C3%A9", "a:b", "a%22", "a'b", "a,b", "~", "%7F", "*", "a%25", "", &longer,
+    ];
+    for name in not_names {
+        for (method, query) in [
+            ("GET", ""),
+            ("HEAD", ""),
+            ("POST", ""),
+            ("PUT", ""),
+            ("POST", "?lines"),
+            ("DELETE", ""),
+        ] {
+            let target = format!("/channels/{name}{query}");
+            let answer = ask(server.address, method, &target, &[], "");
+            assert_eq!(answer.status, 404, "{method} {target} {answer:?}");
+            if method != "HEAD" {
+                assert_refused(
+                    &answer,
+                    404,
+                    "1 to 64 letters, digits, dots, underscores and hyphens",
+                );
+            }
+        }
+    }
+    // Further segments are no name, but another path.
+    for target in ["/channels/a/b", "/channels/a/", "/channels//"] {
+        assert_eq!(post(server.address, target, "x").status, 404, "{target}");
+    }
+    assert_eq!(
+        listed(server.address),
+        before,
+        "what is refused makes no channel"
+    );
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused_with_the_way_to_send_it() {
+    let server = Server::start(&OPEN);
+    let contents: [&[u8]; 7] = [
+        b"\xff",
+        b"good\xc3",
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\x80",
+        b"\x1f\x8b\x08\x00\x00",
+    ];
+    for content in contents {
+        for target in ["/channels/c", "/channels/c?lines"] {
+            let answer = post(server.address, target, content);
+            assert_refused(&answer, 415, "base64");
+        }
+    }
+    assert_eq!(server.metric("newswire_events_published_total"), 0);
+}
+
+#[test]
+fn what_is_too_large_is_refused_however_its_length_is_said() {
+    let server = Server::start(&["--publish-open", "--quiet", "--history-bytes", "4096"]);
+    let address = server.address;
+    // Claimed: refused before it is sent.
+    let mut socket = connect(address);
+    let head = "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 524289\r\n\r\n";
+    socket.write_all(head.as_bytes()).expect("the server reads");
+    let answer = Answer::read(&mut BufReader::new(socket), "POST").expect("it answers");
+    assert_refused(&answer, 413, "larger than this server takes");
+    // Not claimed: refused as soon as it is too much.
+    let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+    let chunked = [("Transfer-Encoding", "chunked")];
+    let answer = ask(address, "POST", "/channels/c", &chunked, chunk.repeat(33));
+    assert_refused(&answer, 413, "larger than this server takes");
+    // One line of many.
+    let answer = ask(
+        address,
+        "POST",
+        "/channels/c?lines",
+        &chunked,
+        chunk.repeat(33),
+    );
+    assert_refused(&answer, 413, "A line of the content is larger");
+    // Small enough to be read, too large to be kept.
+    assert_refused(
+        &post(address, "/channels/c", "x".repeat(4096)),
+        413,
+        "may keep",
+    );
+    let answer = post(address, "/channels/c?lines", "x".repeat(4096));
+    assert_refused(&answer, 413, "may keep");
+    assert_eq!(post(address, "/channels/c", "x".repeat(4000)).status, 200);
+    // Every line break is a field name more on the wire, so that it is not the content's length that counts.
+    assert_refused(
+        &post(address, "/channels/c", "\n".repeat(1000)),
+        413,
+        "may keep",
+    );
+
+    let server = Server::start(&OPEN);
+    let largest = "x".repeat(512 * 1024);
+    assert_eq!(post(server.address, "/channels/c", &largest).status, 200);
+    let mut stream = Stream::resume(server.address, "c", "earliest");
+    assert_eq!(stream.next().expect("it is kept").data, largest);
+    let answer = post(server.address, "/channels/c", largest + "x");
+    assert_refused(&answer, 413, "larger than this server takes");
+}
+
+#[test]
+fn a_content_of_unknown_length_is_refused_and_an_empty_one_is_an_event() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    for target in ["/channels/c", "/channels/c?lines"] {
+        for method in ["POST", "PUT"] {
+            let request = format!(
+                "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            );
+            let answer = server.exchange(request);
+            assert!(answer.starts_with("HTTP/1.1 411 "), "{answer}");
+        }
+    }
+    assert_eq!(post(server.address, "/channels/c", "").status, 200);
+    assert_eq!(stream.next().expect("it is live").data, "");
+    // No line is no event.
+    let answer = post(server.address, "/channels/c?lines", "");
+    assert_eq!(
+        answer.text(),
+        "{\"count\":0,\"id\":null,\"subscribers\":1}\n"
+    );
+    assert_eq!(post(server.address, "/channels/c", "last").status, 200);
+    assert_eq!(stream.next().expect("it is live").data, "last");
+}
+
+#[test]
+fn each_line_is_published_as_it_arrives_and_counted_at_the_end() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "log");
+    // As `tail -f log | curl -T -` does it.
+    let mut upload = connect(server.address);
+    let head = "PUT /channels/log?lines&event=line HTTP/1.1\r\nHost: localhost\r\n\
+                Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    upload.write_all(head.as_bytes()).expect("the server reads");
+    let mut answers = BufReader::new(upload.try_clone().expect("it is open"));
+    let mut first_line = String::new();
+    std::io::BufRead::read_line(&mut answers, &mut first_line).expect("it is told to go on");
+    assert_eq!(first_line, "HTTP/1.1 100 Continue\r\n");
+
+    let mut send = |piece: &str| {
+        let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+        upload
+            .write_all(chunk.as_bytes())
+            .expect("the server reads");
+    };
+    // The next piece is sent only when the line before it has been heard.
+    let mut ids = Vec::new();
+    let mut hears = |data: &str| {
+        let message = stream.next().expect("it is live");
+        assert_eq!(
+            (message.event_type.as_str(), message.data.as_str()),
+            ("line", data)
+        );
+        ids.push(message.last_event_id);
+    };
+    send("one\n");
+    hears("one");
+    send("two\r\nthree\n\nfo");
+    hears("two");
+    hears("three");
+    hears("");
+    send("ur\r");
+    send("\n");
+    hears("four");
+    // A CR of its own is data, as anywhere.
+    send("a\rb\n last, without an end");
+    hears("a\nb");
+    upload.write_all(b"0\r\n\r\n").expect("the server reads");
+    let message = stream.next().expect("it is live");
+    assert_eq!(message.data, " last, without an end");
+
+    let answer = Answer::read(
+        &mut std::io::Read::chain("HTTP/1.1 100 Continue\r\n".as_bytes(), answers),
+        "PUT",
+    );
+    let answer = answer.expect("it is answered at the end");
+    let id = message.last_event_id;
+    assert_eq!(
+        answer.text(),
+        format!("{{\"count\":7,\"id\":\"{id}\",\"subscribers\":1}}\n")
+    );
+}
+
+#[test]
+fn lines_are_the_same_however_the_upload_is_cut() {
+    let server = Server::start(&OPEN);
+    let content = "é\r\n😀\n\n\r\nplain\nlast\r";
+    for size in 1..=content.len() {
+        let mut stream = Stream::subscribe(server.address, "c");
+        let chunk =
+            |piece: &[u8]| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+        let chunks: Vec<u8> = content.as_bytes().chunks(size).flat_map(chunk).collect();
+        let fields = [("Transfer-Encoding", "chunked"), ("Accept", "text/plain")];
+        let content = [chunks.as_slice(), b"0\r\n\r\n"].concat();
+        let answer = ask(
+            server.address,
+            "POST",
+            "/channels/c?lines",
+            &fields,
+            content,
+        );
+        let id = answer.text().trim_end().to_owned();
+        for data in ["é", "😀", "", "", "plain"] {
+            assert_eq!(
+                stream.next().expect("it is live").data,
+                data,
+                "chunks of {size}"
+            );
+        }
+        assert_eq!(stream.next(), Some(event("message", "last", &id)));
+    }
+}
+
+#[test]
+fn lines_before_a_bad_one_are_published_and_none_behind_it() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    let answer = post(
+        server.address,
+        "/channels/c?lines",
+        b"one\ntwo\n\xff\nfour\n",
+    );
+    assert_refused(&answer, 415, "base64");
+    assert_eq!(post(server.address, "/channels/c", "after").status, 200);
+    for data in ["one", "two", "after"] {
+        assert_eq!(stream.next().expect("it is live").data, data);
+    }
+    // An upload that breaks off has published what had arrived.
+    let mut upload = connect(server.address);
+    let head = "POST /channels/c?lines HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nthree\nunfin";
+    upload.write_all(head.as_bytes()).expect("the server reads");
+    assert_eq!(stream.next().expect("it is live").data, "three");
+    drop(upload);
+    eventually("the upload is gone", || {
+        server.metric("newswire_connections") == 2
+    });
+    assert_eq!(post(server.address, "/channels/c", "last").status, 200);
+    assert_eq!(stream.next().expect("it is live").data, "last");
+}
+
+#[test]
+fn publishing_is_off_unless_it_is_turned_on() {
+    let server = Server::start(&["--quiet"]);
+    for (method, target) in [
+        ("POST", "/channels/c"),
+        ("PUT", "/channels/c"),
+        ("POST", "/channels/c?lines"),
+        ("DELETE", "/channels/c"),
+    ] {
+        let answer = ask(server.address, method, target, &[], "x");
+        assert_refused(&answer, 403, "--publish-token-file");
+        assert_refused(&answer, 403, "--publish-open");
+    }
+    assert_eq!(listed(server.address), "[]\n");
+    // Reading is not.
+    drop(Stream::subscribe(server.address, "c"));
+    // Whoever waits for `100 Continue` is spared the upload.
+    let answer = server.exchange(
+        "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+/// A file of a test's own.
+struct Secret(PathBuf);
+
+impl Secret {
+    fn holding(name: &str, content: impl AsRef<[u8]>) -> Secret {
+        let file = format!("newswire-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        fs::write(&path, content).expect("there is room");
+        Secret(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("it is UTF-8")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn only_the_whole_token_publishes_and_it_is_never_logged() {
+    let token = "S3cret-T0ken_~+/.42==";
+    let file = Secret::holding("token", format!("  {token}\r\n\n"));
+    let server = Server::start(&["--publish-token-file", file.path()]);
+    let address = server.address;
+    let with = |authorization: &str| {
+        let fields = [("Authorization", authorization)];
+        ask(address, "POST", "/channels/c", &fields, "x")
+    };
+    for right in [
+        format!("Bearer {token}"),
+        format!("bearer {token}"),
+        format!("BEARER {token}"),
+        format!("Bearer   {token}"),
+        format!("  Bearer {token}  "),
+    ] {
+        assert_eq!(with(&right).status, 200, "{right:?}");
+    }
+    for wrong in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        "Bearer x".to_owned(),
+        format!("Bearer {token}x"),
+        format!("Bearer x{token}"),
+        format!("Bearer {}", &token[1..]),
+        format!("Bearer {}", &token[..token.len() - 1]),
+        format!("Bearer {}!", &token[..token.len() - 1]),
+        format!("Bearer {}", token.to_lowercase()),
+        format!("Bearer {token}, Bearer x"),
+        format!("Bearer {token} {token}"),
+        format!("Bearer \"{token}\""),
+        format!("Bearer\t{token}"),
+        format!("Bearer{token}"),
+        format!("Basic {token}"),
+        token.to_owned(),
+        "Bearer é".to_owned(),
+    ] {
+        let answer = with(&wrong);
+        assert_refused(&answer, 401, "Authorization: Bearer");
+        // RFC 9110, 11.6.1: "MUST send a WWW-Authenticate header field"
+        assert_eq!(
+            answer.field("www-authenticate"),
+            Some("Bearer"),
+            "{wrong:?}"
+        );
+        assert!(!answer.text().contains(token));
+    }
+    let right = format!("Bearer {token}");
+    let fields = [("Authorization", right.as_str())];
+    for method in ["POST", "PUT", "DELETE"] {
+        assert_eq!(
+            ask(address, method, "/channels/c", &[], "x").status,
+            401,
+            "{method}"
+        );
+        let answer = ask(address, method, "/channels/c", &fields, "x");
+        assert!(matches!(answer.status, 200 | 204), "{answer:?}");
+    }
+    // Refused before the content is asked for, and before the name is looked at.
+    assert_eq!(post(address, "/channels/.no", "x").status, 401);
+    assert_eq!(post(address, "/channels/c", b"\xff").status, 401);
+
+    // It is read once, at the start.
+    fs::write(&file.0, "another").expect("there is room");
+    assert_eq!(with(&right).status, 200);
+    assert_eq!(with("Bearer another").status, 401);
+
+    // The log has a line for each of these, and none has the token, nor any part of it that says something.
+    eventually("the last request is logged", || {
+        server
+            .said()
+            .lines()
+            .filter(|line| line.ends_with(" 401"))
+            .count()
+            >= 23
+    });
+    let said = server.said();
+    assert!(said.contains("POST /channels/c 200"), "{said}");
+    for part in [
+        token,
+        "S3cret",
+        "T0ken",
+        "Bearer",
+        "Authorization",
+        "another",
+    ] {
+        assert!(!said.contains(part), "{part:?} in {said}");
+    }
+}
+
+#[test]
+fn a_token_counts_nowhere_but_in_its_field() {
+    let file = Secret::holding("elsewhere", "token");
+    let server = Server::start(&["--publish-token-file", file.path(), "--quiet"]);
+    for query in [
+        "token=token",
+        "access_token=token",
+        "Authorization=Bearer%20token",
+        "Bearer=token",
+    ] {
+        let target = format!("/channels/c?{query}");
+        assert_refused(
+            &post(server.address, &target, "Bearer token"),
+            401,
+            "Bearer",
+        );
+    }
+    for field in [
+        "Proxy-Authorization",
+        "Cookie",
+        "X-Authorization",
+        "X-Token",
+    ] {
+        let fields = [(field, "Bearer token")];
+        let answer = ask(server.address, "POST", "/channels/c", &fields, "x");
+        assert_refused(&answer, 401, "Bearer");
+    }
+}
+
+/// What newswire says on standard error when it does not start, and its exit code.
+fn refused_to_start(arguments: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_newswire"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary under test starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "one clear line: {said}");
+    (said, output.status.code())
+}
+
+#[test]
+fn a_token_file_that_holds_no_token_is_said_at_the_start() {
+    let listen = ["--listen", "127.0.0.1:0", "--publish-token-file"];
+    for (name, content) in [
+        ("empty", b"".as_slice()),
+        ("blank", b" \n\t\r\n"),
+        ("two-words", b"two words\n"),
+        ("two-lines", b"one\ntwo\n"),
+        ("accent", "tôken".as_bytes()),
+        ("binary", b"\xff\xfe"),
+        ("nul", b"a\0b"),
+    ] {
+        let file = Secret::holding(name, content);
+        let (said, code) = refused_to_start(&[&listen[..], &[file.path()]].concat());
+        assert_eq!(code, Some(2), "{name}: {said}");
+        assert!(said.contains("--publish-token-file"), "{said}");
+        assert!(
+            !said.contains("two words") && !said.contains("ken\n"),
+            "{said}"
+        );
+    }
+    let (said, code) = refused_to_start(&[&listen[..], &["/nowhere/at/all"]].concat());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("/nowhere/at/all"), "{said}");
+}
+
+#[test]
+fn anyone_may_publish_only_on_loopback() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let (said, code) = refused_to_start(&["--publish-open", "--listen", address]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("not a loopback address"), "{said}");
+    }
+    // With a token it may, and then no Host is a rebound one.
+    let file = Secret::holding("anywhere", "token");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+    command.args(["--listen", "0.0.0.0:0", "--publish-token-file", file.path()]);
+    let server = Server::spawn(command);
+    let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+    let fields = [("Host", "news.example"), ("Authorization", "Bearer token")];
+    assert_eq!(
+        ask(address, "POST", "/channels/c", &fields, "x").status,
+        200
+    );
+}
+
+#[test]
+fn a_page_of_another_origin_may_not_publish() {
+    let server = Server::start(&[
+        "--publish-open",
+        "--quiet",
+        "--allow-origin",
+        "https://named.example",
+        "--allow-origin",
+        "http://localhost:3000",
+    ]);
+    let open = Server::start(&OPEN);
+    let status = |server: &Server, method: &str, host: &str, origin: &str| {
+        let host = host.replace("PORT", &server.address.port().to_string());
+        let origin = origin.replace("PORT", &server.address.port().to_string());
+        let fields = [("Host", host.as_str()), ("Origin", origin.as_str())];
+        let answer = ask(server.address, method, "/channels/c", &fields, "x");
+        if answer.status == 403 {
+            assert_refused(&answer, 403, "another origin");
+        }
+        answer.status
+    };
+    for method in ["POST", "PUT"] {
+        // Our own page, by each name that it can be opened with.
+        for host in [
+            "127.0.0.1:PORT",
+            "localhost:PORT",
+            "[::1]:PORT",
+            "LocalHost:PORT",
+        ] {
+            let origin = format!("http://{}", host.replace("LocalHost", "localhost"));
+            assert_eq!(status(&open, method, host, &origin), 200, "{origin}");
+        }
+        // Any other, and what looks like ours.
+        for origin in [
+            "http://evil.example",
+            "https://named.example",
+            "null",
+            "http://127.0.0.1",
+            "http://127.0.0.1:1",
+            "http://localhost:PORT",
+            "http://127.0.0.1:PORT.evil.example",
+            "http://127.0.0.1:PORT@evil.example",
+            "http://evil.example/127.0.0.1:PORT",
+            "http://evil.example#127.0.0.1:PORT",
+            "http://127.0.0.1:PORT/",
+            "127.0.0.1:PORT",
+            "://127.0.0.1:PORT:",
+            "",
+            "file://",
+            "http://",
+        ] {
+            assert_eq!(
+                status(&open, method, "127.0.0.1:PORT", origin),
+                403,
+                "{origin:?}"
+            );
+        }
+        // Those that the command line names, and nothing near them.
+        for origin in ["https://named.example", "http://localhost:3000"] {
+            assert_eq!(
+                status(&server, method, "127.0.0.1:PORT", origin),
+                200,
+                "{origin}"
+            );
+        }
+        for origin in [
+            "http://named.example",
+            "https://named.example:443",
+            "https://named.example.",
+            "https://named.example.evil.example",
+            "https://evil-named.example",
+            "https://sub.named.example",
+            "https://named.exampl",
+            "http://localhost:30000",
+            "http://localhost",
+            "null",
+            "*",
+        ] {
+            assert_eq!(
+                status(&server, method, "127.0.0.1:PORT", origin),
+                403,
+                "{origin:?}"
+            );
+        }
+    }
+    let origin = [("Origin", "http://evil.example")];
+    let answer = ask(open.address, "DELETE", "/channels/c", &origin, "");
+    assert_refused(&answer, 403, "another origin");
+    // It may read all the same, as the policy says.
+    let mut stream = Stream::open(open.address, "/channels/c", &origin);
+    assert_eq!(stream.answer.status, 200);
+    assert_eq!(
+        stream.answer.field("access-control-allow-origin"),
+        Some("*")
+    );
+    assert_eq!(post(open.address, "/channels/c", "for all").status, 200);
+    assert_eq!(stream.next().expect("it is live").data, "for all");
+}
+
+#[test]
+fn while_it_listens_on_loopback_a_host_that_is_not_is_refused() {
+    let server = Server::start(&OPEN);
+    let named = Server::start(&[
+        "--publish-open",
+        "--quiet",
+        "--allow-origin",
+        "https://proxy.example",
+    ]);
+    let publish = |server: &Server, host: &str| {
+        let host = host.replace("PORT", &server.address.port().to_string());
+        // The page of a rebound name is of the origin that its Host says.
+        let origin = format!("http://{host}");
+        let fields = [("Host", host.as_str()), ("Origin", origin.as_str())];
+        ask(server.address, "POST", "/channels/c", &fields, "x")
+    };
+    for host in [
+        "127.0.0.1:PORT",
+        "127.0.0.1",
+        "127.8.9.10:80",
+        "localhost",
+        "localhost:PORT",
+        "localhost.",
+        "app.localhost:PORT",
+        "[::1]",
+        "[::1]:PORT",
+    ] {
+        assert_eq!(publish(&server, host).status, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:PORT",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1.nip.io:PORT",
+        "evillocalhost",
+        "notlocalhost:PORT",
+        "10.0.0.1",
+        "0.0.0.0:PORT",
+        "128.0.0.1",
+        "[::2]:PORT",
+        "[fe80::1]",
+        "2130706433",
+        "127.0.0.1-evil.example",
+    ] {
+        assert_refused(&publish(&server, host), 403, "not a loopback name");
+        let host = host.replace("PORT", &server.address.port().to_string());
+        let fields = [("Host", host.as_str())];
+        let answer = ask(server.address, "DELETE", "/channels/c", &fields, "");
+        assert_refused(&answer, 403, "not a loopback name");
+    }
+    // The target's authority goes before the Host (RFC 9112, 3.2.2), in whichever of the two the rebound name stands.
+    let fields = [("Host", "evil.example")];
+    let answer = ask(
+        server.address,
+        "POST",
+        "http://localhost/channels/c",
+        &fields,
+        "x",
+    );
+    assert_eq!(answer.status, 200);
+    let fields = [("Host", "localhost")];
+    let answer = ask(
+        server.address,
+        "POST",
+        "http://evil.example/channels/c",
+        &fields,
+        "x",
+    );
+    assert_refused(&answer, 403, "not a loopback name");
+    // A proxy in front has a name of its own, which the command line has named.
+    let fields = [
+        ("Host", "proxy.example"),
+        ("Origin", "https://proxy.example"),
+    ];
+    let answer = ask(named.address, "POST", "/channels/c", &fields, "x");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(publish(&named, "other.example").status, 403);
+}
+
+#[test]
+fn standard_input_is_published_line_by_line_and_its_end_is_not_the_servers() {
+    let mut server = Server::start(&["--stdin", "vmstat", "--quiet"]);
+    let mut stream = Stream::subscribe(server.address, "vmstat");
+    let mut stdin = server.stdin();
+    let mut hears = |sent: &[u8], data: &[&str]| {
+        stdin
+            .write_all(sent)
+            .and_then(|()| stdin.flush())
+            .expect("it is read");
+        for data in data {
+            let message = stream.next().expect("it is live");
+            assert_eq!(
+                (message.event_type.as_str(), message.data.as_str()),
+                ("message", *data)
+            );
+        }
+    };
+    hears(b"procs -----memory-----\n", &["procs -----memory-----"]);
+    hears(b"one\r\ntw", &["one"]);
+    hears(b"o\n\n", &["two", ""]);
+    // Nobody is there to be told that it is not text.
+    hears(b"\xff\xfe\n", &["\u{fffd}\u{fffd}"]);
+    hears(b"data: x\rid: 1\n", &["data: x\nid: 1"]);
+    stdin.write_all(b"unfinished").expect("it is read");
+    drop(stdin);
+    let rest = stream.until_end();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].data, "unfinished");
+
+    // It goes on serving, and the channel is as any completed one.
+    let answer = ask(server.address, "GET", "/healthz", &[], "");
+    assert_eq!((answer.status, answer.text()), (200, "ok\n"));
+    let heard = Stream::resume(server.address, "vmstat", "earliest").until_end();
+    assert_eq!(heard.len(), 7);
+    assert_eq!(
+        ask(server.address, "GET", "/channels/vmstat", &[], "").status,
+        204
+    );
+    // Publishing by request is as off as it was.
+    assert_eq!(post(server.address, "/channels/vmstat", "x").status, 403);
+}
+
+#[test]
+fn a_line_of_standard_input_that_is_too_long_goes_in_pieces_and_loses_nothing() {
+    // One byte more than an event may have, of characters that take two: a piece must not end inside of one.
+    let long = "é".repeat(256 * 1024) + "x";
+    for line in [long.clone(), "x".to_owned() + &long] {
+        let mut server = Server::start(&["--stdin", "c", "--quiet"]);
+        let mut stream = Stream::subscribe(server.address, "c");
+        let mut stdin = server.stdin();
+        let sent = thread::spawn(move || {
+            stdin
+                .write_all(format!("{line}\nnext\n").as_bytes())
+                .map(|()| line)
+        });
+        let mut pieces: Vec<String> = stream.until_end().into_iter().map(|m| m.data).collect();
+        let line = sent.join().expect("it does not panic").expect("it is read");
+        assert_eq!(pieces.pop().as_deref(), Some("next"));
+        assert!(pieces.concat() == line, "in {} pieces", pieces.len());
+        let lengths: Vec<usize> = pieces.iter().map(String::len).collect();
+        assert!(lengths.iter().all(|&length| length > 0), "{lengths:?}");
+    }
+}
+
+#[test]
+fn the_name_of_the_channel_of_standard_input_is_checked_at_the_start() {
+    for name in [".hidden", "", "a/b", "a b"] {
+        let arguments = ["--listen", "127.0.0.1:0", "--stdin", name];
+        let (said, code) = refused_to_start(&arguments);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("--stdin"), "{said}");
+    }
+}
+
+#[test]
+fn a_path_that_lacks_a_method_says_which_it_has() {
+    let server = Server::start(&OPEN);
+    for (method, target, status, allow) in [
+        ("POST", "/channels", 405, "GET, HEAD, OPTIONS"),
+        ("DELETE", "/channels", 405, "GET, HEAD, OPTIONS"),
+        ("PUT", "/healthz", 405, "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", 405, "GET, HEAD, OPTIONS"),
+        (
+            "OPTIONS",
+            "/channels/c",
+            204,
+            "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        ),
+    ] {
+        let answer = ask(server.address, method, target, &[], "");
+        assert_eq!(answer.status, status, "{method} {target}");
+        assert_eq!(answer.field("allow"), Some(allow), "{method} {target}");
+    }
+    // Nobody can complete what is not there.
+    let answer = ask(server.address, "DELETE", "/channels/c", &[], "");
+    assert_refused(&answer, 404, "no such channel");
+    assert_eq!(listed(server.address), "[]\n");
+}
+
+#[test]
+fn a_refused_publisher_can_go_on_with_its_next_request() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    let mut socket = connect(server.address);
+    // Refused requests with contents that look like requests: what is not read must not become one.
+    let forged = "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nforged";
+    let requests = [
+        format!(
+            "POST /channels/.no HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{forged}",
+            forged.len()
+        ),
+        format!(
+            "POST /channels/c HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {}\r\n\r\n{forged}",
+            forged.len()
+        ),
+        format!(
+            "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{forged}\r\n0\r\n\r\n",
+            forged.len()
+        ),
+        "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nright".to_owned(),
+    ];
+    let pipelined = requests.concat();
+    socket
+        .write_all(pipelined.as_bytes())
+        .expect("the server reads");
+    let mut reader = BufReader::new(socket);
+    let statuses = [(); 4].map(|()| {
+        let answer = Answer::read(&mut reader, "POST");
+        answer.expect("it answers each").status
+    });
+    assert_eq!(statuses, [404, 403, 403, 200]);
+    assert_eq!(stream.next().expect("it is live").data, "right");
+    assert_eq!(server.metric("newswire_events_published_total"), 1);
+}
