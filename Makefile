@@ -46,7 +46,12 @@ doc:
 bench: target/newswire
 	cargo run --release --manifest-path tests/bench/Cargo.toml -- --newswire target/newswire $(FLAGS)
 
+# newswire under attack: floods and half a million connections; a soak; kills. Each says what it saw.
+attack soak kill: target/newswire
+	cargo run --release --manifest-path tests/attack/Cargo.toml -- \
+		$(@:attack=flood) --newswire target/newswire $(FLAGS)
+
 clean:
 	rm -rf target tests/*/target
 
-.PHONY: build static run test check doc bench clean
+.PHONY: build static run test check doc bench attack soak kill clean

@@ -55,7 +55,8 @@ impl Connection {
         if self.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.await_peer();
+        // Who has had its answer is the first to give way.
+        self.seat.awaited_since.store(1, Relaxed);
         let deadline = Instant::now() + LINGER;
         let mut unheard = [0; 4096];
         loop {
@@ -148,15 +149,8 @@ impl Connections {
                 places.seats.push(None);
                 break places.seats.len() - 1;
             }
-            let silent = self.longest_awaited(&places);
             drop(places);
-            if let Some(seat) = silent {
-                self.counts.gave_way.fetch_add(1, Relaxed);
-                seat.awaited_since.store(0, Relaxed);
-                // Its thread sees the end of the stream and drops it; an error means that the peer
-                // is gone already.
-                let _ = seat.socket.shutdown(Shutdown::Both);
-            }
+            self.let_one_give_way();
             places = hold(&self.places);
             if places.free.is_empty() {
                 let waited = self.freed.wait_timeout(places, GRACE / 20);
@@ -175,15 +169,24 @@ impl Connections {
         }
     }
 
-    fn longest_awaited(&self, places: &Places) -> Option<Arc<Seat>> {
+    /// Ends the connection that has been waited for longest, if that is long enough: something that
+    /// the system has no more of is wanted for another.
+    pub(crate) fn let_one_give_way(&self) {
         let latest = self.clock_ms().saturating_sub(GRACE.as_millis() as u64);
         let since = |seat: &Arc<Seat>| seat.awaited_since.load(Relaxed);
-        let awaited = places
-            .seats
-            .iter()
-            .flatten()
-            .filter(|seat| (1..=latest).contains(&since(seat)));
-        awaited.min_by_key(|seat| since(seat)).map(Arc::clone)
+        let longest = {
+            let places = hold(&self.places);
+            let awaited = places.seats.iter().flatten();
+            let awaited = awaited.filter(|seat| (1..=latest).contains(&since(seat)));
+            awaited.min_by_key(|seat| since(seat)).map(Arc::clone)
+        };
+        if let Some(seat) = longest {
+            self.counts.gave_way.fetch_add(1, Relaxed);
+            seat.awaited_since.store(0, Relaxed);
+            // Its thread sees the end of the stream and drops it; an error means that the peer is
+            // gone already.
+            let _ = seat.socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Never 0.

@@ -115,6 +115,7 @@ impl Server {
             Hosts::start(
                 move |(connection, peer)| serving.serve(connection, peer),
                 move |error| {
+                    refused.connections.let_one_give_way();
                     refused
                         .connections
                         .counts
@@ -137,6 +138,7 @@ impl Server {
                 // loop must live to see it.
                 Err(error) => {
                     connections.counts.accept_errors.fetch_add(1, Relaxed);
+                    connections.let_one_give_way();
                     let error =
                         format!("newswire: cannot accept a connection: {error}; trying again");
                     site.log.say(error);

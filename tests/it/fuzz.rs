@@ -207,7 +207,12 @@ fn heads() {
                     assert!(refused.is_none(), "{shown:?} accepted again at {arrived}")
                 }
                 (Err(refusal), Err(of_whole)) => {
-                    assert_eq!(refusal.status, of_whole.status, "{shown:?} at {arrived}");
+                    // A line that is too long already may turn out to be worse.
+                    let is_same = refusal.status == of_whole.status || refusal.status.0 == 414;
+                    assert!(
+                        is_same,
+                        "{shown:?} at {arrived}: {refusal}, in the end {of_whole}"
+                    );
                     refused = Some(());
                 }
                 (Ok(Some((head, length))), Ok(Some((of_whole, whole_length)))) => {
@@ -305,9 +310,9 @@ fn chunked_content() {
             );
             content.extend(data);
         }
-        wire.extend_from_slice(dice.pick(&[b"0\r\n".as_slice(), b"000\r\n", b"0;x=y\r\n"]));
+        wire.extend_from_slice(*dice.pick(&[b"0\r\n".as_slice(), b"000\r\n", b"0;x=y\r\n"]));
         for _ in 0..dice.below(3) {
-            wire.extend_from_slice(dice.pick(&[b"X: y\r\n".as_slice(), b"Content-Length: 5\r\n"]));
+            wire.extend_from_slice(*dice.pick(&[b"X: y\r\n".as_slice(), b"Content-Length: 5\r\n"]));
         }
         wire.extend_from_slice(b"\r\n");
         let end = wire.len();
@@ -391,7 +396,7 @@ fn event_streams() {
     fuzz("event streams", |dice| {
         let mut stream = some_of(dice, &TOKENS, 60).into_bytes();
         mutate(dice, &mut stream);
-        stream.extend_from_slice(dice.pick(&[
+        stream.extend_from_slice(*dice.pick(&[
             b"".as_slice(),
             b"\n\n",
             b"\ndata: end\n\n",
@@ -1071,7 +1076,7 @@ fn lives_of_channels() {
                 }
                 10 if client.stream.is_none() => life.connect(client, "earliest"),
                 11 if client.stream.is_none() => {
-                    life.connect(client, dice.pick(&["1-0", "mad", "99999999999999-0"]))
+                    life.connect(client, *dice.pick(&["1-0", "mad", "99999999999999-0"]))
                 }
                 // A cut: what is on its way is lost, and will be asked for.
                 12 => client.stream = None,

@@ -164,9 +164,8 @@ fn a_cut_line_comes_back_with_the_next_word() {
         return;
     };
     browser.click("#words-faster");
-    browser.wait_for("document.querySelectorAll('.word').length === 2");
+    browser.wait_for("document.querySelectorAll('.word').length >= 2");
     browser.click("#words-cut");
-    browser.wait_for("/connecting/.test(document.querySelector('#words-state').textContent)");
     browser.wait_for("document.querySelector('#words-wire .failed')");
     let told = browser.text("#words-wire .failed div");
     let id = browser.text("#words-id");
@@ -188,7 +187,6 @@ fn a_cut_line_comes_back_with_the_next_word() {
 
     // Again, from the beginning and as fast as it goes: then there is nothing left to speed up.
     browser.click("#words-start");
-    browser.wait_for("document.querySelectorAll('.word').length < 9");
     for _ in 0..4 {
         browser.click("#words-faster");
     }
@@ -310,8 +308,16 @@ fn the_laboratory_plays_what_is_ordered() {
     browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
 
     take("mobile");
-    browser.wait_for("/connecting/.test(document.querySelector('#lab-state').textContent)");
-    browser.wait_for("document.querySelector('#lab-events').textContent === '20'");
+    let heard = |least: u32| {
+        browser.wait_for(&format!(
+            "Number(document.querySelector('#lab-events').textContent) >= {least}"
+        ));
+    };
+    // It goes on for long enough to be cut once more.
+    browser.fill("[name=count]", "2000");
+    browser.click("[form=order]");
+    browser.wait_for("document.querySelector('#lab-wire .failed')");
+    heard(20);
     let summary = browser.text("#lab-summary");
     assert!(
         summary.contains("2 connections") && !summary.contains(" 0 comments"),
@@ -319,17 +325,16 @@ fn the_laboratory_plays_what_is_ordered() {
     );
     browser.click("#lab-cut");
     browser.wait_for("/3 connections/.test(document.querySelector('#lab-summary').textContent)");
-    browser.wait_for("Number(document.querySelector('#lab-events').textContent) >= 30");
-    let ids = texts(&browser, "#lab-wire .event small");
-    let numbers: Vec<u32> = ids
-        .iter()
-        .map(|id| {
-            id.trim_start_matches("message, id ")
-                .parse()
-                .expect("an id")
-        })
-        .collect();
-    assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+    let before = browser
+        .text("#lab-events")
+        .parse::<u32>()
+        .expect("a number");
+    heard(before + 5);
+    // None is missing and none came twice: as many as the number of the last.
+    let count_and_id = "return ['events', 'id'].map((name) =>
+           document.getElementById(`lab-${name}`).textContent.replace(/,/g, ''))";
+    let count_and_id = browser.run(count_and_id, &[]);
+    assert_eq!(count_and_id[0], count_and_id[1]);
     browser.click("#lab-stop");
     assert_eq!(browser.text("#lab-state"), "closed (2)");
 
@@ -667,9 +672,9 @@ fn a_keyboard_is_enough() {
     };
     focus("#words-start");
     browser.press(&[ENTER, TAB]);
-    browser.wait_for("document.querySelectorAll('.word').length === 1");
+    browser.wait_for("document.querySelectorAll('.word').length >= 1");
     browser.press(&[SPACE]);
-    browser.wait_for("/connecting/.test(document.querySelector('#words-state').textContent)");
+    browser.wait_for("document.querySelector('#words-wire .failed')");
     let focused = browser.run("return document.activeElement.id", &[]);
     assert_eq!(focused.text(), "words-cut", "the button keeps the focus");
     browser.wait_for("document.querySelectorAll('.word').length === 9");

@@ -643,10 +643,10 @@ impl<'s> Subscriber<'s> {
 
     fn note(&mut self, event: Event, is_first: bool, has_ended: bool) {
         let strange = |what: &str| {
-            let name = &self.log.name;
-            self.stage
-                .report
-                .violation(format!("{}: {name}: {what}: {event:?}", self.channel.name));
+            let (channel, client) = (&self.channel.name, &self.log.name);
+            let event: String = format!("{event:?}").chars().take(200).collect();
+            let what = format!("{channel}: {client}: {what}: {event}");
+            self.stage.report.violation(what);
         };
         if has_ended {
             strange("an event after the end");

@@ -13,13 +13,22 @@ use std::time::Duration;
 const CHANNELS: usize = 3;
 const PUBLISHERS: usize = 2;
 
+/// Histories that clients outrun.
+const ARGUMENTS: [&str; 6] = [
+    "--history-events",
+    "500",
+    "--history-bytes",
+    "262144",
+    "--heartbeat",
+    "1",
+];
+
 /// So many lives are judged together, by an oracle that remembers all of them.
 const KILLS_PER_CAMPAIGN: u64 = 25;
 
 pub fn run(order: &Order) -> Outcome<Report> {
     let (report, tallies) = (Report::new(), Tallies::default());
-    let arguments = ["--history-events", "500", "--heartbeat", "1"];
-    let mut server = Newswire::start(&order.newswire, &arguments)?;
+    let mut server = Newswire::start(&order.newswire, &ARGUMENTS)?;
     let mut random = Rng::with_seed(order.seed);
     let (mut all, mut kills) = (Findings::default(), 0);
     while kills < order.rounds {

@@ -124,7 +124,8 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
         }
     }
 
-    // Nothing that was never sent; a publisher's own in their order.
+    // Nothing that was never sent; a publisher's own in their order. What he did not wait for to be
+    // acknowledged may still have been on its way when he went on.
     let certain: HashSet<Payload> = acknowledged
         .iter()
         .flat_map(|sent| &sent.payloads)
@@ -132,14 +133,13 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
         .collect();
     let mut newest: HashMap<u32, u32> = HashMap::new();
     for (id, payload) in &truth {
-        if !certain.contains(payload) && !uncertain.contains(payload) {
+        if certain.contains(payload) {
+            let before = newest.insert(payload.publisher, payload.number);
+            if let Some(before) = before.filter(|&before| before >= payload.number) {
+                violations.push(format!("{id} is {payload:?}, after number {before}"));
+            }
+        } else if !uncertain.contains(payload) {
             violations.push(format!("{id} is {payload:?}, which nobody published"));
-        }
-        if let Some(before) = newest
-            .insert(payload.publisher, payload.number)
-            .filter(|&n| n >= payload.number)
-        {
-            violations.push(format!("{id} is {payload:?}, after number {before}"));
         }
     }
     findings.events = truth.len() as u64;

@@ -157,7 +157,7 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     let Subscribed::Streaming(mut slow) = slow else {
         return Err("told 204".into());
     };
-    let swarm = Swarm::start(server.address, 50, &[SILENT], order.seed);
+    let swarm = Swarm::start(server.address, 8, &[SILENT], order.seed);
     thread::sleep(Duration::from_secs(2));
     insiders.go_on()?;
     let much = vec![b'x'; 200_000];
