@@ -263,6 +263,7 @@ impl Judged {
                 }
                 let lost = truth.range((Excluded(before), Excluded(id))).count();
                 if gap {
+                    if lost == 0 { eprintln!("NEEDLESS {before} {:?} -> {id} {:?}", truth.get(&before), truth.get(&id)); }
                     self.needless_gaps += u64::from(lost == 0);
                 } else if lost > 0 {
                     return Err(format!(
