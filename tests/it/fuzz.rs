@@ -310,9 +310,9 @@ fn chunked_content() {
             );
             content.extend(data);
         }
-        wire.extend_from_slice(*dice.pick(&[b"0\r\n".as_slice(), b"000\r\n", b"0;x=y\r\n"]));
+        wire.extend_from_slice(dice.pick::<&[u8]>(&[b"0\r\n", b"000\r\n", b"0;x=y\r\n"]));
         for _ in 0..dice.below(3) {
-            wire.extend_from_slice(*dice.pick(&[b"X: y\r\n".as_slice(), b"Content-Length: 5\r\n"]));
+            wire.extend_from_slice(dice.pick::<&[u8]>(&[b"X: y\r\n", b"Content-Length: 5\r\n"]));
         }
         wire.extend_from_slice(b"\r\n");
         let end = wire.len();
@@ -396,8 +396,8 @@ fn event_streams() {
     fuzz("event streams", |dice| {
         let mut stream = some_of(dice, &TOKENS, 60).into_bytes();
         mutate(dice, &mut stream);
-        stream.extend_from_slice(*dice.pick(&[
-            b"".as_slice(),
+        stream.extend_from_slice(dice.pick::<&[u8]>(&[
+            b"",
             b"\n\n",
             b"\ndata: end\n\n",
             b"\xff\n\n",
@@ -1075,9 +1075,10 @@ fn lives_of_channels() {
                     life.connect(client, &id);
                 }
                 10 if client.stream.is_none() => life.connect(client, "earliest"),
-                11 if client.stream.is_none() => {
-                    life.connect(client, *dice.pick(&["1-0", "mad", "99999999999999-0"]))
-                }
+                11 if client.stream.is_none() => life.connect(
+                    client,
+                    dice.pick::<&str>(&["1-0", "mad", "99999999999999-0"]),
+                ),
                 // A cut: what is on its way is lost, and will be asked for.
                 12 => client.stream = None,
                 _ => life.hear(client, dice.below(8), false),

@@ -266,7 +266,7 @@ impl<'s> Publisher<'s> {
         if cut {
             count(&self.stage.tallies.uploads_cut);
             self.caller.hang_up();
-            self.channel.sent.uncertain(payloads);
+            self.channel.sent.note(payloads, started, None);
             return;
         }
         if let Ok((200, text)) = &answer {
@@ -331,7 +331,7 @@ impl<'s> Publisher<'s> {
                     .split_once("\"id\":\"")
                     .and_then(|(_, rest)| rest.split('"').next());
                 match id.and_then(Id::read) {
-                    Some(id) => sent.acknowledged(payloads, id, started),
+                    Some(id) => sent.note(payloads, started, Some(id)),
                     None => self
                         .stage
                         .report
@@ -342,11 +342,11 @@ impl<'s> Publisher<'s> {
                 self.stage
                     .report
                     .violation(format!("publishing is answered {status}: {text}"));
-                sent.uncertain(payloads);
+                sent.note(payloads, started, None);
             }
             Err(error) => {
                 self.caller.hang_up();
-                sent.uncertain(payloads);
+                sent.note(payloads, started, None);
                 self.stage.excuse("publishing", &error);
                 pause(&mut self.random, 1..20);
             }

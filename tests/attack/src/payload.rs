@@ -1,6 +1,7 @@
 //! Events that can be recognized: who published it, which of his it is, and whether it is whole.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime};
 
 /// Which event of which publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +48,16 @@ impl Payload {
 }
 
 impl Id {
+    /// The smallest that can be given so long ago, or in so long; the server's clock is ours.
+    pub fn earliest_of(ago: Duration, ahead: Duration) -> Id {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let then = now.unwrap_or_default() + ahead;
+        Id {
+            ms: then.saturating_sub(ago).as_millis() as u64,
+            n: 0,
+        }
+    }
+
     pub fn read(text: &str) -> Option<Id> {
         let (ms, n) = text.split_once('-')?;
         Some(Id {
