@@ -874,6 +874,7 @@ function theChannel() {
     let lastId = wanted === name ? stream.lastId : "";
     if (wanted !== name) log.clear();
     name = wanted;
+    stream.close();
     for (const code of $("channel").querySelectorAll("code")) {
       code.textContent = code.textContent.replace(/channels\/[^?' ]*/, `channels/${encodeURIComponent(name)}`);
     }

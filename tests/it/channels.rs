@@ -173,6 +173,42 @@ fn everyone_hears_the_same_in_the_same_order() {
 }
 
 #[test]
+fn nobody_with_room_loses_anything_however_fast_it_is_published() {
+    // The log keeps one event: each must have been copied for all before the next may push it out. All of them together
+    // are less than what any socket takes, so that whoever falls behind was not given the time.
+    let (address, channels) = start(Limits {
+        history_events: 1,
+        heartbeat: Duration::ZERO,
+        ..Limits::default()
+    });
+    for subscribers in [1, 12] {
+        let channel = channels
+            .open(&format!("c{subscribers}"))
+            .expect("it is a name");
+        let mut streams: Vec<Stream> = (0..subscribers)
+            .map(|_| Stream::subscribe(address, channel.name()))
+            .collect();
+        // Until all are live; before, the log may pass them by.
+        channel.publish(Event::new("")).expect("it is small");
+        for stream in &mut streams {
+            stream.next().expect("it is live");
+        }
+        let publishers = [(); 3].map(|()| {
+            let channel = channel.clone();
+            let publish = move |_| channel.publish(Event::new("x")).expect("it is small").id;
+            thread::spawn(move || (0..400).map(publish).collect::<Vec<_>>())
+        });
+        let published = publishers.map(|publisher| publisher.join().expect("it publishes"));
+        let mut published = published.concat();
+        published.sort_by_key(|id| numbers(id));
+        channel.complete();
+        for stream in &mut streams {
+            assert_eq!(ids(&stream.until_end()), published, "of {subscribers}");
+        }
+    }
+}
+
+#[test]
 fn many_channels_do_not_mix() {
     const CHANNELS: usize = 40;
     let server = Server::start(&OPEN);

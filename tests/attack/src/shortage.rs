@@ -47,6 +47,11 @@ impl<'r> Insiders<'r> {
         })
     }
 
+    /// A connection that is idle may have given way meanwhile: from now on another one.
+    fn call_anew(&mut self) {
+        self.caller.hang_up();
+    }
+
     /// They go on as if nothing were.
     fn go_on(&mut self) -> Outcome<()> {
         for _ in 0..20 {
@@ -127,6 +132,7 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
     report.row(format!("{what}: accepts that failed"), errors);
     report.expect(errors > 0, format!("{what}: they were not"));
     swarm.stop()?;
+    insiders.call_anew();
     insiders.go_on()?;
     conclude(report, what, server)
 }
@@ -175,6 +181,7 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     let errors = server.metric("threads_refused_total")?;
     report.row(format!("{what}: refusals"), errors);
     report.expect(errors > 0, format!("{what}: none was"));
+    insiders.call_anew();
     insiders.go_on()?;
     drop((insiders, slow));
     is_all_gone(
