@@ -871,14 +871,16 @@ function theChannel() {
    *  before the first event misses none. */
   async function join() {
     const wanted = $("channel-name").value.trim();
-    let lastId = wanted === name ? stream.lastId : "";
-    if (wanted !== name) log.clear();
-    name = wanted;
     stream.close();
+    if (wanted !== name) {
+      log.clear();
+      stream.lastId = "";
+    }
+    name = wanted;
     for (const code of $("channel").querySelectorAll("code")) {
       code.textContent = code.textContent.replace(/channels\/[^?' ]*/, `channels/${encodeURIComponent(name)}`);
     }
-    lastId ||= (await look())?.last_id ?? "earliest";
+    const lastId = stream.lastId || ((await look())?.last_id ?? "earliest");
     if (name === wanted) stream.open(path(), ["gap", "end", $("channel-type").value.trim() || "message"], lastId);
   }
 

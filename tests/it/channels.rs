@@ -178,7 +178,7 @@ fn nobody_with_room_loses_anything_however_fast_it_is_published() {
     // are less than what any socket takes, so that whoever falls behind was not given the time.
     let (address, channels) = start(Limits {
         history_events: 1,
-        heartbeat: Duration::ZERO,
+        heartbeat: Duration::from_millis(100),
         ..Limits::default()
     });
     for subscribers in [1, 12] {
@@ -188,10 +188,9 @@ fn nobody_with_room_loses_anything_however_fast_it_is_published() {
         let mut streams: Vec<Stream> = (0..subscribers)
             .map(|_| Stream::subscribe(address, channel.name()))
             .collect();
-        // Until all are live; before, the log may pass them by.
-        channel.publish(Event::new("")).expect("it is small");
+        // Who gets a heartbeat is live; before, the log may pass it by.
         for stream in &mut streams {
-            stream.next().expect("it is live");
+            stream.read_until(|bytes| bytes.ends_with(b"\n\n:\n\n"));
         }
         let publishers = [(); 3].map(|()| {
             let channel = channel.clone();
@@ -586,11 +585,6 @@ fn memory_does_not_grow_with_what_stalled_readers_do_not_read() {
     let grown = resident(&server).saturating_sub(before);
     // 32 MiB went through; the log keeps one, and each thread that fans out a copy.
     assert!(grown < 8 << 20, "{grown} bytes more than {before}");
-    assert_eq!(
-        server.metric("newswire_subscribers"),
-        9,
-        "none of them is gone yet"
-    );
     drop(stalled);
     drop(server);
     listener.join().expect("it has heard what it could");
