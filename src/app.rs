@@ -140,13 +140,15 @@ fn routes(
     connections: &Arc<Connections>,
 ) -> Router {
     let mut router = Router::new();
-    router.get("/sse/mvc/words", |request| words::respond(request));
-
     let lines = Arc::new(Lines::new(
         channels.clone(),
         channels.common().limits.history_bytes,
     ));
-    let (streamed, watched, cut) = (Arc::clone(&lines), Arc::clone(&lines), lines);
+    let (spoken, streamed) = (Arc::clone(&lines), Arc::clone(&lines));
+    let (watched, cut) = (Arc::clone(&lines), lines);
+    router.get("/sse/mvc/words", move |request| {
+        words::respond(request, &spoken)
+    });
     router.get("/lab", move |request| lab::respond(request, &streamed));
     router.get("/lab/lines/{line}", move |request| {
         lab::watch(request, &watched)

@@ -501,7 +501,8 @@ function theWords() {
     // Words faster than speech are shown, and not read out.
     $("sentence").setAttribute("aria-live", PACES[pace][0] < 500 ? "off" : "polite");
     if (!document.hidden) await wire.watch(line);
-    if (mine === run) stream.open(`/lab?interval=${PACES[pace][0]}&line=${line}`, [], lastId);
+    const path = PACES[pace][0] === 1000 ? "/sse/mvc/words?" : `/lab?interval=${PACES[pace][0]}&`;
+    if (mine === run) stream.open(`${path}line=${line}`, [], lastId);
   }
 
   function step(by) {

@@ -152,6 +152,7 @@ fn the_words_arrive_with_their_bytes_beside_them() {
             "{line} is not {expected}"
         );
     }
+    assert!(server.said().contains("GET /sse/mvc/words?line="));
     // Nobody listens any more, and nobody will: what is finished holds no connection.
     let connections = || server.metric("newswire_connections");
     eventually("an idle connection or two", || connections() <= 3);
