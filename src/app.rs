@@ -196,22 +196,16 @@ fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
 /// The content is the data of one event, or with `?lines` each line of it is one, published as it
 /// arrives.
 fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
-    let name = request.query("event").unwrap_or_default();
+    // What stands in the head is judged before any content is read, and the channel is opened last:
+    // what is refused makes no channel.
+    check_name(request)?;
+    let template = typed(request.query("event").unwrap_or_default())?;
     let event_of = move |content: Vec<u8>| {
         let data = String::from_utf8(content).map_err(|_| NOT_TEXT)?;
-        let event = Event::new(data);
-        if name.is_empty() {
-            return Ok(event);
-        }
-        event
-            .name(name.clone())
-            .map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
+        Ok(template.clone().data(data))
     };
     let as_text = request.lists("accept", "text/plain");
     if request.query("lines").is_none() {
-        // The name is judged first, and the channel is opened last: what is refused makes no
-        // channel.
-        check_name(request)?;
         let event = event_of(request.content()?)?;
         let published = publish_event(&open(request, channels)?, event)?;
         return Ok(if as_text {
@@ -243,6 +237,17 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
             "{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"
         ))
     })
+}
+
+/// An event of this type, or of none, to which the data is yet to come.
+fn typed(name: String) -> Result<Event, Refusal> {
+    let event = Event::default();
+    if name.is_empty() {
+        return Ok(event);
+    }
+    event
+        .name(name)
+        .map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
 }
 
 fn publish_event(channel: &Channel, event: Event) -> Result<crate::sse::Published, Refusal> {
@@ -334,7 +339,7 @@ pub fn publish_lines(
             .strip_suffix(b"\r")
             .filter(|_| is_whole)
             .unwrap_or(text);
-        // A piece ends before a character that is not whole yet.
+        // A piece ends before what is not whole yet, be it a character or the line's end.
         let end = if is_whole {
             text.len()
         } else {
@@ -369,8 +374,11 @@ fn publish_text(channel: &Channel, text: &str) {
     }
 }
 
-/// How many bytes at the end of `text` begin a character of UTF-8 that needs more.
+/// How many bytes at the end of `text` begin a character of UTF-8 that needs more, or a CRLF.
 fn unfinished(text: &[u8]) -> usize {
+    if text.ends_with(b"\r") {
+        return 1;
+    }
     let tail = &text[text.len().saturating_sub(3)..];
     let Some(back) = tail.iter().rev().position(|&byte| byte >= 0xc0) else {
         return 0;

@@ -2,11 +2,13 @@
 //! are one; the laboratory makes others to order.
 
 use crate::http::Response;
+use crate::http::connection::Connection;
 use crate::line::Line;
-use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, let_head_pass, with_stream_fields};
+use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, with_stream_fields};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Between two pieces of a frame that is cut into them: long enough that a reader that is awake
 /// meets each by itself.
@@ -104,22 +106,27 @@ impl Script {
         let (witness, shown) = (line.clone(), with_head.clone());
         // A cut counts from the moment that the client can know of the stream.
         let cuts = line.as_ref().map_or(0, |line| line.cuts());
-        let response = Response::stream(CONTENT_TYPE, with_head, move |stream| {
-            let line = line.as_deref();
-            if let Some(line) = line {
+        let response = Response::hand_over(CONTENT_TYPE, with_head, true, move |connection| {
+            if let Some(line) = &line {
                 line.show("bytes", &shown);
             }
-            let_head_pass();
-            let mut stream = Distorted {
-                stream,
+            let audience = Audience {
+                connection: &connection,
                 script: &self,
-                line,
+                line: line.as_deref(),
+                cuts,
             };
-            if self.chunk.is_some() {
-                stream.write_all(format!("{mark}{opening}").as_bytes())?;
+            let begun = match self.chunk {
+                Some(_) => (&audience).write_all(format!("{mark}{opening}").as_bytes()),
+                None => Ok(()),
+            };
+            // An error says that the client has left.
+            if begun
+                .and_then(|()| self.play(first, returning, &audience))
+                .is_ok()
+            {
+                connection.linger();
             }
-            let line = line.map(|line| (line, cuts));
-            self.play(first, returning, line, Emitter::new(&mut stream))
         });
         let response = match witness {
             Some(line) => response.witnessed(move |head| line.show("head", head)),
@@ -128,13 +135,9 @@ impl Script {
         with_stream_fields(response)
     }
 
-    fn play(
-        &self,
-        first: usize,
-        returning: bool,
-        line: Option<(&Line, u64)>,
-        mut emitter: Emitter<'_>,
-    ) -> io::Result<()> {
+    fn play(&self, first: usize, returning: bool, audience: &Audience<'_>) -> io::Result<()> {
+        let mut stream = audience;
+        let mut emitter = Emitter::new(&mut stream);
         for number in first..=self.count {
             if self.garbage {
                 emitter.send_raw(GARBAGE[number % GARBAGE.len()])?;
@@ -147,11 +150,11 @@ impl Script {
                 .stall
                 .filter(|(after, _)| !returning && *after == number)
                 .map(|(_, silence)| silence);
-            let silent_on = match stall {
-                Some(silence) => self.pause(silence, None, line, &mut emitter)?,
+            let stays = match stall {
+                Some(silence) => audience.wait(silence)?,
                 None => true,
             };
-            if !silent_on || !self.pause(self.interval, self.heartbeat, line, &mut emitter)? {
+            if !stays || !self.pause(audience, &mut emitter)? {
                 return emitter.complete();
             }
         }
@@ -162,21 +165,13 @@ impl Script {
     }
 
     /// `false` when the line was cut meanwhile.
-    fn pause(
-        &self,
-        length: Duration,
-        heartbeat: Option<Duration>,
-        line: Option<(&Line, u64)>,
-        emitter: &mut Emitter<'_>,
-    ) -> io::Result<bool> {
-        let mut left = length;
+    fn pause(&self, audience: &Audience<'_>, emitter: &mut Emitter<'_>) -> io::Result<bool> {
+        let mut left = self.interval;
         loop {
-            let step = heartbeat.map_or(left, |heartbeat| heartbeat.min(left));
+            let step = self.heartbeat.map_or(left, |heartbeat| heartbeat.min(left));
             left -= step;
-            match line {
-                Some((line, cuts)) if line.is_cut_within(step, cuts) => return Ok(false),
-                Some(_) => {}
-                None => std::thread::sleep(step),
+            if !audience.wait(step)? {
+                return Ok(false);
             }
             if left.is_zero() {
                 return Ok(true);
@@ -296,24 +291,51 @@ impl Newline {
     }
 }
 
-/// Writes what an emitter sends as the script wants it: with other line ends, in pieces, before
-/// witnesses.
-struct Distorted<'s> {
-    stream: &'s mut dyn Write,
+/// Who listens to a script, and who watches. What an emitter sends is written as the script wants it: with
+/// other line ends, in pieces.
+struct Audience<'s> {
+    connection: &'s Connection,
     script: &'s Script,
     line: Option<&'s Line>,
+    /// How often the line had been cut when this stream began.
+    cuts: u64,
 }
 
-impl Write for Distorted<'_> {
+/// How often a silence is interrupted to see whether the client is still there.
+const GLANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Audience<'_> {
+    /// `false` when the line was cut meanwhile.
+    ///
+    /// # Errors
+    /// When the client has left.
+    fn wait(&self, time: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let step = left.min(GLANCE_INTERVAL);
+            match self.line {
+                Some(line) if line.is_cut_within(step, self.cuts) => return Ok(false),
+                Some(_) => {}
+                None => thread::sleep(step),
+            }
+            if step == left {
+                return Ok(true);
+            }
+            self.connection.look_for_peer()?;
+        }
+    }
+}
+
+impl Write for &Audience<'_> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         let bytes = self.script.newline.end_lines(frame);
         let piece = self.script.chunk.unwrap_or(bytes.len()).max(1);
         for (at, piece) in bytes.chunks(piece).enumerate() {
             if at > 0 {
-                std::thread::sleep(PIECE_PAUSE);
+                thread::sleep(PIECE_PAUSE);
             }
-            self.stream.write_all(piece)?;
-            self.stream.flush()?;
+            (&mut &**self.connection).write_all(piece)?;
             if let Some(line) = self.line {
                 line.show("bytes", piece);
             }
@@ -322,6 +344,6 @@ impl Write for Distorted<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        Ok(())
     }
 }

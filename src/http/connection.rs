@@ -2,7 +2,8 @@
 //! it.
 
 use crate::lock::hold;
-use std::io::Read;
+use std::io::ErrorKind::{ConnectionAborted, Interrupted, TimedOut, WouldBlock};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,6 +33,11 @@ struct Seat {
     awaited_since: AtomicU64,
 }
 
+/// The moment of the connections' clock that makes a connection the first to give way, and the one that says
+/// that it has.
+const FIRST: u64 = 1;
+const GAVE_WAY: u64 = u64::MAX;
+
 impl Connection {
     /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
     /// connection busy.
@@ -45,6 +51,25 @@ impl Connection {
         self.seat.awaited_since.store(0, Relaxed);
     }
 
+    /// For who has nothing to write for long, and would not notice otherwise: whether the peer is known to
+    /// have left. One that has closed its half may be listening still, which only a write can tell.
+    ///
+    /// # Errors
+    /// When it has left.
+    pub(crate) fn look_for_peer(&self) -> io::Result<()> {
+        // The shortest wait there is; zero would be for good.
+        self.set_read_timeout(Some(Duration::from_micros(1)))?;
+        match (&mut &**self).read(&mut [0; 1024]) {
+            Ok(0) if self.seat.awaited_since.swap(FIRST, Relaxed) == GAVE_WAY => {
+                return Err(ConnectionAborted.into());
+            }
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Closes its writing half, and waits for the peer to close the other.
     ///
     /// "If a server performs an immediate close of a TCP connection, there is a significant risk
@@ -55,8 +80,8 @@ impl Connection {
         if self.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        // Who has had its answer is the first to give way.
-        self.seat.awaited_since.store(1, Relaxed);
+        // Who has had its answer needs its place less than anyone.
+        self.seat.awaited_since.store(FIRST, Relaxed);
         let deadline = Instant::now() + LINGER;
         let mut unheard = [0; 4096];
         loop {
@@ -85,10 +110,14 @@ impl Drop for Connection {
         let mut places = hold(&self.connections.places);
         let seat = places.seats[self.place].take();
         places.free.push(self.place);
+        let is_awaited = places.awaiting > 0;
         drop(places);
         // The socket is closed when `self.seat` goes, after this.
         drop(seat);
-        self.connections.freed.notify_one();
+        // Waking costs a system call, also when nobody sleeps.
+        if is_awaited {
+            self.connections.freed.notify_one();
+        }
     }
 }
 
@@ -104,6 +133,8 @@ pub(crate) struct Connections {
 struct Places {
     seats: Vec<Option<Arc<Seat>>>,
     free: Vec<usize>,
+    /// How many accept loops wait for a free one.
+    awaiting: usize,
 }
 
 /// Counters since the server began.
@@ -125,6 +156,7 @@ impl Connections {
             places: Mutex::new(Places {
                 seats: Vec::new(),
                 free: Vec::new(),
+                awaiting: 0,
             }),
             freed: Condvar::new(),
             counts: Counts::default(),
@@ -137,8 +169,8 @@ impl Connections {
         places.seats.len() - places.free.len()
     }
 
-    /// Gives `socket` a place, waiting for one while all are taken: the caller is the accept loop,
-    /// so that nobody else is let in meanwhile.
+    /// Gives `socket` a place, waiting for one while all are taken: the caller is an accept loop, which
+    /// lets nobody else in meanwhile.
     pub(crate) fn admit(self: &Arc<Connections>, socket: TcpStream) -> Connection {
         let mut places = hold(&self.places);
         let place = loop {
@@ -153,8 +185,10 @@ impl Connections {
             self.let_one_give_way();
             places = hold(&self.places);
             if places.free.is_empty() {
+                places.awaiting += 1;
                 let waited = self.freed.wait_timeout(places, GRACE / 20);
                 places = waited.unwrap_or_else(PoisonError::into_inner).0;
+                places.awaiting -= 1;
             }
         };
         let seat = Arc::new(Seat {
@@ -177,12 +211,12 @@ impl Connections {
         let longest = {
             let places = hold(&self.places);
             let awaited = places.seats.iter().flatten();
-            let awaited = awaited.filter(|seat| (1..=latest).contains(&since(seat)));
+            let awaited = awaited.filter(|seat| (FIRST..=latest).contains(&since(seat)));
             awaited.min_by_key(|seat| since(seat)).map(Arc::clone)
         };
         if let Some(seat) = longest {
             self.counts.gave_way.fetch_add(1, Relaxed);
-            seat.awaited_since.store(0, Relaxed);
+            seat.awaited_since.store(GAVE_WAY, Relaxed);
             // Its thread sees the end of the stream and drops it; an error means that the peer is
             // gone already.
             let _ = seat.socket.shutdown(Shutdown::Both);

@@ -56,11 +56,26 @@ impl Date {
         )
     }
 
-    /// `IMF-fixdate`, as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-    pub(crate) fn imf_fixdate(&self) -> String {
+    /// `IMF-fixdate`, as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7). Every response has one:
+    /// by hand it takes a tenth of the time that the formatting machinery does.
+    pub(crate) fn imf_fixdate(&self) -> [u8; 29] {
         let ((year, month, day), (hour, minute, second)) = (self.civil(), self.clock());
-        let (weekday, month) = (DAYS[(self.days % 7) as usize], MONTHS[month]);
-        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+        let mut date = *b"Day, 00 Mon 0000 00:00:00 GMT";
+        date[..3].copy_from_slice(DAYS[(self.days % 7) as usize].as_bytes());
+        date[8..11].copy_from_slice(MONTHS[month].as_bytes());
+        let numbers = [
+            (5, day),
+            (12, year / 100 % 100),
+            (14, year % 100),
+            (17, hour),
+            (20, minute),
+            (23, second),
+        ];
+        for (at, number) in numbers {
+            date[at] += (number / 10) as u8;
+            date[at + 1] += (number % 10) as u8;
+        }
+        date
     }
 
     /// As `1994-11-06T08:49:37Z` (RFC 3339).
@@ -81,20 +96,20 @@ mod tests {
     fn leap_days_centuries_and_the_standards_own_example() {
         let date = |seconds| Date::of(Duration::from_secs(seconds));
         assert_eq!(
-            date(784_111_777).imf_fixdate(),
-            "Sun, 06 Nov 1994 08:49:37 GMT"
+            &date(784_111_777).imf_fixdate(),
+            b"Sun, 06 Nov 1994 08:49:37 GMT"
         );
         assert_eq!(date(0).rfc3339(), "1970-01-01T00:00:00Z");
         assert_eq!(
-            date(951_782_400).imf_fixdate(),
-            "Tue, 29 Feb 2000 00:00:00 GMT"
+            &date(951_782_400).imf_fixdate(),
+            b"Tue, 29 Feb 2000 00:00:00 GMT"
         );
         assert_eq!(date(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
         assert_eq!(date(4_107_542_399).rfc3339(), "2100-02-28T23:59:59Z");
         assert_eq!(date(4_107_542_400).rfc3339(), "2100-03-01T00:00:00Z");
         assert_eq!(
-            date(1_798_761_599).imf_fixdate(),
-            "Thu, 31 Dec 2026 23:59:59 GMT"
+            &date(1_798_761_599).imf_fixdate(),
+            b"Thu, 31 Dec 2026 23:59:59 GMT"
         );
     }
 }

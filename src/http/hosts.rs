@@ -2,15 +2,15 @@
 //! connection is gone waits a moment for another, since beginning and ending a thread costs more than
 //! a request.
 //!
-//! Who accepts only queues, and never begins a thread: the system lets 128 connections wait to be
-//! accepted and drops the next, whose client tries again a second later.
+//! Who accepts only queues, and never begins a thread: that takes longer than accepting, and
+//! connections that nobody accepts are dropped.
 
 use crate::lock::hold;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a thread waits for another connection.
 const SPARE: Duration = Duration::from_secs(1);
@@ -21,17 +21,23 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Between two tries to begin a thread that the system refused: it doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// How long a guest rests, and how many of those who rest are called together: all of a millisecond.
+const REST: Duration = Duration::from_millis(10);
+const CALL_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Threads for guests that are served one at a time.
 pub(super) struct Hosts<G> {
     lobby: Mutex<Lobby<G>>,
     /// A guest waits, and a host is idle.
     arrived: Condvar,
-    /// A guest waits, and no host is idle.
+    /// A guest waits, and no host is idle; or the first guest rests.
     wanted: Condvar,
 }
 
 struct Lobby<G> {
     guests: VecDeque<G>,
+    /// Who is to be served later, and not before when.
+    resting: VecDeque<(Instant, G)>,
     idle: usize,
     /// Threads that have been begun and have not looked for a guest yet.
     beginning: usize,
@@ -41,11 +47,12 @@ impl<G: Send + 'static> Hosts<G> {
     /// With a thread that begins others, each of which serves guests with `serve`; `refused` is told
     /// when the system refuses one. `thread::spawn` would panic.
     pub(super) fn start(
-        serve: impl Fn(G) + Send + Sync + 'static,
+        serve: impl Fn(G, &Hosts<G>) + Send + Sync + 'static,
         refused: impl Fn(io::Error) + Send + 'static,
     ) -> io::Result<Arc<Hosts<G>>> {
         let lobby = Lobby {
             guests: VecDeque::new(),
+            resting: VecDeque::new(),
             idle: 0,
             beginning: 0,
         };
@@ -56,7 +63,7 @@ impl<G: Send + 'static> Hosts<G> {
         });
         let (begun, serve) = (Arc::clone(&hosts), Arc::new(serve));
         let usher = thread::Builder::new().name("usher".into());
-        usher.spawn(move || begun.begin_threads(&serve, refused))?;
+        usher.spawn(move || begun.usher(&serve, refused))?;
         Ok(hosts)
     }
 
@@ -72,19 +79,31 @@ impl<G: Send + 'static> Hosts<G> {
         }
     }
 
-    fn begin_threads(
+    /// Takes a guest in who is to be served in ten milliseconds, or a little later. No thread waits with
+    /// it.
+    pub(super) fn let_rest(&self, guest: G) {
+        let mut lobby = hold(&self.lobby);
+        lobby.resting.push_back((Instant::now() + REST, guest));
+        let is_first = lobby.resting.len() == 1;
+        drop(lobby);
+        if is_first {
+            self.wanted.notify_one();
+        }
+    }
+
+    fn usher(
         self: Arc<Self>,
-        serve: &Arc<impl Fn(G) + Send + Sync + 'static>,
+        serve: &Arc<impl Fn(G, &Hosts<G>) + Send + Sync + 'static>,
         refused: impl Fn(io::Error),
     ) {
         let mut backoff = BACKOFF.0;
         let mut lobby = hold(&self.lobby);
         loop {
+            for _ in 0..lobby.call_rested().min(lobby.idle) {
+                self.arrived.notify_one();
+            }
             if !lobby.is_wanted() {
-                lobby = self
-                    .wanted
-                    .wait(lobby)
-                    .unwrap_or_else(PoisonError::into_inner);
+                lobby = self.wait_until_wanted(lobby);
                 continue;
             }
             lobby.beginning += 1;
@@ -109,13 +128,24 @@ impl<G: Send + 'static> Hosts<G> {
         }
     }
 
-    fn serve_guests(&self, serve: impl Fn(G)) {
+    fn wait_until_wanted<'l>(&self, lobby: MutexGuard<'l, Lobby<G>>) -> MutexGuard<'l, Lobby<G>> {
+        let Some((until, _)) = lobby.resting.front() else {
+            let woken = self.wanted.wait(lobby);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        let wait = until.saturating_duration_since(Instant::now());
+        let woken = self.wanted.wait_timeout(lobby, wait.max(CALL_INTERVAL));
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn serve_guests(&self, serve: impl Fn(G, &Hosts<G>)) {
         let mut lobby = hold(&self.lobby);
         lobby.beginning -= 1;
         loop {
+            lobby.call_rested();
             if let Some(guest) = lobby.guests.pop_front() {
                 drop(lobby);
-                serve(guest);
+                serve(guest, self);
                 lobby = hold(&self.lobby);
                 continue;
             }
@@ -134,5 +164,17 @@ impl<G: Send + 'static> Hosts<G> {
 impl<G> Lobby<G> {
     fn is_wanted(&self) -> bool {
         self.guests.len() > self.idle + self.beginning
+    }
+
+    /// Those who have rested wait to be served now; returns how many.
+    fn call_rested(&mut self) -> usize {
+        let before = self.guests.len();
+        if !self.resting.is_empty() {
+            let now = Instant::now();
+            let rested = self.resting.partition_point(|(until, _)| *until <= now);
+            let rested = self.resting.drain(..rested).map(|(_, guest)| guest);
+            self.guests.extend(rested);
+        }
+        self.guests.len() - before
     }
 }

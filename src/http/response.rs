@@ -24,6 +24,9 @@ pub struct Response {
     witness: Option<Witness>,
 }
 
+/// As many fields as most responses have.
+const FIELDS: usize = 10;
+
 /// Is shown the bytes of the head.
 type Witness = Box<dyn FnOnce(&[u8]) + Send>;
 
@@ -39,10 +42,12 @@ pub(super) enum Body {
         opening: Vec<u8>,
         run: Run,
     },
-    /// As a stream, but `take` gets the connection and this thread may end.
+    /// As a stream, but `take` gets the connection, and this thread may end.
     HandOver {
         opening: Vec<u8>,
         take: Take,
+        /// Not at once, but when the peer has had the time to read what `opening` is part of.
+        rests: bool,
     },
 }
 
@@ -50,7 +55,7 @@ impl Response {
     fn new(status: Status, body: Body) -> Response {
         Response {
             status,
-            fields: Vec::new(),
+            fields: Vec::with_capacity(FIELDS),
             body,
             witness: None,
         }
@@ -118,10 +123,12 @@ impl Response {
     }
 
     /// As [`stream`](Response::stream), but the connection itself is given away, with its place
-    /// under the limit.
+    /// under the limit: at once, or when it has rested for some milliseconds, for which it needs no
+    /// thread.
     pub(crate) fn hand_over(
         content_type: &'static str,
         opening: Vec<u8>,
+        rests: bool,
         take: impl FnOnce(Connection) + Send + 'static,
     ) -> Response {
         Response::new(
@@ -129,19 +136,19 @@ impl Response {
             Body::HandOver {
                 opening,
                 take: Box::new(take),
+                rests,
             },
         )
         .field("Content-Type", content_type)
     }
 
-    /// Adds a field. Control characters in the value become spaces, as RFC 9110, 5.5 asks for CR, LF and
-    /// NUL: no value can begin another field.
+    /// Adds a field. Control characters in a value that was made at run time become spaces, as RFC 9110,
+    /// 5.5 asks for CR, LF and NUL: no stranger's text can begin another field. A literal is yours.
     pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
-        let mut value = value.into();
-        let is_control = |character: char| character.is_ascii_control() && character != '\t';
-        if value.contains(is_control) {
-            value = value.replace(is_control, " ").into();
-        }
+        let value = match value.into() {
+            Cow::Owned(text) if text.contains(is_control) => text.replace(is_control, " ").into(),
+            value => value,
+        };
         self.fields.push((name, value));
         self
     }
@@ -184,18 +191,12 @@ impl Response {
     /// ```
     pub(super) fn write_head(&mut self, keep: bool, version: Version, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(
-            format!(
-                "HTTP/1.1 {}\r\nDate: {}\r\n",
-                self.status,
-                Date::now().imf_fixdate()
-            )
-            .as_bytes(),
-        );
+        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let status = self.status.to_string();
+        put(&[b"HTTP/1.1 ", status.as_bytes()]);
+        put(&[b"\r\nDate: ", &Date::now().imf_fixdate(), b"\r\n"]);
         for (name, value) in &self.fields {
-            for part in [name, ": ", value, "\r\n"] {
-                out.extend_from_slice(part.as_bytes());
-            }
+            put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
         let length = match &self.body {
             Body::Bytes(content) => Some(content.len() as u64),
@@ -203,14 +204,14 @@ impl Response {
             Body::Stream { .. } | Body::HandOver { .. } => None,
         };
         if let Some(length) = length.filter(|_| !self.status.forbids_content()) {
-            out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+            put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
         }
         if !keep {
-            out.extend_from_slice(b"Connection: close\r\n");
+            put(&[b"Connection: close\r\n"]);
         } else if version == Version::Http10 {
-            out.extend_from_slice(b"Connection: keep-alive\r\n");
+            put(&[b"Connection: keep-alive\r\n"]);
         }
-        out.extend_from_slice(b"\r\n");
+        put(&[b"\r\n"]);
         if let Some(witness) = self.witness.take() {
             witness(&out[start..]);
         }
@@ -220,6 +221,11 @@ impl Response {
     pub(super) fn has_content(&self, method: Method) -> bool {
         method != Method::Head && !self.status.forbids_content()
     }
+}
+
+/// What may stand in no field value (RFC 9110, 5.5).
+fn is_control(character: char) -> bool {
+    character.is_ascii_control() && character != '\t'
 }
 
 impl From<Refusal> for Response {

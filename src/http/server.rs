@@ -2,7 +2,7 @@
 //! write, again.
 
 use super::connection::{Connection, Connections};
-use super::content::Content;
+use super::content::{Content, Framing};
 use super::cors::Cors;
 use super::date::Date;
 use super::hosts::Hosts;
@@ -42,6 +42,9 @@ pub struct Server {
 
 /// Responses to pipelined requests wait for each other up to here.
 const OWED_BYTES: usize = 64 * 1024;
+
+/// A content that is larger is not copied to what is owed.
+const COPIED_BYTES: usize = 4 * 1024;
 
 /// Between two tries to accept that failed: it doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -107,13 +110,16 @@ impl Server {
             router,
             limits,
             cors,
-            connections: Arc::clone(&connections),
+            connections,
             log,
         });
         let hosts = until_it_works(|| {
             let (serving, refused) = (Arc::clone(&site), Arc::clone(&site));
             Hosts::start(
-                move |(connection, peer)| serving.serve(connection, peer),
+                move |guest, hosts| match guest {
+                    Guest::Arrival(connection, peer) => serving.serve(connection, peer, hosts),
+                    Guest::HandedOver(connection, take) => serving.hand_over(connection, take),
+                },
                 move |error| {
                     refused.connections.let_one_give_way();
                     refused
@@ -127,12 +133,40 @@ impl Server {
                 },
             )
         });
+        let door = Arc::new(Door {
+            listener: self.listener,
+            site,
+            hosts,
+        });
+        let other = Arc::clone(&door);
+        until_it_works(move || {
+            let (other, thread) = (Arc::clone(&other), thread::Builder::new());
+            thread.name("accept".into()).spawn(move || other.accept())
+        });
+        door.accept()
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    site: Arc<Site>,
+    hosts: Arc<Hosts<Guest>>,
+}
+
+impl Door {
+    /// What two threads do: the system lets 128 connections wait to be accepted and drops the next, whose
+    /// client tries again a second later. When thousands come at once, and everyone wants the processor,
+    /// two get twice the share of one.
+    fn accept(&self) -> ! {
+        let connections = &self.site.connections;
         let mut backoff = BACKOFF.0;
         loop {
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     backoff = BACKOFF.0;
-                    hosts.receive((connections.admit(socket), peer));
+                    let connection = connections.admit(socket);
+                    self.hosts.receive(Guest::Arrival(connection, peer));
                 }
                 // Out of descriptors, most likely: they come back when a connection ends, and the
                 // loop must live to see it.
@@ -141,7 +175,7 @@ impl Server {
                     connections.let_one_give_way();
                     let error =
                         format!("newswire: cannot accept a connection: {error}; trying again");
-                    site.log.say(error);
+                    self.site.log.say(error);
                     thread::sleep(backoff);
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
@@ -169,15 +203,29 @@ struct Site {
     log: Log,
 }
 
+/// Who a thread is needed for.
+enum Guest {
+    Arrival(Connection, SocketAddr),
+    /// A connection whose response has begun.
+    HandedOver(Connection, Take),
+}
+
 /// What becomes of a connection after a response.
 enum After {
     Next,
+    /// The peer may still be sending.
     Close,
-    HandOver(Take),
+    /// "A client that sends a "close" connection option MUST NOT send further requests on that
+    /// connection" (RFC 9112, 9.6).
+    CloseAtOnce,
+    HandOver {
+        take: Take,
+        rests: bool,
+    },
 }
 
 impl Site {
-    fn serve(&self, connection: Connection, peer: SocketAddr) {
+    fn serve(&self, connection: Connection, peer: SocketAddr, hosts: &Hosts<Guest>) {
         self.connections.counts.accepted.fetch_add(1, Relaxed);
         let stall = Some(self.limits.write_stall).filter(|stall| !stall.is_zero());
         // Both fail only for a peer that has left already.
@@ -191,6 +239,11 @@ impl Site {
         let mut wire = Wire::new(connection);
         let mut idle = self.limits.head_deadline;
         loop {
+            // The next request of a busy peer is here when this thread's turn comes again. To let the
+            // others go first costs less than to fall asleep and be woken.
+            if wire.unread().is_empty() && wire.flush().is_ok() {
+                thread::yield_now();
+            }
             let after = match self.read_head(&mut wire, idle) {
                 Ok(Some(head)) => self.exchange(head, peer, &mut wire),
                 Ok(None) => return,
@@ -215,16 +268,24 @@ impl Site {
                         .map(|()| wire.connection().linger())
                         .unwrap_or_default();
                 }
-                Ok(After::HandOver(take)) => {
-                    if wire.flush().is_ok() {
-                        self.guard(|| take(wire.into_connection()));
-                    }
-                    return;
+                Ok(After::CloseAtOnce) => return wire.flush().unwrap_or_default(),
+                Ok(After::HandOver { take, rests }) => {
+                    return match wire.flush() {
+                        Ok(()) if rests => {
+                            hosts.let_rest(Guest::HandedOver(wire.into_connection(), take))
+                        }
+                        Ok(()) => self.hand_over(wire.into_connection(), take),
+                        Err(_) => {}
+                    };
                 }
                 // The peer has left, or takes nothing: there is nobody to say anything to.
                 Err(_) => return,
             }
         }
+    }
+
+    fn hand_over(&self, connection: Connection, take: Take) {
+        self.guard(|| take(connection));
     }
 
     /// The next head; `None` when the peer has left, or said nothing for `idle`.
@@ -278,6 +339,11 @@ impl Site {
             .into()
         });
         let mut response = self.cors.mark(request.field("origin"), response);
+        // Behind a content some old clients send a line end that is not part of it (RFC 9112, 2.2), and
+        // on a stream a person may press any key.
+        let sends_no_more = request.lists("connection", "close")
+            && request.framing() == Framing::None
+            && !response.is_close_delimited();
         let (method, version) = (request.method(), request.version());
         self.log.access(|| {
             format!(
@@ -294,9 +360,13 @@ impl Site {
         response.write_head(keep, version, wire.owe());
         if response.has_content(method) {
             match response.into_body() {
-                Body::HandOver { opening, take } => {
+                Body::HandOver {
+                    opening,
+                    take,
+                    rests,
+                } => {
                     wire.owe().extend_from_slice(&opening);
-                    return Ok(After::HandOver(take));
+                    return Ok(After::HandOver { take, rests });
                 }
                 body => {
                     if !self.write_body(body, wire)? {
@@ -306,12 +376,22 @@ impl Site {
             }
         }
         let goes_on = keep && rest.is_some_and(|rest| rest.skip(wire, &self.limits));
-        Ok(if goes_on { After::Next } else { After::Close })
+        Ok(if goes_on {
+            After::Next
+        } else if sends_no_more && wire.unread().is_empty() {
+            After::CloseAtOnce
+        } else {
+            After::Close
+        })
     }
 
     /// Whether all that was promised was written.
     fn write_body(&self, body: Body, wire: &mut Wire) -> io::Result<bool> {
         match body {
+            Body::Bytes(content) if content.len() > COPIED_BYTES => {
+                wire.flush_with(&content)?;
+                Ok(true)
+            }
             Body::Bytes(content) => {
                 wire.owe().extend_from_slice(&content);
                 if wire.owe().len() > OWED_BYTES {

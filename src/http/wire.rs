@@ -1,7 +1,7 @@
 //! The socket as a connection's own thread sees it: bytes not read yet, and bytes owed to the peer.
 
 use super::connection::Connection;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -90,11 +90,27 @@ impl Wire {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if self.owed.is_empty() {
-            return Ok(());
-        }
+        self.flush_with(&[])
+    }
+
+    /// Writes what is owed, and `content` behind it, which is not copied for that.
+    pub(crate) fn flush_with(&mut self, content: &[u8]) -> io::Result<()> {
+        let mut pieces = [IoSlice::new(&self.owed), IoSlice::new(content)];
+        let mut rest = &mut pieces[..];
+        // Empty pieces go at once.
+        IoSlice::advance_slices(&mut rest, 0);
         let mut socket = &*self.connection;
-        let written = socket.write_all(&self.owed);
+        let written = loop {
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match socket.write_vectored(rest) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(bytes) => IoSlice::advance_slices(&mut rest, bytes),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
         self.owed.clear();
         written
     }

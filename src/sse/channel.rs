@@ -9,11 +9,9 @@
 
 use super::bell::Bell;
 use super::counts::Counts;
-use super::emitter::{
-    CONTENT_TYPE, Emitter, jittered, last_event_id, let_head_pass, opening, with_stream_fields,
-};
+use super::emitter::{CONTENT_TYPE, Emitter, jittered, last_event_id, opening, with_stream_fields};
 use super::event::Event;
-use super::history::{Batch, Cursor, History};
+use super::history::{Batch, Cursor, History, Resumption};
 use super::id::{Id, Ids};
 use super::subscriber::{Departure, END, Place, Subscriber, Written};
 use crate::Limits;
@@ -469,25 +467,33 @@ impl Channel {
         Arc::strong_count(&self.shared) == 1 && self.subscribers() == 0
     }
 
-    /// The response that subscribes who asks: the head, a reconnection time and a comment at once,
-    /// then what it has missed since its [`last_event_id`], then what is published from now on.
+    /// The response that subscribes who asks: the head, a reconnection time and a comment at once;
+    /// then what it has missed since its [`last_event_id`], then what is published from now on. Who
+    /// names no id is given one with the comment, so that it can come back and miss nothing although
+    /// it was cut off before its first event.
     ///
     /// When something may have been lost in between, the first event is named `gap`, with JSON that
     /// says what was asked for and what is the oldest still kept, and without an id, so that the
     /// browser's last event ID stays what it was.
     pub fn subscribe(&self, request: &Request<'_>) -> Response {
         let last_event_id = last_event_id(request);
-        let counts = &self.shared.common.counts;
-        let (resumption, completions, oldest) = {
+        let mut opening = opening();
+        let (resumed, completions) = {
             let state = hold(&self.shared.state);
-            let resumption = state.history.resume(last_event_id.as_deref());
-            if state.is_completed() && resumption.cursor == state.history.end() {
+            let resumed = state.history.resume(last_event_id.as_deref());
+            if state.is_completed() && resumed.cursor == state.history.end() {
                 return Emitter::finished();
+            }
+            // "Set the last event ID string of the event source to the value of the last event ID
+            // buffer. If the data buffer is an empty string, ... return" (HTML, 9.2.6): who is cut off
+            // before its first event comes back with this, and misses nothing.
+            if last_event_id.is_none() {
+                opening = opening.with_id(state.history.newest());
             }
             // Who comes after the completion, and has something left to hear, is one of those whom
             // it ends.
             let completions = state.completions - u32::from(state.is_completed());
-            (resumption, completions, state.history.first_id())
+            (resumed, completions)
         };
         let common = self.common();
         let limit = common.limits.subscribers;
@@ -495,21 +501,34 @@ impl Channel {
             return refused(common);
         };
         if last_event_id.is_some() {
-            counts.replays.fetch_add(1, Relaxed);
+            common.counts.replays.fetch_add(1, Relaxed);
         }
-        let gap = resumption.gap.then(|| {
-            counts.gaps.fetch_add(1, Relaxed);
-            gap_event(last_event_id.as_deref().unwrap_or_default(), oldest).into_bytes()
-        });
+        // What is replayed at once is kept out of the read in which a proxy gets the head: Varnish holds
+        // what came in that read until the next bytes come, which may be a heartbeat later.
+        let rests = last_event_id.is_some();
         let channel = self.clone();
         let take = move |connection| {
-            if last_event_id.is_some() {
-                let_head_pass();
-            }
-            let subscriber = Subscriber::new(connection, place, resumption.cursor, completions);
-            channel.catch_up(subscriber, &gap.unwrap_or_default(), false);
+            let (cursor, gap) = channel.begin(resumed, last_event_id.as_deref());
+            let subscriber = Subscriber::new(connection, place, cursor, completions);
+            channel.catch_up(subscriber, &gap, false);
         };
-        with_stream_fields(Response::hand_over(CONTENT_TYPE, opening("newswire"), take))
+        let opening = opening.to_string().into_bytes();
+        with_stream_fields(Response::hand_over(CONTENT_TYPE, opening, rests, take))
+    }
+
+    /// Where a client begins, and the event that tells it of a gap, if there is one: as it was found,
+    /// unless the log has moved past that while the connection rested.
+    fn begin(&self, found: Resumption, last_event_id: Option<&str>) -> (Cursor, Vec<u8>) {
+        let (first, oldest) = {
+            let history = &hold(&self.shared.state).history;
+            (history.first(), history.first_id())
+        };
+        if !found.gap && first <= found.cursor {
+            return (found.cursor, Vec::new());
+        }
+        self.common().counts.gaps.fetch_add(1, Relaxed);
+        let gap = gap_event(last_event_id.unwrap_or_default(), oldest);
+        (found.cursor.max(first), gap.into_bytes())
     }
 
     fn catch_up_on_a_thread(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {

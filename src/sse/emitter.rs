@@ -47,10 +47,12 @@ impl<'s> Emitter<'s> {
     /// EventSource will then reconnect, until it is answered with [`finished`](Emitter::finished).
     pub fn stream(emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static) -> Response {
         let run = move |stream: &mut dyn Write| {
-            let_head_pass();
+            // As for a replay (see Channel::subscribe): no event in the read in which a proxy gets the head.
+            thread::sleep(Duration::from_millis(10));
             emit(Emitter::new(stream))
         };
-        with_stream_fields(Response::stream(CONTENT_TYPE, opening("newswire"), run))
+        let opening = opening().to_string().into_bytes();
+        with_stream_fields(Response::stream(CONTENT_TYPE, opening, run))
     }
 
     /// The response that tells an EventSource not to come back: `204` (HTML, 9.2.3, "any other
@@ -121,12 +123,6 @@ pub fn last_event_id(request: &Request<'_>) -> Option<String> {
         .filter(|id| !id.is_empty())
 }
 
-/// Keeps the first event out of the read in which a proxy gets the head. Varnish holds what came in that
-/// read until the next bytes come, which may be a heartbeat later.
-pub(crate) fn let_head_pass() {
-    thread::sleep(Duration::from_millis(10));
-}
-
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
 /// What every stream says of itself: no cache may keep it or join clients in it, no proxy may
@@ -138,13 +134,9 @@ pub(crate) fn with_stream_fields(response: Response) -> Response {
         .field("X-Content-Type-Options", "nosniff")
 }
 
-/// The first bytes of a stream: a reconnection time and a comment.
-pub(crate) fn opening(comment: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Event::comment(comment)
-        .reconnection_time(jittered(Duration::from_secs(2)))
-        .encode(&mut bytes);
-    bytes
+/// The first block of a stream: a reconnection time and a comment.
+pub(crate) fn opening() -> Event {
+    Event::comment("newswire").reconnection_time(jittered(Duration::from_secs(2)))
 }
 
 /// Between `time` and half as much again, so that a restart of the server does not bring everyone

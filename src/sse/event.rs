@@ -115,6 +115,18 @@ impl Event {
         self
     }
 
+    /// With other data.
+    pub(crate) fn data(mut self, data: String) -> Event {
+        self.data = Some(data);
+        self
+    }
+
+    /// With an id that we have made, of characters that cannot spoil it.
+    pub(super) fn with_id(mut self, id: impl Display) -> Event {
+        self.id = Some(id.to_string());
+        self
+    }
+
     pub(crate) fn without_id(mut self) -> Event {
         self.id = None;
         self

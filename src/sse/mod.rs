@@ -20,7 +20,7 @@ pub(crate) use channel::json_string;
 pub use channel::{Channel, Published, Summary, TooLargeToKeep};
 pub(crate) use channels::is_name;
 pub use channels::{Channels, NoChannel};
-pub(crate) use emitter::{CONTENT_TYPE, jittered, let_head_pass, with_stream_fields};
+pub(crate) use emitter::{CONTENT_TYPE, jittered, with_stream_fields};
 pub use emitter::{Emitter, last_event_id};
 pub use event::{Event, MalformedEvent, base64};
 pub use parser::{EventTooLarge, Message, Parser};

@@ -1181,7 +1181,8 @@ fn the_metrics_are_prometheus_text_and_count_what_happened() {
     let id = Publisher::connect(address, "c").publish("x");
     stream.next().expect("it is live");
     drop(Stream::resume(address, "c", &id));
-    drop(Stream::resume(address, "c", "1-1"));
+    let gap = Stream::resume(address, "c", "1-1").next();
+    assert_eq!(gap.expect("it is told").event_type, "gap");
     let answer = ask(address, "GET", "/metrics", &[], "");
     assert_eq!(
         answer.field("content-type"),

@@ -861,6 +861,8 @@ struct Life {
     log: Vec<Message>,
     /// How many events there were at each completion.
     completions: Vec<usize>,
+    /// The id that those are given who come before the first event.
+    began: Option<String>,
 }
 
 /// A client of a channel, and what it must hear next.
@@ -931,12 +933,13 @@ impl Life {
     }
 
     /// Comes, or comes back, and hears at once whether something was lost.
-    fn connect(&self, client: &mut Client, id: &str) {
+    fn connect(&mut self, client: &mut Client, id: &str) {
         let oldest = self.oldest();
         let known = self.log.iter().position(|event| event.last_event_id == id);
         let (start, has_gap) = match known {
             None if id.is_empty() => (self.log.len(), false),
             None if id == "earliest" => (oldest, false),
+            None if self.began.as_deref() == Some(id) => (oldest, oldest > 0),
             None => (oldest, true),
             Some(place) if place + 1 >= oldest => (place + 1, false),
             Some(_) => (oldest, true),
@@ -965,6 +968,17 @@ impl Life {
                 format!("{{\"asked\":{},\"oldest\":{oldest}}}", json(id))
             );
             assert_eq!(gap.last_event_id, "");
+        }
+        if id.is_empty() {
+            stream.read_until(|bytes| bytes.ends_with(b"\n\n"));
+            client.last_event_id = stream.parser.last_event_id().to_owned();
+            match self.log.last() {
+                Some(event) => assert_eq!(client.last_event_id, event.last_event_id),
+                None => {
+                    let began = self.began.get_or_insert(client.last_event_id.clone());
+                    assert_eq!(*began, client.last_event_id);
+                }
+            }
         }
         client.stream = Some(stream);
         client.next = start;
@@ -996,6 +1010,13 @@ impl Life {
                     assert_eq!(stream.next(), None);
                     client.stream = None;
                     return;
+                }
+                // The log has moved past it before its replay began.
+                Some(message) if message.event_type == "gap" => {
+                    let oldest = message.data.rsplit('"').nth(1).expect("it names one");
+                    let oldest = self.place(oldest);
+                    assert!(client.next < oldest && oldest <= self.oldest());
+                    client.next = oldest;
                 }
                 Some(message) => {
                     assert_eq!(
@@ -1051,6 +1072,7 @@ fn lives_of_channels() {
             channel,
             log: Vec::new(),
             completions: Vec::new(),
+            began: None,
         };
         let mut clients: Vec<Client> = (0..1 + dice.below(5))
             .map(|_| Client {

@@ -1186,6 +1186,18 @@ fn a_line_can_be_cut_as_soon_as_its_stream_has_begun() {
 }
 
 #[test]
+fn clients_that_have_left_in_a_silence_do_not_keep_others_out() {
+    let server = Server::start(&["--quiet", "--heartbeat", "0", "--max-connections", "8"]);
+    for _ in 0..8 {
+        let target = "/lab?count=2&interval=0&stall=1&silence=600000";
+        let mut stream = Stream::open(server.address, target, &[]);
+        assert_eq!(stream.next().expect("it begins").data, "The");
+    }
+    let answer = ask(server.address, "GET", "/healthz", &[], "");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
 fn lines_are_bounded_and_those_that_nobody_uses_give_way() {
     let server = Server::start(&["--quiet", "--heartbeat", "1"]);
     let address = server.address;

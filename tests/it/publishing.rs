@@ -149,8 +149,11 @@ fn data_cannot_forge_fields_and_a_type_that_would_is_refused() {
     assert_ne!(reconnection_time, Some(std::time::Duration::from_millis(1)));
 
     for event in ["a%0Ab", "a%0Db", "a%0D%0Adata:+x", "%00", "a%0A"] {
-        let answer = post(server.address, &format!("/channels/c?event={event}"), "x");
-        assert_refused(&answer, 400, "event type");
+        // Whatever the content: it is the type that is wrong.
+        for (lines, content) in [("", "x"), ("&lines", "x"), ("&lines", "")] {
+            let target = format!("/channels/c?event={event}{lines}");
+            assert_refused(&post(server.address, &target, content), 400, "event type");
+        }
     }
     // What is only odd arrives as it is.
     for (query, name) in [
@@ -881,14 +884,19 @@ fn standard_input_is_published_line_by_line_and_its_end_is_not_the_servers() {
 fn a_line_of_standard_input_that_is_too_long_goes_in_pieces_and_loses_nothing() {
     // One byte more than an event may have, of characters that take two: a piece must not end inside of one.
     let long = "é".repeat(256 * 1024) + "x";
-    for line in [long.clone(), "x".to_owned() + &long] {
+    let just_fits = "x".repeat(512 * 1024 - 1);
+    for (line, end) in [
+        (long.clone(), "\n"),
+        ("x".to_owned() + &long, "\n"),
+        (just_fits.clone(), "\r\n"),
+        (just_fits + "x", "\r\n"),
+    ] {
         let mut server = Server::start(&["--stdin", "c", "--quiet"]);
         let mut stream = Stream::subscribe(server.address, "c");
         let mut stdin = server.stdin();
         let sent = thread::spawn(move || {
-            stdin
-                .write_all(format!("{line}\nnext\n").as_bytes())
-                .map(|()| line)
+            let text = format!("{line}{end}next{end}");
+            stdin.write_all(text.as_bytes()).map(|()| line)
         });
         let mut pieces: Vec<String> = stream.until_end().into_iter().map(|m| m.data).collect();
         let line = sent.join().expect("it does not panic").expect("it is read");

@@ -319,6 +319,37 @@ fn a_gap_is_told_again_until_an_event_has_moved_the_client_on() {
 }
 
 #[test]
+fn a_client_that_was_away_before_its_first_event_is_not_left_in_silence() {
+    let server = Server::start(&["--publish-open", "--quiet"]);
+    for before in [0, 3] {
+        let channel = format!("c{before}");
+        let kept = publish_numbers(server.address, &channel, before);
+        // A page is opened, and the laptop is closed before anything is said.
+        let mut stream = Stream::subscribe(server.address, &channel);
+        stream.read_until(|bytes| bytes.ends_with(b"\n\n"));
+        let id = stream.parser.last_event_id().to_owned();
+        drop(stream);
+        let missed = publish_numbers(server.address, &channel, 2);
+        // It comes back with what an EventSource would send.
+        let mut stream = Stream::resume(server.address, &channel, &id);
+        let last = Publisher::connect(server.address, &channel).publish("last");
+        let mut heard = Vec::new();
+        while heard
+            .last()
+            .is_none_or(|message: &Message| message.last_event_id != last)
+        {
+            heard.push(stream.next().expect("it is live"));
+        }
+        let ids: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
+        let is_told = heard[0].event_type == "gap";
+        assert!(
+            is_told || ids == [&missed[0], &missed[1], &last],
+            "{heard:?} after {kept:?}"
+        );
+    }
+}
+
+#[test]
 fn after_a_restart_an_old_id_is_a_gap_and_nothing_old_is_new() {
     let mut server = Server::start(&["--publish-open", "--quiet"]);
     let before = publish_numbers(server.address, "c", 5);

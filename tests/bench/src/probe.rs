@@ -51,10 +51,22 @@ pub fn family(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Memory that the machine could still give out, in KB: the median of a second's readings. Connections begin
-/// and end in kernel memory that is taken and freed with a delay, so first there is a pause.
+/// Memory that the machine could still give out, in KB, once that has come to rest: the memory of processes and
+/// connections that have ended comes back with a delay, and what another server had must not count for this one.
 pub fn available_memory() -> f64 {
-    thread::sleep(Duration::from_millis(1000));
+    const REST_KB: f64 = 512.0;
+    let mut before = median_of_a_second();
+    for _ in 0..15 {
+        let now = median_of_a_second();
+        if (now - before).abs() < REST_KB {
+            return now;
+        }
+        before = now;
+    }
+    before
+}
+
+fn median_of_a_second() -> f64 {
     let mut readings: Vec<f64> = (0..10)
         .filter_map(|_| {
             thread::sleep(Duration::from_millis(100));
