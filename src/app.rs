@@ -186,7 +186,7 @@ fn routes(
 }
 
 fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    match channels.open(request.parameter("name")) {
+    match channels.open_to_read(request.parameter("name")) {
         Ok(channel) => channel.subscribe(request),
         Err(NoChannel::Full) => refused(channels.common()),
         Err(name) => refusal_of(name).into(),
@@ -196,8 +196,7 @@ fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
 /// The content is the data of one event, or with `?lines` each line of it is one, published as it
 /// arrives.
 fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
-    // What stands in the head is judged before any content is read, and the channel is opened last:
-    // what is refused makes no channel.
+    // What stands in the head is judged before any content is read, and before a channel is made.
     check_name(request)?;
     let template = typed(request.query("event").unwrap_or_default())?;
     let event_of = move |content: Vec<u8>| {

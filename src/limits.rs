@@ -14,6 +14,8 @@ use std::time::Duration;
 ///   + slow subscribers * (64 KiB + the largest event) a thread each, until they have caught up
 ///   + channels * (history_bytes + history_events * 64 bytes)
 ///   + cores * history_bytes                           the batches being written
+///   + 256 * history_bytes                             lines of the laboratory, while they are watched
+///   + streams of the laboratory * 8 MiB               two frames of the largest size one can ask for
 /// ```
 ///
 /// and only requests that may publish have their content kept at all.
@@ -54,8 +56,8 @@ pub struct Limits {
     /// is closed.
     pub write_stall: Duration,
     /// Connections at a time; 1,000 for the library, from the descriptor limit on the command line.
-    /// At the limit the server stops accepting until one ends: a `503` would end an EventSource for
-    /// good.
+    /// At the limit newcomers wait until one ends, or gives way because its peer has kept it waiting for
+    /// two seconds: a `503` would end an EventSource for good.
     pub connections: usize,
     /// Subscribers of all channels at a time; nine in ten connections, so that there is always a
     /// way left in to publish. More are told to come back later, in a stream that ends.

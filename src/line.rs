@@ -96,9 +96,7 @@ impl Lines {
         if let Some(line) = lines.get(name) {
             return Some(Arc::clone(line));
         }
-        if lines.len() >= LINES {
-            lines.retain(|_, line| Arc::strong_count(line) > 1 || line.wire.subscribers() > 0);
-        }
+        lines.retain(|_, line| Arc::strong_count(line) > 1 || line.wire.subscribers() > 0);
         if lines.len() >= LINES {
             return None;
         }

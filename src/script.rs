@@ -5,6 +5,7 @@ use crate::http::Response;
 use crate::http::connection::Connection;
 use crate::line::Line;
 use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, with_stream_fields};
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread;
@@ -101,7 +102,8 @@ impl Script {
             Some(_) => Vec::new(),
             None => self
                 .newline
-                .end_lines(format!("{mark}{opening}").as_bytes()),
+                .end_lines(format!("{mark}{opening}").as_bytes())
+                .into_owned(),
         };
         let (witness, shown) = (line.clone(), with_head.clone());
         // A cut counts from the moment that the client can know of the stream.
@@ -271,23 +273,21 @@ const GARBAGE: [&[u8]; 6] = [
 const UNFINISHED: &[u8] = b"id: unfinished\ndata: never dispatched\n";
 
 impl Newline {
-    /// Ends each line of a block that has LF in another way.
-    fn end_lines(self, block: &[u8]) -> Vec<u8> {
+    /// Ends each line of a block that has LF in this way.
+    fn end_lines(self, block: &[u8]) -> Cow<'_, [u8]> {
         let end: &[u8] = match self {
-            Newline::Lf => b"\n",
+            Newline::Lf => return Cow::Borrowed(block),
             Newline::Cr => b"\r",
             Newline::Crlf => b"\r\n",
         };
-        block.split_inclusive(|&byte| byte == b'\n').fold(
-            Vec::with_capacity(block.len()),
-            |mut ended, line| {
-                match line.strip_suffix(b"\n") {
-                    Some(text) => ended.extend_from_slice(&[text, end].concat()),
-                    None => ended.extend_from_slice(line),
-                }
-                ended
-            },
-        )
+        let mut ended = Vec::with_capacity(block.len());
+        for line in block.split_inclusive(|&byte| byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                Some(text) => ended.extend_from_slice(&[text, end].concat()),
+                None => ended.extend_from_slice(line),
+            }
+        }
+        Cow::Owned(ended)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     connections: Arc<Connections>,
 }
 
-/// What the accept loop can see of a connection that a thread owns.
+/// What an accept loop can see of a connection that a thread owns.
 struct Seat {
     socket: TcpStream,
     /// Milliseconds on the connections' clock since which we wait for the peer; 0 while we do not.
@@ -47,8 +47,9 @@ impl Connection {
             .store(self.connections.clock_ms(), Relaxed);
     }
 
-    pub(crate) fn resume(&self) {
-        self.seat.awaited_since.store(0, Relaxed);
+    /// `false` when it has given way meanwhile: nobody would hear an answer.
+    pub(crate) fn resume(&self) -> bool {
+        self.seat.awaited_since.swap(0, Relaxed) != GAVE_WAY
     }
 
     /// For who has nothing to write for long, and would not notice otherwise: whether the peer is known to
@@ -210,13 +211,26 @@ impl Connections {
         let since = |seat: &Arc<Seat>| seat.awaited_since.load(Relaxed);
         let longest = {
             let places = hold(&self.places);
-            let awaited = places.seats.iter().flatten();
-            let awaited = awaited.filter(|seat| (FIRST..=latest).contains(&since(seat)));
-            awaited.min_by_key(|seat| since(seat)).map(Arc::clone)
+            let seats = places.seats.iter().flatten();
+            if seats.clone().any(|seat| since(seat) == GAVE_WAY) {
+                // Somebody is on the way out already.
+                return;
+            }
+            let longest = seats
+                .map(|seat| (since(seat), seat))
+                .filter(|(since, _)| (FIRST..=latest).contains(since))
+                .min_by_key(|(since, _)| *since);
+            longest.map(|(since, seat)| (since, Arc::clone(seat)))
         };
-        if let Some(seat) = longest {
+        let Some((since, seat)) = longest else {
+            return;
+        };
+        // Unless its peer has just spoken.
+        let gives_way = seat
+            .awaited_since
+            .compare_exchange(since, GAVE_WAY, Relaxed, Relaxed);
+        if gives_way.is_ok() {
             self.counts.gave_way.fetch_add(1, Relaxed);
-            seat.awaited_since.store(GAVE_WAY, Relaxed);
             // Its thread sees the end of the stream and drops it; an error means that the peer is
             // gone already.
             let _ = seat.socket.shutdown(Shutdown::Both);

@@ -70,21 +70,24 @@ impl<'w> Content<'w> {
         let deadline = Instant::now() + self.limits.content_deadline;
         self.wire.connection().await_peer();
         let mut whole = Vec::new();
-        while self.read_some(
-            &mut whole,
-            deadline.saturating_duration_since(Instant::now()),
-        )? {
+        while self.read_some(&mut whole, || until(deadline))? {
             if whole.len() > self.limits.content_bytes {
                 return Err(too_large);
             }
         }
-        self.wire.connection().resume();
-        Ok(whole)
+        match self.wire.connection().resume() {
+            true => Ok(whole),
+            false => Err(TOO_LATE),
+        }
     }
 
-    /// Appends what has arrived to `out`, waiting at most `wait` for it; `false` at the end of the
-    /// content.
-    pub(crate) fn read_some(&mut self, out: &mut Vec<u8>, wait: Duration) -> Result<bool, Refusal> {
+    /// Appends what has arrived to `out`, waiting for it; `false` at the end of the content. `wait` says
+    /// how long at most, before each read: a chunk's extensions can come byte by byte, too.
+    pub(crate) fn read_some(
+        &mut self,
+        out: &mut Vec<u8>,
+        wait: impl Fn() -> Duration,
+    ) -> Result<bool, Refusal> {
         let before = out.len();
         loop {
             if self.is_whole() {
@@ -96,7 +99,7 @@ impl<'w> Content<'w> {
                 return Ok(true);
             }
             if !self.is_whole() {
-                self.fill(wait).inspect_err(|_| self.failed = true)?;
+                self.fill(wait()).inspect_err(|_| self.failed = true)?;
             }
         }
     }
@@ -123,10 +126,7 @@ impl<'w> Content<'w> {
         match self.wire.fill(wait) {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Refusal::new(
-                Status::REQUEST_TIMEOUT,
-                "The content did not arrive in time.",
-            )),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
             Err(_) => Err(Refusal::bad(
                 "The connection broke before the content ended.",
             )),
@@ -165,6 +165,15 @@ impl<'w> Content<'w> {
     }
 }
 
+const TOO_LATE: Refusal = Refusal::new(
+    Status::REQUEST_TIMEOUT,
+    "The content did not arrive in time.",
+);
+
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
 /// Content that no handler asked for is read up to here; past it, closing the connection is cheaper.
 const SKIP_BYTES: u64 = 64 * 1024;
 
@@ -188,10 +197,7 @@ impl Rest {
         let (mut skipped, mut piece) = (0, Vec::new());
         while skipped <= SKIP_BYTES as usize {
             piece.clear();
-            match content.read_some(
-                &mut piece,
-                deadline.saturating_duration_since(Instant::now()),
-            ) {
+            match content.read_some(&mut piece, || until(deadline)) {
                 Ok(true) => skipped += piece.len(),
                 Ok(false) => return true,
                 Err(_) => return false,

@@ -97,13 +97,16 @@ impl<G: Send + 'static> Hosts<G> {
         refused: impl Fn(io::Error),
     ) {
         let mut backoff = BACKOFF.0;
+        // The system has refused a thread: none is begun before then, but who has rested is called.
+        let mut retry = None;
         let mut lobby = hold(&self.lobby);
         loop {
             for _ in 0..lobby.call_rested().min(lobby.idle) {
                 self.arrived.notify_one();
             }
-            if !lobby.is_wanted() {
-                lobby = self.wait_until_wanted(lobby);
+            retry = retry.filter(|&retry| Instant::now() < retry);
+            if !lobby.is_wanted() || retry.is_some() {
+                lobby = self.wait_until_wanted(lobby, retry);
                 continue;
             }
             lobby.beginning += 1;
@@ -119,7 +122,7 @@ impl<G: Send + 'static> Hosts<G> {
                 }
                 Err(error) => {
                     refused(error);
-                    thread::sleep(backoff);
+                    retry = Some(Instant::now() + backoff);
                     backoff = (backoff * 2).min(BACKOFF.1);
                     lobby = hold(&self.lobby);
                     lobby.beginning -= 1;
@@ -128,8 +131,13 @@ impl<G: Send + 'static> Hosts<G> {
         }
     }
 
-    fn wait_until_wanted<'l>(&self, lobby: MutexGuard<'l, Lobby<G>>) -> MutexGuard<'l, Lobby<G>> {
-        let Some((until, _)) = lobby.resting.front() else {
+    fn wait_until_wanted<'l>(
+        &self,
+        lobby: MutexGuard<'l, Lobby<G>>,
+        retry: Option<Instant>,
+    ) -> MutexGuard<'l, Lobby<G>> {
+        let rested = lobby.resting.front().map(|(until, _)| *until);
+        let Some(until) = rested.into_iter().chain(retry).min() else {
             let woken = self.wanted.wait(lobby);
             return woken.unwrap_or_else(PoisonError::into_inner);
         };
@@ -142,7 +150,6 @@ impl<G: Send + 'static> Hosts<G> {
         let mut lobby = hold(&self.lobby);
         lobby.beginning -= 1;
         loop {
-            lobby.call_rested();
             if let Some(guest) = lobby.guests.pop_front() {
                 drop(lobby);
                 serve(guest, self);

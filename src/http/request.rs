@@ -408,7 +408,8 @@ impl<'c> Request<'c> {
         let mut kept = Vec::new();
         loop {
             let searched = kept.len();
-            if !self.content.read_some(&mut kept, self.limits.lines_idle)? {
+            let idle = self.limits.lines_idle;
+            if !self.content.read_some(&mut kept, || idle)? {
                 break;
             }
             let mut start = 0;

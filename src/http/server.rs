@@ -1,13 +1,13 @@
-//! The accept loop, and what a connection's own thread does: read a head, let the router answer,
+//! The accept loops, and what a connection's own thread does: read a head, let the router answer,
 //! write, again.
 
 use super::connection::{Connection, Connections};
-use super::content::{Content, Framing};
+use super::content::Content;
 use super::cors::Cors;
 use super::date::Date;
 use super::hosts::Hosts;
 use super::log::Log;
-use super::request::{Head, Request, Version, origin_of};
+use super::request::{Head, Method, Request, Version, origin_of};
 use super::response::{Body, Take};
 use super::router::Router;
 use super::status::{Refusal, Status};
@@ -212,7 +212,8 @@ enum Guest {
 
 /// What becomes of a connection after a response.
 enum After {
-    Next,
+    /// It answered a request of this method, and the peer may send another.
+    Next(Method),
     /// The peer may still be sending.
     Close,
     /// "A client that sends a "close" connection option MUST NOT send further requests on that
@@ -237,11 +238,15 @@ impl Site {
             return;
         }
         let mut wire = Wire::new(connection);
-        let mut idle = self.limits.head_deadline;
+        let (mut idle, mut has_published) = (self.limits.head_deadline, false);
         loop {
-            // The next request of a busy peer is here when this thread's turn comes again. To let the
-            // others go first costs less than to fall asleep and be woken.
-            if wire.unread().is_empty() && wire.flush().is_ok() {
+            // The next request of a busy peer is here when this thread's turn comes again: to let the
+            // others go first costs less than to fall asleep and be woken. Not if what goes first
+            // were the delivery of what has just been published: the more it finds, the better.
+            if wire.unread().is_empty() && !has_published {
+                if wire.flush().is_err() {
+                    return;
+                }
                 thread::yield_now();
             }
             let after = match self.read_head(&mut wire, idle) {
@@ -261,7 +266,10 @@ impl Site {
                 }
             };
             match after {
-                Ok(After::Next) => idle = self.limits.idle,
+                Ok(After::Next(method)) => {
+                    idle = self.limits.idle;
+                    has_published = matches!(method, Method::Post | Method::Put);
+                }
                 Ok(After::Close) => {
                     return wire
                         .flush()
@@ -296,8 +304,8 @@ impl Site {
             if !wire.unread().is_empty() {
                 if let Some((head, length)) = Head::parse(wire.unread(), &self.limits)? {
                     wire.consume(length);
-                    wire.connection().resume();
-                    return Ok(Some(head));
+                    let is_open = wire.connection().resume();
+                    return Ok(Some(head).filter(|_| is_open));
                 }
                 deadline.get_or_insert_with(|| Instant::now() + self.limits.head_deadline);
             }
@@ -339,10 +347,10 @@ impl Site {
             .into()
         });
         let mut response = self.cors.mark(request.field("origin"), response);
-        // Behind a content some old clients send a line end that is not part of it (RFC 9112, 2.2), and
-        // on a stream a person may press any key.
+        // But a POST may have forgotten to announce its content, and on a stream a person may press any
+        // key.
         let sends_no_more = request.lists("connection", "close")
-            && request.framing() == Framing::None
+            && matches!(request.method(), Method::Get | Method::Head)
             && !response.is_close_delimited();
         let (method, version) = (request.method(), request.version());
         self.log.access(|| {
@@ -377,7 +385,7 @@ impl Site {
         }
         let goes_on = keep && rest.is_some_and(|rest| rest.skip(wire, &self.limits));
         Ok(if goes_on {
-            After::Next
+            After::Next(method)
         } else if sends_no_more && wire.unread().is_empty() {
             After::CloseAtOnce
         } else {

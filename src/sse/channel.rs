@@ -1,8 +1,8 @@
 //! A channel: one bounded log, many cursors, and the hand-over of a socket from the thread that
 //! replays to the threads that fan out.
 //!
-//! A subscriber is owned by exactly one thread at a time. Its connection's own thread answers the
-//! request and writes what the client has missed; then it is put in a [`Lane`], from which a fan-out
+//! A subscriber is owned by exactly one thread at a time. A connection's thread answers the request,
+//! and one writes what the client has missed; then it is put in a [`Lane`], from which a fan-out
 //! thread takes all that are there, writes to each and puts them back. Who has no room in its socket
 //! gets a thread of its own until it has caught up. Replay and live delivery ask the log the same
 //! question, "what comes after this cursor?", so that there is no seam between them.
@@ -11,7 +11,7 @@ use super::bell::Bell;
 use super::counts::Counts;
 use super::emitter::{CONTENT_TYPE, Emitter, jittered, last_event_id, opening, with_stream_fields};
 use super::event::Event;
-use super::history::{Batch, Cursor, History, Resumption};
+use super::history::{Batch, Cursor, EARLIEST, History};
 use super::id::{Id, Ids};
 use super::subscriber::{Departure, END, Place, Subscriber, Written};
 use crate::Limits;
@@ -178,9 +178,10 @@ pub struct Summary {
 }
 
 impl Channel {
-    pub(super) fn new(name: String, common: Arc<Common>) -> Channel {
+    /// No event of it that anyone may have heard of has an id larger than `began`.
+    pub(super) fn new(name: String, common: Arc<Common>, began: Id) -> Channel {
         let state = State {
-            history: History::new(common.ids.last()),
+            history: History::new(began),
             published_at: None,
             waiting: 0,
             completions: 0,
@@ -486,7 +487,7 @@ impl Channel {
             }
             // "Set the last event ID string of the event source to the value of the last event ID
             // buffer. If the data buffer is an empty string, ... return" (HTML, 9.2.6): who is cut off
-            // before its first event comes back with this, and misses nothing.
+            // before its first event comes back with this.
             if last_event_id.is_none() {
                 opening = opening.with_id(state.history.newest());
             }
@@ -508,27 +509,51 @@ impl Channel {
         let rests = last_event_id.is_some();
         let channel = self.clone();
         let take = move |connection| {
-            let (cursor, gap) = channel.begin(resumed, last_event_id.as_deref());
-            let subscriber = Subscriber::new(connection, place, cursor, completions);
-            channel.catch_up(subscriber, &gap, false);
+            let subscriber = Subscriber::new(connection, place, resumed.cursor, completions);
+            if let Err(departure) = channel.begin(subscriber, resumed.gap, last_event_id) {
+                departure.count(&channel.common().counts);
+            }
         };
         let opening = opening.to_string().into_bytes();
         with_stream_fields(Response::hand_over(CONTENT_TYPE, opening, rests, take))
     }
 
-    /// Where a client begins, and the event that tells it of a gap, if there is one: as it was found,
-    /// unless the log has moved past that while the connection rested.
-    fn begin(&self, found: Resumption, last_event_id: Option<&str>) -> (Cursor, Vec<u8>) {
-        let (first, oldest) = {
-            let history = &hold(&self.shared.state).history;
-            (history.first(), history.first_id())
+    /// The beginning of a stream: the event that tells of a gap, if there is one, and the first of what
+    /// the log has, found at one moment and written together.
+    fn begin(
+        &self,
+        mut subscriber: Subscriber,
+        has_gap: bool,
+        asked: Option<String>,
+    ) -> Result<(), Departure> {
+        let mut batch = Batch::default();
+        let (overtaken, oldest) = {
+            let state = hold(&self.shared.state);
+            let first = state.history.first();
+            // The log may have moved on while the connection rested.
+            let overtaken = subscriber.cursor < first;
+            subscriber.cursor = subscriber.cursor.max(first);
+            state.copy_for(&subscriber, &mut batch);
+            (overtaken, state.history.first_id())
         };
-        if !found.gap && first <= found.cursor {
-            return (found.cursor, Vec::new());
+        let asked = asked.unwrap_or_default();
+        let mut owed = Vec::new();
+        if has_gap || (overtaken && asked != EARLIEST) {
+            self.common().counts.gaps.fetch_add(1, Relaxed);
+            owed = gap_event(&asked, oldest).into_bytes();
         }
-        self.common().counts.gaps.fetch_add(1, Relaxed);
-        let gap = gap_event(last_event_id.unwrap_or_default(), oldest);
-        (found.cursor.max(first), gap.into_bytes())
+        owed.extend_from_slice(batch.between(subscriber.cursor, Cursor::MAX));
+        subscriber.write_blocking(&owed)?;
+        self.count_delivered(&batch, subscriber.cursor);
+        subscriber.cursor = batch.end();
+        self.try_to_catch_up(subscriber, &[], false)
+    }
+
+    fn count_delivered(&self, batch: &Batch, from: Cursor) {
+        let counts = &self.common().counts;
+        let (events, bytes) = (batch.end() - from, batch.between(from, Cursor::MAX).len());
+        counts.events_delivered.fetch_add(events, Relaxed);
+        counts.bytes_delivered.fetch_add(bytes as u64, Relaxed);
     }
 
     fn catch_up_on_a_thread(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
@@ -560,7 +585,6 @@ impl Channel {
         owed: &[u8],
         ended: bool,
     ) -> Result<(), Departure> {
-        let counts = &self.common().counts;
         subscriber
             .connection
             .set_nonblocking(false)
@@ -577,16 +601,7 @@ impl Channel {
                 if subscriber.cursor < state.history.first() {
                     return Err(Departure::Slow);
                 }
-                let is_over = subscriber.completions != state.completions;
-                let until = if is_over {
-                    state.completed_at
-                } else {
-                    state.history.end()
-                };
-                state
-                    .history
-                    .copy(subscriber.cursor, until, REPLAY_BYTES, &mut batch);
-                is_over
+                state.copy_for(&subscriber, &mut batch)
             };
             let lacking = batch.between(subscriber.cursor, Cursor::MAX);
             if lacking.is_empty() && is_over {
@@ -597,12 +612,7 @@ impl Channel {
                 return self.join(subscriber);
             }
             subscriber.write_blocking(lacking)?;
-            counts
-                .events_delivered
-                .fetch_add(batch.end() - subscriber.cursor, Relaxed);
-            counts
-                .bytes_delivered
-                .fetch_add(lacking.len() as u64, Relaxed);
+            self.count_delivered(&batch, subscriber.cursor);
             subscriber.cursor = batch.end();
         }
     }
@@ -653,6 +663,19 @@ pub(super) const MAX_FANOUT_THREADS: usize = 64;
 impl State {
     fn is_completed(&self) -> bool {
         self.completions > 0 && self.completed_at == self.history.end()
+    }
+
+    /// Copies some of what a subscriber lacks, and says whether it is to get the end behind all of it.
+    fn copy_for(&self, subscriber: &Subscriber, batch: &mut Batch) -> bool {
+        let is_over = subscriber.completions != self.completions;
+        let until = if is_over {
+            self.completed_at
+        } else {
+            self.history.end()
+        };
+        self.history
+            .copy(subscriber.cursor, until, REPLAY_BYTES, batch);
+        is_over
     }
 
     /// What is yet to be copied for subscribers with room begins here.

@@ -2,6 +2,7 @@
 
 use super::channel::{Channel, Common, MAX_FANOUT_THREADS, Summary};
 use super::fanout;
+use super::id::Id;
 use crate::Limits;
 use crate::lock::hold;
 use std::collections::BTreeMap;
@@ -17,7 +18,14 @@ use std::thread::available_parallelism;
 #[derive(Clone)]
 pub struct Channels {
     common: Arc<Common>,
-    table: Arc<Mutex<BTreeMap<String, Channel>>>,
+    table: Arc<Mutex<Table>>,
+}
+
+struct Table {
+    channels: BTreeMap<String, Channel>,
+    /// No event of a channel that gave its place away has a larger id; at first, the moment of the
+    /// beginning. It is where a new channel's log begins.
+    forgotten: Id,
 }
 
 /// Why there is no such channel.
@@ -54,9 +62,13 @@ impl Channels {
             .min(MAX_FANOUT_THREADS);
         let common = Common::new(limits, threads);
         fanout::start(&common)?;
+        let table = Table {
+            channels: BTreeMap::new(),
+            forgotten: common.ids.last(),
+        };
         Ok(Channels {
             common,
-            table: Arc::default(),
+            table: Arc::new(Mutex::new(table)),
         })
     }
 
@@ -71,45 +83,52 @@ impl Channels {
     /// # Errors
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
+        self.find_or_begin(name, true)
+    }
+
+    /// As [`open`](Channels::open), but for a reader, for whom no other channel gives way: who may only
+    /// read must not cost anyone a history.
+    pub(crate) fn open_to_read(&self, name: &str) -> Result<Channel, NoChannel> {
+        self.find_or_begin(name, false)
+    }
+
+    fn find_or_begin(&self, name: &str, may_evict: bool) -> Result<Channel, NoChannel> {
         if !is_name(name) {
             return Err(NoChannel::Name);
         }
-        let mut table = hold(&self.table);
-        if let Some(channel) = table.get(name) {
+        let table = &mut *hold(&self.table);
+        if let Some(channel) = table.channels.get(name) {
             return Ok(channel.clone());
         }
-        if table.len() >= self.common.limits.channels {
-            sweep(&mut table);
+        if table.channels.len() >= self.common.limits.channels {
+            table.sweep();
         }
-        if table.len() >= self.common.limits.channels {
-            // What is completed and listened to by nobody gives its place to what is new; the one
-            // completed first.
-            let unattended = table.iter().filter(|(_, channel)| channel.is_unattended());
-            let completed =
-                unattended.filter_map(|(name, channel)| Some((channel.completed_after()?, name)));
-            let oldest = completed.min().map(|(_, name)| name.clone());
-            table.remove(&oldest.ok_or(NoChannel::Full)?);
+        let is_full = table.channels.len() >= self.common.limits.channels;
+        if is_full && !(may_evict && table.evict()) {
+            return Err(NoChannel::Full);
         }
-        let channel = Channel::new(name.to_owned(), Arc::clone(&self.common));
-        table.insert(name.to_owned(), channel.clone());
+        let (common, began) = (Arc::clone(&self.common), table.forgotten);
+        let channel = Channel::new(name.to_owned(), common, began);
+        table.channels.insert(name.to_owned(), channel.clone());
         Ok(channel)
     }
 
     /// A channel that is not in the table.
     pub(crate) fn unlisted(&self, name: &str) -> Channel {
-        Channel::new(name.to_owned(), Arc::clone(&self.common))
+        let began = self.common.ids.last();
+        Channel::new(name.to_owned(), Arc::clone(&self.common), began)
     }
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        hold(&self.table).get(name).cloned()
+        hold(&self.table).channels.get(name).cloned()
     }
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
         let mut table = hold(&self.table);
-        sweep(&mut table);
-        table.values().map(Channel::summary).collect()
+        table.sweep();
+        table.channels.values().map(Channel::summary).collect()
     }
 
     pub(crate) fn common(&self) -> &Common {
@@ -117,12 +136,32 @@ impl Channels {
     }
 }
 
-/// A channel that keeps nothing and that nobody has a handle to is gone, whenever somebody looks.
-fn sweep(table: &mut BTreeMap<String, Channel>) {
-    table.retain(|_, channel| {
-        let summary = channel.summary();
-        !channel.is_unattended() || summary.events > 0 || summary.completed
-    });
+impl Table {
+    /// A channel that keeps nothing and that nobody has a handle to is gone, whenever somebody looks.
+    fn sweep(&mut self) {
+        self.channels.retain(|_, channel| {
+            // In this order: a handle that is gone may have published just before it went.
+            !channel.is_unattended() || {
+                let summary = channel.summary();
+                summary.events > 0 || summary.completed
+            }
+        });
+    }
+
+    /// What is completed and listened to by nobody gives its place to what is new; the one completed
+    /// first. `false` when there is none.
+    fn evict(&mut self) -> bool {
+        let channels = self.channels.iter();
+        let unattended = channels.filter(|(_, channel)| channel.is_unattended());
+        let completed =
+            unattended.filter_map(|(name, channel)| Some((channel.completed_after()?, name)));
+        let Some((newest, name)) = completed.min().map(|(id, name)| (id, name.clone())) else {
+            return false;
+        };
+        self.forgotten = self.forgotten.max(newest);
+        self.channels.remove(&name);
+        true
+    }
 }
 
 pub(crate) fn is_name(name: &str) -> bool {

@@ -100,7 +100,7 @@ impl<'s> Emitter<'s> {
     /// there was one.
     ///
     /// # Errors
-    /// Always, with `error`.
+    /// Always: with `error`, or that the comment cannot be written.
     pub fn complete_with_error(
         mut self,
         error: impl Into<Box<dyn Error + Send + Sync>>,

@@ -71,7 +71,8 @@ impl Event {
     }
 
     /// A block that dispatches no event: a comment, of any number of lines. With an
-    /// [`id`](Event::id) it moves the browser's last event ID all the same.
+    /// [`id`](Event::id) it moves the last event ID all the same, by the standard and in Chromium;
+    /// Firefox and Safari take ids from events only.
     pub fn comment(text: impl Into<String>) -> Event {
         Event {
             comment: Some(text.into()),
@@ -96,7 +97,8 @@ impl Event {
     }
 
     /// With this name, the event type that `addEventListener` takes; `message` when there is none.
-    /// Avoid `error` and `open`, which EventSource dispatches itself.
+    /// Avoid `error` and `open`, which EventSource dispatches itself, and on a channel `gap` and `end`,
+    /// which it sends itself.
     ///
     /// # Errors
     /// For CR, LF or NUL in it.

@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 /// A place in the log: how many events were ever appended before it.
 pub(crate) type Cursor = u64;
 
+/// What asks for all that is kept, in place of an id.
+pub(crate) const EARLIEST: &str = "earliest";
+
 pub(crate) struct History {
     frames: VecDeque<Frame>,
     first: Cursor,
@@ -118,7 +121,7 @@ impl History {
                     gap: false,
                 };
             }
-            Some("earliest") => {
+            Some(EARLIEST) => {
                 return Resumption {
                     cursor: self.first,
                     gap: false,

@@ -38,8 +38,8 @@ impl fmt::Display for Id {
 }
 
 /// Issues ids. They grow although the clock stands still or steps back, and a later process's are
-/// larger than an earlier one's unless the clock was set back between the two; even then an id of
-/// the earlier one is recognized as never issued by the later.
+/// larger than an earlier one's, unless the clock was set back between the two: then an id of the
+/// earlier one is a stranger's to the later, but for the rare one that both have issued.
 pub(crate) struct Ids {
     clock_ms: fn() -> u64,
     last: AtomicU64,

@@ -41,6 +41,7 @@ pub struct Parser {
     last_event_id: String,
     reconnection_time: Option<Duration>,
     limit: usize,
+    is_overgrown: bool,
 }
 
 /// An event larger than the parser was told to keep in memory; the stream cannot be read further.
@@ -79,6 +80,7 @@ impl Parser {
             last_event_id: String::new(),
             reconnection_time: None,
             limit,
+            is_overgrown: false,
         }
     }
 
@@ -106,9 +108,22 @@ impl Parser {
     /// Takes the next piece of the stream, and gives the events that it completes.
     ///
     /// # Errors
-    /// [`EventTooLarge`] when a line or an event's data outgrows the limit.
+    /// [`EventTooLarge`] when a line or an event's data outgrows the limit; if the same piece completes
+    /// events before that, they are given first, and the error at the next call.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Message>, EventTooLarge> {
+        if self.is_overgrown {
+            return Err(EventTooLarge);
+        }
         let mut messages = Vec::new();
+        let outcome = self.process(piece, &mut messages);
+        self.is_overgrown = outcome.is_err();
+        match outcome {
+            Err(error) if messages.is_empty() => Err(error),
+            _ => Ok(messages),
+        }
+    }
+
+    fn process(&mut self, piece: &[u8], messages: &mut Vec<Message>) -> Result<(), EventTooLarge> {
         let mut rest = piece;
         // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF)
         // character pair, a single LF character, or a single CR character."
@@ -129,7 +144,7 @@ impl Parser {
             self.line = line;
             self.line.clear();
         }
-        Ok(messages)
+        Ok(())
     }
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), EventTooLarge> {

@@ -424,7 +424,8 @@ fn event_streams() {
                     Err(_) => return (messages, false),
                 }
             }
-            (messages, true)
+            // What is wrong behind the last event of a piece is said at the next call.
+            (messages, parser.feed(b"").is_ok())
         };
         let (messages, is_within) = feed(&mut stream.chunks(1));
         assert_eq!(
@@ -873,6 +874,10 @@ struct Client {
     next: usize,
     /// How many completions it has no part in.
     completions: usize,
+    /// It has asked for all that is kept, and heard nothing yet: what that is may change meanwhile.
+    asks_for_all: bool,
+    /// It was told so before its first event.
+    was_overtaken: bool,
 }
 
 impl Life {
@@ -981,6 +986,8 @@ impl Life {
             }
         }
         client.stream = Some(stream);
+        client.asks_for_all = id == "earliest";
+        client.was_overtaken = false;
         client.next = start;
         // Who comes after a completion, and still has something to hear, has a part in it.
         client.completions = self.completions.len() - usize::from(self.is_completed());
@@ -1001,8 +1008,11 @@ impl Life {
         {
             match stream.next() {
                 Some(message) if message.event_type == "end" => {
+                    // The log may have moved past the completion, too, before its replay began.
+                    let is_overtaken = client.asks_for_all || client.was_overtaken;
+                    let is_past = is_overtaken && story.iter().any(|&at| at <= self.oldest());
                     assert!(
-                        story.contains(&client.next),
+                        is_past || story.contains(&client.next),
                         "an end at {}, not at one of {story:?}",
                         client.next
                     );
@@ -1017,8 +1027,14 @@ impl Life {
                     let oldest = self.place(oldest);
                     assert!(client.next < oldest && oldest <= self.oldest());
                     client.next = oldest;
+                    client.was_overtaken = true;
                 }
                 Some(message) => {
+                    if std::mem::take(&mut client.asks_for_all) {
+                        let first = self.place(&message.last_event_id);
+                        assert!(client.next <= first && first <= self.oldest().max(client.next));
+                        client.next = first;
+                    }
                     assert_eq!(
                         Some(&message),
                         self.log.get(client.next),
@@ -1080,6 +1096,8 @@ fn lives_of_channels() {
                 last_event_id: String::new(),
                 next: 0,
                 completions: 0,
+                asks_for_all: false,
+                was_overtaken: false,
             })
             .collect();
         for _ in 0..5 + dice.below(40) {
@@ -1126,10 +1144,8 @@ fn lives_of_channels() {
             life.connect(client, &id);
             life.hear(client, 0, true);
             if !client.last_event_id.is_empty() {
-                assert_eq!(
-                    client.last_event_id,
-                    life.log.last().expect("it heard it").last_event_id
-                );
+                let last = life.log.last().map(|event| &event.last_event_id);
+                assert_eq!(Some(&client.last_event_id), last.or(life.began.as_ref()));
             }
         }
     });

@@ -8,7 +8,7 @@
 //! in `peer.rs` and `peer_axum.rs`. What holds for all of it:
 //!
 //! - **Turns.** Each measurement has a server started for it alone. In every round each case is measured for all
-//!   servers in turn, the first of them changing from round to round. A figure is the median of the rounds, and
+//!   servers in turn, in every other round the other way round. A figure is the median of the rounds, and
 //!   the table says the least and the most beside it.
 //! - **The same two requests.** `POST /channels/NAME` publishes its body, `GET /channels/NAME` subscribes, for every
 //!   server. A delivery is one event's data at one subscriber, recognised by a byte that stands nowhere else.
@@ -24,7 +24,8 @@
 //!   POST is written to the moment the event has been read, by one clock in one thread.
 //! - **CPU** is user and system time of all the server's processes, so it holds the kernel's work for its
 //!   sends, and on loopback most of the receiving too: that part is the same for all who write as often.
-//! - **Memory of the system** is what MemAvailable loses per connection. Both ends of a connection are on this
+//! - **Memory of the system** is what MemAvailable loses per connection, after the kernel has been asked to give back what
+//!   its pools keep (which only root may; otherwise what one server leaves behind is the next one's gain). Both ends of a connection are on this
 //!   machine, so it holds the kernel's part of both, and the little that the load generator keeps.
 //! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor, where history is needed.
 //!
@@ -133,6 +134,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for failure in &figures.failures {
         println!("FAILED {failure}");
     }
+    let failures = figures.failures.len();
     let others = figures.largest(scenarios::OTHERS);
     if others > QUIET {
         println!(
@@ -168,7 +170,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "in {took}; figures and charts are in {}",
         options.out.display()
     );
-    Ok(())
+    match failures {
+        0 => Ok(()),
+        some => Err(format!("{some} measurements failed").into()),
+    }
 }
 
 /// The bench starts itself for the peers that it contains.
@@ -207,6 +212,12 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
             Long("only") => options.only = names(parser.value()?)?,
             Long("peers") => {
                 let named = names(parser.value()?)?;
+                if let Some(name) = named
+                    .iter()
+                    .find(|name| Peer::ALL.iter().all(|peer| peer.name() != **name))
+                {
+                    return Err(format!("no server {name}").into());
+                }
                 options
                     .peers
                     .retain(|peer| named.iter().any(|name| name == peer.name()));
@@ -238,6 +249,10 @@ fn command(options: &Options) -> String {
     }
     if options.rounds != if options.quick { 1 } else { 3 } {
         flags.push(format!("--rounds {}", options.rounds));
+    }
+    if options.peers.len() < Peer::ALL.len() {
+        let names: Vec<&str> = options.peers.iter().map(|peer| peer.name()).collect();
+        flags.push(format!("--peers {}", names.join(",")));
     }
     if !options.only.is_empty() {
         flags.push(format!("--only {}", options.only.join(",")));

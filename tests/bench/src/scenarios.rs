@@ -130,8 +130,8 @@ pub const STALLED_CASE: &str = "one in ten";
 pub const MANY_PACED: &str = "3 events/s each";
 
 impl Bench {
-    /// Runs every case for every peer in every round, each time with a server started for it alone. Which peer
-    /// goes first changes with the round, so that none always finds the machine as the same other one left it.
+    /// Runs every case for every peer in every round, each time with a server started for it alone. Every other
+    /// round goes backwards, so that none always finds the machine as the same other one left it.
     fn take_turns<C>(
         &mut self,
         scenario: &'static str,
@@ -143,7 +143,12 @@ impl Bench {
         for round in 0..rounds {
             for (case, setting) in cases {
                 for turn in 0..peers.len() {
-                    let peer = peers[(turn + round) % peers.len()];
+                    let turn = if round % 2 == 0 {
+                        turn
+                    } else {
+                        peers.len() - 1 - turn
+                    };
+                    let peer = peers[turn];
                     eprintln!(
                         "{scenario}, {case}, {}, round {} of {rounds}",
                         peer.name(),
@@ -496,11 +501,10 @@ fn coming_back(bench: &mut Bench) {
                 load.publish_one()?;
             }
             load.take_latency();
-            let processes = server.processes();
-            let cpu = probe::cpu(&processes);
             load.offer(Offer::Paced(Duration::from_millis(50)));
+            let clock = Clock::start(server);
             let whole = load.come_back(RETURNING, &seen, 100)?;
-            let cpu = probe::cpu(&processes) - cpu;
+            let spent = clock.stop();
             let meanwhile = load.take_latency();
             load.drain()?;
             place.put(
@@ -511,8 +515,9 @@ fn coming_back(bench: &mut Bench) {
             place.put(
                 "CPU/returning",
                 Unit::Microseconds,
-                cpu.as_secs_f64() / RETURNING as f64 * 1e6,
+                spent.cpu / RETURNING as f64 * 1e6,
             );
+            spent.put_surroundings(place);
             let micros = |latency: &Histogram<u64>, quantile| {
                 latency.value_at_quantile(quantile) as f64 / 1e3
             };
@@ -576,10 +581,11 @@ fn stalled(bench: &mut Bench) {
         .copied()
         .filter(|peer| peer.has_history())
         .collect();
+    // A stalled one may be cut off any time after 20 seconds without a byte; what counts is the time before.
     let (base, filling, full) = (
         bench.seconds(20.0, 6.0),
-        bench.seconds(30.0, 25.0),
-        bench.seconds(30.0, 8.0),
+        bench.seconds(35.0, 25.0),
+        bench.seconds(25.0, 8.0),
     );
     // A round takes a minute and a half for each peer: one for every three of the others.
     let rounds = bench.rounds.div_ceil(3);
@@ -598,10 +604,12 @@ fn stalled(bench: &mut Bench) {
         let (memory, available) = (probe::memory(&processes), probe::available_memory());
         let stalled = load.stall()?;
         load.offer(Offer::Paced(INTERVAL));
+        let clock = Clock::start(server);
         load.run(filling)?;
-        let first = load.take_latency();
-        load.run(full)?;
+        clock.stop().put_surroundings(place);
         let with = load.take_latency();
+        load.run(full)?;
+        let later = load.take_latency();
         load.drain()?;
         let taken = available - probe::available_memory();
         let micros = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1e3;
@@ -611,7 +619,7 @@ fn stalled(bench: &mut Bench) {
         place.put(
             "max with",
             Unit::Milliseconds,
-            first.max().max(with.max()) as f64 / 1e6,
+            later.max().max(with.max()) as f64 / 1e6,
         );
         place.put(
             "server grew",
