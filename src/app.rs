@@ -216,6 +216,10 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
             ))
         });
     }
+    let _place = channels.place_for_upload().ok_or(Refusal::new(
+        Status::SERVICE_UNAVAILABLE,
+        "There are as many uploads and streams as this server may have.",
+    ))?;
     let channel = open(request, channels)?;
     let (mut count, mut last_id) = (0u64, String::new());
     request.lines(|line| {

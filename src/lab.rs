@@ -38,7 +38,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
     };
     let response = order
         .script
-        .respond(last_event_id(request).as_deref(), line);
+        .respond(last_event_id(request).as_deref(), line, lines.channels());
     Ok(match order.content_type {
         Some(content_type) => response.with_content_type(content_type),
         None => response,

@@ -57,10 +57,12 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Connections at a time; 1,000 for the library, from the descriptor limit on the command line.
     /// At the limit newcomers wait until one ends, or gives way because its peer has kept it waiting for
-    /// two seconds: a `503` would end an EventSource for good.
+    /// half a second: a `503` would end an EventSource for good.
     pub connections: usize,
-    /// Subscribers of all channels at a time; nine in ten connections, so that there is always a
-    /// way left in to publish. More are told to come back later, in a stream that ends.
+    /// Subscribers of all channels at a time, and other streams of the command; nine in ten
+    /// connections, so that there is always a way left in to publish. More are told to come back
+    /// later, in a stream that ends. Uploads with `?lines` take one of nine in ten connections as well;
+    /// one more is `503`.
     pub subscribers: usize,
     /// Channels at a time; 1,024. One more is `503`, or for a subscriber a stream that ends.
     pub channels: usize,

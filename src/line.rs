@@ -86,6 +86,11 @@ impl Lines {
         }
     }
 
+    /// The channels that lines are shown on, and whose places streams take.
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Line>> {
         hold(&self.lines).get(name).cloned()
     }

@@ -16,7 +16,10 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
         (
             "subscribers",
             "Subscribers of all channels.",
-            common.subscribers.load(Relaxed) as u64,
+            common
+                .subscribers
+                .load(Relaxed)
+                .saturating_sub(common.streams.load(Relaxed)) as u64,
         ),
         ("channels", "Channels.", listed.len() as u64),
         (

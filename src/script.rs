@@ -4,7 +4,8 @@
 use crate::http::Response;
 use crate::http::connection::Connection;
 use crate::line::Line;
-use crate::sse::{CONTENT_TYPE, Emitter, Event, base64, with_stream_fields};
+use crate::sse::channel::refused;
+use crate::sse::{CONTENT_TYPE, Channels, Emitter, Event, base64, with_stream_fields};
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -80,7 +81,13 @@ impl Script {
 
     /// The response to a client that names the event it heard last: it goes on behind it. One that
     /// has heard everything is told to stop, and an id that makes no sense begins at the beginning.
-    pub(crate) fn respond(self, last_event_id: Option<&str>, line: Option<Arc<Line>>) -> Response {
+    /// Who comes when there are as many streams as there may be is told to come back.
+    pub(crate) fn respond(
+        self,
+        last_event_id: Option<&str>,
+        line: Option<Arc<Line>>,
+        channels: &Channels,
+    ) -> Response {
         let number = |id: &str| {
             id.parse::<usize>()
                 .ok()
@@ -95,6 +102,9 @@ impl Script {
             _ => 1,
         };
         let returning = last_event_id.is_some();
+        let Some(place) = channels.place_for_stream() else {
+            return refused(channels.common());
+        };
         let opening = Event::comment("newswire").reconnection_time(self.retry);
         let mark = if self.bom { "\u{feff}" } else { "" };
         // Cut into pieces, the opening takes the way of the frames.
@@ -109,6 +119,7 @@ impl Script {
         // A cut counts from the moment that the client can know of the stream.
         let cuts = line.as_ref().map_or(0, |line| line.cuts());
         let response = Response::hand_over(CONTENT_TYPE, with_head, true, move |connection| {
+            let _place = place;
             if let Some(line) = &line {
                 line.show("bytes", &shown);
             }

@@ -18,5 +18,5 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
         retry: jittered(script.retry),
         ..script
     }
-    .respond(last_event_id(request).as_deref(), line)
+    .respond(last_event_id(request).as_deref(), line, lines.channels())
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 /// When every place is taken, a connection that its peer has kept waiting this long for a request
 /// gives way to one that knocks: silence must not keep out who has something to say. Anyone who
-/// speaks at once is safe from it.
-const GRACE: Duration = Duration::from_secs(2);
+/// speaks at once is safe from it. Were it longer, so few would come in at a time that a SYN of one of
+/// them could be dropped until its retries run out.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How long we go on reading after our last byte.
 const LINGER: Duration = Duration::from_secs(2);
@@ -111,13 +112,13 @@ impl Drop for Connection {
         let mut places = hold(&self.connections.places);
         let seat = places.seats[self.place].take();
         places.free.push(self.place);
-        let is_awaited = places.awaiting > 0;
+        let is_awaited = places.knocked > places.admitted;
         drop(places);
         // The socket is closed when `self.seat` goes, after this.
         drop(seat);
         // Waking costs a system call, also when nobody sleeps.
         if is_awaited {
-            self.connections.freed.notify_one();
+            self.connections.freed.notify_all();
         }
     }
 }
@@ -134,8 +135,19 @@ pub(crate) struct Connections {
 struct Places {
     seats: Vec<Option<Arc<Seat>>>,
     free: Vec<usize>,
-    /// How many accept loops wait for a free one.
-    awaiting: usize,
+    /// How many have asked for one, and how many of them have got it, in that order.
+    knocked: u64,
+    admitted: u64,
+}
+
+impl Places {
+    fn vacant(&mut self, limit: usize) -> Option<usize> {
+        if self.free.is_empty() && self.seats.len() < limit {
+            self.seats.push(None);
+            return Some(self.seats.len() - 1);
+        }
+        self.free.pop()
+    }
 }
 
 /// Counters since the server began.
@@ -157,7 +169,8 @@ impl Connections {
             places: Mutex::new(Places {
                 seats: Vec::new(),
                 free: Vec::new(),
-                awaiting: 0,
+                knocked: 0,
+                admitted: 0,
             }),
             freed: Condvar::new(),
             counts: Counts::default(),
@@ -174,24 +187,27 @@ impl Connections {
     /// lets nobody else in meanwhile.
     pub(crate) fn admit(self: &Arc<Connections>, socket: TcpStream) -> Connection {
         let mut places = hold(&self.places);
+        let number = places.knocked;
+        places.knocked += 1;
         let place = loop {
-            if let Some(place) = places.free.pop() {
+            let is_next = number == places.admitted;
+            if let Some(place) = is_next.then(|| places.vacant(self.limit)).flatten() {
                 break place;
             }
-            if places.seats.len() < self.limit {
-                places.seats.push(None);
-                break places.seats.len() - 1;
-            }
             drop(places);
-            self.let_one_give_way();
+            if is_next {
+                self.let_one_give_way();
+            }
             places = hold(&self.places);
-            if places.free.is_empty() {
-                places.awaiting += 1;
+            if places.free.is_empty() || number > places.admitted {
                 let waited = self.freed.wait_timeout(places, GRACE / 20);
                 places = waited.unwrap_or_else(PoisonError::into_inner).0;
-                places.awaiting -= 1;
             }
         };
+        places.admitted += 1;
+        if places.knocked > places.admitted {
+            self.freed.notify_all();
+        }
         let seat = Arc::new(Seat {
             socket,
             awaited_since: AtomicU64::new(0),

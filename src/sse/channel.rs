@@ -46,7 +46,10 @@ pub(crate) struct Common {
     /// One for each fan-out thread.
     pub(crate) bells: Vec<Bell<Channel>>,
     pub(crate) counts: Counts,
+    /// Of all channels, and `streams`.
     pub(crate) subscribers: Arc<AtomicUsize>,
+    /// What lasts as long, but is no channel's.
+    pub(crate) streams: Arc<AtomicUsize>,
     joined: AtomicU64,
     began: Instant,
 }
@@ -59,6 +62,7 @@ impl Common {
             bells: (0..fanout_threads).map(|_| Bell::new()).collect(),
             counts: Counts::default(),
             subscribers: Arc::default(),
+            streams: Arc::default(),
             joined: AtomicU64::new(0),
             began: Instant::now(),
         })

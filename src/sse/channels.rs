@@ -3,6 +3,7 @@
 use super::channel::{Channel, Common, MAX_FANOUT_THREADS, Summary};
 use super::fanout;
 use super::id::Id;
+use super::subscriber::Place;
 use crate::Limits;
 use crate::lock::hold;
 use std::collections::BTreeMap;
@@ -111,6 +112,20 @@ impl Channels {
         let channel = Channel::new(name.to_owned(), common, began);
         table.channels.insert(name.to_owned(), channel.clone());
         Ok(channel)
+    }
+
+    /// A place for a stream that is no channel's: it counts as a subscriber.
+    pub(crate) fn place_for_stream(&self) -> Option<Place> {
+        self.place(self.common.limits.subscribers)
+    }
+
+    /// A place for an upload that may last, so that a way is left in for those that do not.
+    pub(crate) fn place_for_upload(&self) -> Option<Place> {
+        self.place((self.common.limits.connections * 9 / 10).max(1))
+    }
+
+    fn place(&self, limit: usize) -> Option<Place> {
+        Place::take(&self.common.streams, &self.common.subscribers, limit)
     }
 
     /// A channel that is not in the table.

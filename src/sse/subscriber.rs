@@ -66,8 +66,9 @@ impl Departure {
     }
 }
 
-/// A place among the subscribers of a channel, and among all that the limits admit.
-pub(super) struct Place {
+/// A place among the subscribers of a channel, or whatever else lasts, and among all that the limits
+/// admit.
+pub(crate) struct Place {
     of_channel: Arc<AtomicUsize>,
     of_all: Arc<AtomicUsize>,
 }

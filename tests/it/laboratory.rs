@@ -1187,7 +1187,12 @@ fn a_line_can_be_cut_as_soon_as_its_stream_has_begun() {
 
 #[test]
 fn clients_that_have_left_in_a_silence_do_not_keep_others_out() {
-    let server = Server::start(&["--quiet", "--heartbeat", "0", "--max-connections", "8"]);
+    let server = Server::start(&[
+        "--quiet",
+        "--heartbeat=0",
+        "--max-connections=8",
+        "--max-subscribers=8",
+    ]);
     for _ in 0..8 {
         let target = "/lab?count=2&interval=0&stall=1&silence=600000";
         let mut stream = Stream::open(server.address, target, &[]);
