@@ -110,6 +110,8 @@ impl Caller {
 pub struct Subscription {
     pub socket: TcpStream,
     stream: Stream,
+    /// The id in the opening, which who named none comes back with if nothing follows.
+    pub began: Option<String>,
 }
 
 /// What asking for a stream comes to.
@@ -117,6 +119,8 @@ pub enum Subscribed {
     Streaming(Subscription),
     /// 204: there is nothing more, do not come back.
     Finished,
+    /// A stream that only says that there is no room.
+    Refused,
 }
 
 /// What reading a stream comes to.
@@ -148,17 +152,36 @@ impl Subscription {
             "GET /channels/{channel}{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{field}\r\n"
         );
         socket.write_all(request.as_bytes())?;
-        let (head, rest) = read_head(&mut socket)?;
+        let (head, mut rest) = read_head(&mut socket)?;
         match status_of(&head)? {
             204 => return Ok(Subscribed::Finished),
             200 => {}
             _ => return Err(broken(&format!("a stream with the head {head:?}"))),
         }
-        let stream = Stream {
-            bytes: rest,
-            event: Event::default(),
+        let end = loop {
+            match rest.windows(2).position(|window| window == b"\n\n") {
+                Some(end) => break end + 2,
+                None => read_more(&mut socket, &mut rest)?,
+            }
         };
-        Ok(Subscribed::Streaming(Subscription { socket, stream }))
+        let bytes = rest.split_off(end);
+        if rest.starts_with(b": no room ") {
+            return Ok(Subscribed::Refused);
+        }
+        let opening = String::from_utf8_lossy(&rest);
+        let began = opening.lines().find_map(|line| line.strip_prefix("id: "));
+        // An id in the opening would take the place of the one that was named.
+        if !opening.starts_with(OPENING) || began.is_some() != last_event_id.is_none() {
+            return Err(broken(&format!("the opening {opening:?}")));
+        }
+        Ok(Subscribed::Streaming(Subscription {
+            socket,
+            stream: Stream {
+                bytes,
+                event: Event::default(),
+            },
+            began: began.map(str::to_owned),
+        }))
     }
 
     /// Reads once, waiting at most `wait`, and gives what events that completes.
@@ -191,6 +214,9 @@ impl Subscription {
     }
 }
 
+/// What every stream of a channel begins with, unless it is refused.
+pub const OPENING: &str = ": newswire\n";
+
 /// An event as it stands in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -220,7 +246,9 @@ impl Stream {
             let event = &mut self.event;
             match line.split_once(": ").unwrap_or((line, "")) {
                 ("", "") if event.data.is_some() => events.push(std::mem::take(event)),
-                ("", "") => *event = Event::default(),
+                ("", "") if *event != Event::default() => {
+                    return Err(broken(&format!("no data: {event:?}")));
+                }
                 ("" | ":" | "retry", _) => {}
                 ("id", id) if event.id.is_none() => event.id = Some(id.to_owned()),
                 ("event", name) if event.name.is_none() => event.name = Some(name.to_owned()),

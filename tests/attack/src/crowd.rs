@@ -2,7 +2,7 @@
 //! is for the oracle.
 
 use crate::client::{Caller, Event, Reading, Subscribed, Subscription};
-use crate::oracle::{Log, Seen, Sent};
+use crate::oracle::{Fate, Log, Seen, Sent};
 use crate::payload::{Id, Payload};
 use crate::report::Report;
 use fastrand::Rng;
@@ -233,11 +233,14 @@ impl<'s> Publisher<'s> {
             ""
         };
         let started = Instant::now();
-        count(&self.stage.tallies.published);
         let target = self.channel.target(query);
         let answer = self.caller.request(method, &target, text.as_bytes());
+        if matches!(&answer, Ok(answer) if answer.status == 200) {
+            count(&self.stage.tallies.published);
+        }
         self.note(
             vec![payload],
+            text.len() + FRAME,
             started,
             answer.map(|answer| (answer.status, answer.text().to_owned())),
         );
@@ -245,38 +248,39 @@ impl<'s> Publisher<'s> {
 
     /// Lines in one request, whole or cut in the middle.
     fn publish_lines(&mut self, lines: u32, cut: bool) {
-        let payloads: Vec<_> = (0..lines).map(|_| self.payload()).collect();
+        let mut payloads: Vec<_> = (0..lines).map(|_| self.payload()).collect();
         let bytes = self.random.usize(1..200);
         let mut text = String::new();
         for payload in &payloads {
             text += &payload.write(bytes, 1);
             text += if self.random.bool() { "\n" } else { "\r\n" };
         }
-        self.stage
-            .tallies
-            .lines
-            .fetch_add(u64::from(lines), Relaxed);
         let started = Instant::now();
-        let cut_at = if cut {
-            self.random.usize(..text.len())
-        } else {
-            text.len()
-        };
-        let answer = self.upload(text.as_bytes(), cut_at);
+        let mut cut_at = text.len();
         if cut {
-            count(&self.stage.tallies.uploads_cut);
-            self.caller.hang_up();
-            self.channel.sent.note(payloads, started, None);
-            return;
+            cut_at = self.random.usize(..text.len());
+            // What had not arrived whole is nothing.
+            payloads.truncate(text[..cut_at].matches('\n').count());
         }
-        if let Ok((200, text)) = &answer {
-            let count = format!("\"count\":{lines},");
-            self.stage.report.expect(
-                text.contains(&count),
-                format!("{lines} lines, and it says {text}"),
-            );
+        let answer = self.upload(text.as_bytes(), cut_at);
+        let tallies = &self.stage.tallies;
+        match &answer {
+            Ok((400, _)) if cut => {
+                count(&tallies.uploads_cut);
+                let sent = &self.channel.sent;
+                return sent.note(payloads, bytes + FRAME, started, Fate::Read);
+            }
+            Ok((200, text)) => {
+                tallies.lines.fetch_add(u64::from(lines), Relaxed);
+                let count = format!("\"count\":{lines},");
+                self.stage.report.expect(
+                    text.contains(&count) && !cut,
+                    format!("{lines} lines, cut: {cut}, and it says {text}"),
+                );
+            }
+            _ => {}
         }
-        self.note(payloads, started, answer);
+        self.note(payloads, bytes + FRAME, started, answer);
     }
 
     /// Chunked or not, at once or in pieces.
@@ -309,9 +313,9 @@ impl<'s> Publisher<'s> {
             }
         }
         if cut_at < text.len() {
-            return Err(ErrorKind::Interrupted.into());
-        }
-        if chunked {
+            // The answer to half of it comes when nothing more will be published of it.
+            socket.shutdown(Shutdown::Write)?;
+        } else if chunked {
             socket.write_all(b"0\r\n\r\n")?;
         }
         let answer = self.caller.answer()?;
@@ -321,40 +325,42 @@ impl<'s> Publisher<'s> {
     fn note(
         &mut self,
         payloads: Vec<Payload>,
+        most_bytes: usize,
         started: Instant,
         answer: io::Result<(u16, String)>,
     ) {
-        let sent = &self.channel.sent;
-        match answer {
+        let fate = match answer {
             Ok((200, text)) => {
                 let id = text
                     .split_once("\"id\":\"")
                     .and_then(|(_, rest)| rest.split('"').next());
                 match id.and_then(Id::read) {
-                    Some(id) => sent.note(payloads, started, Some(id)),
-                    None => self
-                        .stage
-                        .report
-                        .violation(format!("published, and it says {text}")),
+                    Some(id) => Fate::Published(id),
+                    None => {
+                        let what = format!("published, and it says {text}");
+                        return self.stage.report.violation(what);
+                    }
                 }
             }
             Ok((status, text)) => {
-                self.stage
-                    .report
-                    .violation(format!("publishing is answered {status}: {text}"));
-                sent.note(payloads, started, None);
+                let what = format!("publishing is answered {status}: {text}");
+                self.stage.report.violation(what);
+                Fate::Unknown
             }
             Err(error) => {
                 self.caller.hang_up();
-                sent.note(payloads, started, None);
                 self.stage.excuse("publishing", &error);
-                pause(&mut self.random, 1..20);
+                Fate::Unknown
             }
+        };
+        let sent = &self.channel.sent;
+        sent.note(payloads, most_bytes, started, fate);
+        if fate == Fate::Unknown {
+            pause(&mut self.random, 1..20);
         }
     }
 
     fn publish_what_is_refused(&mut self, status: u16, content: &[u8]) {
-        count(&self.stage.tallies.refused);
         match self
             .caller
             .request("POST", &self.channel.target(""), content)
@@ -362,6 +368,7 @@ impl<'s> Publisher<'s> {
             // A server that will not read the rest of the content must say that it closes: what is
             // published next on a connection it seemed to keep would be lost.
             Ok(answer) if answer.status == status => {
+                count(&self.stage.tallies.refused);
                 if self.caller.is_kept() && self.caller.get("/healthz").is_err() {
                     self.caller.hang_up();
                     if !self.stage.restarts {
@@ -386,10 +393,10 @@ impl<'s> Publisher<'s> {
     }
 
     fn complete(&mut self) {
-        count(&self.stage.tallies.completed);
         match self.caller.request("DELETE", &self.channel.target(""), b"") {
             // Nobody has opened it yet.
-            Ok(answer) if matches!(answer.status, 204 | 404) => {}
+            Ok(answer) if answer.status == 404 => {}
+            Ok(answer) if answer.status == 204 => count(&self.stage.tallies.completed),
             Ok(answer) => self
                 .stage
                 .report
@@ -401,6 +408,10 @@ impl<'s> Publisher<'s> {
         }
     }
 }
+
+/// More than an event has on the wire beside its text: an id, a type, a name before each line; and
+/// before the filler of a line that is one event, its number and the like.
+const FRAME: usize = 180;
 
 /// How a subscriber behaves.
 pub struct Habit {
@@ -495,6 +506,10 @@ pub struct Subscriber<'s> {
     random: Rng,
     log: Log,
     last_event_id: Option<String>,
+    /// What it named when it opened the stream.
+    asked: Option<String>,
+    asked_at: Id,
+    homeward: Option<Instant>,
 }
 
 impl<'s> Subscriber<'s> {
@@ -515,16 +530,17 @@ impl<'s> Subscriber<'s> {
                 ..Log::default()
             },
             last_event_id: habit.from_earliest.then(|| "earliest".to_owned()),
+            asked: None,
+            asked_at: Id::earliest_of(Instant::now()),
+            homeward: None,
         }
     }
 
     pub fn run(mut self) -> Log {
-        let mut homeward = None;
         loop {
             // Asked before the stream is: a 204 after this is the end.
             let is_home = self.stage.is_home();
-            let since = Instant::now();
-            if is_home && since > *homeward.get_or_insert(since + HOMEWARD) {
+            if self.is_late() {
                 return self.log;
             }
             match self.open() {
@@ -533,9 +549,14 @@ impl<'s> Subscriber<'s> {
                         self.stage.excuse("a stream", &error);
                     }
                 }
+                Ok(Subscribed::Refused) => {
+                    let what = format!("{} is refused a place", self.log.name);
+                    self.stage.report.violation(what);
+                }
                 Ok(Subscribed::Finished) => {
                     count(&self.stage.tallies.finished);
-                    self.note_beginning();
+                    self.note_earliest();
+                    self.log.seen.push(Seen::Finished);
                     if is_home {
                         self.log.finished = true;
                         return self.log;
@@ -553,33 +574,47 @@ impl<'s> Subscriber<'s> {
         }
     }
 
+    /// Whether it should have come home by now.
+    fn is_late(&mut self) -> bool {
+        let now = Instant::now();
+        self.stage.is_home() && now > *self.homeward.get_or_insert(now + HOMEWARD)
+    }
+
+    /// What was kept is looked up no later than when the first of it comes.
+    fn note_earliest(&mut self) {
+        if self.asked.as_deref() == Some("earliest") {
+            let between = Seen::Earliest(self.asked_at, Id::latest_now());
+            self.log.seen.push(between);
+        }
+    }
+
     fn open(&mut self) -> io::Result<Subscribed> {
-        let (address, name) = (self.stage.address, &self.channel.name);
+        if self.habit.from_earliest && !self.stage.is_home() && self.random.bool() {
+            self.last_event_id = Some("earliest".to_owned());
+        }
+        self.asked = self.last_event_id.clone();
+        self.asked_at = Id::earliest_of(Instant::now());
         let in_query = self.random.bool();
         let opened = Subscription::open(
-            address,
-            name,
-            self.last_event_id.as_deref(),
+            self.stage.address,
+            &self.channel.name,
+            self.asked.as_deref(),
             in_query,
             self.habit.room,
         )?;
-        if let Subscribed::Streaming(_) = opened {
+        if let Subscribed::Streaming(stream) = &opened {
             count(&self.stage.tallies.subscriptions);
-            if self.last_event_id.is_some() {
+            if self.asked.is_some() {
                 count(&self.stage.tallies.resumed);
             }
-            self.note_beginning();
+            // With it, it misses nothing from here on; before, it had no way to say what it has.
+            if let Some(began) = &stream.began {
+                let id = Id::read(began).ok_or(ErrorKind::InvalidData)?;
+                self.log.seen.push(Seen::Began(Instant::now(), id));
+                self.last_event_id = Some(began.clone());
+            }
         }
         Ok(opened)
-    }
-
-    /// From here on it misses nothing; before, it had no way to say what it has.
-    fn note_beginning(&mut self) {
-        match self.last_event_id.as_deref() {
-            None => self.log.seen.push(Seen::Fresh(Instant::now())),
-            Some("earliest") => self.log.seen.push(Seen::Earliest),
-            Some(_) => {}
-        }
     }
 
     fn listen(&mut self, mut stream: Subscription) -> io::Result<()> {
@@ -593,7 +628,7 @@ impl<'s> Subscriber<'s> {
         let mut stall_at = at(&mut self.random, &self.habit.reads_ms);
         let (mut events, mut is_first, mut has_ended) = (Vec::new(), true, false);
         let mut heard = Instant::now();
-        loop {
+        while !self.is_late() {
             let is_due = |at: Option<Instant>| {
                 !self.stage.is_home() && at.is_some_and(|at| Instant::now() > at)
             };
@@ -619,6 +654,9 @@ impl<'s> Subscriber<'s> {
             for event in events.drain(..) {
                 let has_ended_before = has_ended;
                 has_ended |= event.name.as_deref() == Some("end");
+                if is_first {
+                    self.note_earliest();
+                }
                 self.note(event, is_first, has_ended_before);
                 is_first = false;
             }
@@ -634,11 +672,13 @@ impl<'s> Subscriber<'s> {
                 Reading::End => {
                     if !has_ended {
                         count(&self.stage.tallies.ended_by_server);
+                        self.log.seen.push(Seen::Broken);
                     }
                     return Ok(());
                 }
             }
         }
+        Ok(())
     }
 
     fn note(&mut self, event: Event, is_first: bool, has_ended: bool) {
@@ -655,7 +695,7 @@ impl<'s> Subscriber<'s> {
             (Some("gap"), None) => {
                 let asked = format!(
                     "{{\"asked\":\"{}\",",
-                    self.last_event_id.as_deref().unwrap_or_default()
+                    self.asked.as_deref().unwrap_or_default()
                 );
                 if !is_first
                     || !event

@@ -5,21 +5,33 @@ use crate::report::Report;
 use crate::siege::{SIEGES, besiege};
 use crate::{Order, Outcome, shortage, visits};
 
-pub fn run(order: &Order) -> Outcome<Report> {
-    let report = Report::new();
+type Part = fn(&Order, &Report) -> Outcome<()>;
+
+const PARTS: [(&str, Part); 4] = [
+    ("descriptors", shortage::descriptors),
+    ("threads", shortage::threads),
+    ("directory", shortage::directory),
+    ("short", visits::run),
+];
+
+pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let is_wanted = |name| order.only.as_deref().is_none_or(|only| only == name);
+    let mut done = 0;
+    // One that cannot go on does not keep the others from it.
+    let mut conclude = |name: &str, outcome: Outcome<()>| {
+        done += 1;
+        if let Err(error) = outcome {
+            report.violation(format!("{name} could not go on: {error}"));
+        }
+    };
     for siege in SIEGES.iter().filter(|siege| is_wanted(siege.name)) {
-        besiege(order, &report, siege)?;
+        conclude(siege.name, besiege(order, report, siege));
     }
-    type Part = fn(&Order, &Report) -> Outcome<()>;
-    let parts: [(&str, Part); 4] = [
-        ("descriptors", shortage::descriptors),
-        ("threads", shortage::threads),
-        ("directory", shortage::directory),
-        ("short", visits::run),
-    ];
-    for (_, part) in parts.iter().filter(|(name, _)| is_wanted(name)) {
-        part(order, &report)?;
+    for (name, part) in PARTS.iter().filter(|(name, _)| is_wanted(name)) {
+        conclude(name, part(order, report));
     }
-    Ok(report)
+    match done {
+        0 => Err("--only takes a part that there is; see --help".into()),
+        _ => Ok(()),
+    }
 }

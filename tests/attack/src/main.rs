@@ -29,6 +29,7 @@ mod swarm;
 mod visits;
 
 use lexopt::prelude::*;
+use report::Report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Outcome<report::Report> {
+fn run() -> Outcome<Report> {
     let mut arguments = lexopt::Parser::from_env();
     let (mut attack, mut newswire) = (None, None);
     let mut order = Order {
@@ -99,11 +100,17 @@ fn run() -> Outcome<report::Report> {
         }
     }
     order.newswire = newswire.ok_or("--newswire says where the server is")?;
+    let attack = match attack.as_deref() {
+        Some("flood") => flood::run,
+        Some("soak") => soak::run,
+        Some("kill") => kill::run,
+        _ => return Err("flood, soak or kill? See --help".into()),
+    };
     println!("seed {}", order.seed);
-    match attack.as_deref() {
-        Some("flood") => flood::run(&order),
-        Some("soak") => soak::run(&order),
-        Some("kill") => kill::run(&order),
-        _ => Err("flood, soak or kill? See --help".into()),
+    let report = Report::new();
+    // Most likely the server has ended, or says what it must not: what was seen until then counts.
+    if let Err(error) = attack(&order, &report) {
+        report.violation(format!("the attack could not go on: {error}"));
     }
+    Ok(report)
 }

@@ -11,7 +11,10 @@ use crate::report::hold;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound::Excluded;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// What each channel keeps, as soak and kill start the server: events, and their bytes on the wire.
+pub const KEPT: (usize, usize) = (500, 262_144);
 
 /// What publishers did, in a channel.
 #[derive(Default)]
@@ -22,36 +25,58 @@ pub struct Sent {
 /// One event, or some lines, sent in one request.
 struct Run {
     payloads: Vec<Payload>,
+    /// No event of it has more of them on the wire.
+    most_bytes: usize,
     started: Instant,
     /// No id is smaller than this one.
     from: Id,
-    /// The id of the last, if it was acknowledged.
-    last_id: Option<Id>,
+    fate: Fate,
     /// No id is larger than this one.
     until: Id,
 }
 
-/// How long the server may go on publishing of an upload what it had received when that broke.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+/// What the publisher was told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The id of the last.
+    Published(Id),
+    /// No id, but that the server had read them all before the upload broke off.
+    Read,
+    Unknown,
+}
+
+impl Run {
+    fn last_id(&self) -> Option<Id> {
+        match self.fate {
+            Fate::Published(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn is_certain(&self) -> bool {
+        self.fate != Fate::Unknown
+    }
+}
 
 impl Sent {
-    /// `last_id` is what the publisher was told; `None` when it was told nothing.
-    pub fn note(&self, payloads: Vec<Payload>, started: Instant, last_id: Option<Id>) {
-        let from = Id::earliest_of(started.elapsed(), Duration::ZERO);
-        let until = last_id.unwrap_or(Id::earliest_of(Duration::ZERO, AFTERWARDS));
-        hold(&self.runs).push(Run {
+    /// To be called at once: nothing is published after it.
+    pub fn note(&self, payloads: Vec<Payload>, most_bytes: usize, started: Instant, fate: Fate) {
+        let mut run = Run {
             payloads,
+            most_bytes,
             started,
-            from,
-            last_id,
-            until,
-        });
+            from: Id::earliest_of(started),
+            fate,
+            until: Id::latest_now(),
+        };
+        run.until = run.last_id().unwrap_or(run.until);
+        hold(&self.runs).push(run);
     }
 
     /// How many events were acknowledged.
     pub fn count(&self) -> usize {
         let runs = hold(&self.runs);
-        let acknowledged = runs.iter().filter(|run| run.last_id.is_some());
+        let acknowledged = runs.iter().filter(|run| run.is_certain());
         acknowledged.map(|run| run.payloads.len()).sum()
     }
 }
@@ -66,15 +91,19 @@ pub struct Log {
 }
 
 pub enum Seen {
-    /// It subscribed without a last event ID; it had the head of the answer at this moment.
-    Fresh(Instant),
-    /// It asked for all that is kept.
-    Earliest,
+    /// It subscribed without a last event ID, and had this one with the opening at this moment.
+    Began(Instant, Id),
+    /// It asked for all that is kept, as if it had seen nothing; the server looked between these.
+    Earliest(Id, Id),
     /// It was told that something may be missing.
     Gap,
     Event(Id, Payload),
     /// It was told the end.
     End,
+    /// The server ended its stream without it.
+    Broken,
+    /// It was told 204.
+    Finished,
 }
 
 /// What was found, beside the violations.
@@ -104,6 +133,7 @@ impl Findings {
 #[derive(Default)]
 struct Truth {
     events: BTreeMap<Id, Payload>,
+    most_bytes: HashMap<Payload, usize>,
     /// By `after`.
     unseen: Vec<Unseen>,
 }
@@ -113,7 +143,8 @@ struct Unseen {
     after: Id,
     before: Id,
     count: usize,
-    is_acknowledged: bool,
+    most_bytes: usize,
+    is_certain: bool,
 }
 
 impl Truth {
@@ -121,7 +152,7 @@ impl Truth {
         let mut truth = Truth::default();
         let told = runs
             .iter()
-            .filter_map(|run| Some((run.last_id?, *run.payloads.last()?)));
+            .filter_map(|run| Some((run.last_id()?, *run.payloads.last()?)));
         let seen = logs.iter().flat_map(|log| &log.seen);
         let seen = seen.filter_map(|seen| match seen {
             Seen::Event(id, payload) => Some((*id, *payload)),
@@ -141,20 +172,27 @@ impl Truth {
             }
         }
         truth.judge_order(runs, violations);
+        for run in runs {
+            let most_bytes = run
+                .payloads
+                .iter()
+                .map(|&payload| (payload, run.most_bytes));
+            truth.most_bytes.extend(most_bytes);
+        }
         truth.unseen = runs.iter().flat_map(|run| unseen(run, &ids)).collect();
         truth.unseen.sort_by_key(|unseen| unseen.after);
         truth
     }
 
-    /// Nothing that was never sent; a publisher's own in their order. What he did not wait for to be
-    /// acknowledged may still have been on its way when he went on.
+    /// Nothing that was never sent; a publisher's own in their order. What he had no answer to may
+    /// still have been on its way when he went on.
     fn judge_order(&self, runs: &[Run], violations: &mut Vec<String>) {
         let of = |is_wanted: fn(&&Run) -> bool| {
             let runs = runs.iter().filter(is_wanted);
             runs.flat_map(|run| &run.payloads).copied().collect()
         };
-        let acknowledged: HashSet<Payload> = of(|run| run.last_id.is_some());
-        let uncertain: HashSet<Payload> = of(|run| run.last_id.is_none());
+        let acknowledged: HashSet<Payload> = of(|run| run.is_certain());
+        let uncertain: HashSet<Payload> = of(|run| !run.is_certain());
         let mut newest: HashMap<u32, u32> = HashMap::new();
         for (id, payload) in &self.events {
             if acknowledged.contains(payload) {
@@ -178,7 +216,7 @@ impl Truth {
         let unseen = self.unseen[from..]
             .iter()
             .take_while(|unseen| unseen.after < before);
-        let unseen = unseen.filter(|unseen| unseen.is_acknowledged && unseen.before <= before);
+        let unseen = unseen.filter(|unseen| unseen.is_certain && unseen.before <= before);
         seen + unseen.map(|unseen| unseen.count).sum::<usize>()
     }
 
@@ -186,32 +224,48 @@ impl Truth {
         let may_be = |unseen: &Unseen| unseen.before > after && unseen.after < before;
         self.certainly_between(after, before) > 0 || self.unseen.iter().any(may_be)
     }
+
+    /// The oldest event that was certainly kept, all the time from `asked` to `answered`: older
+    /// than the one, and with all that may have followed it until the other within the bounds.
+    fn kept(&self, asked: Id, answered: Id) -> Option<Id> {
+        let (mut events, mut bytes, mut oldest) = (0, 0, None);
+        for (&id, payload) in self.events.range(..answered).rev() {
+            events += 1;
+            bytes += self.most_bytes.get(payload)?;
+            let unseen = self.unseen.iter();
+            let unseen = unseen.filter(|unseen| unseen.before > id && unseen.after < answered);
+            let (more, more_bytes) = unseen.fold((0, 0), |(events, bytes), unseen| {
+                (
+                    events + unseen.count,
+                    bytes + unseen.count * unseen.most_bytes,
+                )
+            });
+            if events + more > KEPT.0 || bytes + more_bytes > KEPT.1 {
+                break;
+            }
+            oldest = (id < asked).then_some(id).or(oldest);
+        }
+        oldest
+    }
 }
 
 fn unseen(run: &Run, ids: &HashMap<Payload, Id>) -> Vec<Unseen> {
     let (mut all, mut after, mut count) = (Vec::new(), run.from, 0);
-    let is_acknowledged = run.last_id.is_some();
-    for id in run.payloads.iter().map(|payload| ids.get(payload)) {
-        match id {
-            None => count += 1,
-            Some(&id) => {
-                let before = id;
-                all.push(Unseen {
-                    after,
-                    before,
-                    count,
-                    is_acknowledged,
-                });
-                (after, count) = (id, 0);
-            }
-        }
+    let seen = run.payloads.iter().map(|payload| ids.get(payload).copied());
+    for id in seen.chain([Some(run.until)]) {
+        let Some(before) = id else {
+            count += 1;
+            continue;
+        };
+        all.push(Unseen {
+            after,
+            before,
+            count,
+            most_bytes: run.most_bytes,
+            is_certain: run.is_certain(),
+        });
+        (after, count) = (before, 0);
     }
-    all.push(Unseen {
-        after,
-        before: run.until,
-        count,
-        is_acknowledged,
-    });
     all.retain(|unseen| unseen.count > 0);
     all
 }
@@ -225,7 +279,11 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
     let last = truth.events.last_key_value().map(|(&id, _)| id);
     findings.events = truth.events.len() as u64;
     for log in logs {
-        let mut judged = Judged::default();
+        let mut judged = Judged {
+            one_life,
+            last,
+            ..Judged::default()
+        };
         for seen in &log.seen {
             if let Err(violation) = judged.take(seen, &truth) {
                 violations.push(format!("{}: {violation}", log.name));
@@ -247,12 +305,13 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
                 "{name} was told 204 at {at:?}, but the last is {last:?}"
             ));
         }
-        // Who was there before an event was published gets it, or is told.
-        for fresh in judged.fresh.iter().filter(|fresh| !fresh.may_have_missed) {
-            let is_missed = |id: Id| fresh.first.is_none_or(|first| id < first);
-            let mut later = runs.iter().filter(|run| run.started > fresh.at);
-            if let Some(id) = later.find_map(|run| run.last_id.filter(|&id| is_missed(id))) {
-                violations.push(format!("{name} was there, and never saw {id}"));
+        // Who was there before an event was published began before it.
+        for (at, began) in judged.began {
+            let mut later = runs.iter().filter(|run| run.started > at);
+            if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id <= began)) {
+                violations.push(format!(
+                    "{name} was there before {id}, and began at {began}"
+                ));
             }
         }
     }
@@ -264,48 +323,63 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
 /// How far the reading of a log has come.
 #[derive(Default)]
 struct Judged {
+    one_life: bool,
+    last: Option<Id>,
     at: Option<Id>,
     gap: bool,
-    fresh: Vec<Fresh>,
+    /// The server ended its stream early, which must have cost it something.
+    broken: bool,
+    /// What it asked for was kept, from here on.
+    kept: Option<Id>,
+    began: Vec<(Instant, Id)>,
     events: u64,
     gaps: u64,
     needless_gaps: u64,
     ends: u64,
 }
 
-/// A subscription that named no id, and the first event it led to.
-struct Fresh {
-    at: Instant,
-    first: Option<Id>,
-    may_have_missed: bool,
-}
-
 impl Judged {
     fn take(&mut self, seen: &Seen, truth: &Truth) -> Result<(), String> {
         match *seen {
-            Seen::Fresh(at) => {
-                // One that led to nothing is followed by another, and what lay between is lost to
-                // a client that has no id to name.
-                if let Some(last) = self.fresh.last_mut() {
-                    last.may_have_missed |= last.first.is_none();
-                }
-                self.fresh.push(Fresh {
-                    at,
-                    first: None,
-                    may_have_missed: false,
-                });
+            Seen::Began(moment, id) => {
+                self.began.push((moment, id));
+                self.at = Some(id);
             }
-            Seen::Earliest => {}
+            Seen::Earliest(asked, answered) => {
+                (self.at, self.gap, self.broken) = (None, false, false);
+                // A restart forgets everything.
+                self.kept = truth.kept(asked, answered).filter(|_| self.one_life);
+            }
             Seen::End => self.ends += 1,
+            // Killed, or the log has moved past it, which is told when it comes back; behind the
+            // last event there is nothing to miss.
+            Seen::Broken => {
+                self.broken = self.one_life || (self.last.is_some() && self.at == self.last)
+            }
+            Seen::Finished => {
+                if let Some(kept) = self.kept {
+                    return Err(format!("was told 204, although {kept} was kept"));
+                }
+                if std::mem::take(&mut self.broken) {
+                    return Err("was told 204, but never the end".to_owned());
+                }
+            }
             Seen::Gap => {
-                self.gap = true;
+                (self.gap, self.broken, self.kept) = (true, false, None);
                 self.gaps += 1;
             }
             Seen::Event(id, _) => {
                 self.events += 1;
                 let (gap, before) = (std::mem::take(&mut self.gap), self.at.replace(id));
-                if let Some(fresh) = self.fresh.last_mut() {
-                    fresh.first.get_or_insert(id);
+                if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
+                    return Err(format!(
+                        "asked for all, and began with {id}; {kept} was kept"
+                    ));
+                }
+                if std::mem::take(&mut self.broken) {
+                    return Err(format!(
+                        "its stream was ended before {id}, and nothing was lost"
+                    ));
                 }
                 let Some(before) = before else { return Ok(()) };
                 if id <= before {

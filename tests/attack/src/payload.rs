@@ -1,7 +1,7 @@
 //! Events that can be recognized: who published it, which of his it is, and whether it is whole.
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Which event of which publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,12 +48,21 @@ impl Payload {
 }
 
 impl Id {
-    /// The smallest that can be given so long ago, or in so long; the server's clock is ours.
-    pub fn earliest_of(ago: Duration, ahead: Duration) -> Id {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let then = now.unwrap_or_default() + ahead;
+    /// The smallest that can be given from a moment on; the server's clock is ours.
+    pub fn earliest_of(moment: Instant) -> Id {
+        // In this order, so that it is rather too small.
+        let now = clock();
+        Id::at(now.saturating_sub(moment.elapsed()))
+    }
+
+    /// Larger than any that has been given.
+    pub fn latest_now() -> Id {
+        Id::at(clock() + Duration::from_millis(1))
+    }
+
+    fn at(time: Duration) -> Id {
         Id {
-            ms: then.saturating_sub(ago).as_millis() as u64,
+            ms: time.as_millis() as u64,
             n: 0,
         }
     }
@@ -71,6 +80,11 @@ impl std::fmt::Display for Id {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.ms, self.n)
     }
+}
+
+fn clock() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {

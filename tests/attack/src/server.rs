@@ -3,18 +3,21 @@
 use crate::Outcome;
 use crate::client::Caller;
 use crate::report::{Report, hold};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub struct Newswire {
+pub struct Newswire<'r> {
+    what: &'r str,
+    report: &'r Report,
     path: PathBuf,
     arguments: Vec<String>,
     user: Option<u32>,
@@ -31,6 +34,7 @@ pub struct Vitals {
     pub threads: u64,
     pub descriptors: u64,
     pub connections: u64,
+    pub subscribers: u64,
 }
 
 /// Longer than a thread without a connection waits for another, and than a connection lingers.
@@ -40,20 +44,31 @@ impl std::fmt::Display for Vitals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} KiB resident, {} threads, {} descriptors, {} connections",
-            self.resident_kib, self.threads, self.descriptors, self.connections
+            "{} KiB resident, {} threads, {} descriptors, {} connections, {} subscribers",
+            self.resident_kib, self.threads, self.descriptors, self.connections, self.subscribers
         )
     }
 }
 
-impl Newswire {
-    /// On a port of its own, where anyone may publish.
-    pub fn start(path: &Path, arguments: &[&str]) -> Outcome<Newswire> {
-        Newswire::start_as(path, arguments, None)
+impl<'r> Newswire<'r> {
+    /// On a port of its own, where anyone may publish; `what` it is for.
+    pub fn start(
+        what: &'r str,
+        report: &'r Report,
+        path: &Path,
+        arguments: &[&str],
+    ) -> Outcome<Newswire<'r>> {
+        Newswire::start_as(what, report, path, arguments, None)
     }
 
     /// As another user, who must be allowed to run it.
-    pub fn start_as(path: &Path, arguments: &[&str], user: Option<u32>) -> Outcome<Newswire> {
+    pub fn start_as(
+        what: &'r str,
+        report: &'r Report,
+        path: &Path,
+        arguments: &[&str],
+        user: Option<u32>,
+    ) -> Outcome<Newswire<'r>> {
         let complaints = Arc::default();
         let arguments: Vec<_> = arguments
             .iter()
@@ -61,6 +76,8 @@ impl Newswire {
             .collect();
         let (child, address) = spawn(path, &arguments, "127.0.0.1:0", user, &complaints)?;
         Ok(Newswire {
+            what,
+            report,
             path: path.to_owned(),
             arguments,
             user,
@@ -73,7 +90,11 @@ impl Newswire {
     /// Ends it at this very moment, as a power cut would, and starts it again at the same address.
     pub fn kill_and_restart(&mut self, pause: Duration) -> Outcome<()> {
         self.child.kill()?;
-        self.child.wait()?;
+        let status = self.child.wait()?;
+        self.report.expect(
+            status.signal() == Some(Signal::KILL.as_raw()),
+            format!("{}: it ended before it was killed: {status}", self.what),
+        );
         thread::sleep(pause);
         let listen = self.address.to_string();
         let (path, arguments) = (&self.path, &self.arguments);
@@ -88,20 +109,42 @@ impl Newswire {
     }
 
     pub fn vitals(&self) -> Outcome<Vitals> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = fs::read_to_string(folder.join("status"))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let word = line.and_then(|line| line.split_whitespace().next());
             word.and_then(|word| word.parse().ok()).unwrap_or(0)
         };
+        // Before the connection that asks.
+        let descriptors = self.descriptors()?;
+        let metrics = self.metrics()?;
         Ok(Vitals {
             resident_kib: number("VmRSS:"),
             threads: number("Threads:"),
-            descriptors: fs::read_dir(folder.join("fd"))?.count() as u64,
+            descriptors,
             // The connection that asks is one of them.
-            connections: self.metric("connections")?.saturating_sub(1),
+            connections: figure(&metrics, "connections")?.saturating_sub(1),
+            subscribers: figure(&metrics, "subscribers")?,
         })
+    }
+
+    pub fn descriptors(&self) -> Outcome<u64> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64)
+    }
+
+    /// The vital signs, once a second until it is over; which it also is when there are none.
+    pub fn watch(&self, is_over: &AtomicBool, samples: &Mutex<Vec<Vitals>>) {
+        while !is_over.load(Relaxed) {
+            match self.vitals() {
+                Ok(vitals) => hold(samples).push(vitals),
+                Err(error) => {
+                    let what = format!("{}: no vital signs: {error}", self.what);
+                    self.report.violation(what);
+                    is_over.store(true, Relaxed);
+                }
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
     }
 
     /// The vital signs when nothing is going on, before anything has been.
@@ -120,7 +163,8 @@ impl Newswire {
             let vitals = self.vitals()?;
             let is_at_rest = vitals.threads <= rest.threads
                 && vitals.descriptors <= rest.descriptors
-                && vitals.connections <= rest.connections;
+                && vitals.connections <= rest.connections
+                && vitals.subscribers == 0;
             if is_at_rest || Instant::now() > deadline {
                 return Ok(vitals);
             }
@@ -129,19 +173,12 @@ impl Newswire {
 
     /// A figure of `GET /metrics`, by its name without `newswire_`.
     pub fn metric(&self, name: &str) -> Outcome<u64> {
-        let answer = Caller::new(self.address)
-            .patience(Duration::from_secs(60))
-            .get("/metrics")?;
-        let text = String::from_utf8(answer.content)?;
-        let name = format!("newswire_{name} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        Ok(value
-            .ok_or_else(|| format!("there is no metric {name}"))?
-            .parse()?)
+        figure(&self.metrics()?, name)
     }
 
-    pub fn complaints(&self) -> Vec<String> {
-        hold(&self.complaints).clone()
+    fn metrics(&self) -> Outcome<String> {
+        let mut caller = Caller::new(self.address).patience(Duration::from_secs(60));
+        Ok(String::from_utf8(caller.get("/metrics")?.content)?)
     }
 
     pub fn is_alive(&mut self) -> bool {
@@ -149,10 +186,33 @@ impl Newswire {
     }
 }
 
-impl Drop for Newswire {
+fn figure(metrics: &str, name: &str) -> Outcome<u64> {
+    let name = format!("newswire_{name} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    Ok(value
+        .ok_or_else(|| format!("there is no metric {name}"))?
+        .parse()?)
+}
+
+impl Drop for Newswire<'_> {
+    /// It is alive, and nothing went wrong in it: to be judged also when an error ends the attack,
+    /// which a server that has ended causes most of all.
     fn drop(&mut self) {
+        let wrong = match self.child.try_wait() {
+            Ok(None) => match self.metric("panics_total") {
+                Ok(0) => None,
+                Ok(panics) => Some(format!("{panics} handlers panicked")),
+                Err(error) => Some(format!("no metrics: {error}")),
+            },
+            ended => Some(format!("the server ended by itself: {ended:?}")),
+        };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let said = std::mem::take(&mut *hold(&self.complaints));
+        let said = said.iter().map(|said| format!("the server said: {said}"));
+        for wrong in wrong.into_iter().chain(said) {
+            self.report.violation(format!("{}: {wrong}", self.what));
+        }
     }
 }
 
@@ -160,25 +220,12 @@ impl Drop for Newswire {
 pub fn is_all_gone(report: &Report, what: &str, before: Vitals, after: Vitals) {
     let is_gone = after.threads <= before.threads
         && after.descriptors <= before.descriptors
-        && after.connections == 0;
+        && after.connections == 0
+        && after.subscribers == 0;
     report.expect(
         is_gone,
         format!("{what}: something is left over: {before}; then {after}"),
     );
-}
-
-/// It is alive, and nothing went wrong in it.
-pub fn conclude(report: &Report, what: &str, mut server: Newswire) -> Outcome<()> {
-    let panics = server.metric("panics_total")?;
-    report.expect(panics == 0, format!("{what}: {panics} handlers panicked"));
-    report.expect(
-        server.is_alive(),
-        format!("{what}: the server ended by itself"),
-    );
-    for complaint in server.complaints() {
-        report.violation(format!("{what}: the server said: {complaint}"));
-    }
-    Ok(())
 }
 
 fn spawn(

@@ -1,10 +1,10 @@
 //! The system has no more descriptors, no more threads, or no more of a directory: who is served
 //! goes on being served, and the others are when there is enough again.
 
-use crate::client::{Caller, Event, Reading, Subscribed, Subscription};
+use crate::client::{Caller, Reading, Subscribed, Subscription};
 use crate::payload::Payload;
 use crate::report::Report;
-use crate::server::{Newswire, conclude, is_all_gone};
+use crate::server::{Newswire, is_all_gone};
 use crate::siege::{Client, PATIENCE, SIEGE};
 use crate::swarm::{SILENT, Swarm};
 use crate::{Order, Outcome};
@@ -34,10 +34,7 @@ impl<'r> Insiders<'r> {
     fn new(what: &'r str, address: SocketAddr, report: &'r Report) -> Outcome<Insiders<'r>> {
         let mut caller = Caller::new(address).patience(PATIENCE);
         caller.get("/healthz")?;
-        let Subscribed::Streaming(stream) = Subscription::open(address, "inside", None, false, 0)?
-        else {
-            return Err("told 204".into());
-        };
+        let stream = inside(address, 0)?;
         Ok(Insiders {
             what,
             report,
@@ -52,7 +49,8 @@ impl<'r> Insiders<'r> {
         self.caller.hang_up();
     }
 
-    /// They go on as if nothing were.
+    /// They go on for three seconds as if nothing were, and never fall silent for so long that they
+    /// would give way.
     fn go_on(&mut self) -> Outcome<()> {
         for _ in 0..20 {
             self.published += 1;
@@ -60,23 +58,37 @@ impl<'r> Insiders<'r> {
                 publisher: 1,
                 number: self.published,
             };
-            let (status, events) = self.publish(payload.write(100, 1).as_bytes())?;
-            let data = events.first().and_then(|event| event.data.as_deref());
-            let is_well = status == 200 && data.and_then(Payload::read) == Some(payload);
-            self.report
-                .expect(is_well, format!("{}: {status} and {events:?}", self.what));
+            self.publish(&payload.write(100, 1))?;
+            thread::sleep(Duration::from_millis(150));
         }
         Ok(())
     }
 
-    /// What publishing is answered, and what the stream has of it.
-    fn publish(&mut self, content: &[u8]) -> Outcome<(u16, Vec<Event>)> {
-        let answer = self.caller.request("POST", "/channels/inside", content)?;
+    /// Answered, and the next event on the stream.
+    fn publish(&mut self, line: &str) -> Outcome<()> {
+        let target = "/channels/inside";
+        let status = self.caller.request("POST", target, line.as_bytes())?.status;
         let mut events = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
         while events.is_empty()
+            && Instant::now() < deadline
             && self.stream.read(PATIENCE, 16 * 1024, &mut events)? == Reading::Some
         {}
-        Ok((answer.status, events))
+        let is_heard = matches!(&events[..], [event] if event.data.as_deref() == Some(line));
+        let (what, count) = (self.what, events.len());
+        self.report.expect(
+            status == 200 && is_heard,
+            format!("{what}: {status}, and on the stream {count} events: heard is {is_heard}"),
+        );
+        Ok(())
+    }
+}
+
+/// A stream with a receive buffer of so many bytes.
+fn inside(address: SocketAddr, room: usize) -> Outcome<Subscription> {
+    match Subscription::open(address, "inside", None, false, room)? {
+        Subscribed::Streaming(stream) => Ok(stream),
+        _ => Err("no stream".into()),
     }
 }
 
@@ -93,26 +105,23 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
     let what = "80 descriptors from the start";
     let arguments = ["--max-connections", "1000", "--heartbeat", "2"];
     let server = with_limit(Resource::Nofile, 80, || {
-        Newswire::start(&order.newswire, &arguments)
+        Newswire::start(what, report, &order.newswire, &arguments)
     })?;
     let before = server.vitals_at_first()?;
-    // Five times the places that are left.
-    let swarm = Swarm::start(server.address, 80, &[SILENT], order.seed);
+    // Five times the places that are left, which is half of the descriptors.
+    let swarm = Swarm::start(server.address, 200, &[SILENT], order.seed);
     thread::sleep(Duration::from_secs(3));
     let mut client = Client::new(what, server.address, report);
     client.go_on(SIEGE / 2);
     swarm.stop()?;
-    client.conclude();
-    is_all_gone(
-        report,
-        what,
-        before,
-        server.vitals_at_rest(before, Duration::from_secs(60))?,
-    );
-    conclude(report, what, server)?;
+    client.conclude(false);
+    let after = server.vitals_at_rest(before, Duration::from_secs(60))?;
+    is_all_gone(report, what, before, after);
+    drop(server);
 
     let what = "descriptors exhausted";
-    let server = Newswire::start(&order.newswire, &arguments)?;
+    let server = Newswire::start(what, report, &order.newswire, &arguments)?;
+    let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     let few = server.vitals()?.descriptors + 4;
     let usual = getrlimit(Resource::Nofile);
@@ -124,7 +133,6 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
         },
     )?;
     let swarm = Swarm::start(server.address, 100, &[SILENT], order.seed);
-    thread::sleep(Duration::from_secs(3));
     insiders.go_on()?;
     server.limit(Resource::Nofile, usual)?;
     is_served(report, format!("{what}: afterwards"), server.address);
@@ -134,7 +142,10 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
     swarm.stop()?;
     insiders.call_anew();
     insiders.go_on()?;
-    conclude(report, what, server)
+    drop(insiders);
+    let after = server.vitals_at_rest(before, Duration::from_secs(30))?;
+    is_all_gone(report, what, before, after);
+    Ok(())
 }
 
 /// No threads: as a user whose every thread is counted, which root's are not.
@@ -151,29 +162,33 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     } else {
         others = threads_of_this_user()?;
     }
-    // Enough for the server itself, for one client of ours, and for four more.
-    let most = others + 10;
+    // Enough for the server itself (two that accept, one that begins others, one that logs, one for
+    // each core), for one client of ours, and for four more.
+    let most = others + 4 + thread::available_parallelism()?.get() as u64 + 1 + 4;
     let server = with_limit(Resource::Nproc, most, || {
-        Newswire::start_as(&path, &["--heartbeat", "2"], user)
+        Newswire::start_as(what, report, &path, &["--heartbeat", "2"], user)
     })?;
     let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     // One who stops reading needs a thread of his own as soon as his socket is full.
-    let slow = Subscription::open(server.address, "inside", None, false, 4096)?;
-    let Subscribed::Streaming(mut slow) = slow else {
-        return Err("told 204".into());
-    };
+    let mut slow = inside(server.address, 4096)?;
     let swarm = Swarm::start(server.address, 8, &[SILENT], order.seed);
-    thread::sleep(Duration::from_secs(2));
     insiders.go_on()?;
-    let much = vec![b'x'; 200_000];
+    let much = "x".repeat(200_000);
     for _ in 0..40 {
         insiders.publish(&much)?;
     }
-    let mut events = Vec::new();
-    while slow.read(PATIENCE, 16 * 1024, &mut events)? == Reading::Some {}
-    let figure = format!("{} events, then the end of his stream", events.len());
-    report.row(format!("{what}: who reads slowly sees"), figure);
+    let (mut events, mut reading) = (Vec::new(), Reading::Some);
+    let deadline = Instant::now() + PATIENCE;
+    while reading != Reading::End && Instant::now() < deadline {
+        reading = slow.read(Duration::from_secs(1), 16 * 1024, &mut events)?;
+    }
+    let figure = format!("{} events, then {reading:?}", events.len());
+    report.row(format!("{what}: who reads slowly sees"), &figure);
+    report.expect(
+        reading == Reading::End && events.len() < 60,
+        format!("{what}: who reads slowly sees {figure}"),
+    );
     // Also a newcomer is served, when it is his turn.
     is_served(report, format!("{what}: a newcomer waits"), server.address);
     swarm.stop()?;
@@ -184,13 +199,9 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     insiders.call_anew();
     insiders.go_on()?;
     drop((insiders, slow));
-    is_all_gone(
-        report,
-        what,
-        before,
-        server.vitals_at_rest(before, Duration::from_secs(30))?,
-    );
-    conclude(report, what, server)
+    let after = server.vitals_at_rest(before, Duration::from_secs(30))?;
+    is_all_gone(report, what, before, after);
+    Ok(())
 }
 
 /// Runs `start` with a lower limit, which what it starts inherits.
@@ -230,7 +241,8 @@ pub fn directory(order: &Order, report: &Report) -> Outcome<()> {
     let page =
         || fs::create_dir(&www).and_then(|()| fs::write(www.join("index.html"), "It works.\n"));
     page()?;
-    let server = Newswire::start(&order.newswire, &["--www", &www.to_string_lossy()])?;
+    let arguments = ["--www", &www.to_string_lossy()];
+    let server = Newswire::start(what, report, &order.newswire, &arguments)?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     let mut caller = Caller::new(server.address);
     let mut statuses = vec![caller.get("/")?.status];
@@ -249,7 +261,7 @@ pub fn directory(order: &Order, report: &Report) -> Outcome<()> {
         statuses == [200, 404, 404, 404, 200],
         format!("{what}: {statuses:?}"),
     );
-    conclude(report, what, server)
+    Ok(())
 }
 
 /// A folder that goes when it is not needed any more.

@@ -4,7 +4,7 @@
 use crate::client::{Answer, Caller, Event, Reading, Subscribed, Subscription};
 use crate::payload::Payload;
 use crate::report::Report;
-use crate::server::{Newswire, conclude, is_all_gone};
+use crate::server::{Newswire, is_all_gone};
 use crate::swarm::{SILENT, Swarm, Tactic};
 use crate::{Order, Outcome};
 use std::net::SocketAddr;
@@ -112,6 +112,9 @@ pub const SIEGES: [Siege; 7] = [
 /// How long one request of the client that means well may take, and what it is then.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long what is published may take to be heard, in the middle of it all.
+const IN_TIME: Duration = Duration::from_secs(5);
+
 /// A client that means well: it asks and publishes on connections of their own, subscribes on
 /// another, and expects to be answered.
 pub struct Client<'r> {
@@ -156,6 +159,7 @@ impl<'r> Client<'r> {
             self.listen(Duration::ZERO);
             thread::sleep(Duration::from_millis(100));
         }
+        self.listen(IN_TIME);
     }
 
     fn ask(&mut self, method: &str, target: &str, content: &[u8]) -> bool {
@@ -187,6 +191,8 @@ impl<'r> Client<'r> {
         self.ms.push(started.elapsed().as_millis() as u64);
         match opened {
             Ok(Subscribed::Streaming(stream)) => self.subscription = Some(stream),
+            // It comes back.
+            Ok(Subscribed::Refused) => {}
             Ok(Subscribed::Finished) => self.fail("told 204".to_owned()),
             Err(error) => self.fail(format!("it cannot subscribe: {error}")),
         }
@@ -212,7 +218,6 @@ impl<'r> Client<'r> {
                     return;
                 }
                 Ok(Reading::Silence) => {}
-                // It may be told that there is no room; then it comes back.
                 Ok(Reading::End) => self.subscription = None,
                 Err(error) => self.fail(format!("its stream broke: {error}")),
             }
@@ -227,10 +232,16 @@ impl<'r> Client<'r> {
         }
     }
 
-    /// When the others have gone, it hears whatever it has not been able to.
-    pub fn conclude(mut self) {
+    /// When the others have gone, it hears whatever it has not been able to. Unless they held the
+    /// places of subscribers, it has heard all before.
+    pub fn conclude(mut self, places_are_held: bool) {
         let heard = self.heard;
-        self.listen(Duration::from_secs(1));
+        if !places_are_held && heard < self.published {
+            self.fail(format!(
+                "of {} events it heard {heard} in time",
+                self.published
+            ));
+        }
         let deadline = Instant::now() + PATIENCE;
         while self.heard < self.published && Instant::now() < deadline {
             self.subscribe();
@@ -269,12 +280,14 @@ pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
     let what = siege.what;
     let admitted = ADMITTED.to_string();
     let server = Newswire::start(
+        what,
+        report,
         &order.newswire,
         &["--max-connections", &admitted, "--heartbeat", "2"],
     )?;
     let before = server.vitals_at_first()?;
     let is_over = AtomicBool::new(false);
-    let outcome = thread::scope(|scope| -> Outcome<()> {
+    let (fate, most) = thread::scope(|scope| {
         // So that slow readers have something not to read.
         scope.spawn(|| {
             let mut caller = Caller::new(server.address);
@@ -290,27 +303,41 @@ pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
         });
         let swarm = Swarm::start(server.address, KNOCKING, siege.tactics, order.seed);
         thread::sleep(Duration::from_secs(3));
+        // Which takes no connection.
+        let most = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Relaxed) {
+                most = server.descriptors().unwrap_or(0).max(most);
+                thread::sleep(Duration::from_millis(100));
+            }
+            most
+        });
         let mut client = Client::new(what, server.address, report);
         client.go_on(SIEGE);
-        let during = server.vitals();
         is_over.store(true, Relaxed);
-        let fate = swarm.stop()?;
-        client.conclude();
-        report.row(
-            format!("{what}: {KNOCKING} at {ADMITTED} places"),
-            format!(
-                "opened {}, closed by the server {}",
-                fate.opened, fate.closed_by_server
-            ),
-        );
-        report.row(format!("{what}: during"), during?);
-        Ok(())
+        let fate = swarm.stop();
+        client.conclude(siege.name == "readers");
+        (fate, most.join().unwrap_or(0))
     });
-    is_over.store(true, Relaxed);
-    outcome?;
+    let fate = fate?;
+    report.row(
+        format!("{what}: {KNOCKING} at {ADMITTED} places"),
+        format!(
+            "opened {}, closed by the server {}",
+            fate.opened, fate.closed_by_server
+        ),
+    );
+    // Two that accept may each wait with one more, and a place is free before its socket closes.
+    let most = most.saturating_sub(before.descriptors);
+    report.row(format!("{what}: connections at most"), most);
+    let (places, knocking) = (ADMITTED as u64, KNOCKING as u64);
+    report.expect(
+        (places / 2..=places + 8).contains(&most) && fate.opened >= knocking,
+        format!("{what}: no siege, or no limit: at most {most}, {fate:?}"),
+    );
     let after = server.vitals_at_rest(before, Duration::from_secs(90))?;
     report.row(format!("{what}: before"), before);
     report.row(format!("{what}: after"), after);
     is_all_gone(report, what, before, after);
-    conclude(report, what, server)
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Short connections of all kinds, hundreds of thousands of them: nothing is left of them.
 
+use crate::client::OPENING;
 use crate::report::{Report, hold};
-use crate::server::{Newswire, conclude, is_all_gone};
+use crate::server::{Newswire, is_all_gone};
 use crate::{Order, Outcome};
 use fastrand::Rng;
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let what = "short connections";
     let server = Newswire::start(
+        what,
+        report,
         &order.newswire,
         &["--max-connections", "1000", "--heartbeat", "1"],
     )?;
@@ -48,7 +51,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
             before.resident_kib, after.resident_kib
         ),
     );
-    conclude(report, what, server)
+    Ok(())
 }
 
 const VISITORS: u64 = 8;
@@ -113,10 +116,17 @@ fn visit(address: SocketAddr, number: u64, random: &mut Rng) -> Outcome<()> {
         0 => {}
         // A stream, left as soon as it begins, or a little later.
         1 => {
-            let mut bytes = [0; 512];
-            let count = socket.read(&mut bytes)?;
-            if !bytes[..count].starts_with(b"HTTP/1.1 200 ") {
-                return Err("a stream began otherwise".into());
+            let (mut bytes, mut count) = ([0; 1024], 0);
+            while count < bytes.len() && !bytes[..count].windows(2).any(|two| two == b"\n\n") {
+                match socket.read(&mut bytes[count..])? {
+                    0 => break,
+                    more => count += more,
+                }
+            }
+            let begun = String::from_utf8_lossy(&bytes[..count]);
+            let opening = begun.split_once("\r\n\r\n").map(|(_, opening)| opening);
+            if !begun.starts_with("HTTP/1.1 200 ") || !opening.unwrap_or("").starts_with(OPENING) {
+                return Err(format!("a stream began with {begun:?}").into());
             }
             if random.bool() {
                 let _ = socket.read(&mut bytes)?;
