@@ -186,7 +186,7 @@ fn routes(
 }
 
 fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    match channels.open_to_read(request.parameter("name")) {
+    match channels.open(request.parameter("name")) {
         Ok(channel) => channel.subscribe(request),
         Err(NoChannel::Full) => refused(channels.common()),
         Err(name) => refusal_of(name).into(),

@@ -84,16 +84,6 @@ impl Channels {
     /// # Errors
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
-        self.find_or_begin(name, true)
-    }
-
-    /// As [`open`](Channels::open), but for a reader, for whom no other channel gives way: who may only
-    /// read must not cost anyone a history.
-    pub(crate) fn open_to_read(&self, name: &str) -> Result<Channel, NoChannel> {
-        self.find_or_begin(name, false)
-    }
-
-    fn find_or_begin(&self, name: &str, may_evict: bool) -> Result<Channel, NoChannel> {
         if !is_name(name) {
             return Err(NoChannel::Name);
         }
@@ -105,7 +95,7 @@ impl Channels {
             table.sweep();
         }
         let is_full = table.channels.len() >= self.common.limits.channels;
-        if is_full && !(may_evict && table.evict()) {
+        if is_full && !table.evict() {
             return Err(NoChannel::Full);
         }
         let (common, began) = (Arc::clone(&self.common), table.forgotten);
