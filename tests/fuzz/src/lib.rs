@@ -4,8 +4,8 @@
 //! ```text
 //! cargo install cargo-fuzz
 //! cd tests/fuzz
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run request                   # until it finds something, or Ctrl-C
-//! cargo fuzz run -s none request -- -max_total_time=600      # no sanitizer; ten minutes
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . request              # until it finds something
+//! cargo fuzz run --fuzz-dir . -s none request -- -max_total_time=600 # no sanitizer; ten minutes
 //! ```
 //!
 //! newswire has no unsafe code, so that the address sanitizer has little to find, and without it
@@ -13,7 +13,8 @@
 //! `corpus/TARGET`, which is not committed; the first inputs are a few made by hand:
 //!
 //! ```text
-//! mkdir -p corpus/request && cargo fuzz run -s none request corpus/request seeds/request -- -dict=http.dict
+//! mkdir -p corpus/request
+//! cargo fuzz run --fuzz-dir . -s none request corpus/request seeds/request -- -dict=http.dict
 //! ```
 //!
 //! An input that breaks a promise is written to `artifacts/TARGET`. It becomes a named case in
@@ -26,6 +27,32 @@
 //! | `events` | however a stream is cut, it is the same messages, and those of the plainest reading of the standard; an event of any strings comes back as it was |
 //! | `channels` | whoever subscribes, with whatever last event ID, gets what a model of a few lines says |
 //! | `server` | whatever is sent to the whole server, it answers, in HTTP, and nothing panics |
+
+use newswire::Limits;
+use newswire::app::{App, Publishers};
+use newswire::sse::Channels;
+use std::net::SocketAddr;
+use std::thread;
+
+/// The whole server, in this process, and its channels.
+pub fn serve(limits: Limits) -> (SocketAddr, Channels) {
+    // SAFETY: to ignore a signal installs no handler, so that no code of ours runs in one.
+    // A program that begins in Rust ignores it already; one that libFuzzer begins would be ended by
+    // the first client that has left.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let app = App {
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        limits,
+        publishers: Publishers::Anyone,
+        log_accesses: false,
+        ..App::default()
+    };
+    let listening = app.listen().expect("there is a free port");
+    let address = listening.address().expect("it listens");
+    let channels = listening.channels().clone();
+    thread::spawn(move || listening.run());
+    (address, channels)
+}
 
 /// Cuts `whole` into pieces of these lengths, over and over; a length of 0 is 1.
 pub fn pieces<'w>(whole: &'w [u8], lengths: &'w [u8]) -> impl Iterator<Item = &'w [u8]> {

@@ -4,14 +4,12 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use newswire::app::{App, Publishers};
 use newswire::sse::{Channels, Message, Parser};
 use newswire::{Event, Limits};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread;
 use std::time::Duration;
 
 const HISTORY_EVENTS: usize = 6;
@@ -64,17 +62,7 @@ fn start() -> Stage {
         history_bytes: HISTORY_BYTES,
         ..Limits::default()
     };
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let app = App {
-        address,
-        limits,
-        publishers: Publishers::Anyone,
-        log_accesses: false,
-        ..App::default()
-    };
-    let listening = app.listen().unwrap();
-    let (address, channels) = (listening.address().unwrap(), listening.channels().clone());
-    thread::spawn(move || listening.run());
+    let (address, channels) = newswire_fuzz::serve(limits);
     Stage {
         address,
         channels,
@@ -84,29 +72,32 @@ fn start() -> Stage {
 
 fuzz_target!(|input: Input| {
     let stage = STAGE.get_or_init(start);
-    // The channel's log begins at the newest id of the server: this one.
-    let clock = stage.channels.open("clock").unwrap();
-    let began = clock.publish(Event::new("tick")).unwrap().id;
     let name = format!("run-{}", stage.runs.fetch_add(1, Relaxed));
     let channel = stage.channels.open(&name).unwrap();
+    // The opening of a stream whose client names no id says where the log begins.
+    let began = ask(stage.address, &name, None).unwrap().last_event_id;
     let mut model = Model {
         began: began.clone(),
         forgotten: began,
         ..Model::default()
     };
-    let mut open: Vec<(TcpStream, Vec<u8>, Vec<Expected>)> = Vec::new();
+    let mut open: Vec<(Stream, Vec<Expected>)> = Vec::new();
 
     let subscribe = |model: &Model, asked: &Asked| {
         let id = model.id_of(asked);
-        let (mut socket, rest) = ask(stage.address, &name, id.as_deref());
-        match (model.subscribe(id.as_deref()), rest) {
+        let answer = ask(stage.address, &name, id.as_deref());
+        match (model.subscribe(id.as_deref()), answer) {
             (None, None) => None,
-            (Some(expected), Some(rest)) => Some((socket, rest, expected)),
-            (None, Some(mut rest)) => {
-                let _ = socket.read_to_end(&mut rest);
+            (Some(expected), Some(stream)) => {
+                let given = if id.is_none() { model.newest() } else { "" };
+                assert_eq!(stream.last_event_id, given, "{id:?}");
+                Some((stream, expected))
+            }
+            (None, Some(mut stream)) => {
+                let _ = stream.socket.read_to_end(&mut stream.rest);
                 panic!(
                     "{id:?} should be told 204, not {:?}",
-                    String::from_utf8_lossy(&rest)
+                    String::from_utf8_lossy(&stream.rest)
                 )
             }
             (Some(expected), None) => panic!("{id:?} was told 204, and lacks {expected:?}"),
@@ -120,7 +111,7 @@ fuzz_target!(|input: Input| {
             Act::Complete => {
                 channel.complete();
                 model.completed = true;
-                for (_, _, expected) in &mut open {
+                for (_, expected) in &mut open {
                     expected.push(Expected::End);
                 }
                 continue;
@@ -141,7 +132,7 @@ fuzz_target!(|input: Input| {
             Ok(published) => {
                 assert!(bytes <= HISTORY_BYTES);
                 let message = model.publish(published.id, &data);
-                for (_, _, expected) in &mut open {
+                for (_, expected) in &mut open {
                     expected.push(Expected::Event(message.clone()));
                 }
             }
@@ -164,12 +155,12 @@ fuzz_target!(|input: Input| {
     open.extend(late.iter().filter_map(|asked| subscribe(&model, asked)));
     channel.complete();
     model.completed = true;
-    for (_, _, expected) in &mut open {
+    for (_, expected) in &mut open {
         expected.push(Expected::End);
     }
     open.extend(late.iter().filter_map(|asked| subscribe(&model, asked)));
-    for (socket, rest, expected) in open {
-        check(socket, rest, &expected);
+    for (stream, expected) in open {
+        check(stream, &expected);
     }
 });
 
@@ -194,7 +185,7 @@ struct Model {
 
 impl Model {
     fn publish(&mut self, id: String, data: &str) -> Message {
-        let newest = self.ids.last().unwrap_or(&self.began);
+        let newest = self.newest();
         assert!(number(&id) > number(newest), "{id} comes after {newest}");
         let data = data.replace("\r\n", "\n").replace('\r', "\n");
         // The id's line, a line for each of the data, and the blank one.
@@ -220,7 +211,7 @@ impl Model {
     fn subscribe(&self, id: Option<&str>) -> Option<Vec<Expected>> {
         let messages = || self.kept.iter().map(|(message, _)| message.clone());
         let is_kept = |id| messages().any(|message| message.last_event_id == id);
-        let newest = self.ids.last().unwrap_or(&self.began);
+        let newest = self.newest();
         let (gap, after) = match (id, id.and_then(number)) {
             (None, _) => (false, number(newest)),
             (Some("earliest"), _) => (false, None),
@@ -248,6 +239,10 @@ impl Model {
             expected.push(Expected::End);
         }
         Some(expected)
+    }
+
+    fn newest(&self) -> &str {
+        self.ids.last().unwrap_or(&self.began)
     }
 
     fn id_of(&self, asked: &Asked) -> Option<String> {
@@ -285,9 +280,18 @@ fn number(id: &str) -> Option<(u64, u32)> {
         .then_some(number)
 }
 
+struct Stream {
+    socket: TcpStream,
+    asked_for_all: bool,
+    /// What the opening has set it to.
+    last_event_id: String,
+    /// What has arrived behind the opening.
+    rest: Vec<u8>,
+}
+
 /// Subscribes, and reads the head and the opening: from then on nothing that is published is
-/// missed. `None` in place of what else has arrived stands for a 204.
-fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> (TcpStream, Option<Vec<u8>>) {
+/// missed. `None` stands for a 204.
+fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> Option<Stream> {
     let mut socket = TcpStream::connect(address).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_secs(20)))
@@ -298,9 +302,32 @@ fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> (TcpStream, Option<
     });
     write!(socket, "GET /channels/{name}{query} HTTP/1.0\r\n\r\n").unwrap();
     let mut wire = Vec::new();
-    let head = loop {
-        if let Some(at) = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            break at + 4;
+    let head = read_through(b"\r\n\r\n", &mut socket, &mut wire);
+    if head.starts_with(b"HTTP/1.1 204 ") {
+        return None;
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 200 "),
+        "{:?}",
+        String::from_utf8_lossy(&head)
+    );
+    let opening = read_through(b"\n\n", &mut socket, &mut wire);
+    let mut parser = Parser::new();
+    assert_eq!(parser.feed(&opening), Ok(Vec::new()));
+    Some(Stream {
+        socket,
+        asked_for_all: id == Some("earliest"),
+        last_event_id: parser.last_event_id().to_owned(),
+        rest: wire,
+    })
+}
+
+/// What stands up to this end and with it; what has arrived behind it stays in `wire`.
+fn read_through(end: &[u8], socket: &mut TcpStream, wire: &mut Vec<u8>) -> Vec<u8> {
+    loop {
+        if let Some(at) = wire.windows(end.len()).position(|bytes| bytes == end) {
+            let rest = wire.split_off(at + end.len());
+            return std::mem::replace(wire, rest);
         }
         let mut bytes = [0; 2048];
         let count = loop {
@@ -310,61 +337,71 @@ fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> (TcpStream, Option<
                 read => break read.unwrap(),
             }
         };
-        assert!(count > 0, "the head is missing");
+        assert!(count > 0, "it ends in its beginning");
         wire.extend_from_slice(&bytes[..count]);
-    };
-    let rest = wire.split_off(head);
-    if wire.starts_with(b"HTTP/1.1 204 ") {
-        return (socket, None);
     }
-    assert!(
-        wire.starts_with(b"HTTP/1.1 200 "),
-        "{:?}",
-        String::from_utf8_lossy(&wire)
-    );
-    (socket, Some(rest))
 }
 
-/// Reads to the end, and compares. Who is still catching up while the channel is completed,
-/// published in and completed again is told the last of these ends. The channel's log is so short
-/// that it may move past a subscriber; then its stream ends early, without `end`.
-fn check(mut socket: TcpStream, mut wire: Vec<u8>, expected: &[Expected]) {
-    socket.read_to_end(&mut wire).unwrap();
-    let mut seen = Vec::new();
-    for message in Parser::new().feed(&wire).unwrap() {
-        seen.push(match message.event_type.as_str() {
+/// Reads to the end, and compares. The channel's log is so short that it may move on before a
+/// subscriber has begun: then a gap says so, unless all that is kept was asked for; or later: then
+/// its stream ends early, without `end`. Who is still catching up while the channel is completed,
+/// published in and completed again is told the last of these ends.
+fn check(mut stream: Stream, expected: &[Expected]) {
+    stream.socket.read_to_end(&mut stream.rest).unwrap();
+    let (mut gaps, mut seen, mut ends) = (Vec::new(), Vec::new(), 0);
+    for message in Parser::new().feed(&stream.rest).unwrap() {
+        assert_eq!(ends, 0, "{message:?} came after the end");
+        match message.event_type.as_str() {
             "gap" => {
+                assert!(gaps.is_empty() && seen.is_empty(), "a gap comes first");
                 let oldest = message.data.rsplit_once("\"oldest\":").unwrap().1;
-                let oldest = oldest.trim_end_matches('}');
-                Expected::Gap((oldest != "null").then(|| oldest.trim_matches('"').to_owned()))
+                let oldest = oldest.trim_end_matches('}').trim_matches('"');
+                gaps.push(number(oldest));
             }
-            "end" => Expected::End,
-            _ => Expected::Event(message),
-        });
-    }
-    let is_end = |expected: &Expected| *expected == Expected::End;
-    let without_ends: Vec<_> = expected
-        .iter()
-        .filter(|expected| !is_end(expected))
-        .cloned()
-        .collect();
-    match seen.iter().position(is_end) {
-        None => assert!(
-            without_ends.starts_with(&seen),
-            "{seen:?} is no beginning of {expected:?}"
-        ),
-        Some(end) => {
-            assert_eq!(end + 1, seen.len(), "something came after the end");
-            // As many events before one of the ends, and these.
-            let mut events = 0;
-            let is_told_there = expected.iter().any(|expected| {
-                events += usize::from(!is_end(expected));
-                is_end(expected) && events == end
-            });
-            assert!(
-                is_told_there && without_ends[..end] == seen[..end],
-                "{seen:?} of {expected:?}"
-            );
+            "end" => ends += 1,
+            _ => seen.push(message),
         }
     }
+
+    let mut expected = expected.to_vec();
+    let is_before = |expected: &Expected, id| match expected {
+        Expected::Event(message) => number(&message.last_event_id) < id,
+        _ => false,
+    };
+    let oldest = match (expected.first(), gaps.first()) {
+        (Some(Expected::Gap(then)), Some(&now)) => {
+            assert!(now >= number(then.as_deref().unwrap_or_default()));
+            expected.remove(0);
+            now
+        }
+        (Some(Expected::Gap(_)), None) => panic!("nobody tells of the gap: {seen:?}"),
+        (_, Some(&now)) => {
+            assert!(
+                expected.iter().any(|expected| is_before(expected, now)),
+                "a gap that is none: {now:?}, {expected:?}"
+            );
+            now
+        }
+        (_, None) if stream.asked_for_all => {
+            seen.first().and_then(|first| number(&first.last_event_id))
+        }
+        (_, None) => None,
+    };
+    expected.retain(|expected| !is_before(expected, oldest));
+
+    let is_end = |expected: &Expected| *expected == Expected::End;
+    let events = expected.iter().filter(|expected| !is_end(expected));
+    let is_beginning = events
+        .zip(&seen)
+        .all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
+    // As many events before one of the ends, and these.
+    let mut before = 0;
+    let is_told_there = expected.iter().any(|expected| {
+        before += usize::from(!is_end(expected));
+        is_end(expected) && before == seen.len()
+    });
+    assert!(
+        is_beginning && seen.len() <= before && (ends == 0 || is_told_there),
+        "{seen:?} and {ends} ends, of {expected:?}"
+    );
 }

@@ -4,11 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use newswire::Limits;
-use newswire::app::{App, Publishers};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
-use std::thread;
 use std::time::Duration;
 
 static SERVER: OnceLock<SocketAddr> = OnceLock::new();
@@ -30,18 +28,7 @@ fn start() -> SocketAddr {
         history_bytes: 2_000,
         ..Limits::default()
     };
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let app = App {
-        address,
-        limits,
-        publishers: Publishers::Anyone,
-        log_accesses: false,
-        ..App::default()
-    };
-    let listening = app.listen().unwrap();
-    let address = listening.address().unwrap();
-    thread::spawn(move || listening.run());
-    address
+    newswire_fuzz::serve(limits).0
 }
 
 // Any panic in the server's threads ends this process: libfuzzer-sys sees to that.
