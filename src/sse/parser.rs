@@ -68,7 +68,8 @@ impl Parser {
         Parser::with_limit(16 * 1024 * 1024)
     }
 
-    /// With another limit, in bytes, for one line and for the data of one event.
+    /// With another limit, in bytes, for one line and for the data of one event, decoded: a byte that
+    /// is no UTF-8 counts as the three of the U+FFFD that it becomes.
     pub fn with_limit(limit: usize) -> Parser {
         Parser {
             line: Vec::new(),

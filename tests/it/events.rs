@@ -588,6 +588,12 @@ fn an_event_beyond_the_limit_is_an_error_and_one_at_it_is_not() {
         // Any number of events that are small.
         assert_eq!(feed(100, &line(100).repeat(500), step), Ok(500));
     }
+    // Data counts as what it is decoded to: a byte that is no UTF-8 is a U+FFFD, of three.
+    for (bytes, is_within) in [(33, true), (34, false)] {
+        let stream = [b"data:".as_slice(), &vec![0xff; bytes], b"\n\n"].concat();
+        let messages = Parser::with_limit(100).feed(&stream);
+        assert_eq!(messages.is_ok(), is_within, "{bytes}: {messages:?}");
+    }
 }
 
 /// The other way round, as slowly and plainly as can be.
