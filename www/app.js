@@ -367,6 +367,10 @@ class Wire extends Tape {
     this.ending = setTimeout(() => this.flushEnd(), 80);
   }
 
+  broken(lastId) {
+    this.ended(`error: the connection ended, readyState is 0. It will ask again${lastId && ` with Last-Event-ID: ${lastId}`}`, "failed");
+  }
+
   flushEnd() {
     clearTimeout(this.ending);
     if (!this.end) return;
@@ -470,8 +474,8 @@ function theWords() {
     failed(error) {
       console.log(`connection state: ${stream.state}, error:`, error);
       isBroken = stream.lastId !== "";
-      wire.ended(stream.state === CLOSED ? "error: given up, readyState is 2"
-        : `error: the connection ended, readyState is 0. It will ask again${isBroken ? ` with Last-Event-ID: ${stream.lastId}` : ""}`, "failed");
+      if (stream.state === CLOSED) wire.ended("error: given up, readyState is 2", "failed");
+      else wire.broken(stream.lastId);
     },
     changed() {
       show(stream, "The words", "words");
@@ -752,7 +756,7 @@ function theLaboratory() {
       total.ends = total.connections;
       timeline.end();
       if (stream.state !== CLOSED) {
-        wire.ended(`error: the connection ended, readyState is 0. It will ask again${stream.lastId && ` with Last-Event-ID: ${stream.lastId}`}`, "failed");
+        wire.broken(stream.lastId);
         return;
       }
       const reason = await why(stream.url.replace(/&line=.*/, ""), stream.lastId);

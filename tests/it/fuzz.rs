@@ -4,6 +4,7 @@
 //! it, and `NEWSWIRE_FUZZ_SEED` begins with that round.
 
 use crate::events::{interpret, parse};
+use crate::laboratory::PARAMETERS;
 use crate::server::{Answer, Dice, Stream, ask, connect, exchange, serve_app};
 use newswire::app::{App, Publishers};
 use newswire::http::{Chunks, Head, Method};
@@ -635,32 +636,7 @@ fn orders_of_the_laboratory() {
 
 #[test]
 fn queries_of_the_laboratory_that_nobody_meant() {
-    const NAMES: [&str; 24] = [
-        "text",
-        "count",
-        "event",
-        "id",
-        "size",
-        "lines",
-        "retry",
-        "binary",
-        "interval",
-        "heartbeat",
-        "chunk",
-        "newline",
-        "bom",
-        "cut",
-        "stall",
-        "silence",
-        "garbage",
-        "complete",
-        "status",
-        "type",
-        "redirect",
-        "line",
-        "last_event_id",
-        "x",
-    ];
+    let names = [&PARAMETERS[..], &["x"]].concat();
     const VALUES: [&str; 26] = [
         "",
         "0",
@@ -692,7 +668,7 @@ fn queries_of_the_laboratory_that_nobody_meant() {
     let (address, _) = start(Limits::default());
     fuzz("queries that nobody meant", |dice| {
         let pairs: Vec<String> = (0..dice.below(6))
-            .map(|_| format!("{}={}", dice.pick(&NAMES), dice.pick(&VALUES)))
+            .map(|_| format!("{}={}", dice.pick(&names), dice.pick(&VALUES)))
             .collect();
         let mut query = pairs.join("&").into_bytes();
         mutate(dice, &mut query);

@@ -493,34 +493,36 @@ fn a_value_outside_of_its_range_is_refused_by_its_name_and_range() {
     }
 }
 
+/// All that the laboratory knows.
+pub(crate) const PARAMETERS: [&str; 23] = [
+    "text",
+    "count",
+    "event",
+    "id",
+    "size",
+    "lines",
+    "retry",
+    "binary",
+    "interval",
+    "heartbeat",
+    "chunk",
+    "newline",
+    "bom",
+    "cut",
+    "stall",
+    "silence",
+    "garbage",
+    "complete",
+    "status",
+    "type",
+    "redirect",
+    "line",
+    "last_event_id",
+];
+
 #[test]
 fn what_nobody_knows_is_refused_with_what_there_is_and_nothing_is_echoed() {
     let server = start();
-    let known = [
-        "text",
-        "count",
-        "event",
-        "id",
-        "size",
-        "lines",
-        "retry",
-        "binary",
-        "interval",
-        "heartbeat",
-        "chunk",
-        "newline",
-        "bom",
-        "cut",
-        "stall",
-        "silence",
-        "garbage",
-        "complete",
-        "status",
-        "type",
-        "redirect",
-        "line",
-        "last_event_id",
-    ];
     for query in [
         "x=1",
         "Count=1",
@@ -534,7 +536,7 @@ fn what_nobody_knows_is_refused_with_what_there_is_and_nothing_is_echoed() {
     ] {
         let (status, sentence) = judge(server.address, query);
         assert_eq!(status, 400, "{query}");
-        for name in known {
+        for name in PARAMETERS {
             assert!(sentence.contains(name), "{name} is not in {sentence}");
         }
         assert!(

@@ -4,7 +4,7 @@
 use crate::server::{Answer, PATIENCE, ask, connect, exchange, read_until, serve};
 use newswire::http::{Files, Method, Refusal, Status};
 use newswire::{Emitter, Limits, Response, Router, Server};
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -560,25 +560,34 @@ fn an_event_arrives_while_its_handler_still_runs() {
     );
 }
 
-#[test]
-fn a_handler_learns_that_its_client_has_left() {
+/// A server whose one stream says the same until it cannot, and tells why.
+pub(crate) fn endless(
+    limits: Limits,
+    data: &'static str,
+    interval: Duration,
+) -> (SocketAddr, Receiver<ErrorKind>) {
     let (sender, outcomes) = channel();
     let sender = Mutex::new(sender);
     let mut router = Router::new();
     router.get("/", move |_| {
         let sender = sender.lock().expect("nobody panics").clone();
         Emitter::stream(move |mut emitter| {
-            let outcome = loop {
-                if let Err(error) = emitter.send("tick") {
+            let error = loop {
+                if let Err(error) = emitter.send(data) {
                     break error;
                 }
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(interval);
             };
-            let _ = sender.send(outcome.kind());
-            Err(outcome)
+            let _ = sender.send(error.kind());
+            Err(error)
         })
     });
-    let address = serve(router, |server| server);
+    (serve(router, |server| server.limits(limits)), outcomes)
+}
+
+#[test]
+fn a_handler_learns_that_its_client_has_left() {
+    let (address, outcomes) = endless(Limits::default(), "tick", Duration::from_millis(10));
     let mut socket = connect(address);
     socket
         .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -1,6 +1,7 @@
 //! Limits and deadlines: what is slow, silent, too much, or gone costs what it costs and no more.
 //! Most of it runs in this very process, where the limits can be short.
 
+use crate::library::endless;
 use crate::server::{Answer, PATIENCE, Server, Stream, ask, connect, eventually, exchange, serve};
 use newswire::http::{Method, Status};
 use newswire::{Emitter, Limits, Response, Router};
@@ -514,32 +515,14 @@ fn at_the_limit_who_is_busy_does_not_give_way() {
     });
 }
 
-/// A server whose one stream never ends by itself, and tells how it did.
-fn flood(limits: Limits) -> (SocketAddr, Receiver<ErrorKind>) {
-    let (sender, outcomes) = channel();
-    let sender = Mutex::new(sender);
-    let mut router = Router::new();
-    router.get("/", move |_| {
-        let sender = sender.lock().expect("nobody panics").clone();
-        Emitter::stream(move |mut emitter| {
-            let data = "x".repeat(64 * 1024);
-            loop {
-                if let Err(error) = emitter.send(data.as_str()) {
-                    let _ = sender.send(error.kind());
-                    return Err(error);
-                }
-            }
-        })
-    });
-    (serve(router, |server| server.limits(limits)), outcomes)
-}
-
 #[test]
 fn who_takes_nothing_is_closed_and_who_takes_little_is_not() {
-    let (address, outcomes) = flood(Limits {
+    let limits = Limits {
         write_stall: 2 * SHORT,
         ..lenient()
-    });
+    };
+    let data = Box::leak("x".repeat(64 * 1024).into_boxed_str());
+    let (address, outcomes) = endless(limits, data, Duration::ZERO);
     let stalled = connect(address);
     say(&stalled, GET);
     let kind = outcomes.recv_timeout(PATIENCE).expect("a send has failed");

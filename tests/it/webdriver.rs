@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -37,7 +37,13 @@ impl Browser {
     /// it.
     pub(crate) fn start() -> Option<Browser> {
         let place = Place::take();
-        let (driver, port) = match start_driver() {
+        static PROFILES: AtomicU32 = AtomicU32::new(0);
+        let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "chromium-{}-{}",
+            std::process::id(),
+            PROFILES.fetch_add(1, Relaxed)
+        ));
+        let (driver, port) = match start_driver(&profile) {
             Ok(started) => started,
             Err(error) => {
                 assert!(
@@ -52,12 +58,6 @@ impl Browser {
                 return None;
             }
         };
-        static PROFILES: AtomicU32 = AtomicU32::new(0);
-        let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "chromium-{}-{}",
-            std::process::id(),
-            PROFILES.fetch_add(1, Relaxed)
-        ));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -294,12 +294,14 @@ impl Drop for Browser {
     }
 }
 
-/// ChromeDriver, and the port that it listens on.
-fn start_driver() -> io::Result<(Child, u16)> {
+/// ChromeDriver, and the port that it listens on. What it and Chromium write is in `profile`.
+fn start_driver(profile: &Path) -> io::Result<(Child, u16)> {
+    fs::create_dir_all(profile)?;
     // It takes a port of IPv4 that is free, and ends if the same one of IPv6 is not.
     for _ in 0..10 {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", profile)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

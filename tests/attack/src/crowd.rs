@@ -2,7 +2,7 @@
 //! is for the oracle.
 
 use crate::client::{Caller, Event, Reading, Subscribed, Subscription};
-use crate::oracle::{Fate, Log, Seen, Sent};
+use crate::oracle::{Fate, Findings, Log, Seen, Sent, judge};
 use crate::payload::{Id, Payload};
 use crate::report::Report;
 use fastrand::Rng;
@@ -40,6 +40,9 @@ pub struct Stage<'r> {
     pub restarts: bool,
     phase: AtomicU8,
 }
+
+/// At each channel.
+const PUBLISHERS: u32 = 2;
 
 const PLAY: u8 = 0;
 const QUIET: u8 = 1;
@@ -109,14 +112,54 @@ impl<'r> Stage<'r> {
         }
     }
 
-    /// Publishers stop.
-    pub fn quieten(&self) {
-        self.phase.store(QUIET, Relaxed);
-    }
-
-    /// The channels are completed: everyone reads on to the end, and comes back until told 204.
-    pub fn send_home(&self) {
-        self.phase.store(HOME, Relaxed);
+    /// At every channel publishers, and a subscriber of each habit, while `meanwhile` lasts. Then
+    /// the publishers stop, the channels are completed, and everyone reads on to the end and comes
+    /// back until told 204. What the oracle makes of it.
+    pub fn play(
+        &self,
+        channels: &[Channel],
+        random: &mut Rng,
+        meanwhile: impl FnOnce(&mut Rng),
+    ) -> Findings {
+        let mut found = Findings::default();
+        thread::scope(|scope| {
+            let (mut publishers, mut subscribers) = (Vec::new(), Vec::<Vec<_>>::new());
+            for channel in channels {
+                for number in 0..PUBLISHERS {
+                    let publisher = Publisher::new(self, channel, number, random.u64(..));
+                    publishers.push(scope.spawn(move || publisher.run()));
+                }
+                let start = |habit| {
+                    let subscriber = Subscriber::new(self, channel, habit, random.u64(..));
+                    scope.spawn(move || subscriber.run())
+                };
+                subscribers.push(HABITS.iter().map(start).collect());
+            }
+            meanwhile(random);
+            self.phase.store(QUIET, Relaxed);
+            for publisher in publishers {
+                self.report
+                    .expect(publisher.join().is_ok(), "a publisher panicked");
+            }
+            for channel in channels {
+                if self.restarts {
+                    // Without it, what a client saw last may lie in a life before this one.
+                    Publisher::new(self, channel, PUBLISHERS, random.u64(..)).publish_last();
+                }
+                self.complete(channel);
+            }
+            self.phase.store(HOME, Relaxed);
+            for (channel, subscribers) in channels.iter().zip(subscribers) {
+                let logs: Vec<_> = subscribers
+                    .into_iter()
+                    .filter_map(|one| one.join().ok())
+                    .collect();
+                self.report
+                    .expect(logs.len() == HABITS.len(), "a subscriber panicked");
+                found.add(judge(&channel.name, &channel.sent, &logs, !self.restarts));
+            }
+        });
+        found
     }
 
     fn is_home(&self) -> bool {
@@ -124,7 +167,7 @@ impl<'r> Stage<'r> {
     }
 
     /// Completes a channel, however often the server must be asked.
-    pub fn complete(&self, channel: &Channel) {
+    fn complete(&self, channel: &Channel) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             let answer = Caller::new(self.address).request("DELETE", &channel.target(""), b"");
@@ -146,7 +189,7 @@ impl<'r> Stage<'r> {
 }
 
 /// Publishes in all the ways there are, one after the other, so that its events have an order.
-pub struct Publisher<'s> {
+struct Publisher<'s> {
     pub stage: &'s Stage<'s>,
     pub channel: &'s Channel,
     pub number: u32,
@@ -202,7 +245,7 @@ impl<'s> Publisher<'s> {
     }
 
     /// One event that everyone must get, at the end.
-    pub fn publish_last(mut self) {
+    fn publish_last(mut self) {
         let before = self.channel.sent.count();
         for _ in 0..100 {
             self.publish(1..100, 1);
@@ -414,7 +457,7 @@ impl<'s> Publisher<'s> {
 const FRAME: usize = 180;
 
 /// How a subscriber behaves.
-pub struct Habit {
+struct Habit {
     pub name: &'static str,
     /// How long it stays before it cuts its connection; for good if empty.
     stays_ms: Range<u64>,
@@ -441,7 +484,7 @@ const STEADY: Habit = Habit {
     from_earliest: false,
 };
 
-pub const HABITS: [Habit; 8] = [
+const HABITS: [Habit; 8] = [
     STEADY,
     Habit {
         name: "restless",
@@ -499,7 +542,7 @@ const HOMEWARD: Duration = Duration::from_secs(120);
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// One client, from its first subscription to the 204 at the very end.
-pub struct Subscriber<'s> {
+struct Subscriber<'s> {
     stage: &'s Stage<'s>,
     channel: &'s Channel,
     habit: &'s Habit,

@@ -1,8 +1,8 @@
 //! The process ends at any moment, under load, and begins again: nothing is repeated as new, every
 //! loss is told as a gap, and ids go on growing.
 
-use crate::crowd::{Channel, HABITS, Publisher, Stage, Subscriber, Tallies};
-use crate::oracle::{Findings, judge};
+use crate::crowd::{Channel, Stage, Tallies};
+use crate::oracle::Findings;
 use crate::report::Report;
 use crate::server::Newswire;
 use crate::{Order, Outcome};
@@ -11,7 +11,6 @@ use std::thread;
 use std::time::Duration;
 
 const CHANNELS: usize = 3;
-const PUBLISHERS: usize = 2;
 
 /// Histories that clients outrun (`oracle::KEPT`).
 const ARGUMENTS: [&str; 6] = [
@@ -67,21 +66,7 @@ fn campaign(
     let channels: Vec<_> = (0..CHANNELS)
         .map(|at| Channel::new(format!("kill-{first}-{at}")))
         .collect();
-    let mut found = Findings::default();
-    thread::scope(|scope| {
-        let stage = &stage;
-        let (mut publishers, mut subscribers) = (Vec::new(), Vec::<Vec<_>>::new());
-        for channel in &channels {
-            for number in 0..PUBLISHERS {
-                let publisher = Publisher::new(stage, channel, number as u32, random.u64(..));
-                publishers.push(scope.spawn(move || publisher.run()));
-            }
-            let start = |habit| {
-                let subscriber = Subscriber::new(stage, channel, habit, random.u64(..));
-                scope.spawn(move || subscriber.run())
-            };
-            subscribers.push(HABITS.iter().map(start).collect());
-        }
+    stage.play(&channels, random, |random| {
         for _ in 0..kills {
             thread::sleep(Duration::from_millis(random.u64(20..1_000)));
             let pause = Duration::from_millis(random.u64(..30));
@@ -90,24 +75,5 @@ fn campaign(
                 break;
             }
         }
-        stage.quieten();
-        for publisher in publishers {
-            report.expect(publisher.join().is_ok(), "a publisher panicked");
-        }
-        for channel in &channels {
-            // Without it, what a client saw last may lie in a life before this one.
-            Publisher::new(stage, channel, PUBLISHERS as u32, random.u64(..)).publish_last();
-            stage.complete(channel);
-        }
-        stage.send_home();
-        for (channel, subscribers) in channels.iter().zip(subscribers) {
-            let logs: Vec<_> = subscribers
-                .into_iter()
-                .filter_map(|one| one.join().ok())
-                .collect();
-            report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
-            found.add(judge(&channel.name, &channel.sent, &logs, false));
-        }
-    });
-    found
+    })
 }

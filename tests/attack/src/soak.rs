@@ -4,8 +4,8 @@
 //! It goes in rounds of a few seconds. Each has channels of its own, which are completed at its
 //! end, so that everyone is told the end and 204, and the oracle needs no memory beyond a round.
 
-use crate::crowd::{Channel, HABITS, Publisher, Stage, Subscriber, Tallies};
-use crate::oracle::{Findings, judge};
+use crate::crowd::{Channel, Stage, Tallies};
+use crate::oracle::Findings;
 use crate::report::{Report, hold};
 use crate::server::{Newswire, Vitals, is_all_gone};
 use crate::{Order, Outcome};
@@ -16,7 +16,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const CHANNELS: usize = 6;
-const PUBLISHERS: usize = 2;
 
 /// Histories that clients outrun (`oracle::KEPT`), and a table of channels that is full after four
 /// rounds: from then on memory has no reason to grow.
@@ -88,41 +87,9 @@ fn round(
     let channels: Vec<_> = (0..CHANNELS)
         .map(|at| Channel::new(format!("soak-{round}-{at}")))
         .collect();
-    let mut found = Findings::default();
-    thread::scope(|scope| {
-        let mut publishers = Vec::new();
-        let mut subscribers: Vec<Vec<_>> = Vec::new();
-        for channel in &channels {
-            let stage = &stage;
-            for number in 0..PUBLISHERS {
-                let publisher = Publisher::new(stage, channel, number as u32, random.u64(..));
-                publishers.push(scope.spawn(move || publisher.run()));
-            }
-            let start = |habit| {
-                let subscriber = Subscriber::new(stage, channel, habit, random.u64(..));
-                scope.spawn(move || subscriber.run())
-            };
-            subscribers.push(HABITS.iter().map(start).collect());
-        }
+    stage.play(&channels, random, |random| {
         thread::sleep(Duration::from_millis(random.u64(6_000..12_000)));
-        stage.quieten();
-        for publisher in publishers {
-            report.expect(publisher.join().is_ok(), "a publisher panicked");
-        }
-        for channel in &channels {
-            stage.complete(channel);
-        }
-        stage.send_home();
-        for (channel, subscribers) in channels.iter().zip(subscribers) {
-            let logs: Vec<_> = subscribers
-                .into_iter()
-                .filter_map(|one| one.join().ok())
-                .collect();
-            report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
-            found.add(judge(&channel.name, &channel.sent, &logs, true));
-        }
-    });
-    found
+    })
 }
 
 /// The middle of what was resident in a quarter of the samples, early and late. A leak grows all

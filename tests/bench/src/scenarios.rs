@@ -326,6 +326,21 @@ fn flood(server: &Server, load: &mut Load, time: Duration, place: &mut Place) ->
     Ok(())
 }
 
+/// Subscribes so many, and says what memory each takes.
+fn weigh(server: &Server, load: &mut Load, size: usize, place: &mut Place) -> io::Result<()> {
+    let processes = server.processes();
+    let (memory, available) = (probe::memory(&processes), probe::available_memory());
+    load.subscribe(size, 0)?;
+    // Below a few megabytes, what the rest of the machine does weighs more than the connections.
+    if size >= 1_000 {
+        let taken = available - probe::available_memory();
+        place.put(SYSTEM_MEMORY, Unit::Kilobytes, taken / size as f64);
+    }
+    let grown = probe::memory(&processes) - memory;
+    place.put(SERVER_MEMORY, Unit::Kilobytes, grown / size as f64);
+    Ok(())
+}
+
 fn idle(bench: &mut Bench) {
     let sizes = [(idle_case(), IDLE_CONNECTIONS)];
     let peers = bench.peers.clone();
@@ -336,17 +351,8 @@ fn idle(bench: &mut Bench) {
         &peers,
         |server, &size, place| {
             let mut load = Load::new(server.address, 1, EVENT, size)?;
-            let processes = server.processes();
-            let (memory, available) = (probe::memory(&processes), probe::available_memory());
-            load.subscribe(size, 0)?;
-            let taken = available - probe::available_memory();
-            place.put(SYSTEM_MEMORY, Unit::Kilobytes, taken / size as f64);
-            place.put(
-                SERVER_MEMORY,
-                Unit::Kilobytes,
-                (probe::memory(&processes) - memory) / size as f64,
-            );
-            place.put(THREADS, Unit::Count, probe::threads(&processes));
+            weigh(server, &mut load, size, place)?;
+            place.put(THREADS, Unit::Count, probe::threads(&server.processes()));
             place.put("ended", Unit::Count, load.tally().ended as f64);
             Ok(())
         },
@@ -447,19 +453,7 @@ fn growth(bench: &mut Bench) {
         &peers,
         |server, &size, place| {
             let mut load = Load::new(server.address, 1, EVENT, size)?;
-            let processes = server.processes();
-            let (memory, available) = (probe::memory(&processes), probe::available_memory());
-            load.subscribe(size, 0)?;
-            // Below a few megabytes, what the rest of the machine does weighs more than the connections.
-            if size >= 1_000 {
-                let taken = available - probe::available_memory();
-                place.put(SYSTEM_MEMORY, Unit::Kilobytes, taken / size as f64);
-            }
-            place.put(
-                SERVER_MEMORY,
-                Unit::Kilobytes,
-                (probe::memory(&processes) - memory) / size as f64,
-            );
+            weigh(server, &mut load, size, place)?;
             steady(
                 server,
                 &mut load,
