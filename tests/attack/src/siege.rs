@@ -23,6 +23,8 @@ pub const SIEGE: Duration = Duration::from_secs(20);
 pub struct Siege {
     pub name: &'static str,
     what: &'static str,
+    /// Each may take the place of a subscriber: then who comes later is told to come back later.
+    takes_places: bool,
     tactics: &'static [Tactic],
 }
 
@@ -30,11 +32,13 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "silence",
         what: "connections that say nothing",
+        takes_places: false,
         tactics: &[SILENT],
     },
     Siege {
         name: "heads",
         what: "slow heads",
+        takes_places: false,
         tactics: &[Tactic {
             opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
             drip: "a",
@@ -44,6 +48,7 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "bodies",
         what: "slow bodies",
+        takes_places: false,
         tactics: &[Tactic {
             opening: "POST /channels/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n",
             drip: "a",
@@ -54,6 +59,7 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "refused",
         what: "slow bodies that are refused",
+        takes_places: false,
         tactics: &[Tactic {
             opening: "POST /channels/slow HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\n\
                       Content-Length: 5000\r\n\r\n",
@@ -65,6 +71,7 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "lines",
         what: "slow lines",
+        takes_places: false,
         tactics: &[Tactic {
             opening: "POST /channels/slow?lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
             drip: "1\r\na\r\n",
@@ -74,6 +81,7 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "readers",
         what: "slow readers",
+        takes_places: true,
         tactics: &[
             Tactic {
                 opening: "GET /channels/much?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -91,6 +99,7 @@ pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "streams",
         what: "slow streams",
+        takes_places: true,
         tactics: &[
             Tactic {
                 opening: "GET /lab?count=1000&size=60000&interval=0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -316,7 +325,7 @@ pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
         client.go_on(SIEGE);
         is_over.store(true, Relaxed);
         let fate = swarm.stop();
-        client.conclude(siege.name == "readers");
+        client.conclude(siege.takes_places);
         (fate, most.join().unwrap_or(0))
     });
     let fate = fate?;
