@@ -4,7 +4,8 @@ use crate::figures::{Figures, Short};
 use crate::scenarios::*;
 use std::fmt::Write;
 
-/// Horizontal bars in groups. Every bar says whose it is and how much, so nothing hangs on telling colours apart.
+/// Horizontal bars in groups. Every bar says whose it is and how much, so nothing hangs on telling
+/// colours apart.
 struct Chart {
     title: &'static str,
     /// What was done, and where more or less is better.
@@ -21,10 +22,11 @@ struct Group {
 
 const SERVERS: [&str; 4] = ["newswire", "axum", "nchan", "floor"];
 
-/// The charts as file names and contents, as far as there are figures for them. `run` says, on a line or two, when and on what.
+/// The charts as file names and contents, as far as there are figures for them. `run` says, on a
+/// line or two, when and on what.
 pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
     let group = |name: String, scenario, case: &str, figure| {
-        let bar = |server| Some((server, figures.median(scenario, case, server, figure)?));
+        let bar = |server| Some((server, figures.find(scenario, case, server, figure)?.median));
         Group {
             name,
             bars: SERVERS.into_iter().filter_map(bar).collect(),
@@ -104,7 +106,8 @@ const LEFT: f64 = 104.0;
 const LONGEST: f64 = WIDTH - LEFT - MARGIN - 76.0;
 const BAR: f64 = 22.0;
 
-/// Text and shapes over a card of their own, since a page may be light where the reader's system is dark.
+/// Text and shapes over a card of their own, since a page may be light where the reader's system is
+/// dark.
 const STYLE: &str = "
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2933}
 .title{font-size:18px;font-weight:600}.group{font-weight:600}.quiet{fill:#5b6773}.end{text-anchor:end}.middle{text-anchor:middle}

@@ -44,19 +44,48 @@ pub struct Figure {
     pub name: &'static str,
     pub unit: Unit,
     pub median: f64,
-    pub rounds: Vec<f64>,
+    /// Nothing for a round in which the measurement failed.
+    pub rounds: Vec<Option<f64>>,
 }
 
-impl Figure {
-    fn least(&self) -> f64 {
-        self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
-    }
+/// What the rounds agree on, and by how much they do not.
+#[derive(Clone, Copy, Serialize)]
+pub struct Spread {
+    #[serde(rename = "measured")]
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
 
-    fn most(&self) -> f64 {
-        self.rounds
-            .iter()
-            .copied()
-            .fold(f64::NEG_INFINITY, f64::max)
+impl Spread {
+    /// Nothing, if there are no values.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            (sorted[middle - 1] + sorted[middle]) / 2.0
+        };
+        Some(Self {
+            median,
+            least,
+            most,
+        })
+    }
+}
+
+/// "median (least..most)", or only the value where all rounds agree.
+impl fmt::Display for Spread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, least, most] = [self.median, self.least, self.most].map(Short);
+        write!(out, "{median}")?;
+        if least.to_string() != most.to_string() {
+            write!(out, " ({least}..{most})")?;
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +102,7 @@ pub struct Place<'a> {
     pub scenario: &'static str,
     pub case: String,
     pub server: &'static str,
+    pub round: usize,
 }
 
 impl Place<'_> {
@@ -99,42 +129,31 @@ impl Place<'_> {
             self.figures.figures.len() - 1
         });
         let figure = &mut self.figures.figures[place];
-        figure.rounds.push(value);
-        figure.median = median(&figure.rounds);
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
+        figure.rounds.resize(self.round, None);
+        figure.rounds.push(Some(value));
+        let spread = Spread::of(figure.rounds.iter().copied().flatten());
+        figure.median = spread.map_or(value, |spread| spread.median);
     }
 }
 
 impl Figures {
-    pub fn median(&self, scenario: &str, case: &str, server: &str, name: &str) -> Option<f64> {
-        self.figures
-            .iter()
-            .find(|figure| {
-                figure.scenario == scenario
-                    && figure.case == case
-                    && figure.server == server
-                    && figure.name == name
-            })
-            .map(|figure| figure.median)
+    pub fn find(&self, scenario: &str, case: &str, server: &str, name: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| {
+            figure.scenario == scenario
+                && figure.case == case
+                && figure.server == server
+                && figure.name == name
+        })
     }
 
-    /// The largest median of this name anywhere.
-    pub fn largest(&self, name: &str) -> f64 {
-        let of_name = self.figures.iter().filter(|figure| figure.name == name);
-        of_name.map(|figure| figure.median).fold(0.0, f64::max)
+    /// Every value of this name: of all servers, in all cases, in all rounds.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = f64> {
+        let of_name = self.figures.iter().filter(move |one| one.name == name);
+        of_name.flat_map(|figure| figure.rounds.iter().copied().flatten())
     }
 
-    /// One scenario as a table: a line for each server in each case, "median (least..most)" in each field.
+    /// One scenario as a table: a line for each server in each case, "median (least..most)" in each
+    /// field.
     pub fn table(&self, scenario: &str) -> String {
         let of_scenario = || {
             self.figures
@@ -163,7 +182,8 @@ impl Figures {
                     };
                     of_scenario()
                         .find(same)
-                        .map_or_else(|| "-".to_owned(), spread)
+                        .and_then(|figure| Spread::of(figure.rounds.iter().copied().flatten()))
+                        .map_or_else(|| "-".to_owned(), |spread| spread.to_string())
                 };
                 let fields: Vec<String> = names.iter().map(field).collect();
                 if fields.iter().any(|field| field != "-") {
@@ -184,17 +204,6 @@ fn unique<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         }
     }
     seen
-}
-
-/// "median (least..most)", or only the value where all rounds agree.
-fn spread(figure: &Figure) -> String {
-    let [median, least, most] =
-        [figure.median, figure.least(), figure.most()].map(|value| Short(value).to_string());
-    if least == most {
-        median
-    } else {
-        format!("{median} ({least}..{most})")
-    }
 }
 
 /// A number to three digits: 5.12M, 140k, 8.47, 0.051.

@@ -1,7 +1,8 @@
 //! The load: subscribers and publishers of one server, all driven by one thread.
 //!
-//! It must cost so little that it does not hide the server's cost. So a delivery is one byte found in what a
-//! read returned; a read takes up to 256 KB; and nothing is allocated while a measurement runs.
+//! It must cost so little that it does not hide the server's cost. So a delivery is one byte found
+//! in what a read returned; a read takes up to 256 KB; and nothing is allocated while a measurement
+//! runs.
 
 use crate::net::{self, Poll, Ready, Sources};
 use crate::wire::{self, Stamps};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy)]
 pub enum Offer {
     Nothing,
-    /// An event at every such interval, on four connections in turn, whether or not the last one is answered:
-    /// a slow server does not slow the publishers and so cannot look better than it is.
+    /// An event at every such interval, on four connections in turn, whether or not the last one is
+    /// answered: a slow server does not slow the publishers and so cannot look better than it is.
     Paced(Duration),
-    /// As fast as events arrive. A publisher sends while it has fewer than `UNANSWERED` POSTs without an answer and the
-    /// subscribers lack fewer than `IN_FLIGHT` events each, on average. So the readers set the pace, no
-    /// server is driven into dropping, and what is measured is deliveries, not losses.
+    /// As fast as events arrive. A publisher sends while it has fewer than `UNANSWERED` POSTs
+    /// without an answer and the subscribers lack fewer than `IN_FLIGHT` events each, on average.
+    /// So the readers set the pace, no server is driven into dropping, and what is measured is
+    /// deliveries, not losses.
     FlatOut,
 }
 
@@ -28,45 +30,54 @@ pub enum Offer {
 const PUBLISHERS: usize = 4;
 /// POSTs on the way on one publisher's connection, while flat out.
 const UNANSWERED: u64 = 16;
-/// Events on the way to each subscriber, while flat out: half of what the peers' buffers hold. With a sweep
-/// every 20 ms at 1,000 subscribers, fewer would cap the fastest.
+/// Events on the way to each subscriber, while flat out: half of what the peers' buffers hold. With
+/// a sweep every 20 ms at 1,000 subscribers, fewer would cap the fastest.
 const IN_FLIGHT: u64 = 512;
-/// Deliveries on the way altogether: at 10,000 subscribers the kernel's memory for sockets is the limit.
+/// Deliveries on the way altogether: at 10,000 subscribers the kernel's memory for sockets is the
+/// limit.
 const IN_FLIGHT_TOTAL: u64 = 2_000_000;
 
-/// While flat out, subscribers are read once in 20 us times their number, that is, 50,000 reads a second in
-/// all: to read each small write by itself would take more time than many a server takes to write it, and
-/// on two cores it would be time that the server lacks.
+/// While flat out, subscribers are read once in 20 us times their number, that is, 50,000 reads a
+/// second in all: to read each small write by itself would take more time than many a server takes
+/// to write it, and on two cores it would be time that the server lacks. But never more seldom than
+/// this: what is on the way altogether, once in so long, is the most that can be delivered, and no
+/// server should come near to that.
 const SWEEP_PER_READER: Duration = Duration::from_micros(20);
+const SWEEP_AT_MOST: Duration = Duration::from_millis(50);
 
-/// While paced, a look at what has arrived is this much, times the readers of a channel, after the last: a quarter of a
-/// millisecond for a thousand, who take some eight to be written to. Without it, each single write would
-/// wake this thread, at the server's cost, and take the second core from a server that has a use for it.
-/// Where it comes to less than a tenth of a millisecond, there is no pause.
+/// While paced, a look at what has arrived is this much, times the readers of a channel, after the
+/// last: a quarter of a millisecond for a thousand, who take some eight to be written to. Without
+/// it, each single write would wake this thread, at the server's cost, and take the second core
+/// from a server that has a use for it. Where it comes to less than a tenth of a millisecond, there
+/// is no pause.
 const PAUSE_PER_READER: Duration = Duration::from_nanos(250);
 
-/// Connections being opened before the first of them is answered, where the time to open is not measured.
+/// Connections being opened before the first of them is answered, where the time to open is not
+/// measured.
 const OPENING: usize = 64;
-/// Connections opened between two looks at what is ready, so that a storm of them leaves time to read.
+/// Connections opened between two looks at what is ready, so that a storm of them leaves time to
+/// read.
 const OPENED_PER_TURN: usize = 16;
 
 /// What a subscriber is there for.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// Counted, and if it is `timed` its latencies are recorded.
-    Reader { timed: bool },
+    /// Counted, and its latencies are recorded.
+    Reader,
     /// Comes back with the id of an event that it knows; counted apart from the readers.
     Returning,
-    /// Connected, and reads nothing.
+    /// Reads the head of its answer, and nothing else.
     Stalled,
 }
 
 enum Phase {
-    Connecting,
+    /// Holds the request.
+    Connecting(String),
     /// Holds the head of the answer as far as it has come.
     Head(Vec<u8>),
     Open,
-    Closed,
+    /// Ended by the server when so many events had been published in its channel.
+    Closed(u64),
 }
 
 struct Subscriber {
@@ -74,11 +85,18 @@ struct Subscriber {
     phase: Phase,
     role: Role,
     channel: usize,
+    /// How many events of its channel are not for it, having been published before.
+    skipped: u64,
     received: u64,
+    /// Of one who comes back: the newest stamp, and how many were from before the storm.
+    newest: u64,
+    missed: u64,
+    repeated: u64,
     stamps: Stamps,
 }
 
-/// Connected when it first publishes, and again if the server has ended its connection for being idle.
+/// Connected when it first publishes, and again if the server has ended its connection for being
+/// idle.
 #[derive(Default)]
 struct Publisher {
     socket: Option<TcpStream>,
@@ -104,7 +122,15 @@ pub struct Tally {
     /// Events that should have reached readers.
     pub expected: u64,
     pub delivered: u64,
-    /// Readers whose connection the server has ended.
+}
+
+/// What went wrong with some subscribers: for each by itself, so that what one has twice makes up
+/// for nothing that another lacks.
+#[derive(Clone, Copy, Default)]
+pub struct Losses {
+    pub lost: u64,
+    pub repeated: u64,
+    /// Connections that the server has ended.
     pub ended: u64,
 }
 
@@ -120,7 +146,8 @@ pub struct Load {
     epoch: Instant,
     offer: Offer,
     due: Instant,
-    /// When the subscribers were last read, and when one of them last had something, while flat out.
+    /// When the subscribers were last read, and when one of them last had something, while flat
+    /// out.
     swept: Instant,
     moved: Instant,
     channels: Vec<Channel>,
@@ -137,15 +164,19 @@ pub struct Load {
     /// Deliveries that are no longer waited for, while flat out.
     written_off: u64,
     latency: Histogram<u64>,
-    /// What those who come back say they have seen, and how many events they lack.
+    /// What those who come back say they have seen, how many events that is and how many they lack,
+    /// and when they began to come.
     last_event_id: String,
+    known: u64,
     catch_up: u64,
+    storm: u64,
     whole: usize,
     last_whole: Instant,
 }
 
 impl Load {
-    /// A load for `server` of so many channels, events of `size` bytes, and room for so many subscribers.
+    /// A load for `server` of so many channels, events of `size` bytes, and room for so many
+    /// subscribers.
     pub fn new(
         server: SocketAddrV4,
         channels: usize,
@@ -191,13 +222,16 @@ impl Load {
             latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
                 .map_err(io::Error::other)?,
             last_event_id: String::new(),
+            known: 0,
             catch_up: 0,
+            storm: 0,
             whole: 0,
             last_whole: now,
         })
     }
 
-    /// Bounds what the kernel holds for each subscriber that does not read; otherwise it may grow to many megabytes.
+    /// Bounds what the kernel holds for each subscriber that does not read; otherwise it may grow
+    /// to many megabytes.
     pub fn bound_receive_buffers(&mut self, bytes: usize) {
         self.receive_buffer = Some(bytes);
     }
@@ -206,9 +240,29 @@ impl Load {
         self.tally
     }
 
-    /// Deliveries that never came, so far as is known; call it after [`Load::drain`].
-    pub fn lost(&self) -> u64 {
-        self.tally.expected.saturating_sub(self.tally.delivered)
+    /// What the readers lack or have twice; call it after [`Load::drain`].
+    pub fn losses(&self) -> Losses {
+        self.losses_of(Role::Reader)
+    }
+
+    /// The same of those who came back.
+    pub fn losses_of_returning(&self) -> Losses {
+        self.losses_of(Role::Returning)
+    }
+
+    fn losses_of(&self, role: Role) -> Losses {
+        let mut losses = Losses::default();
+        for one in self.subscribers.iter().filter(|one| one.role == role) {
+            let published = match one.phase {
+                Phase::Closed(published) => published,
+                _ => self.channels[one.channel].sent,
+            };
+            let expected = published - one.skipped;
+            losses.lost += expected.saturating_sub(one.received);
+            losses.repeated += one.repeated + one.received.saturating_sub(expected);
+            losses.ended += u64::from(matches!(one.phase, Phase::Closed(_)));
+        }
+        losses
     }
 
     /// The latencies since the last call, in nanoseconds from publish to receipt.
@@ -237,8 +291,8 @@ impl Load {
         Ok(())
     }
 
-    /// Publishes nothing more and waits until what is on the way has arrived, or a second goes by in which
-    /// nothing does.
+    /// Publishes nothing more and waits until what is on the way has arrived, or a second goes by
+    /// in which nothing does.
     pub fn drain(&mut self) -> io::Result<()> {
         self.offer = Offer::Nothing;
         self.written_off = 0;
@@ -270,16 +324,24 @@ impl Load {
         self.drain()
     }
 
-    /// Subscribes `count` readers, spread evenly over the channels, and waits until each has its answer's
-    /// head. Every `untimed`th one's latencies are not recorded (0: all are).
-    pub fn subscribe(&mut self, count: usize, untimed: usize) -> io::Result<()> {
+    /// Subscribes `count` readers, spread evenly over the channels, and waits until each has its
+    /// answer's head.
+    pub fn subscribe(&mut self, count: usize) -> io::Result<()> {
+        self.open_subscribers(Role::Reader, count)
+    }
+
+    /// Subscribes `count` who read nothing of what follows.
+    pub fn subscribe_stalled(&mut self, count: usize) -> io::Result<()> {
+        self.open_subscribers(Role::Stalled, count)
+    }
+
+    fn open_subscribers(&mut self, role: Role, count: usize) -> io::Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
         let mut opened = 0;
         while opened < count || self.opening > 0 {
             for _ in 0..OPENED_PER_TURN {
                 if opened < count && self.opening < OPENING {
-                    let timed = untimed == 0 || !opened.is_multiple_of(untimed);
-                    self.open_subscriber(Role::Reader { timed }, opened % self.channels.len())?;
+                    self.open_subscriber(role, opened % self.channels.len())?;
                     opened += 1;
                 }
             }
@@ -291,20 +353,25 @@ impl Load {
                 )));
             }
         }
-        // Some servers answer before they have told every one of their threads about the subscriber.
+        // Some servers answer before they have told every one of their threads about the
+        // subscriber.
         self.run(Duration::from_millis(300))
     }
 
-    /// Opens `count` connections at once that come back with `last_event_id` and lack `catch_up` events each, while
-    /// publishing goes on as offered. Returns the time until the last of them was whole.
+    /// Opens `count` connections at once that come back with `last_event_id` and lack `catch_up`
+    /// events each, while publishing goes on as offered. Returns the time until the last of them
+    /// was whole, that is, had all that was published before they came; nothing, if one of them
+    /// never was.
     pub fn come_back(
         &mut self,
         count: usize,
         last_event_id: &str,
         catch_up: u64,
-    ) -> io::Result<Duration> {
+    ) -> io::Result<Option<Duration>> {
         self.last_event_id = last_event_id.to_owned();
+        self.known = self.channels[0].sent - catch_up;
         self.catch_up = catch_up;
+        self.storm = self.epoch.elapsed().as_nanos() as u64;
         let begin = Instant::now();
         let mut opened = 0;
         while opened < count || self.whole < count {
@@ -321,36 +388,14 @@ impl Load {
             };
             self.turn(Instant::now() + patience)?;
             if begin.elapsed() > Duration::from_secs(30) {
-                return Err(io::Error::other(format!(
-                    "only {} of {count} caught up in 30 s",
-                    self.whole
-                )));
+                return Ok(None);
             }
         }
-        Ok(self.last_whole - begin)
+        Ok(Some(self.last_whole - begin))
     }
 
-    /// Those whose latencies are not recorded stop reading. Returns how many.
-    pub fn stall(&mut self) -> io::Result<usize> {
-        let mut stalled = 0;
-        for subscriber in &mut self.subscribers {
-            let open = matches!(subscriber.phase, Phase::Open);
-            if open && subscriber.role == (Role::Reader { timed: false }) {
-                subscriber.role = Role::Stalled;
-                self.subscribers_poll.remove(&subscriber.socket)?;
-                let channel = &mut self.channels[subscriber.channel];
-                channel.readers -= 1;
-                self.readers -= 1;
-                // From here on nothing is expected of it; what it was already sent may be.
-                self.tally.expected -= channel.sent;
-                self.tally.delivered -= subscriber.received;
-                stalled += 1;
-            }
-        }
-        Ok(stalled)
-    }
-
-    /// The stalled ones read again, to the end of what there is. Returns how many the server had cut off.
+    /// The stalled ones read again, to the end of what there is. Returns how many the server had
+    /// cut off.
     pub fn wake_stalled(&mut self) -> io::Result<usize> {
         let mut cut_off = 0;
         for subscriber in self
@@ -385,7 +430,8 @@ impl Load {
             Offer::FlatOut => {
                 self.publish_all_there_is_room_for()?;
                 let now = Instant::now();
-                let sweep = self.swept + SWEEP_PER_READER * self.readers as u32;
+                let sweep =
+                    self.swept + (SWEEP_PER_READER * self.readers as u32).min(SWEEP_AT_MOST);
                 if now < sweep {
                     return self.serve_publishers(sweep.min(end) - now);
                 }
@@ -406,8 +452,8 @@ impl Load {
             }
             self.moved = self.swept;
         }
-        // The last events on the way may have been dropped by the server. If nothing at all moves for a while,
-        // they are written off and publishing goes on.
+        // The last events on the way may have been dropped by the server. If nothing at all moves
+        // for a while, they are written off and publishing goes on.
         if self.swept - self.moved > Duration::from_millis(500) {
             self.written_off += self.on_the_way();
         }
@@ -489,7 +535,8 @@ impl Load {
         let socket = match &mut publisher.socket {
             Some(socket) => socket,
             none => {
-                // Blocking is fine here: it is the first event, or the server has just ended a connection.
+                // Blocking is fine here: it is the first event, or the server has just ended a
+                // connection.
                 let socket = TcpStream::connect(self.server)?;
                 socket.set_nodelay(true)?;
                 socket.set_nonblocking(true)?;
@@ -555,7 +602,8 @@ impl Load {
         let mut socket = net::connect(self.server, &mut self.sources, self.receive_buffer)?;
         let resume = (role == Role::Returning).then_some(self.last_event_id.as_str());
         let request = wire::subscribe(self.server, &self.channels[channel].path, resume);
-        // On loopback a connection is nearly always there by now, and the request goes straight out.
+        // On loopback a connection is nearly always there by now, and the request goes straight
+        // out.
         let phase = match socket.write(request.as_bytes()) {
             Ok(length) if length == request.len() => Phase::Head(Vec::new()),
             Ok(_) => return Err(io::Error::other("a new socket without room for a request")),
@@ -565,19 +613,24 @@ impl Load {
                     ErrorKind::WouldBlock | ErrorKind::NotConnected
                 ) =>
             {
-                Phase::Connecting
+                Phase::Connecting(request)
             }
             Err(error) => return Err(error),
         };
         let token = self.subscribers.len() as u64;
         self.subscribers_poll
-            .add(&socket, token, matches!(phase, Phase::Connecting))?;
+            .add(&socket, token, matches!(phase, Phase::Connecting(_)))?;
         self.subscribers.push(Subscriber {
             socket,
             phase,
             role,
             channel,
+            // A reader's is set when its answer has come.
+            skipped: self.known,
             received: 0,
+            newest: 0,
+            missed: 0,
+            repeated: 0,
             stamps: Stamps::default(),
         });
         self.opening += 1;
@@ -586,19 +639,15 @@ impl Load {
 
     fn serve_subscriber(&mut self, number: usize) -> io::Result<()> {
         let subscriber = &mut self.subscribers[number];
-        match subscriber.phase {
-            Phase::Connecting => {
-                let resume =
-                    (subscriber.role == Role::Returning).then_some(self.last_event_id.as_str());
-                let request =
-                    wire::subscribe(self.server, &self.channels[subscriber.channel].path, resume);
+        match &subscriber.phase {
+            Phase::Connecting(request) => {
                 subscriber.socket.write_all(request.as_bytes())?;
                 subscriber.phase = Phase::Head(Vec::new());
                 return self
                     .subscribers_poll
                     .modify(&subscriber.socket, number as u64, false);
             }
-            Phase::Closed => return Ok(()),
+            Phase::Closed(_) => return Ok(()),
             Phase::Head(_) | Phase::Open => {}
         }
         let length = match subscriber.socket.read(&mut self.buffer) {
@@ -624,27 +673,46 @@ impl Load {
             bytes = &joined;
             subscriber.phase = Phase::Open;
             self.opening -= 1;
-            if let Role::Reader { .. } = subscriber.role {
-                // What was published before is not expected of it.
-                self.channels[subscriber.channel].readers += 1;
-                self.readers += 1;
+            match subscriber.role {
+                Role::Reader => {
+                    // What was published before is not expected of it.
+                    let channel = &mut self.channels[subscriber.channel];
+                    subscriber.skipped = channel.sent;
+                    channel.readers += 1;
+                    self.readers += 1;
+                }
+                Role::Returning => {}
+                Role::Stalled => return self.subscribers_poll.remove(&subscriber.socket),
             }
         }
-        let before = subscriber.received;
         match subscriber.role {
-            Role::Reader { timed: true } if !matches!(self.offer, Offer::FlatOut) => {
-                let now = self.epoch.elapsed().as_nanos() as u64;
-                let latency = &mut self.latency;
-                subscriber.received += subscriber.stamps.read(bytes, |sent| {
-                    latency.saturating_record(now.saturating_sub(sent))
-                });
+            Role::Reader => {
+                let arrived = if matches!(self.offer, Offer::FlatOut) {
+                    wire::count(bytes)
+                } else {
+                    let now = self.epoch.elapsed().as_nanos() as u64;
+                    let latency = &mut self.latency;
+                    subscriber.stamps.read(bytes, |sent| {
+                        latency.saturating_record(now.saturating_sub(sent))
+                    })
+                };
+                subscriber.received += arrived;
+                self.tally.delivered += arrived;
             }
-            _ => subscriber.received += wire::count(bytes),
-        }
-        match subscriber.role {
-            Role::Reader { .. } => self.tally.delivered += subscriber.received - before,
             Role::Returning => {
-                if before < self.catch_up && subscriber.received >= self.catch_up {
+                let before = subscriber.missed;
+                // Events are far apart here, so that stamps grow from each to the next. What comes
+                // after a later one counts as repeated, and as lost.
+                subscriber.stamps.read(bytes, |sent| {
+                    if sent > subscriber.newest {
+                        subscriber.newest = sent;
+                        subscriber.received += 1;
+                        subscriber.missed += u64::from(sent < self.storm);
+                    } else {
+                        subscriber.repeated += 1;
+                    }
+                });
+                if before < self.catch_up && subscriber.missed >= self.catch_up {
                     self.whole += 1;
                     self.last_whole = Instant::now();
                 }
@@ -658,18 +726,17 @@ impl Load {
     fn end_subscriber(&mut self, number: usize) -> io::Result<()> {
         let subscriber = &mut self.subscribers[number];
         self.subscribers_poll.remove(&subscriber.socket)?;
-        if let Phase::Head(_) = subscriber.phase {
+        if matches!(subscriber.phase, Phase::Head(_)) && subscriber.role != Role::Returning {
             return Err(io::Error::other(
                 "a subscription was ended before its answer",
             ));
         }
-        subscriber.phase = Phase::Closed;
-        if let Role::Reader { .. } = subscriber.role {
-            let channel = &mut self.channels[subscriber.channel];
+        let channel = &mut self.channels[subscriber.channel];
+        subscriber.phase = Phase::Closed(channel.sent);
+        if subscriber.role == Role::Reader {
             channel.readers -= 1;
             self.readers -= 1;
-            self.gone += channel.sent.saturating_sub(subscriber.received);
-            self.tally.ended += 1;
+            self.gone += (channel.sent - subscriber.skipped).saturating_sub(subscriber.received);
         }
         Ok(())
     }

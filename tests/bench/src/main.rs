@@ -4,30 +4,41 @@
 //! newswire-bench --newswire PATH [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N] [--quick]
 //! ```
 //!
-//! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server is set up and why
-//! in `peer.rs` and `peer_axum.rs`. What holds for all of it:
+//! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
+//! is set up and why in `peer.rs` and `peer_axum.rs`. What holds for all of it:
 //!
-//! - **Turns.** Each measurement has a server started for it alone. In every round each case is measured for all
-//!   servers in turn, in every other round the other way round. A figure is the median of the rounds, and
-//!   the table says the least and the most beside it.
-//! - **The same two requests.** `POST /channels/NAME` publishes its body, `GET /channels/NAME` subscribes, for every
-//!   server. A delivery is one event's data at one subscriber, recognised by a byte that stands nowhere else.
-//! - **One thread of load.** Publishers and subscribers are one epoll loop in one thread, pinned nowhere, as
-//!   the servers are not: with two cores, pinning made no difference that the noise did not. How busy the
-//!   load was stands in the column "load gen", in per cent of one core, and how busy the machine was with anything
-//!   else in "others": where that is more than a few per cent, the round is not worth publishing.
-//! - **Flat out** is a closed loop over the readers: four publishers, each with up to 16 POSTs without an answer, as
-//!   long as the subscribers lack fewer than 256 events each on average. No server is driven into dropping,
-//!   so each has the same work; what is lost all the same stands in its own column and is not
-//!   counted as delivered. "ended" counts subscriptions that the server closed.
-//! - **Paced** is an open loop: events leave on time whether or not the server keeps up. Latency is from the moment the
-//!   POST is written to the moment the event has been read, by one clock in one thread.
-//! - **CPU** is user and system time of all the server's processes, so it holds the kernel's work for its
-//!   sends, and on loopback most of the receiving too: that part is the same for all who write as often.
-//! - **Memory of the system** is what MemAvailable loses per connection, after the kernel has been asked to give back what
-//!   its pools keep (which only root may; otherwise what one server leaves behind is the next one's gain). Both ends of a connection are on this
-//!   machine, so it holds the kernel's part of both, and the little that the load generator keeps.
-//! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor, where history is needed.
+//! - **Turns.** Each measurement has a server started for it alone. In every round each case is
+//!   measured for all servers in turn; each round begins with another server, and every other one
+//!   goes the other way round. A figure is the median of the rounds, and the table says the least
+//!   and the most beside it. A ratio is taken within each round, and the median of these counts.
+//! - **The same two requests.** `POST /channels/NAME` publishes its body, `GET /channels/NAME`
+//!   subscribes, for every server. A delivery is one event's data at one subscriber, recognised by
+//!   a byte that stands nowhere else.
+//! - **One thread of load.** Publishers and subscribers are one epoll loop in one thread, pinned
+//!   nowhere, as the servers are not: with two cores, pinning made no difference that the noise did
+//!   not. How busy the load was stands in the column "load gen", in per cent of one core, and how
+//!   busy the machine was with anything else in "others": where that is more than a few per cent in
+//!   many rounds, the run is not worth publishing.
+//! - **Flat out** is a closed loop over the readers: four publishers, each with up to 16 POSTs
+//!   without an answer, as long as the subscribers lack fewer than 512 events each on average, and
+//!   all together fewer than two million. No server is driven into dropping, so each has the same
+//!   work; what is lost or comes twice all the same stands in columns of its own. "ended" counts
+//!   subscriptions that the server closed.
+//! - **Pipelining** favours who reads, and answers, many requests in one go. One POST at a time on
+//!   each of 64 connections is another load: it measures how a server is woken 64 times. So the 16
+//!   stay, and the axum peer too sends together what it answers together.
+//! - **Paced** is an open loop: events leave on time whether or not the server keeps up. Latency is
+//!   from the moment the POST is written to the moment the event has been read, by one clock in one
+//!   thread.
+//! - **CPU** is user and system time of all the server's processes, so it holds the kernel's work
+//!   for its sends, and on loopback most of the receiving too: that part is the same for all who
+//!   write as often.
+//! - **Memory of the system** is what MemAvailable loses per connection, after the kernel has been
+//!   asked to give back what its pools keep (which only root may; otherwise what one server leaves
+//!   behind is the next one's gain). Both ends of a connection are on this machine, so it holds the
+//!   kernel's part of both, and the little that the load generator keeps.
+//! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor,
+//!   where history is needed.
 //!
 //! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
 
@@ -44,7 +55,7 @@ mod targets;
 mod visits;
 mod wire;
 
-use figures::Figures;
+use figures::{Figures, Spread};
 use lexopt::prelude::*;
 use peer::{Peer, Stage};
 use scenarios::{Bench, SCENARIOS};
@@ -56,8 +67,10 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
 use targets::Target;
 
-/// What the rest of a machine may do meanwhile, in per cent of one core. The kernel's own threads are in it.
+/// What the rest of a machine may do during a measurement, in per cent of one core. The kernel's
+/// own threads are in it. And in how many of all measurements it may do more, in per cent.
 const QUIET: f64 = 20.0;
+const DISTURBED: f64 = 10.0;
 
 struct Options {
     newswire: Option<PathBuf>,
@@ -78,8 +91,37 @@ struct Report<'a> {
     quick: bool,
     servers: &'a [String],
     targets: &'a [Target],
+    noise: Option<Noise>,
     #[serde(flatten)]
     figures: &'a Figures,
+}
+
+/// What the rest of the machine did, measurement by measurement: a ruined round is not seen in a
+/// median.
+#[derive(Serialize)]
+struct Noise {
+    noisy: bool,
+    /// Measurements with more than [`QUIET`] of others, in per cent of all.
+    disturbed: f64,
+    /// What others took, in per cent of one core.
+    median: f64,
+    worst: f64,
+}
+
+impl Noise {
+    /// Nothing, if nothing was measured.
+    fn of(figures: &Figures) -> Option<Self> {
+        let others: Vec<f64> = figures.values(scenarios::OTHERS).collect();
+        let more = others.iter().filter(|others| **others > QUIET).count();
+        let disturbed = more as f64 / others.len() as f64 * 100.0;
+        let spread = Spread::of(others)?;
+        Some(Self {
+            noisy: disturbed > DISTURBED,
+            disturbed,
+            median: spread.median,
+            worst: spread.most,
+        })
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -135,10 +177,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("FAILED {failure}");
     }
     let failures = figures.failures.len();
-    let others = figures.largest(scenarios::OTHERS);
-    if others > QUIET {
+    let noise = Noise::of(&figures);
+    if let Some(noise) = noise.as_ref().filter(|noise| noise.noisy) {
         println!(
-            "NOISY: the rest of the machine took up to {others:.0} % of a core; do not publish this run"
+            "NOISY: in {:.0} % of the measurements the rest of the machine took more than {QUIET} % \
+             of a core, up to {:.0} %; do not publish this run",
+            noise.disturbed, noise.worst
         );
     }
 
@@ -150,6 +194,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         quick: options.quick,
         servers: &servers,
         targets: &targets,
+        noise,
         figures: &figures,
     };
     fs::write(
@@ -159,7 +204,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let times = if options.rounds == 1 {
         "one round".to_owned()
     } else {
-        format!("median of {} rounds", options.rounds)
+        format!("median of at least {} rounds", options.rounds)
     };
     let run = format!("{date}, {machine}\n{times}, {command}");
     for (file, svg) in chart::charts(&figures, &run) {

@@ -66,8 +66,8 @@ fn interest(writable: bool) -> epoll::EventFlags {
     }
 }
 
-/// One source address has some 28,000 ports to one server. Taking turns over 64 addresses of the loopback
-/// network leaves room for 15,000 subscribers and for every connection of a round.
+/// One source address has some 28,000 ports to one server. Taking turns over 64 addresses of the
+/// loopback network leaves room for 15,000 subscribers and for every connection of a round.
 #[derive(Default)]
 pub struct Sources {
     taken: u8,
@@ -82,8 +82,9 @@ impl Sources {
 
 /// Begins a connection. It is usable once the socket is writable.
 ///
-/// A zero linger makes our close a reset: nothing of a finished measurement stays behind in TIME_WAIT to
-/// take memory or ports from the next. A receive buffer must be bounded before there is a connection.
+/// A zero linger makes our close a reset: nothing of a finished measurement stays behind in
+/// TIME_WAIT to take memory or ports from the next. A receive buffer must be bounded before there
+/// is a connection.
 pub fn connect(
     server: SocketAddrV4,
     sources: &mut Sources,

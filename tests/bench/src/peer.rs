@@ -29,17 +29,13 @@ impl Peer {
             Peer::Floor => "floor",
         }
     }
-
-    /// The floor keeps nothing to replay, and stops for everybody when one reader does.
-    pub fn has_history(self) -> bool {
-        self != Peer::Floor
-    }
 }
 
 /// What starting a peer may need.
 pub struct Stage {
     newswire: Option<PathBuf>,
-    /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is there.
+    /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is
+    /// there.
     directory: tempfile::TempDir,
 }
 
@@ -144,6 +140,9 @@ impl Stage {
                     "17000",
                     "--max-channels",
                     "2000",
+                    // So that 1,000 events are kept, as by the others, also where they are of 8 KB.
+                    "--history-bytes",
+                    "16777216",
                 ]);
                 start_and_listen(command)
             }
@@ -232,7 +231,7 @@ http {{
             nchan_publisher http;
             nchan_subscriber eventsource;
             nchan_channel_id $1;
-            nchan_message_buffer_length 1000;         # as the axum peer: four times what is on the way
+            nchan_message_buffer_length 1000;         # as the axum peer: twice what is on the way
             nchan_message_timeout 1h;
             nchan_subscriber_first_message newest;    # without Last-Event-ID, only what comes from now on
             nchan_eventsource_ping_interval 0;        # no comments while idle, its default
@@ -300,8 +299,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The workers too: nginx's would otherwise finish their connections first. These are processes that we
-        // started or that the one we started did.
+        // The workers too: nginx's would otherwise finish their connections first. These are
+        // processes that we started or that the one we started did.
         for process in self.processes() {
             if let Some(process) = rustix::process::Pid::from_raw(process as i32) {
                 let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);

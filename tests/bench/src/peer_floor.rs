@@ -1,9 +1,9 @@
 //! The floor: what server-sent events cost when nothing is batched and nothing is done but write.
 //!
-//! A thread per connection speaks just enough HTTP. A subscriber's socket goes into a list, and its thread
-//! ends. The thread that reads a POST encodes the event once and writes it to each socket with one blocking
-//! call. There is no history, no limit, no timeout, and one reader that stalls stops everybody: so this peer
-//! has no part in the scenarios that need any of these.
+//! A thread per connection speaks just enough HTTP. A subscriber's socket goes into a list, and its
+//! thread ends. The thread that reads a POST encodes the event once and writes it to each socket
+//! with one blocking call. There is no history, no limit, no timeout, and one reader that stalls
+//! stops everybody: so this peer has no part in the scenarios that need any of these.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

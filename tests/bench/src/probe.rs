@@ -8,14 +8,15 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// Processor time, user and system, that these processes have used, threads that have ended included.
+/// Processor time, user and system, that these processes have used, threads that have ended
+/// included.
 pub fn cpu(processes: &[u32]) -> Duration {
     let ticks: u64 = processes
         .iter()
         .filter_map(|process| {
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-            // The name in parentheses may hold spaces: count the fields from behind it. utime and stime are the
-            // 14th and 15th of the line, so the 12th and 13th from there.
+            // The name in parentheses may hold spaces: count the fields from behind it. utime and
+            // stime are the 14th and 15th of the line, so the 12th and 13th from there.
             let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
             Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
         })
@@ -51,8 +52,9 @@ pub fn family(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Memory that the machine could still give out, in KB, once that has come to rest: the memory of processes and
-/// connections that have ended comes back with a delay, and what another server had must not count for this one.
+/// Memory that the machine could still give out, in KB, once that has come to rest: the memory of
+/// processes and connections that have ended comes back with a delay, and what another server had
+/// must not count for this one.
 pub fn available_memory() -> f64 {
     shrink_slabs();
     const REST_KB: f64 = 512.0;
@@ -67,8 +69,9 @@ pub fn available_memory() -> f64 {
     before
 }
 
-/// Lets the kernel give back what its pools keep of connections that have ended: the next server would have
-/// them for nothing. Only root may; without, memory per connection is the rounds' median of a lottery.
+/// Lets the kernel give back what its pools keep of connections that have ended: the next server
+/// would have them for nothing. Only root may; without, memory per connection is the rounds' median
+/// of a lottery.
 fn shrink_slabs() {
     for pool in fs::read_dir("/sys/kernel/slab")
         .into_iter()

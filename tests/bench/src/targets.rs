@@ -1,6 +1,9 @@
 //! What newswire must reach, as ratios within one run.
+//!
+//! A ratio is one of figures of the same round, since what else the machine does changes from round
+//! to round; what is judged is the median of these ratios.
 
-use crate::figures::{Figures, Short, align};
+use crate::figures::{Figures, Spread, align};
 use crate::scenarios::*;
 use serde::Serialize;
 use std::thread;
@@ -9,8 +12,9 @@ use std::thread;
 pub struct Target {
     what: String,
     bound: Bound,
-    /// Nothing, if one of the figures is missing.
-    measured: Option<f64>,
+    /// In the rounds. Nothing, if one of the figures is missing.
+    #[serde(flatten)]
+    measured: Option<Spread>,
     met: Option<bool>,
 }
 
@@ -22,21 +26,29 @@ enum Bound {
 }
 
 pub fn targets(figures: &Figures) -> Vec<Target> {
-    // Memory can come out as nothing or less where the rest of the machine is busy. That is not a figure.
-    let of = |scenario, case: &str, server, name| {
-        figures
-            .median(scenario, case, server, name)
-            .filter(|value| *value > 0.0)
+    // Memory can come out as nothing or less where the rest of the machine is busy. That is not a
+    // figure.
+    let of = |scenario, case: &str, server, name| -> Vec<Option<f64>> {
+        let figure = figures.find(scenario, case, server, name);
+        let rounds = figure.map_or(&[][..], |figure| &figure.rounds);
+        let positive = |value: &Option<f64>| value.filter(|value| *value > 0.0);
+        rounds.iter().map(positive).collect()
     };
     let ours = |scenario, case: &str, name| of(scenario, case, "newswire", name);
+    // Round by round, as far as there are both.
+    let divide = |these: Vec<Option<f64>>, those: Vec<Option<f64>>| -> Vec<Option<f64>> {
+        let pairs = these.into_iter().zip(those);
+        pairs.map(|(this, that)| Some(this? / that?)).collect()
+    };
     let ratio = |scenario, case: &str, name, peer| {
-        Some(ours(scenario, case, name)? / of(scenario, case, peer, name)?)
+        divide(ours(scenario, case, name), of(scenario, case, peer, name))
     };
     let mut targets = Vec::new();
-    let mut add = |what: &str, bound: Bound, measured: Option<f64>| {
+    let mut add = |what: &str, bound: Bound, rounds: Vec<Option<f64>>| {
+        let measured = Spread::of(rounds.into_iter().flatten());
         let met = measured.map(|measured| match bound {
-            Bound::AtLeast(least) => measured >= least,
-            Bound::AtMost(most) => measured <= most,
+            Bound::AtLeast(least) => measured.median >= least,
+            Bound::AtMost(most) => measured.median <= most,
         });
         targets.push(Target {
             what: what.to_owned(),
@@ -107,11 +119,11 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
         AtMost(1.2),
         ours(STALLED, STALLED_CASE, P99_RATIO),
     );
-    let grown = ours(GROWTH, &subscribers(15_000), CPU).zip(ours(GROWTH, &thousand, CPU));
+    let many = subscribers(15_000);
     add(
         "15,000 subscribers: CPU per delivery, of that at 1,000",
         AtMost(1.3),
-        grown.map(|(most, some)| most / some),
+        divide(ours(GROWTH, &many, CPU), ours(GROWTH, &thousand, CPU)),
     );
     add(
         "GET / on kept connections, of axum's",
@@ -142,7 +154,7 @@ pub fn table(targets: &[Target]) -> String {
         };
         let measured = target
             .measured
-            .map_or_else(|| "-".to_owned(), |measured| Short(measured).to_string());
+            .map_or_else(|| "-".to_owned(), |measured| measured.to_string());
         let verdict = match target.met {
             Some(true) => "met",
             Some(false) => "MISSED",

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddrV4;
 
-/// Ends the filler of every event's data and occurs nowhere else in any server's answers: not in a head, an
-/// id, a comment or a chunk's size. Being one byte, it is never split between two reads, so counting it
-/// counts deliveries, whatever framing stands around the data.
+/// Ends the filler of every event's data and occurs nowhere else in any server's answers: not in a
+/// head, an id, a comment or a chunk's size. Being one byte, it is never split between two reads,
+/// so counting it counts deliveries, whatever framing stands around the data.
 pub const MARK: u8 = b'~';
 
-/// Hexadecimal digits after the mark: when the event was published, in nanoseconds since the load began.
+/// Hexadecimal digits after the mark: when the event was published, in nanoseconds since the load
+/// began.
 const STAMP: usize = 16;
 
 /// A POST that publishes one event of `size` bytes, with the stamp still to be filled in.
@@ -91,7 +92,8 @@ pub fn count(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(MARK, bytes).count() as u64
 }
 
-/// The head of an answer: its status, its length in bytes, and the length of the body if it is announced.
+/// The head of an answer: its status, its length in bytes, and the length of the body if it is
+/// announced.
 pub struct Head {
     pub status: u16,
     pub length: usize,
@@ -122,7 +124,8 @@ pub fn answer(bytes: &[u8]) -> io::Result<Option<(usize, u16)>> {
     let Some(head) = head(bytes)? else {
         return Ok(None);
     };
-    // Every peer announces the length of these short answers; one that does not is a bug to be seen.
+    // Every peer announces the length of these short answers; one that does not is a bug to be
+    // seen.
     let body = head
         .body
         .ok_or_else(|| io::Error::other("an answer without Content-Length"))?;
