@@ -92,7 +92,7 @@ impl App {
                 ),
             ));
         }
-        let connections = Connections::new(self.limits.connections);
+        let connections = Connections::new(&self.limits);
         let server = Server::bind(self.address)
             .map_err(failed(format!("cannot listen on {}", self.address)))?;
         let channels = Channels::start(self.limits.clone())
@@ -186,7 +186,7 @@ fn routes(
 }
 
 fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    match channels.open(request.parameter("name")) {
+    match channels.open_to_subscribe(request.parameter("name")) {
         Ok(channel) => channel.subscribe(request),
         Err(NoChannel::Full) => refused(channels.common()),
         Err(name) => refusal_of(name).into(),
@@ -216,9 +216,9 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
             ))
         });
     }
-    let _place = channels.place_for_upload().ok_or(Refusal::new(
+    let _permit = channels.permit_upload().ok_or(Refusal::new(
         Status::SERVICE_UNAVAILABLE,
-        "There are as many uploads and streams as this server may have.",
+        "There are as many uploads as this server may have.",
     ))?;
     let channel = open(request, channels)?;
     let (mut count, mut last_id) = (0u64, String::new());
@@ -277,7 +277,7 @@ fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refu
 }
 
 fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
-    if crate::sse::is_name(request.parameter("name")) {
+    if Channels::is_name(request.parameter("name")) {
         Ok(())
     } else {
         Err(refusal_of(NoChannel::Name))
@@ -285,20 +285,16 @@ fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    channels.open(request.parameter("name")).map_err(refusal_of)
+    let channel = channels.open_to_publish(request.parameter("name"));
+    channel.map_err(refusal_of)
 }
 
 fn refusal_of(no_channel: NoChannel) -> Refusal {
-    match no_channel {
-        NoChannel::Name => Refusal::new(
-            Status::NOT_FOUND,
-            "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot.",
-        ),
-        NoChannel::Full => Refusal::new(
-            Status::SERVICE_UNAVAILABLE,
-            "There are as many channels as this server may have.",
-        ),
-    }
+    let status = match no_channel {
+        NoChannel::Name => Status::NOT_FOUND,
+        NoChannel::Full => Status::SERVICE_UNAVAILABLE,
+    };
+    Refusal::new(status, no_channel.sentence())
 }
 
 fn list(channels: &Channels) -> Response {

@@ -4,7 +4,7 @@
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::line::Lines;
 use crate::script::{Newline, Script};
-use crate::sse::{is_name, last_event_id};
+use crate::sse::{Channels, last_event_id};
 use crate::words;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
 /// `head` or `bytes`, its data base64.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let name = Some(request.parameter("line"))
-        .filter(|name| is_name(name))
+        .filter(|name| Channels::is_name(name))
         .ok_or(LINE)?;
     Ok(lines
         .open(name)
@@ -222,7 +222,7 @@ impl Order {
                         _ => return Err(Refusal::bad("redirect is 301, 302, 303, 307 or 308.")),
                     };
                 }
-                "line" if is_name(value) => order.line = Some(value.to_owned()),
+                "line" if Channels::is_name(value) => order.line = Some(value.to_owned()),
                 "line" => return Err(LINE),
                 _ => return Err(UNKNOWN),
             }

@@ -9,13 +9,14 @@ use std::time::Duration;
 /// have arrived. The memory of a whole server is bounded by
 ///
 /// ```text
-/// connections * (head_bytes + content_bytes + a thread's stack)   while they speak HTTP
+/// connections * (head_bytes + content_bytes + history_bytes + a thread's stack)   while they speak HTTP
 ///   + subscribers * 5 KiB                             the kernel's socket and ours
 ///   + slow subscribers * (64 KiB + the largest event) a thread each, until they have caught up
 ///   + channels * (history_bytes + history_events * 64 bytes)
 ///   + cores * history_bytes                           the batches being written
 ///   + 256 * history_bytes                             lines of the laboratory, while they are watched
 ///   + streams of the laboratory * 8 MiB               two frames of the largest size one can ask for
+///   + 4,096 * target_bytes                            lines of the log that nobody takes
 /// ```
 ///
 /// and only requests that may publish have their content kept at all.
@@ -59,21 +60,35 @@ pub struct Limits {
     /// At the limit newcomers wait until one ends, or gives way because its peer has kept it waiting for
     /// half a second: a `503` would end an EventSource for good.
     pub connections: usize,
+    /// Connections at a time that wait for one of those places, the ones whose request is here before
+    /// the others; 100 for the library, half of the descriptors that are left and at most 1,024 on the
+    /// command line. When as many wait, who has said nothing for half a second is closed, and others
+    /// wait to be accepted: there the system drops whom it has no room for.
+    pub waiting: usize,
     /// Subscribers of all channels at a time, and other streams of the command; nine in ten
     /// connections, so that there is always a way left in to publish. More are told to come back
-    /// later, in a stream that ends. Uploads with `?lines` take one of nine in ten connections as well;
-    /// one more is `503`.
+    /// later, in a stream that ends.
     pub subscribers: usize,
-    /// Channels at a time; 1,024. One more is `503`, or for a subscriber a stream that ends.
+    /// Channels at a time that keep something, 1,024, and as many that nothing was published in yet. One
+    /// more takes the place of a completed one that nobody listens to; if there is none, it is `503`, or
+    /// for a subscriber a stream that ends.
     pub channels: usize,
     /// Events kept for each channel; 1,000.
     pub history_events: usize,
     /// Bytes kept for each channel, as they stand on the wire; 1 MiB. An event that is larger by
     /// itself is `413`.
     pub history_bytes: usize,
-    /// Silence after which a subscriber is sent a comment; 15 s, a quarter of the minute after
-    /// which nginx, Apache and Varnish cut a silent stream. Zero sends none.
+    /// Silence after which a subscriber is sent a comment at the latest; 15 s, a quarter of the minute
+    /// after which nginx, Apache and Varnish cut a silent stream. Zero sends none.
     pub heartbeat: Duration,
+}
+
+impl Limits {
+    /// Uploads with `?lines` at a time, each of which may last for days: half of the connections that
+    /// subscribers may not take, so that a way is left in for those that do not. One more is `503`.
+    pub(crate) fn uploads(&self) -> usize {
+        (self.connections.saturating_sub(self.subscribers) / 2).max(1)
+    }
 }
 
 impl Default for Limits {
@@ -89,6 +104,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(20),
             connections: 1_000,
+            waiting: 100,
             subscribers: 900,
             channels: 1_024,
             history_events: 1_000,

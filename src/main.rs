@@ -30,8 +30,8 @@ OPTIONS
     --publish-open             anyone may publish; on a loopback address only
     --stdin NAME               publish each line of standard input on this channel
     --heartbeat SECONDS        silence before a comment is sent; 0 sends none   [15]
-    --max-connections N        connections at a time         [the descriptor limit, less 64]
-    --max-subscribers N        subscribers at a time         [nine in ten connections]
+    --max-connections N        connections at a time  [the descriptor limit less 64, or 65536]
+    --max-subscribers N        subscribers and other streams      [nine in ten connections]
     --max-channels N           channels at a time                               [1024]
     --history-events N         events kept for each channel                     [1000]
     --history-bytes N          bytes kept for each channel                      [1048576]
@@ -39,8 +39,8 @@ OPTIONS
     --help, --version
 ";
 
-/// What keeps us from serving: the sentence, and whether it was said on the command line (2) or
-/// happened (1).
+/// What keeps us from serving: the sentence, and the exit code: 2 for an argument that cannot be done, 1
+/// for what fails later.
 struct Failure(String, u8);
 
 impl Failure {
@@ -76,7 +76,7 @@ fn run() -> Result<(), Failure> {
     let address = listening
         .address()
         .map_err(|error| Failure(error.to_string(), 1))?;
-    say(&greeting(address, &app, limit_note));
+    say(&greeting(address, &app, stdin.as_deref(), limit_note));
     if let Some(name) = stdin {
         let channel = listening
             .channels()
@@ -98,22 +98,29 @@ fn publish_stdin(channel: &Channel, limits: &Limits) {
     }
 }
 
-fn greeting(address: SocketAddr, app: &App, limit_note: Option<String>) -> String {
+fn greeting(
+    address: SocketAddr,
+    app: &App,
+    stdin: Option<&str>,
+    limit_note: Option<String>,
+) -> String {
     let note = limit_note.map_or(String::new(), |note| format!("newswire: {note}\n"));
+    let url = format!("http://{address}/channels/{}", stdin.unwrap_or("news"));
+    let subscribe = match (&app.publishers, stdin) {
+        (Publishers::None, None) => String::new(),
+        _ => format!("    curl -N {url}\n"),
+    };
     let publish = match app.publishers {
         Publishers::None => String::new(),
-        Publishers::Anyone => format!("    curl -d Hello http://{address}/channels/news\n"),
+        Publishers::Anyone => format!("    curl -d Hello {url}\n"),
         Publishers::Bearer(_) => {
-            format!(
-                "    curl -d Hello -H 'Authorization: Bearer TOKEN' http://{address}/channels/news\n"
-            )
+            format!("    curl -d Hello -H 'Authorization: Bearer TOKEN' {url}\n")
         }
     };
     format!(
         "{note}newswire listens on http://{address}/ for at most {} connections. Open it in a browser, or:\n\
          \x20   curl -N http://{address}/sse/mvc/words\n\
-         \x20   curl -N http://{address}/channels/news\n\
-         {publish}",
+         {subscribe}{publish}",
         app.limits.connections
     )
 }
@@ -139,7 +146,7 @@ impl Order {
     /// `None` when help or the version was asked for, and said.
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Order>, Failure> {
         let mut app = App::default();
-        let (mut stdin, mut origins) = (None, Vec::new());
+        let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let (mut connections, mut subscribers) = (None, None);
         let mut arguments = Arguments {
             rest: arguments,
@@ -159,11 +166,10 @@ impl Order {
                     origins.push(arguments.value::<String>("--allow-origin", "an origin")?)
                 }
                 "--publish-token-file" => {
-                    app.publishers = Publishers::Bearer(read_token(
-                        arguments.raw_value("--publish-token-file")?,
-                    )?);
+                    let token = read_token(arguments.raw_value("--publish-token-file")?)?;
+                    publishers.push(Publishers::Bearer(token));
                 }
-                "--publish-open" => app.publishers = Publishers::Anyone,
+                "--publish-open" => publishers.push(Publishers::Anyone),
                 "--stdin" => stdin = Some(channel_name(arguments.value("--stdin", "a name")?)?),
                 "--heartbeat" => {
                     limits.heartbeat =
@@ -205,13 +211,22 @@ impl Order {
             arguments.check_switch(&argument)?;
             is_first = false;
         }
+        // Whoever has given a token does not mean that anyone may.
+        if let Some(asked) = publishers.pop() {
+            if publishers.iter().any(|other| *other != asked) {
+                return Err(Failure::usage(
+                    "--publish-token-file FILE and --publish-open exclude each other",
+                ));
+            }
+            app.publishers = asked;
+        }
         if !origins.is_empty() {
             app.cors = Cors::only(origins)
                 .map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
         }
-        let (connections, limit_note) = connection_limit(connections);
-        app.limits.connections = connections;
-        app.limits.subscribers = subscribers.unwrap_or((connections * 9 / 10).max(1));
+        let limit_note = limit_connections(&mut app.limits, connections);
+        let most = app.limits.connections * 9 / 10;
+        app.limits.subscribers = subscribers.unwrap_or(most.max(1));
         Ok(Some(Order {
             app,
             stdin,
@@ -309,33 +324,32 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// a small machine bears.
 const DEFAULT_MOST_CONNECTIONS: usize = 65_536;
 
-/// How many connections to admit, and what is to be said about it. More than there are descriptors
-/// for would only be refused by the system later, in the middle of things.
-fn connection_limit(asked: Option<usize>) -> (usize, Option<String>) {
+/// More would cost memory and system calls, and keep nobody in who is not silent.
+const MOST_WAITING: usize = 1_024;
+
+/// Sets how many connections to admit, and how many may wait; returns what is to be said about it. More
+/// than there are descriptors for would only be refused by the system later, in the middle of things.
+fn limit_connections(limits: &mut Limits, asked: Option<usize>) -> Option<String> {
     let descriptors = fs::read_to_string("/proc/self/limits")
         .ok()
         .and_then(|limits| soft_descriptor_limit(&limits));
     let Some(descriptors) = descriptors else {
-        return (asked.unwrap_or(Limits::default().connections), None);
+        limits.connections = asked.unwrap_or(limits.connections);
+        return None;
     };
     // Of very few, half.
     let room = (descriptors - RESERVED_DESCRIPTORS.min(descriptors / 2)).max(1);
+    limits.connections = asked.unwrap_or(DEFAULT_MOST_CONNECTIONS).min(room);
+    limits.waiting = ((descriptors - limits.connections) / 2).clamp(1, MOST_WAITING);
     match asked {
-        Some(asked) if asked > room => {
-            let note = format!(
-                "the descriptor limit of {descriptors} leaves room for {room} connections, not {asked}; \
-                 raise it with ulimit -n"
-            );
-            (room, Some(note))
-        }
-        Some(asked) => (asked, None),
-        None if room < 4_096 => {
-            let note = format!(
-                "the descriptor limit of {descriptors} leaves room for {room} connections; raise it with ulimit -n"
-            );
-            (room, Some(note))
-        }
-        None => (room.min(DEFAULT_MOST_CONNECTIONS), None),
+        Some(asked) if asked > room => Some(format!(
+            "the descriptor limit of {descriptors} leaves room for {room} connections, not {asked}; \
+             raise it with ulimit -n"
+        )),
+        None if room < 4_096 => Some(format!(
+            "the descriptor limit of {descriptors} leaves room for {room} connections; raise it with ulimit -n"
+        )),
+        _ => None,
     }
 }
 

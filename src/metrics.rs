@@ -7,19 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4.
 pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Response {
-    let (common, counts) = (channels.common(), &channels.common().counts);
+    let counts = &channels.common().counts;
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let listed = channels.list();
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     let gauges = [
         ("connections", "Connections open.", connections.len() as u64),
         (
+            "connections_waiting",
+            "Connections that wait for a place.",
+            connections.waiting() as u64,
+        ),
+        (
             "subscribers",
             "Subscribers of all channels.",
-            common
-                .subscribers
-                .load(Relaxed)
-                .saturating_sub(common.streams.load(Relaxed)) as u64,
+            kept(|channel| channel.subscribers),
         ),
         ("channels", "Channels.", listed.len() as u64),
         (

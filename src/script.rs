@@ -102,7 +102,7 @@ impl Script {
             _ => 1,
         };
         let returning = last_event_id.is_some();
-        let Some(place) = channels.place_for_stream() else {
+        let Some(permit) = channels.permit_stream() else {
             return refused(channels.common());
         };
         let opening = Event::comment("newswire").reconnection_time(self.retry);
@@ -119,7 +119,7 @@ impl Script {
         // A cut counts from the moment that the client can know of the stream.
         let cuts = line.as_ref().map_or(0, |line| line.cuts());
         let response = Response::hand_over(CONTENT_TYPE, with_head, true, move |connection| {
-            let _place = place;
+            let _permit = permit;
             if let Some(line) = &line {
                 line.show("bytes", &shown);
             }
@@ -267,12 +267,12 @@ impl Script {
 const GARBAGE: [&[u8]; 6] = [
     // A field that nobody knows, and one in capitals, which is another.
     b"color: blue\nDATA: not data\n",
-    // A reconnection time that is no number.
-    b"retry: 12x\nretry: -1\nretry:\n",
+    // A reconnection time that is no number. (One that is empty means the default to some browsers.)
+    b"retry: 12x\nretry: -1\nretry: 1 2\n",
     // An id with a NUL is ignored. The id of the frame behind it counts.
     b"id: nul\0nul\n",
     // Fields without a colon, and a comment that looks like a field.
-    b"colorless\nretry\n:data: not data\n",
+    b"colorless\nname\n:data: not data\n",
     // Bytes that are not UTF-8, and a space before the name, which makes it another.
     b": \xff\xfe\xc0\n data: not data\n",
     // Two blocks without data: the second one's name must not stick to the next event.

@@ -3,7 +3,7 @@
 use crate::http::{Request, Response};
 use crate::line::Lines;
 use crate::script::Script;
-use crate::sse::{is_name, jittered, last_event_id};
+use crate::sse::{Channels, jittered, last_event_id};
 
 /// What every typist knows. The word that ends in a full stop is the last.
 pub(crate) const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
@@ -12,7 +12,7 @@ pub(crate) const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 /// one with `line`, as in the laboratory.
 pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let script = Script::of(TEXT);
-    let name = request.query("line").filter(|name| is_name(name));
+    let name = request.query("line").filter(|name| Channels::is_name(name));
     let line = name.and_then(|name| lines.open(&name));
     Script {
         retry: jittered(script.retry),

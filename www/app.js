@@ -93,7 +93,8 @@ class Stream {
     this.source.addEventListener(type, (event) => {
       // "error" is also what an EventSource itself says, and then without data.
       if (event.data === undefined) return;
-      this.lastId = event.lastEventId;
+      // A gap has no id. What was heard last stays so, also if this connection has brought nothing else yet.
+      this.lastId = event.lastEventId || this.lastId;
       this.heard.event(event);
     });
   }

@@ -1,20 +1,28 @@
 //! Accepted connections: each holds a place under the limit for as long as it lives, whoever owns
-//! it.
+//! it. While all are taken, newcomers wait here, and those who have said what they want go first.
 
+use crate::Limits;
 use crate::lock::hold;
+use std::collections::VecDeque;
 use std::io::ErrorKind::{ConnectionAborted, Interrupted, TimedOut, WouldBlock};
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When every place is taken, a connection that its peer has kept waiting this long for a request
-/// gives way to one that knocks: silence must not keep out who has something to say. Anyone who
-/// speaks at once is safe from it. Were it longer, so few would come in at a time that a SYN of one of
-/// them could be dropped until its retries run out.
+/// gives way to a newcomer: silence must not keep out who has something to say. Anyone who speaks at
+/// once is safe from it. Were it longer, newcomers would wait for so long when many are silent.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long the thread of a connection that gives way may take to end it, before the next one does.
+const WAY_OUT: Duration = Duration::from_millis(50);
+
+/// How often those who wait are looked at, and how much of what each has sent: a system call for each.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const LOOK_BYTES: usize = 4 * 1024;
 
 /// How long we go on reading after our last byte.
 const LINGER: Duration = Duration::from_secs(2);
@@ -43,9 +51,14 @@ impl Connection {
     /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
     /// connection busy.
     pub(crate) fn await_peer(&self) {
-        self.seat
-            .awaited_since
-            .store(self.connections.clock_ms(), Relaxed);
+        self.await_peer_after(Duration::ZERO);
+    }
+
+    /// As [`await_peer`](Connection::await_peer), but for so long the peer may take its time: what is
+    /// written to it a byte at a time must not hold a place for good.
+    pub(crate) fn await_peer_after(&self, patience: Duration) {
+        let since = self.connections.clock_ms() + patience.as_millis() as u64;
+        self.seat.awaited_since.store(since, Relaxed);
     }
 
     /// `false` when it has given way meanwhile: nobody would hear an answer.
@@ -112,13 +125,13 @@ impl Drop for Connection {
         let mut places = hold(&self.connections.places);
         let seat = places.seats[self.place].take();
         places.free.push(self.place);
-        let is_awaited = places.knocked > places.admitted;
+        let is_awaited = places.is_attended;
         drop(places);
         // The socket is closed when `self.seat` goes, after this.
         drop(seat);
         // Waking costs a system call, also when nobody sleeps.
         if is_awaited {
-            self.connections.freed.notify_all();
+            self.connections.changed.notify_all();
         }
     }
 }
@@ -126,28 +139,34 @@ impl Drop for Connection {
 /// All connections of a server, and what is counted about them.
 pub(crate) struct Connections {
     limit: usize,
+    waiting_limit: usize,
     started: Instant,
+    /// When a connection was last told to give way, on the same clock as theirs.
+    gave_way_ms: AtomicU64,
     places: Mutex<Places>,
-    freed: Condvar,
+    /// A place is free, or there is room for another who waits.
+    changed: Condvar,
     pub(crate) counts: Counts,
 }
 
 struct Places {
     seats: Vec<Option<Arc<Seat>>>,
     free: Vec<usize>,
-    /// How many have asked for one, and how many of them have got it, in that order.
-    knocked: u64,
-    admitted: u64,
+    /// Newcomers whom the thread that lets them in has not seen yet.
+    arrivals: VecDeque<Newcomer>,
+    /// How many wait, seen or not.
+    waiting: usize,
+    /// Some thread is letting them in.
+    is_attended: bool,
 }
 
-impl Places {
-    fn vacant(&mut self, limit: usize) -> Option<usize> {
-        if self.free.is_empty() && self.seats.len() < limit {
-            self.seats.push(None);
-            return Some(self.seats.len() - 1);
-        }
-        self.free.pop()
-    }
+/// An accepted socket that has no place yet. It does not block.
+struct Newcomer {
+    socket: TcpStream,
+    peer: SocketAddr,
+    since: Instant,
+    /// The head of its request is here.
+    has_asked: bool,
 }
 
 /// Counters since the server began.
@@ -161,18 +180,43 @@ pub(crate) struct Counts {
     pub(crate) panics: AtomicU64,
 }
 
+impl Newcomer {
+    /// Looks at what it has sent, without taking it. `false` when it has left.
+    fn look(&mut self) -> bool {
+        if self.has_asked {
+            return true;
+        }
+        let mut sent = [0; LOOK_BYTES];
+        match self.socket.peek(&mut sent) {
+            Ok(0) => false,
+            Ok(bytes) => {
+                // An empty line ends a head (RFC 9112, 2.1). One that is longer than this look has
+                // more behind it than silence, too.
+                let sent = &sent[..bytes];
+                self.has_asked =
+                    bytes == LOOK_BYTES || sent.windows(4).any(|bytes| bytes == b"\r\n\r\n");
+                true
+            }
+            Err(error) => matches!(error.kind(), WouldBlock | Interrupted),
+        }
+    }
+}
+
 impl Connections {
-    pub(crate) fn new(limit: usize) -> Arc<Connections> {
+    pub(crate) fn new(limits: &Limits) -> Arc<Connections> {
         Arc::new(Connections {
-            limit: limit.max(1),
+            limit: limits.connections.max(1),
+            waiting_limit: limits.waiting.max(1),
             started: Instant::now(),
+            gave_way_ms: AtomicU64::new(0),
             places: Mutex::new(Places {
                 seats: Vec::new(),
                 free: Vec::new(),
-                knocked: 0,
-                admitted: 0,
+                arrivals: VecDeque::new(),
+                waiting: 0,
+                is_attended: false,
             }),
-            freed: Condvar::new(),
+            changed: Condvar::new(),
             counts: Counts::default(),
         })
     }
@@ -183,31 +227,100 @@ impl Connections {
         places.seats.len() - places.free.len()
     }
 
-    /// Gives `socket` a place, waiting for one while all are taken: the caller is an accept loop, which
-    /// lets nobody else in meanwhile.
-    pub(crate) fn admit(self: &Arc<Connections>, socket: TcpStream) -> Connection {
+    /// How many wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        hold(&self.places).waiting
+    }
+
+    /// Gives `socket` a place and lets it in. While all are taken it waits with others; who comes first
+    /// to that does not return before all of them are in, and who comes when no more may wait does not
+    /// before one of them is.
+    pub(crate) fn admit(
+        self: &Arc<Connections>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        let_in: impl Fn(Connection, SocketAddr),
+    ) {
         let mut places = hold(&self.places);
-        let number = places.knocked;
-        places.knocked += 1;
-        let place = loop {
-            let is_next = number == places.admitted;
-            if let Some(place) = is_next.then(|| places.vacant(self.limit)).flatten() {
-                break place;
-            }
-            drop(places);
-            if is_next {
-                self.let_one_give_way();
-            }
-            places = hold(&self.places);
-            if places.free.is_empty() || number > places.admitted {
-                let waited = self.freed.wait_timeout(places, GRACE / 20);
-                places = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-        };
-        places.admitted += 1;
-        if places.knocked > places.admitted {
-            self.freed.notify_all();
+        if !places.is_attended
+            && let Some(place) = places.vacant(self.limit)
+        {
+            let connection = self.seat(places, place, socket);
+            return let_in(connection, peer);
         }
+        while places.waiting >= self.waiting_limit {
+            places = self.wait_for_change(places);
+        }
+        places.waiting += 1;
+        places.arrivals.push_back(Newcomer {
+            socket,
+            peer,
+            since: Instant::now(),
+            has_asked: false,
+        });
+        if !std::mem::replace(&mut places.is_attended, true) {
+            drop(places);
+            self.let_all_in(let_in);
+        }
+    }
+
+    /// Until nobody waits any more. Who has asked goes first, then who came first.
+    fn let_all_in(self: &Arc<Connections>, let_in: impl Fn(Connection, SocketAddr)) {
+        let mut newcomers = VecDeque::new();
+        let mut looked_at: Option<Instant> = None;
+        loop {
+            let (arrivals, is_full) = {
+                let mut places = hold(&self.places);
+                let is_full = places.waiting >= self.waiting_limit;
+                (std::mem::take(&mut places.arrivals), is_full)
+            };
+            let does_not_block =
+                |newcomer: &Newcomer| newcomer.socket.set_nonblocking(true).is_ok();
+            newcomers.extend(arrivals.into_iter().filter(does_not_block));
+            let now = Instant::now();
+            if looked_at.is_none_or(|looked_at| now - looked_at >= LOOK_INTERVAL) {
+                newcomers.retain_mut(Newcomer::look);
+                looked_at = Some(now);
+            }
+            if is_full {
+                // Silence must not keep others from waiting, either.
+                let before = newcomers.len();
+                newcomers.retain(|one| one.has_asked || now - one.since < GRACE);
+                let gone = before - newcomers.len();
+                self.counts.gave_way.fetch_add(gone as u64, Relaxed);
+            }
+
+            let mut places = hold(&self.places);
+            places.waiting = places.arrivals.len() + newcomers.len();
+            if places.waiting == 0 {
+                places.is_attended = false;
+                return;
+            }
+            let has_asked = newcomers.iter().position(|one| one.has_asked);
+            let next = has_asked.unwrap_or(0);
+            if next < newcomers.len()
+                && let Some(place) = places.vacant(self.limit)
+                && let Some(newcomer) = newcomers.remove(next)
+            {
+                places.waiting -= 1;
+                let connection = self.seat(places, place, newcomer.socket);
+                if connection.set_nonblocking(false).is_ok() {
+                    let_in(connection, newcomer.peer);
+                }
+            } else {
+                drop(places);
+                self.let_one_give_way();
+                drop(self.wait_for_change(hold(&self.places)));
+            }
+        }
+    }
+
+    fn seat(
+        self: &Arc<Connections>,
+        mut places: MutexGuard<'_, Places>,
+        place: usize,
+        socket: TcpStream,
+    ) -> Connection {
         let seat = Arc::new(Seat {
             socket,
             awaited_since: AtomicU64::new(0),
@@ -220,15 +333,24 @@ impl Connections {
         }
     }
 
+    fn wait_for_change<'p>(&self, places: MutexGuard<'p, Places>) -> MutexGuard<'p, Places> {
+        let waited = self.changed.wait_timeout(places, LOOK_INTERVAL);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Ends the connection that has been waited for longest, if that is long enough: something that
     /// the system has no more of is wanted for another.
     pub(crate) fn let_one_give_way(&self) {
-        let latest = self.clock_ms().saturating_sub(GRACE.as_millis() as u64);
+        let now_ms = self.clock_ms();
+        let latest = now_ms.saturating_sub(GRACE.as_millis() as u64);
         let since = |seat: &Arc<Seat>| seat.awaited_since.load(Relaxed);
         let longest = {
             let places = hold(&self.places);
             let seats = places.seats.iter().flatten();
-            if seats.clone().any(|seat| since(seat) == GAVE_WAY) {
+            let was_told_ms = now_ms.saturating_sub(self.gave_way_ms.load(Relaxed));
+            if was_told_ms < WAY_OUT.as_millis() as u64
+                && seats.clone().any(|seat| since(seat) == GAVE_WAY)
+            {
                 // Somebody is on the way out already.
                 return;
             }
@@ -246,6 +368,7 @@ impl Connections {
             .awaited_since
             .compare_exchange(since, GAVE_WAY, Relaxed, Relaxed);
         if gives_way.is_ok() {
+            self.gave_way_ms.store(now_ms, Relaxed);
             self.counts.gave_way.fetch_add(1, Relaxed);
             // Its thread sees the end of the stream and drops it; an error means that the peer is
             // gone already.
@@ -256,5 +379,15 @@ impl Connections {
     /// Never 0.
     fn clock_ms(&self) -> u64 {
         1 + self.started.elapsed().as_millis() as u64
+    }
+}
+
+impl Places {
+    fn vacant(&mut self, limit: usize) -> Option<usize> {
+        if self.free.is_empty() && self.seats.len() < limit {
+            self.seats.push(None);
+            return Some(self.seats.len() - 1);
+        }
+        self.free.pop()
     }
 }

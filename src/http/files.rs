@@ -103,7 +103,10 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     let is_named = |file: &&Embedded| match head.segments() {
-        [root] if root.is_empty() => file.path == "index.html",
+        [folders @ .., last] if last.is_empty() => {
+            let folders = folders.iter().map(|folder| folder.as_ref());
+            file.path.split('/').eq(folders.chain(["index.html"]))
+        }
         segments => file.path.split('/').eq(segments),
     };
     let file = files.iter().find(is_named)?;

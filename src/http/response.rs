@@ -203,7 +203,13 @@ impl Response {
             Body::File(_, bytes) => Some(*bytes),
             Body::Stream { .. } | Body::HandOver { .. } => None,
         };
-        if let Some(length) = length.filter(|_| !self.status.forbids_content()) {
+        let length = match self.status.0 {
+            // "By ... Content-Length: 0" it says that there is nothing (RFC 9110, 15.3.6); the others
+            // that have no content say nothing of it.
+            205 => Some(0),
+            _ => length.filter(|_| !self.status.forbids_content()),
+        };
+        if let Some(length) = length {
             put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
         }
         if !keep {

@@ -2,7 +2,7 @@
 //! write, again.
 
 use super::connection::{Connection, Connections};
-use super::content::Content;
+use super::content::{Content, Framing};
 use super::cors::Cors;
 use super::date::Date;
 use super::hosts::Hosts;
@@ -103,7 +103,7 @@ impl Server {
     pub fn run(self, router: Router) -> ! {
         let connections = self
             .connections
-            .unwrap_or_else(|| Connections::new(self.limits.connections));
+            .unwrap_or_else(|| Connections::new(&self.limits));
         let (limits, cors, log_accesses) = (self.limits, self.cors, self.log_accesses);
         let log = until_it_works(|| Log::start(log_accesses));
         let site = Arc::new(Site {
@@ -165,8 +165,9 @@ impl Door {
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     backoff = BACKOFF.0;
-                    let connection = connections.admit(socket);
-                    self.hosts.receive(Guest::Arrival(connection, peer));
+                    connections.admit(socket, peer, |connection, peer| {
+                        self.hosts.receive(Guest::Arrival(connection, peer));
+                    });
                 }
                 // Out of descriptors, most likely: they come back when a connection ends, and the
                 // loop must live to see it.
@@ -244,6 +245,7 @@ impl Site {
             // others go first costs less than to fall asleep and be woken. Not if what goes first
             // were the delivery of what has just been published: the more it finds, the better.
             if wire.unread().is_empty() && !has_published {
+                wire.connection().await_peer_after(self.limits.write_stall);
                 if wire.flush().is_err() {
                     return;
                 }
@@ -331,6 +333,7 @@ impl Site {
     /// still be owed.
     fn exchange(&self, head: Head, peer: SocketAddr, wire: &mut Wire) -> io::Result<After> {
         self.connections.counts.requests.fetch_add(1, Relaxed);
+        let has_content = head.framing() != Framing::None;
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
         let mut request = Request::new(head, peer, content, &self.limits);
         let answered = self
@@ -350,6 +353,7 @@ impl Site {
         // But a POST may have forgotten to announce its content, and on a stream a person may press any
         // key.
         let sends_no_more = request.lists("connection", "close")
+            && !has_content
             && matches!(request.method(), Method::Get | Method::Head)
             && !response.is_close_delimited();
         let (method, version) = (request.method(), request.version());
@@ -395,6 +399,9 @@ impl Site {
 
     /// Whether all that was promised was written.
     fn write_body(&self, body: Body, wire: &mut Wire) -> io::Result<bool> {
+        if matches!(body, Body::Bytes(_) | Body::File(..)) {
+            wire.connection().await_peer_after(self.limits.write_stall);
+        }
         match body {
             Body::Bytes(content) if content.len() > COPIED_BYTES => {
                 wire.flush_with(&content)?;

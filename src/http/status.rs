@@ -56,9 +56,10 @@ statuses! {
 }
 
 impl Status {
-    /// Whether a response with this status has no content, whatever was asked (RFC 9110, 6.4.1).
+    /// Whether a response with this status has no content, whatever was asked (RFC 9110, 6.4.1 and
+    /// 15.3.6).
     pub(crate) fn forbids_content(self) -> bool {
-        self.0 < 200 || self.0 == 204 || self.0 == 304
+        self.0 < 200 || matches!(self.0, 204 | 205 | 304)
     }
 }
 

@@ -13,7 +13,7 @@ use super::emitter::{CONTENT_TYPE, Emitter, jittered, last_event_id, opening, wi
 use super::event::Event;
 use super::history::{Batch, Cursor, EARLIEST, History};
 use super::id::{Id, Ids};
-use super::subscriber::{Departure, END, Place, Subscriber, Written};
+use super::subscriber::{Departure, END, Permit, Subscriber, Written};
 use crate::Limits;
 use crate::http::{Request, Response};
 use crate::lock::hold;
@@ -46,10 +46,9 @@ pub(crate) struct Common {
     /// One for each fan-out thread.
     pub(crate) bells: Vec<Bell<Channel>>,
     pub(crate) counts: Counts,
-    /// Of all channels, and `streams`.
+    /// Of all channels, and what lasts as long but is no channel's.
     pub(crate) subscribers: Arc<AtomicUsize>,
-    /// What lasts as long, but is no channel's.
-    pub(crate) streams: Arc<AtomicUsize>,
+    pub(crate) uploads: Arc<AtomicUsize>,
     joined: AtomicU64,
     began: Instant,
 }
@@ -62,7 +61,7 @@ impl Common {
             bells: (0..fanout_threads).map(|_| Bell::new()).collect(),
             counts: Counts::default(),
             subscribers: Arc::default(),
-            streams: Arc::default(),
+            uploads: Arc::default(),
             joined: AtomicU64::new(0),
             began: Instant::now(),
         })
@@ -218,13 +217,15 @@ impl Channel {
     /// [`TooLargeToKeep`].
     pub fn publish(&self, event: Event) -> Result<Published, TooLargeToKeep> {
         let common = self.common();
-        let block = event.without_id().to_string();
-        // The longest id has 22 digits and a hyphen. Counting the very id would need it before there
-        // is room for it, and waiting for room lets others go first.
-        let most_bytes = block.len() + "id: \n".len() + 23;
-        if most_bytes > common.limits.history_bytes {
-            return Err(TooLargeToKeep);
-        }
+        // Room is made for the longest id: counting the very one would need it before there is room
+        // for it, and waiting for room lets others go first.
+        let id_bytes = "id: 17592186044415-1048575\n".len();
+        let most = common.limits.history_bytes.saturating_sub(id_bytes);
+        let block = event
+            .without_id()
+            .encoded_within(most)
+            .ok_or(TooLargeToKeep)?;
+        let most_bytes = block.len() + id_bytes;
         let mut state = self.make_room(hold(&self.shared.state), most_bytes);
         let id = common.ids.next();
         let frame = format!("id: {id}\n{block}").into_bytes().into_boxed_slice();
@@ -460,6 +461,12 @@ impl Channel {
         }
     }
 
+    /// Whether anything was ever published in it, or it was completed.
+    pub(super) fn has_begun(&self) -> bool {
+        let state = hold(&self.shared.state);
+        state.completions > 0 || state.history.end() > 0
+    }
+
     /// The last event before the completion, if it is completed.
     pub(super) fn completed_after(&self) -> Option<Id> {
         let state = hold(&self.shared.state);
@@ -502,7 +509,8 @@ impl Channel {
         };
         let common = self.common();
         let limit = common.limits.subscribers;
-        let Some(place) = Place::take(&self.shared.subscribers, &common.subscribers, limit) else {
+        let Some(permit) = Permit::take(&self.shared.subscribers, &common.subscribers, limit)
+        else {
             return refused(common);
         };
         if last_event_id.is_some() {
@@ -513,7 +521,7 @@ impl Channel {
         let rests = last_event_id.is_some();
         let channel = self.clone();
         let take = move |connection| {
-            let subscriber = Subscriber::new(connection, place, resumed.cursor, completions);
+            let subscriber = Subscriber::new(connection, permit, resumed.cursor, completions);
             if let Err(departure) = channel.begin(subscriber, resumed.gap, last_event_id) {
                 departure.count(&channel.common().counts);
             }
@@ -550,7 +558,7 @@ impl Channel {
         subscriber.write_blocking(&owed)?;
         self.count_delivered(&batch, subscriber.cursor);
         subscriber.cursor = batch.end();
-        self.try_to_catch_up(subscriber, &[], false)
+        self.try_to_catch_up(subscriber, Vec::new(), false)
     }
 
     fn count_delivered(&self, batch: &Batch, from: Cursor) {
@@ -566,7 +574,7 @@ impl Channel {
             .name("catch-up".into())
             .stack_size(CATCH_UP_STACK_BYTES);
         if thread
-            .spawn(move || channel.catch_up(subscriber, &owed, ended))
+            .spawn(move || channel.catch_up(subscriber, owed, ended))
             .is_err()
         {
             // The subscriber went with the closure. It will come back.
@@ -577,7 +585,7 @@ impl Channel {
     /// Writes `owed`, then what the log has for the subscriber, on this thread and waiting for the
     /// client, until it lacks nothing; then puts it in a lane. `ended` says that `owed` is the last
     /// it is to get.
-    fn catch_up(&self, subscriber: Subscriber, owed: &[u8], ended: bool) {
+    fn catch_up(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
         if let Err(departure) = self.try_to_catch_up(subscriber, owed, ended) {
             departure.count(&self.common().counts);
         }
@@ -586,14 +594,16 @@ impl Channel {
     fn try_to_catch_up(
         &self,
         mut subscriber: Subscriber,
-        owed: &[u8],
+        owed: Vec<u8>,
         ended: bool,
     ) -> Result<(), Departure> {
         subscriber
             .connection
             .set_nonblocking(false)
             .map_err(|_| Departure::Left)?;
-        subscriber.write_blocking(owed)?;
+        subscriber.write_blocking(&owed)?;
+        // It may be as large as an event, and the next one is copied before it would go by itself.
+        drop(owed);
         if ended {
             subscriber.connection.linger();
             return Err(Departure::Completed);
@@ -635,7 +645,10 @@ impl Channel {
         let half = common.limits.heartbeat.as_millis() as u64 / 2;
         let fraction = u64::from((nth as u32).wrapping_mul(0x9e37_79b9) >> 16);
         let patience = half + ((half.min(u64::from(u32::MAX)) * fraction) >> 16);
-        subscriber.patience_ms = u32::try_from(patience).unwrap_or(u32::MAX);
+        subscriber.patience_ms = match patience {
+            0 => u32::MAX,
+            patience => u32::try_from(patience).unwrap_or(u32::MAX),
+        };
         subscriber.heard_ms = common.now_ms();
         let lane = nth as usize % common.bells.len();
         let mut state = hold(&self.shared.state);

@@ -3,7 +3,7 @@
 use super::channel::{Channel, Common, MAX_FANOUT_THREADS, Summary};
 use super::fanout;
 use super::id::Id;
-use super::subscriber::Place;
+use super::subscriber::Permit;
 use crate::Limits;
 use crate::lock::hold;
 use std::collections::BTreeMap;
@@ -40,12 +40,18 @@ pub enum NoChannel {
 
 impl fmt::Display for NoChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.sentence())
+    }
+}
+
+impl NoChannel {
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
             NoChannel::Name => {
                 "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot."
             }
             NoChannel::Full => "There are as many channels as this server may have.",
-        })
+        }
     }
 }
 
@@ -76,7 +82,11 @@ impl Channels {
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens,
     /// not beginning with a dot.
     pub fn is_name(name: &str) -> bool {
-        is_name(name)
+        (1..=64).contains(&name.len())
+            && !name.starts_with('.')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     }
 
     /// The channel of this name, which begins to exist if it did not.
@@ -84,19 +94,46 @@ impl Channels {
     /// # Errors
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
-        if !is_name(name) {
+        self.open_for(name, true, true)
+    }
+
+    /// For who only reads, and whom nobody has asked who he is: he takes nothing from who publishes.
+    pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
+        self.open_for(name, true, false)
+    }
+
+    pub(crate) fn open_to_publish(&self, name: &str) -> Result<Channel, NoChannel> {
+        self.open_for(name, false, true)
+    }
+
+    fn open_for(&self, name: &str, listens: bool, publishes: bool) -> Result<Channel, NoChannel> {
+        if !Channels::is_name(name) {
             return Err(NoChannel::Name);
         }
+        let limit = self.common.limits.channels;
         let table = &mut *hold(&self.table);
-        if let Some(channel) = table.channels.get(name) {
+        let found = table.channels.get(name).cloned();
+        if let Some(channel) = &found
+            && (listens || table.channels.len() < limit || channel.has_begun())
+        {
             return Ok(channel.clone());
         }
-        if table.channels.len() >= self.common.limits.channels {
+        if table.channels.len() >= limit {
             table.sweep();
+            let all = table.channels.len();
+            let begun = table
+                .channels
+                .values()
+                .filter(|one| one.has_begun())
+                .count();
+            let is_full = (listens && all - begun >= limit)
+                || (publishes && begun >= limit && !table.evict());
+            if is_full {
+                return Err(NoChannel::Full);
+            }
         }
-        let is_full = table.channels.len() >= self.common.limits.channels;
-        if is_full && !table.evict() {
-            return Err(NoChannel::Full);
+        if let Some(channel) = found {
+            return Ok(channel);
         }
         let (common, began) = (Arc::clone(&self.common), table.forgotten);
         let channel = Channel::new(name.to_owned(), common, began);
@@ -104,18 +141,20 @@ impl Channels {
         Ok(channel)
     }
 
-    /// A place for a stream that is no channel's: it counts as a subscriber.
-    pub(crate) fn place_for_stream(&self) -> Option<Place> {
-        self.place(self.common.limits.subscribers)
+    /// For a stream that is no channel's: it counts as a subscriber.
+    pub(crate) fn permit_stream(&self) -> Option<Permit> {
+        let common = &self.common;
+        Permit::take(
+            &Arc::default(),
+            &common.subscribers,
+            common.limits.subscribers,
+        )
     }
 
-    /// A place for an upload that may last, so that a way is left in for those that do not.
-    pub(crate) fn place_for_upload(&self) -> Option<Place> {
-        self.place((self.common.limits.connections * 9 / 10).max(1))
-    }
-
-    fn place(&self, limit: usize) -> Option<Place> {
-        Place::take(&self.common.streams, &self.common.subscribers, limit)
+    /// For an upload that may last.
+    pub(crate) fn permit_upload(&self) -> Option<Permit> {
+        let common = &self.common;
+        Permit::take(&Arc::default(), &common.uploads, common.limits.uploads())
     }
 
     /// A channel that is not in the table.
@@ -153,8 +192,8 @@ impl Table {
         });
     }
 
-    /// What is completed and listened to by nobody gives its place to what is new; the one completed
-    /// first. `false` when there is none.
+    /// What is completed and listened to by nobody gives its place to what is new; the one whose last
+    /// event is the oldest. `false` when there is none.
     fn evict(&mut self) -> bool {
         let channels = self.channels.iter();
         let unattended = channels.filter(|(_, channel)| channel.is_unattended());
@@ -167,12 +206,4 @@ impl Table {
         self.channels.remove(&name);
         true
     }
-}
-
-pub(crate) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

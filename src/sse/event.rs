@@ -134,9 +134,34 @@ impl Event {
         self
     }
 
+    /// The block, if it has at most so many bytes: a kilobyte of line ends becomes seven.
+    pub(super) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
+        let mut bounded = Bounded {
+            text: String::new(),
+            most_bytes,
+        };
+        write!(bounded, "{self}").ok()?;
+        Some(bounded.text)
+    }
+
     /// Appends the block's bytes to `frame`.
     pub fn encode(&self, frame: &mut Vec<u8>) {
         frame.extend_from_slice(self.to_string().as_bytes());
+    }
+}
+
+struct Bounded {
+    text: String,
+    most_bytes: usize,
+}
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if self.text.len() + piece.len() > self.most_bytes {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(piece);
+        Ok(())
     }
 }
 

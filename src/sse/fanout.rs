@@ -3,6 +3,7 @@
 
 use super::channel::{Channel, Common};
 use super::history::Batch;
+use super::subscriber::LOOK_INTERVAL;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -23,19 +24,22 @@ pub(super) fn start(common: &Arc<Common>) -> io::Result<()> {
 }
 
 fn fan_out(lane: usize, common: &Common) -> ! {
-    let interval = common.limits.heartbeat;
+    let interval = match common.limits.heartbeat {
+        Duration::ZERO => LOOK_INTERVAL,
+        heartbeat => heartbeat.min(LOOK_INTERVAL),
+    };
     let pause =
         (interval / BEATS_PER_INTERVAL).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let mut next_beat = Instant::now();
     let mut batch = Batch::default();
-    // The channels in which this thread's lane has somebody to send a heartbeat to.
+    // The channels in which this thread's lane has somebody who may have left, or is to have a heartbeat.
     let mut attended: HashMap<usize, Channel> = HashMap::new();
     loop {
         let deadline = (!attended.is_empty()).then_some(next_beat);
         if let Some(channel) = common.bells[lane].wait(deadline) {
             if !channel.deliver(lane, &mut batch) {
                 attended.remove(&channel.key());
-            } else if !interval.is_zero() {
+            } else {
                 attended.entry(channel.key()).or_insert(channel);
             }
         }

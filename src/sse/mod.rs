@@ -18,7 +18,6 @@ mod subscriber;
 
 pub(crate) use channel::json_string;
 pub use channel::{Channel, Published, Summary, TooLargeToKeep};
-pub(crate) use channels::is_name;
 pub use channels::{Channels, NoChannel};
 pub(crate) use emitter::{CONTENT_TYPE, jittered, with_stream_fields};
 pub use emitter::{Emitter, last_event_id};

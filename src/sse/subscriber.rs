@@ -7,16 +7,20 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What an idle subscriber is sent: the shortest comment, in a block of its own.
 const HEARTBEAT: &[u8] = b":\n\n";
+
+/// How often it is looked whether an idle subscriber has left, if heartbeats do not tell before.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The last event of a completed channel's streams. It has no id, and some data, without which it
 /// would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
 
 /// A client of a channel: its connection, and where in the log it stands. It is owned by one thread
-/// at a time; dropping it closes the connection and frees its places.
+/// at a time; dropping it closes the connection and gives its permit back.
 pub(super) struct Subscriber {
     pub(super) connection: Connection,
     pub(super) cursor: Cursor,
@@ -26,9 +30,11 @@ pub(super) struct Subscriber {
     pub(super) patience_ms: u32,
     /// When something was last written to it, in milliseconds of the channels' clock.
     pub(super) heard_ms: u64,
+    /// When it was last looked whether it has left, on the same clock.
+    looked_ms: u64,
     /// It has closed its half of the connection: it may still be listening, or be gone.
     half_closed: bool,
-    _place: Place,
+    _permit: Permit,
 }
 
 /// What came of writing to a subscriber.
@@ -66,31 +72,31 @@ impl Departure {
     }
 }
 
-/// A place among the subscribers of a channel, or whatever else lasts, and among all that the limits
-/// admit.
-pub(crate) struct Place {
+/// Leave to last: as one of a channel's subscribers, or of whatever is counted with it, and as one of all
+/// that the limits admit.
+pub(crate) struct Permit {
     of_channel: Arc<AtomicUsize>,
     of_all: Arc<AtomicUsize>,
 }
 
-impl Place {
+impl Permit {
     /// `None` when `limit` of all places are taken.
     pub(super) fn take(
         of_channel: &Arc<AtomicUsize>,
         of_all: &Arc<AtomicUsize>,
         limit: usize,
-    ) -> Option<Place> {
+    ) -> Option<Permit> {
         let one_more = |taken| (taken < limit).then_some(taken + 1);
         of_all.fetch_update(Relaxed, Relaxed, one_more).ok()?;
         of_channel.fetch_add(1, Relaxed);
-        Some(Place {
+        Some(Permit {
             of_channel: Arc::clone(of_channel),
             of_all: Arc::clone(of_all),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.of_channel.fetch_sub(1, Relaxed);
         self.of_all.fetch_sub(1, Relaxed);
@@ -100,7 +106,7 @@ impl Drop for Place {
 impl Subscriber {
     pub(super) fn new(
         connection: Connection,
-        place: Place,
+        permit: Permit,
         cursor: Cursor,
         completions: u32,
     ) -> Subscriber {
@@ -110,8 +116,9 @@ impl Subscriber {
             completions,
             patience_ms: 0,
             heard_ms: 0,
+            looked_ms: 0,
             half_closed: false,
-            _place: place,
+            _permit: permit,
         }
     }
 
@@ -157,21 +164,32 @@ impl Subscriber {
         }
     }
 
-    /// Breaks the silence if it has lasted long enough, which also tells whether the client has left.
+    /// Breaks the silence if it has lasted long enough, and looks whether the client has left: its place
+    /// must come back although heartbeats may be rare, or off.
     pub(super) fn beat(&mut self, now_ms: u64) -> Written {
         // The beat that was written into a closed connection has come back as a reset by now.
         if self.half_closed && !matches!(self.connection.take_error(), Ok(None)) {
             return Written::Departed(Departure::Left);
         }
-        if now_ms.saturating_sub(self.heard_ms) < u64::from(self.patience_ms) {
+        let (silent_ms, unseen_ms) = (
+            now_ms.saturating_sub(self.heard_ms),
+            now_ms.saturating_sub(self.heard_ms.max(self.looked_ms)),
+        );
+        let is_due = silent_ms >= u64::from(self.patience_ms);
+        if !is_due && unseen_ms < LOOK_INTERVAL.as_millis() as u64 {
             return Written::All;
         }
+        self.looked_ms = now_ms;
         match (&mut &*self.connection).read(&mut [0; 1024]) {
             Ok(0) => self.half_closed = true,
             // A client has nothing to say on a stream.
             Ok(_) => {}
             Err(error) if is_for_later(&error) => {}
             Err(_) => return Written::Departed(Departure::Left),
+        }
+        // Who has closed its half can be told from who has left by a write alone.
+        if !is_due && !self.half_closed {
+            return Written::All;
         }
         self.heard_ms = now_ms;
         match self.write_some(HEARTBEAT) {

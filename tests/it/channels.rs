@@ -1058,6 +1058,24 @@ fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
 }
 
 #[test]
+fn who_leaves_is_noticed_without_heartbeats_too_and_who_only_closes_its_half_is_not_cut() {
+    let server = Server::start(&["--publish-open", "--quiet", "--heartbeat", "0"]);
+    let mut half = Stream::subscribe(server.address, "c");
+    half.socket()
+        .shutdown(Shutdown::Write)
+        .expect("it is connected");
+    drop([(); 3].map(|_| Stream::subscribe(server.address, "c")));
+    eventually("they are gone", || {
+        server.metric("newswire_subscribers") == 1
+    });
+    assert_eq!(
+        ask(server.address, "POST", "/channels/c", &[], "x").status,
+        200
+    );
+    assert_eq!(half.next().expect("it listens still").data, "x");
+}
+
+#[test]
 fn channels_are_bounded_and_those_that_are_over_give_way() {
     let server = Server::start(&[
         "--publish-open",
@@ -1097,9 +1115,16 @@ fn channels_are_bounded_and_those_that_are_over_give_way() {
         ask(address, "PUT", "/channels/d?lines", &[], "x").status,
         503
     );
-    assert_told_to_come_back(&ask(address, "GET", "/channels/d", &[], ""));
     assert_eq!(publish("a"), 200, "those that there are go on");
     assert_eq!(names(), "a b c");
+
+    // Readers have as many of their own, so that nobody who may not publish keeps those out who may.
+    let waiting = ["d", "x", "y"].map(|channel| Stream::subscribe(address, channel));
+    assert_told_to_come_back(&ask(address, "GET", "/channels/z", &[], ""));
+    assert_eq!(names(), "a b c d x y");
+    assert_eq!(publish("d"), 503, "it would begin");
+    drop(waiting);
+    eventually("they are gone", || names() == "a b c");
 
     // What is completed and nobody listens to gives way, the one that was completed by the oldest event first.
     complete(address, "b");
@@ -1117,10 +1142,14 @@ fn channels_are_bounded_and_those_that_are_over_give_way() {
     eventually("it gives way", || publish("f") == 200);
     assert_eq!(names(), "d e f");
 
+    // A channel is forgotten with its log: who was there before is told, at nobody's cost.
     complete(address, "d");
-    // A channel is forgotten with its log: who was there before is told.
     let mut back = Stream::resume(address, "c", "1000-0");
     assert_eq!(back.next().expect("it is told").event_type, "gap");
+    assert_eq!(names(), "c d e f");
+    // It begins in the place of what is completed.
+    assert_eq!(publish("c"), 200);
+    assert_eq!(back.next().expect("it is heard").event_type, "message");
     assert_eq!(names(), "c e f");
 }
 

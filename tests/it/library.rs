@@ -635,11 +635,16 @@ fn a_port_that_is_taken_is_an_error() {
 
 #[test]
 fn files_of_a_program_of_ones_own() {
-    let files = Files::embedded(&[("index.html", b"<p>root"), ("a/b.css", b"p {}")]);
+    let files = Files::embedded(&[
+        ("index.html", b"<p>root"),
+        ("a/b.css", b"p {}"),
+        ("docs/index.html", b"<p>docs"),
+    ]);
     let mut router = Router::new();
     router.fallback(move |request| files.respond(request));
     let address = serve(router, |server| server);
     assert_eq!(get(address, "/").text(), "<p>root");
+    assert_eq!(get(address, "/docs/").text(), "<p>docs");
     let css = get(address, "/a/b.css");
     assert_eq!(css.field("content-type"), Some("text/css; charset=utf-8"));
     for target in ["/a", "/a/", "/a%2Fb.css", "/index.html/", "//index.html"] {

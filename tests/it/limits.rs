@@ -467,6 +467,64 @@ fn at_the_limit_who_is_silent_gives_way() {
     });
 }
 
+/// Of those who wait, too, who has asked goes first.
+#[test]
+fn who_has_asked_goes_before_who_says_nothing() {
+    let server = Server::start(&["--max-connections", "1", "--quiet"]);
+    let stream = Stream::open(server.address, "/sse/mvc/words", &[]);
+    let silent: Vec<_> = ["", "GET / HT", ""]
+        .iter()
+        .map(|said| {
+            let silent = server.connect();
+            say(&silent, said.as_bytes());
+            silent
+        })
+        .collect();
+    let asking = server.connect();
+    say(&asking, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_silent(&asking, SHORT);
+    drop(stream);
+    // Had they gone first, each would have had to give way.
+    let answer = hear(&asking).expect("it is answered");
+    let gave_way = "\nnewswire_connections_gave_way_total 0\n";
+    assert!(answer.text().contains(gave_way), "{answer:?}");
+    assert!(answer.text().contains("\nnewswire_connections_waiting 3\n"));
+    drop((silent, asking));
+}
+
+#[test]
+fn where_as_many_wait_as_may_silence_gives_way_there_too() {
+    let held = hold(Limits {
+        connections: 1,
+        waiting: 2,
+        ..lenient()
+    });
+    let stream = held.begin_stream();
+    let silent = [connect(held.address), connect(held.address)];
+    let asking = [1, 2, 3, 4].map(|_| {
+        let asking = connect(held.address);
+        say(
+            &asking,
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        );
+        asking
+    });
+    for socket in silent {
+        assert_eq!(hear_end(&socket), "");
+    }
+    assert_silent(&asking[0], SHORT);
+    held.end_one();
+    assert!(
+        hear(&stream)
+            .expect("it was answered")
+            .text()
+            .contains("end")
+    );
+    for socket in &asking {
+        assert_eq!(hear(socket).expect("it is answered").status, 200);
+    }
+}
+
 /// Only silence gives way. A handler at work, and a stream that has nothing to say now, are none.
 #[test]
 fn at_the_limit_who_is_busy_does_not_give_way() {
@@ -564,6 +622,66 @@ fn a_file_that_nobody_takes_frees_its_place() {
     let stalled = connect(address);
     say(&stalled, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(ask(address, "GET", "/", &[], "").text(), "ok\n");
+}
+
+/// However little it takes at a time, so that it never stalls.
+#[test]
+fn at_the_limit_who_takes_an_answer_slowly_gives_way() {
+    const LARGE: usize = 64 * 1024 * 1024;
+    let mut router = Router::new();
+    router.get("/", |_| Response::text(Status::OK, "ok\n"));
+    router.get("/large", |_| {
+        Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
+    });
+    let limits = Limits {
+        write_stall: 3 * SHORT,
+        connections: 1,
+        ..lenient()
+    };
+    let address = serve(router, |server| server.limits(limits));
+    let mut slow = connect(address);
+    say(&slow, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let taken = thread::spawn(move || {
+        let (mut piece, mut taken) = (vec![0; 64 * 1024], 0);
+        while let Ok(bytes @ 1..) = slow.read(&mut piece) {
+            taken += bytes;
+            thread::sleep(Duration::from_millis(50));
+        }
+        taken
+    });
+    assert_eq!(ask(address, "GET", "/", &[], "").text(), "ok\n");
+    assert!(taken.join().expect("it only reads") < LARGE);
+}
+
+/// Uploads that last are counted by themselves.
+#[test]
+fn an_upload_takes_no_subscribers_place() {
+    let server = Server::start(&[
+        "--publish-open",
+        "--quiet",
+        "--max-connections",
+        "20",
+        "--max-subscribers",
+        "1",
+    ]);
+    let upload = b"POST /channels/c?lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n";
+    // Half of the connections that no subscriber may take.
+    let mut uploads: Vec<_> = (0..9).map(|_| server.connect()).collect();
+    for socket in &uploads {
+        say(socket, upload);
+    }
+    eventually("each has published", || {
+        server.metric("newswire_events_published_total") == 9
+    });
+    let one_more = server.connect();
+    say(&one_more, upload);
+    assert_eq!(hear(&one_more).expect("it is answered").status, 503);
+    let mut stream = Stream::resume(server.address, "c", "earliest");
+    assert_eq!(stream.next().expect("there is room").data, "a");
+    uploads.clear();
+    eventually("their places are free", || {
+        ask(server.address, "POST", "/channels/c?lines", &[], "b\n").status == 200
+    });
 }
 
 #[test]

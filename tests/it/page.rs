@@ -482,7 +482,7 @@ fn publish(server: &Server, path: &str, content: &str) {
 
 #[test]
 fn a_channel_reaches_two_windows_and_says_what_is_lost() {
-    let Some((mut server, browser)) = visit(&["--publish-open", "--history-events", "5"]) else {
+    let Some((server, browser)) = visit(&["--publish-open", "--history-events", "5"]) else {
         return;
     };
     let one = browser.window();
@@ -584,14 +584,27 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
     publish(&server, "/channels/news", "the last");
     browser.wait_for("/the last/.test(document.querySelector('#channel-log').textContent)");
-    server.kill();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
-    command.args(["--publish-open", "--listen", &server.address.to_string()]);
-    let server = Server::spawn(command);
+    let again = |mut server: Server| {
+        server.kill();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+        command.args(["--publish-open", "--listen", &server.address.to_string()]);
+        Server::spawn(command)
+    };
+    let server = again(server);
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
     browser.wait_for("document.querySelector('#channel-log .gap')");
     publish(&server, "/channels/news", "the first");
     browser.wait_for("/the first/.test(document.querySelector('#channel-log').textContent)");
+
+    // A gap has no id: who hears nothing else, leaves and joins again still goes on behind what it heard last.
+    browser.click("#channel-join");
+    let server = again(server);
+    browser.click("#channel-join");
+    browser.wait_for("document.querySelectorAll('#channel-log .gap').length === 2");
+    browser.click("#channel-join");
+    publish(&server, "/channels/news", "between");
+    browser.click("#channel-join");
+    browser.wait_for("/between/.test(document.querySelector('#channel-log').textContent)");
 }
 
 #[test]
