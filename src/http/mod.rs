@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs
 //! could read differently. It has never heard of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `status`, `date`, `log`, `hosts`,
+//! Read it in this order; each file uses only those before it: `status`, `date`, `log`, `workers`,
 //! `connection`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `server`.
 
 pub(crate) mod connection;
@@ -9,7 +9,6 @@ mod content;
 mod cors;
 mod date;
 mod files;
-mod hosts;
 mod log;
 mod request;
 mod response;
@@ -17,6 +16,7 @@ mod router;
 mod server;
 mod status;
 mod wire;
+mod workers;
 
 pub use content::{Chunks, Framing};
 pub use cors::{Cors, MalformedOrigin};

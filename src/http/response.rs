@@ -47,7 +47,7 @@ pub(super) enum Body {
         opening: Vec<u8>,
         take: Take,
         /// Not at once, but when the peer has had the time to read what `opening` is part of.
-        rests: bool,
+        is_delayed: bool,
     },
 }
 
@@ -128,7 +128,7 @@ impl Response {
     pub(crate) fn hand_over(
         content_type: &'static str,
         opening: Vec<u8>,
-        rests: bool,
+        is_delayed: bool,
         take: impl FnOnce(Connection) + Send + 'static,
     ) -> Response {
         Response::new(
@@ -136,7 +136,7 @@ impl Response {
             Body::HandOver {
                 opening,
                 take: Box::new(take),
-                rests,
+                is_delayed,
             },
         )
         .field("Content-Type", content_type)

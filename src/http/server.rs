@@ -5,13 +5,13 @@ use super::connection::{Connection, Connections};
 use super::content::{Content, Framing};
 use super::cors::Cors;
 use super::date::Date;
-use super::hosts::Hosts;
 use super::log::Log;
 use super::request::{Head, Method, Request, Version, origin_of};
 use super::response::{Body, Take};
 use super::router::Router;
 use super::status::{Refusal, Status};
 use super::wire::Wire;
+use super::workers::{Backoff, Workers};
 use crate::Limits;
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -45,9 +45,6 @@ const OWED_BYTES: usize = 64 * 1024;
 
 /// A content that is larger is not copied to what is owed.
 const COPIED_BYTES: usize = 4 * 1024;
-
-/// Between two tries to accept that failed: it doubles from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 impl Server {
     /// Listens at the address; port 0 lets the system choose one, which
@@ -113,12 +110,12 @@ impl Server {
             connections,
             log,
         });
-        let hosts = until_it_works(|| {
+        let workers = until_it_works(|| {
             let (serving, refused) = (Arc::clone(&site), Arc::clone(&site));
-            Hosts::start(
-                move |guest, hosts| match guest {
-                    Guest::Arrival(connection, peer) => serving.serve(connection, peer, hosts),
-                    Guest::HandedOver(connection, take) => serving.hand_over(connection, take),
+            Workers::start(
+                move |job, workers| match job {
+                    Job::Serve(connection, peer) => serving.serve(connection, peer, workers),
+                    Job::HandOver(connection, take) => serving.hand_over(connection, take),
                 },
                 move |error| {
                     refused.connections.let_one_give_way();
@@ -133,40 +130,40 @@ impl Server {
                 },
             )
         });
-        let door = Arc::new(Door {
+        let acceptor = Arc::new(Acceptor {
             listener: self.listener,
             site,
-            hosts,
+            workers,
         });
-        let other = Arc::clone(&door);
+        let other = Arc::clone(&acceptor);
         until_it_works(move || {
             let (other, thread) = (Arc::clone(&other), thread::Builder::new());
             thread.name("accept".into()).spawn(move || other.accept())
         });
-        door.accept()
+        acceptor.accept()
     }
 }
 
 /// Where connections come in.
-struct Door {
+struct Acceptor {
     listener: TcpListener,
     site: Arc<Site>,
-    hosts: Arc<Hosts<Guest>>,
+    workers: Arc<Workers<Job>>,
 }
 
-impl Door {
+impl Acceptor {
     /// What two threads do: the system lets 128 connections wait to be accepted and drops the next, whose
     /// client tries again a second later. When thousands come at once, and everyone wants the processor,
     /// two get twice the share of one.
     fn accept(&self) -> ! {
         let connections = &self.site.connections;
-        let mut backoff = BACKOFF.0;
+        let mut backoff = Backoff::new();
         loop {
             match self.listener.accept() {
                 Ok((socket, peer)) => {
-                    backoff = BACKOFF.0;
+                    backoff = Backoff::new();
                     connections.admit(socket, peer, |connection, peer| {
-                        self.hosts.receive(Guest::Arrival(connection, peer));
+                        self.workers.submit(Job::Serve(connection, peer));
                     });
                 }
                 // Out of descriptors, most likely: they come back when a connection ends, and the
@@ -177,8 +174,7 @@ impl Door {
                     let error =
                         format!("newswire: cannot accept a connection: {error}; trying again");
                     self.site.log.say(error);
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(BACKOFF.1);
+                    thread::sleep(backoff.next());
                 }
             }
         }
@@ -190,7 +186,7 @@ fn until_it_works<T>(start: impl Fn() -> io::Result<T>) -> T {
     loop {
         match start() {
             Ok(started) => return started,
-            Err(_) => thread::sleep(BACKOFF.1),
+            Err(_) => thread::sleep(Backoff::LAST),
         }
     }
 }
@@ -204,11 +200,11 @@ struct Site {
     log: Log,
 }
 
-/// Who a thread is needed for.
-enum Guest {
-    Arrival(Connection, SocketAddr),
-    /// A connection whose response has begun.
-    HandedOver(Connection, Take),
+/// What a thread is needed for.
+enum Job {
+    Serve(Connection, SocketAddr),
+    /// The response has begun.
+    HandOver(Connection, Take),
 }
 
 /// What becomes of a connection after a response.
@@ -222,12 +218,12 @@ enum After {
     CloseAtOnce,
     HandOver {
         take: Take,
-        rests: bool,
+        is_delayed: bool,
     },
 }
 
 impl Site {
-    fn serve(&self, connection: Connection, peer: SocketAddr, hosts: &Hosts<Guest>) {
+    fn serve(&self, connection: Connection, peer: SocketAddr, workers: &Workers<Job>) {
         self.connections.counts.accepted.fetch_add(1, Relaxed);
         let stall = Some(self.limits.write_stall).filter(|stall| !stall.is_zero());
         // Both fail only for a peer that has left already.
@@ -279,10 +275,10 @@ impl Site {
                         .unwrap_or_default();
                 }
                 Ok(After::CloseAtOnce) => return wire.flush().unwrap_or_default(),
-                Ok(After::HandOver { take, rests }) => {
+                Ok(After::HandOver { take, is_delayed }) => {
                     return match wire.flush() {
-                        Ok(()) if rests => {
-                            hosts.let_rest(Guest::HandedOver(wire.into_connection(), take))
+                        Ok(()) if is_delayed => {
+                            workers.submit_later(Job::HandOver(wire.into_connection(), take))
                         }
                         Ok(()) => self.hand_over(wire.into_connection(), take),
                         Err(_) => {}
@@ -375,10 +371,10 @@ impl Site {
                 Body::HandOver {
                     opening,
                     take,
-                    rests,
+                    is_delayed,
                 } => {
                     wire.owe().extend_from_slice(&opening);
-                    return Ok(After::HandOver { take, rests });
+                    return Ok(After::HandOver { take, is_delayed });
                 }
                 body => {
                     if !self.write_body(body, wire)? {

@@ -518,7 +518,7 @@ impl Channel {
         }
         // What is replayed at once is kept out of the read in which a proxy gets the head: Varnish holds
         // what came in that read until the next bytes come, which may be a heartbeat later.
-        let rests = last_event_id.is_some();
+        let is_delayed = last_event_id.is_some();
         let channel = self.clone();
         let take = move |connection| {
             let subscriber = Subscriber::new(connection, permit, resumed.cursor, completions);
@@ -527,7 +527,7 @@ impl Channel {
             }
         };
         let opening = opening.to_string().into_bytes();
-        with_stream_fields(Response::hand_over(CONTENT_TYPE, opening, rests, take))
+        with_stream_fields(Response::hand_over(CONTENT_TYPE, opening, is_delayed, take))
     }
 
     /// The beginning of a stream: the event that tells of a gap, if there is one, and the first of what
