@@ -39,7 +39,12 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# With the pictures of the README, which is the first page.
 doc:
+	cargo doc --no-deps
+	@mkdir -p target/doc/newswire/tests/it target/doc/newswire/tests/bench
+	@cp tests/it/*.png target/doc/newswire/tests/it
+	@cp -r tests/bench/figures target/doc/newswire/tests/bench
 	cargo doc --no-deps --open
 
 # newswire and its peers side by side, in one run: about half an hour. FLAGS="--quick" for a look.

@@ -61,13 +61,20 @@ impl Connection {
         self.seat.awaited_since.store(since, Relaxed);
     }
 
+    /// As [`await_peer`](Connection::await_peer), for who has had its answer: it needs its place less
+    /// than anyone.
+    pub(crate) fn give_way_first(&self) {
+        self.seat.awaited_since.store(FIRST, Relaxed);
+    }
+
     /// `false` when it has given way meanwhile: nobody would hear an answer.
     pub(crate) fn resume(&self) -> bool {
         self.seat.awaited_since.swap(0, Relaxed) != GAVE_WAY
     }
 
     /// For who has nothing to write for long, and would not notice otherwise: whether the peer is known to
-    /// have left. One that has closed its half may be listening still, which only a write can tell.
+    /// have left. One that has closed its half may be listening still; a write tells, by the error that
+    /// comes back some time after it.
     ///
     /// # Errors
     /// When it has left.
@@ -78,6 +85,7 @@ impl Connection {
             Ok(0) if self.seat.awaited_since.swap(FIRST, Relaxed) == GAVE_WAY => {
                 return Err(ConnectionAborted.into());
             }
+            Ok(0) => return self.take_error()?.map_or(Ok(()), Err),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
             Err(error) => return Err(error),
@@ -95,8 +103,7 @@ impl Connection {
         if self.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        // Who has had its answer needs its place less than anyone.
-        self.seat.awaited_since.store(FIRST, Relaxed);
+        self.give_way_first();
         let deadline = Instant::now() + LINGER;
         let mut unheard = [0; 4096];
         loop {

@@ -192,8 +192,14 @@ impl Rest {
             continue_awaited: false,
             failed: false,
         };
+        if content.is_whole() {
+            return true;
+        }
+        if content.wire.flush().is_err() {
+            return false;
+        }
+        content.wire.connection().give_way_first();
         let deadline = Instant::now() + limits.head_deadline;
-        content.wire.connection().await_peer();
         let (mut skipped, mut piece) = (0, Vec::new());
         while skipped <= SKIP_BYTES as usize {
             piece.clear();

@@ -149,7 +149,8 @@ impl Subscription {
             Some(id) => (String::new(), format!("Last-Event-ID: {id}\r\n")),
         };
         let request = format!(
-            "GET /channels/{channel}{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{field}\r\n"
+            "GET /channels/{channel}{query} HTTP/1.1\r\nHost: localhost\r\n\
+             Accept: text/event-stream\r\n{field}\r\n"
         );
         socket.write_all(request.as_bytes())?;
         let (head, mut rest) = read_head(&mut socket)?;

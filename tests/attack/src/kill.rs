@@ -1,26 +1,17 @@
 //! The process ends at any moment, under load, and begins again: nothing is repeated as new, every
 //! loss is told as a gap, and ids go on growing.
 
-use crate::crowd::{Channel, Stage, Tallies};
-use crate::oracle::Findings;
+use crate::crowd::play;
+use crate::oracle::{ARGUMENTS, Findings};
 use crate::report::Report;
 use crate::server::Newswire;
+use crate::stage::{Channel, Stage, Tallies};
 use crate::{Order, Outcome};
 use fastrand::Rng;
 use std::thread;
 use std::time::Duration;
 
 const CHANNELS: usize = 3;
-
-/// Histories that clients outrun (`oracle::KEPT`).
-const ARGUMENTS: [&str; 6] = [
-    "--history-events",
-    "500",
-    "--history-bytes",
-    "262144",
-    "--heartbeat",
-    "1",
-];
 
 /// So many lives are judged together, by an oracle that remembers all of them.
 const KILLS_PER_CAMPAIGN: u64 = 25;
@@ -45,11 +36,8 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     }
     report.row("kills", kills);
     report.row("events", all.events);
-    report.row("events seen by clients", all.seen);
-    report.row("gaps told", all.gaps);
-    report.row("of them, with nothing lost after all", all.needless_gaps);
-    report.row("ends told", all.ends);
-    tallies.tell(report);
+    tallies.judge(report, &all);
+    report.row("gaps with nothing lost after all", all.needless_gaps);
     report.row("after", server.vitals()?);
     Ok(())
 }
@@ -66,7 +54,7 @@ fn campaign(
     let channels: Vec<_> = (0..CHANNELS)
         .map(|at| Channel::new(format!("kill-{first}-{at}")))
         .collect();
-    stage.play(&channels, random, |random| {
+    play(&stage, &channels, random, |random| {
         for _ in 0..kills {
             thread::sleep(Duration::from_millis(random.u64(20..1_000)));
             let pause = Duration::from_millis(random.u64(..30));

@@ -1,30 +1,37 @@
 //! newswire attacked, by a program that has nothing in common with it but the protocols: it starts
 //! the server itself, on a port of loopback, and says at the end what it has seen, or why that must
-//! not have been.
+//! not have been. In `tests/attack`, after `make`:
 //!
 //! ```text
-//! make
-//! cargo run --release --manifest-path tests/attack/Cargo.toml -- flood --newswire target/newswire
-//! cargo run --release --manifest-path tests/attack/Cargo.toml -- soak --newswire target/newswire --minutes 20
-//! cargo run --release --manifest-path tests/attack/Cargo.toml -- kill --newswire target/newswire --rounds 200
+//! cargo run --release -- flood --newswire ../../target/newswire
+//! cargo run --release -- soak --newswire ../../target/newswire --minutes 20
+//! cargo run --release -- kill --newswire ../../target/newswire --rounds 200
 //! ```
 //!
-//! Read it in this order; each file uses only those before it: `server`, a newswire process and its
-//! vital signs; `client`, requests and subscriptions; `payload`, events that can be recognized;
-//! `oracle`, what every client must have seen; then the three attacks: `flood` (made of `siege` with
-//! its `swarm`, `shortage` and `visits`), `soak` and `kill` (who share their `crowd`).
+//! Read it in this order; each file uses only those before it, and what stands here:
+//!
+//! - `report`, what was seen; `client`, requests and subscriptions; `server`, a newswire process
+//!   and its vital signs; `payload`, events that can be recognized;
+//! - `visits`, that do not last; `swarm`, who means ill, and `citizen`, who means well; `siege`,
+//!   the one against the other; `shortage`, of what the system gives; `flood`, all of these;
+//! - `oracle`, what every client must have seen; `stage`, what those share who publish and
+//!   subscribe; `publisher`; `subscriber`; `crowd`, all of them; `soak` and `kill`, their attacks.
 
+mod citizen;
 mod client;
 mod crowd;
 mod flood;
 mod kill;
 mod oracle;
 mod payload;
+mod publisher;
 mod report;
 mod server;
 mod shortage;
 mod siege;
 mod soak;
+mod stage;
+mod subscriber;
 mod swarm;
 mod visits;
 
@@ -53,7 +60,7 @@ newswire attacked
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What the command line asks for.
-pub struct Order {
+struct Order {
     newswire: PathBuf,
     connections: u64,
     only: Option<String>,

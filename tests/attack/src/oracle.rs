@@ -13,8 +13,18 @@ use std::ops::Bound::Excluded;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// What each channel keeps, as soak and kill start the server: events, and their bytes on the wire.
-pub const KEPT: (usize, usize) = (500, 262_144);
+/// What each channel keeps, so that clients outrun it: events, and their bytes on the wire.
+const KEPT: (usize, usize) = (500, 262_144);
+
+/// As soak and kill start the server, then; and with a heartbeat that clients can wait for.
+pub const ARGUMENTS: [&str; 6] = [
+    "--history-events",
+    "500",
+    "--history-bytes",
+    "262144",
+    "--heartbeat",
+    "1",
+];
 
 /// What publishers did, in a channel.
 #[derive(Default)]
@@ -326,7 +336,8 @@ struct Judged {
     one_life: bool,
     last: Option<Id>,
     at: Option<Id>,
-    gap: bool,
+    /// Told since the event at which it stands.
+    fresh_gaps: u64,
     /// The server ended its stream early, which must have cost it something.
     broken: bool,
     /// What it asked for was kept, from here on.
@@ -339,6 +350,14 @@ struct Judged {
 }
 
 impl Judged {
+    /// No event follows for the gaps to be judged by: behind the last one they hid nothing.
+    fn judge_gaps_at_end(&mut self, truth: &Truth) {
+        let at = self.at.filter(|_| self.at == self.last);
+        if at.is_some_and(|at| !truth.possibly_between(at, Id::latest_now())) {
+            self.needless_gaps += std::mem::take(&mut self.fresh_gaps);
+        }
+    }
+
     fn take(&mut self, seen: &Seen, truth: &Truth) -> Result<(), String> {
         match *seen {
             Seen::Began(moment, id) => {
@@ -346,7 +365,8 @@ impl Judged {
                 self.at = Some(id);
             }
             Seen::Earliest(asked, answered) => {
-                (self.at, self.gap, self.broken) = (None, false, false);
+                self.judge_gaps_at_end(truth);
+                (self.at, self.fresh_gaps, self.broken) = (None, 0, false);
                 // A restart forgets everything.
                 self.kept = truth.kept(asked, answered).filter(|_| self.one_life);
             }
@@ -357,6 +377,7 @@ impl Judged {
                 self.broken = self.one_life || (self.last.is_some() && self.at == self.last)
             }
             Seen::Finished => {
+                self.judge_gaps_at_end(truth);
                 if let Some(kept) = self.kept {
                     return Err(format!("was told 204, although {kept} was kept"));
                 }
@@ -365,12 +386,14 @@ impl Judged {
                 }
             }
             Seen::Gap => {
-                (self.gap, self.broken, self.kept) = (true, false, None);
+                (self.broken, self.kept) = (false, None);
+                self.fresh_gaps += 1;
                 self.gaps += 1;
             }
             Seen::Event(id, _) => {
                 self.events += 1;
-                let (gap, before) = (std::mem::take(&mut self.gap), self.at.replace(id));
+                let gaps = std::mem::take(&mut self.fresh_gaps);
+                let before = self.at.replace(id);
                 if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
                     return Err(format!(
                         "asked for all, and began with {id}; {kept} was kept"
@@ -381,12 +404,18 @@ impl Judged {
                         "its stream was ended before {id}, and nothing was lost"
                     ));
                 }
-                let Some(before) = before else { return Ok(()) };
+                let Some(before) = before else {
+                    // Who asks for all that is kept misses nothing of it.
+                    self.needless_gaps += gaps;
+                    return Ok(());
+                };
                 if id <= before {
                     return Err(format!("{id} came after {before}"));
                 }
-                if gap {
-                    self.needless_gaps += u64::from(!truth.possibly_between(before, id));
+                if gaps > 0 {
+                    if !truth.possibly_between(before, id) {
+                        self.needless_gaps += gaps;
+                    }
                     return Ok(());
                 }
                 let lost = truth.certainly_between(before, id);

@@ -1,5 +1,6 @@
 //! Events that can be recognized: who published it, which of his it is, and whether it is whole.
 
+use crate::client::Event;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +19,17 @@ pub struct Id {
 }
 
 impl Payload {
+    /// The type that it is published with, which its number tells.
+    fn event_type(self) -> Option<&'static str> {
+        self.number.is_multiple_of(2).then_some("weather")
+    }
+
+    /// What stands behind the channel in the target that it is published to.
+    pub fn query(self) -> String {
+        let of_type = |event_type| format!("?event={event_type}");
+        self.event_type().map(of_type).unwrap_or_default()
+    }
+
     /// `PUBLISHER NUMBER CHECK FILLER`, of about `bytes` bytes in as many lines.
     pub fn write(self, bytes: usize, lines: usize) -> String {
         let mut random =
@@ -37,8 +49,13 @@ impl Payload {
         text
     }
 
-    /// `None` for anything that we have not written just so.
-    pub fn read(text: &str) -> Option<Payload> {
+    /// `None` for any event that we have not published just so.
+    pub fn of(event: &Event) -> Option<Payload> {
+        let payload = Payload::read(event.data.as_deref()?)?;
+        (event.name.as_deref() == payload.event_type()).then_some(payload)
+    }
+
+    fn read(text: &str) -> Option<Payload> {
         let mut words = text.splitn(4, ' ');
         let publisher = words.next()?.parse().ok()?;
         let number = words.next()?.parse().ok()?;

@@ -1,11 +1,11 @@
 //! The system has no more descriptors, no more threads, or no more of a directory: who is served
 //! goes on being served, and the others are when there is enough again.
 
+use crate::citizen::PATIENCE;
 use crate::client::{Caller, Reading, Subscribed, Subscription};
 use crate::payload::Payload;
 use crate::report::Report;
-use crate::server::{Newswire, is_all_gone};
-use crate::siege::{Client, PATIENCE, SIEGE};
+use crate::server::{Newswire, figure, is_all_gone};
 use crate::swarm::{SILENT, Swarm};
 use crate::{Order, Outcome};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
@@ -100,27 +100,11 @@ fn is_served(report: &Report, what: String, address: SocketAddr) {
     report.row(what, format!("{} ms", started.elapsed().as_millis()));
 }
 
-/// No descriptors left: from the beginning, and suddenly.
+/// Suddenly no descriptors are left.
 pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
-    let what = "80 descriptors from the start";
-    let arguments = ["--max-connections", "1000", "--heartbeat", "2"];
-    let server = with_limit(Resource::Nofile, 80, || {
-        Newswire::start(what, report, &order.newswire, &arguments)
-    })?;
-    let before = server.vitals_at_first()?;
-    // Five times the places that are left, which is half of the descriptors.
-    let swarm = Swarm::start(server.address, 200, &[SILENT], order.seed);
-    thread::sleep(Duration::from_secs(3));
-    let mut client = Client::new(what, server.address, report);
-    client.go_on(SIEGE / 2);
-    swarm.stop()?;
-    client.conclude(false);
-    let after = server.vitals_at_rest(before, Duration::from_secs(60))?;
-    is_all_gone(report, what, before, after);
-    drop(server);
-
     let what = "descriptors exhausted";
-    let server = Newswire::start(what, report, &order.newswire, &arguments)?;
+    let arguments = ["--max-connections", "1000", "--heartbeat", "2"];
+    let server = Newswire::start(what, report, &order.newswire, &arguments)?.run_short();
     let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     let few = server.vitals()?.descriptors + 4;
@@ -167,7 +151,8 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     let most = others + 4 + thread::available_parallelism()?.get() as u64 + 1 + 4;
     let server = with_limit(Resource::Nproc, most, || {
         Newswire::start_as(what, report, &path, &["--heartbeat", "2"], user)
-    })?;
+    })?
+    .run_short();
     let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     // One who stops reading needs a thread of his own as soon as his socket is full.
@@ -221,13 +206,9 @@ fn threads_of_this_user() -> Outcome<u64> {
     let mut threads = 0;
     for entry in fs::read_dir("/proc")? {
         let status = fs::read_to_string(entry?.path().join("status")).unwrap_or_default();
-        let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let word = line.and_then(|line| line.split_whitespace().next());
-            word.and_then(|word| word.parse::<u64>().ok())
-        };
-        if number("Uid:") == Some(u64::from(getuid().as_raw())) {
-            threads += number("Threads:").unwrap_or(0);
+        // What is no process, or none any more, has none.
+        if figure(&status, "Uid:").ok() == Some(u64::from(getuid().as_raw())) {
+            threads += figure(&status, "Threads:")?;
         }
     }
     Ok(threads)

@@ -4,10 +4,11 @@
 //! It goes in rounds of a few seconds. Each has channels of its own, which are completed at its
 //! end, so that everyone is told the end and 204, and the oracle needs no memory beyond a round.
 
-use crate::crowd::{Channel, Stage, Tallies};
-use crate::oracle::Findings;
+use crate::crowd::play;
+use crate::oracle::{ARGUMENTS, Findings};
 use crate::report::{Report, hold};
 use crate::server::{Newswire, Vitals, is_all_gone};
+use crate::stage::{Channel, Stage, Tallies};
 use crate::{Order, Outcome};
 use fastrand::Rng;
 use std::sync::Mutex;
@@ -17,24 +18,13 @@ use std::time::{Duration, Instant};
 
 const CHANNELS: usize = 6;
 
-/// Histories that clients outrun (`oracle::KEPT`), and a table of channels that is full after four
-/// rounds: from then on memory has no reason to grow.
-const ARGUMENTS: [&str; 10] = [
-    "--max-connections",
-    "1000",
-    "--max-channels",
-    "24",
-    "--history-events",
-    "500",
-    "--history-bytes",
-    "262144",
-    "--heartbeat",
-    "1",
-];
+/// A table of channels that is full after four rounds: from then on memory has no reason to grow.
+const TABLE: [&str; 4] = ["--max-connections", "1000", "--max-channels", "24"];
 
 pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let (what, tallies) = ("soak", Tallies::default());
-    let server = Newswire::start(what, report, &order.newswire, &ARGUMENTS)?;
+    let arguments = [&TABLE[..], &ARGUMENTS].concat();
+    let server = Newswire::start(what, report, &order.newswire, &arguments)?;
     let before = server.vitals_at_first()?;
     report.row("before", before);
 
@@ -65,10 +55,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
 
     report.row("rounds", rounds);
     report.row("events", all.events);
-    report.row("events seen by clients", all.seen);
-    report.row("gaps told, each of which hid something", all.gaps);
-    report.row("ends told", all.ends);
-    tallies.tell(report);
+    tallies.judge(report, &all);
     judge_memory(report, &hold(&samples));
     let after = server.vitals_at_rest(before, Duration::from_secs(30))?;
     report.row("after", after);
@@ -87,7 +74,7 @@ fn round(
     let channels: Vec<_> = (0..CHANNELS)
         .map(|at| Channel::new(format!("soak-{round}-{at}")))
         .collect();
-    stage.play(&channels, random, |random| {
+    play(&stage, &channels, random, |random| {
         thread::sleep(Duration::from_millis(random.u64(6_000..12_000)));
     })
 }

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,23 +23,57 @@ pub struct Tactic {
     pub drip_every: Duration,
     /// How much it reads in a second.
     pub reads: usize,
+    /// What the server answers at once, if it does.
+    pub status: Option<u16>,
 }
 
 pub const SILENT: Tactic = Tactic {
     opening: "",
+    status: None,
     drip: "",
     drip_every: Duration::from_millis(300),
     reads: 64 * 1024,
 };
 
+impl Tactic {
+    /// Once, with nothing in its way: one that the server does not take as it is meant besieges
+    /// nothing.
+    pub fn rehearse(&self, address: SocketAddr) -> Outcome<()> {
+        let mut socket = TcpStream::connect(address)?;
+        let patience = Duration::from_millis(if self.status.is_some() { 10_000 } else { 300 });
+        socket.set_read_timeout(Some(patience))?;
+        socket.write_all(self.opening.as_bytes())?;
+        let expected = self.status.map(|status| format!("HTTP/1.1 {status} "));
+        let mut start = [0; "HTTP/1.1 200 ".len()];
+        let answered = match socket.read_exact(&mut start) {
+            Ok(()) => Some(String::from_utf8_lossy(&start).into_owned()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match answered == expected {
+            true => Ok(()),
+            false => Err(format!("{:?} is answered {answered:?}", self.opening).into()),
+        }
+    }
+}
+
 /// How often each connection is looked after.
 const TICK: Duration = Duration::from_millis(50);
 
 /// What became of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Fate {
     pub opened: u64,
-    pub closed_by_server: u64,
+    closed_by_server: u64,
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (opened, closed) = (self.opened, self.closed_by_server);
+        write!(f, "opened {opened}, closed by the server {closed}")
+    }
 }
 
 pub struct Swarm {
@@ -89,6 +123,7 @@ impl Swarm {
 struct Member {
     tactic: &'static Tactic,
     socket: Option<TcpStream>,
+    is_open: bool,
     sent: usize,
     dripped: Instant,
     read: Instant,
@@ -99,6 +134,7 @@ impl Member {
         Member {
             tactic,
             socket: None,
+            is_open: false,
             sent: 0,
             dripped: Instant::now(),
             read: Instant::now(),
@@ -110,11 +146,15 @@ impl Member {
             // No descriptor, no port: another time.
             if let Ok(socket) = connect(address) {
                 self.socket = Some(socket);
-                self.sent = 0;
-                fate.opened += 1;
+                (self.is_open, self.sent) = (false, 0);
             }
             return;
         };
+        if !self.is_open {
+            // Until then it only knocks.
+            self.is_open = socket.peer_addr().is_ok();
+            fate.opened += u64::from(self.is_open);
+        }
         let opening = &self.tactic.opening.as_bytes()[self.sent..];
         let is_due =
             !self.tactic.drip.is_empty() && self.dripped.elapsed() >= self.tactic.drip_every;
@@ -135,8 +175,8 @@ impl Member {
     }
 }
 
-/// Forgets the connections that the server has closed, also those with something left to read. How
-/// many there were.
+/// Forgets the connections that have ended, also those with something left to read. How many of
+/// them had been open.
 fn drop_closed(members: &mut [Member]) -> u64 {
     let (mut polled, mut owners) = (Vec::new(), Vec::new());
     for (at, member) in members.iter().enumerate() {
@@ -155,10 +195,12 @@ fn drop_closed(members: &mut [Member]) -> u64 {
         .filter(|(_, polled)| is_closed(polled))
         .map(|(&at, _)| at)
         .collect();
-    for &at in &closed {
+    let mut count = 0;
+    for at in closed {
+        count += u64::from(members[at].is_open);
         members[at].socket = None;
     }
-    closed.len() as u64
+    count
 }
 
 /// Begins to connect, and does not wait for it.
