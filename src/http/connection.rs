@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const WAY_OUT: Duration = Duration::from_millis(50);
 
 /// How often those who wait are looked at, and how much of what each has sent: a system call for each.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 const LOOK_BYTES: usize = 4 * 1024;
 
 /// How long we go on reading after our last byte.
@@ -51,14 +51,21 @@ impl Connection {
     /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
     /// connection busy.
     pub(crate) fn await_peer(&self) {
-        self.await_peer_after(Duration::ZERO);
+        self.seat
+            .awaited_since
+            .store(self.connections.clock_ms(), Relaxed);
     }
 
-    /// As [`await_peer`](Connection::await_peer), but for so long the peer may take its time: what is
-    /// written to it a byte at a time must not hold a place for good.
+    /// As [`await_peer`](Connection::await_peer), but so long the peer may take for what is written to it:
+    /// a byte at a time must not hold a place for good. Zero is for good.
     pub(crate) fn await_peer_after(&self, patience: Duration) {
-        let since = self.connections.clock_ms() + patience.as_millis() as u64;
-        self.seat.awaited_since.store(since, Relaxed);
+        let since = match u64::try_from(patience.as_millis()) {
+            Ok(ms @ 1..) => self.connections.clock_ms().saturating_add(ms),
+            _ => 0,
+        };
+        self.seat
+            .awaited_since
+            .store(since.min(GAVE_WAY - 1), Relaxed);
     }
 
     /// As [`await_peer`](Connection::await_peer), for who has had its answer: it needs its place less
@@ -305,8 +312,9 @@ impl Connections {
             }
             let has_asked = newcomers.iter().position(|one| one.has_asked);
             let next = has_asked.unwrap_or(0);
-            if next < newcomers.len()
-                && let Some(place) = places.vacant(self.limit)
+            if newcomers.is_empty() {
+                // All of those have left; others have just come.
+            } else if let Some(place) = places.vacant(self.limit)
                 && let Some(newcomer) = newcomers.remove(next)
             {
                 places.waiting -= 1;

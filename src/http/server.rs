@@ -97,6 +97,9 @@ impl Server {
     }
 
     /// Accepts and serves, for good: the way to stop is to end the process, at any moment.
+    ///
+    /// Rust's runtime has the process ignore SIGPIPE. A program that takes that back is ended by the
+    /// first client that leaves in the middle of an answer.
     pub fn run(self, router: Router) -> ! {
         let connections = self
             .connections

@@ -90,25 +90,25 @@ impl Wire {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.flush_with(&[])
+        let written = (&mut &*self.connection).write_all(&self.owed);
+        self.owed.clear();
+        written
     }
 
     /// Writes what is owed, and `content` behind it, which is not copied for that.
     pub(crate) fn flush_with(&mut self, content: &[u8]) -> io::Result<()> {
         let mut pieces = [IoSlice::new(&self.owed), IoSlice::new(content)];
         let mut rest = &mut pieces[..];
-        // Empty pieces go at once.
-        IoSlice::advance_slices(&mut rest, 0);
         let mut socket = &*self.connection;
         let written = loop {
-            if rest.is_empty() {
-                break Ok(());
-            }
             match socket.write_vectored(rest) {
                 Ok(0) => break Err(ErrorKind::WriteZero.into()),
                 Ok(bytes) => IoSlice::advance_slices(&mut rest, bytes),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
+            }
+            if rest.is_empty() {
+                break Ok(());
             }
         };
         self.owed.clear();

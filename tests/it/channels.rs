@@ -699,17 +699,20 @@ fn publishing_waits_for_nobody_who_has_left() {
     eventually("all have left", || {
         metric(address, "newswire_subscribers") == 0
     });
-    let started = Instant::now();
+    let mut times = Vec::new();
     for channel in &channels {
         for number in 0..20 {
+            let started = Instant::now();
             channel
                 .publish(Event::new(number.to_string()))
                 .expect("it is small");
+            times.push(started.elapsed());
         }
     }
-    // A publisher gives up after two seconds, and there are twelve channels on which it could have to.
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    // A publisher gives up after two seconds, and there are twelve channels on which it could have to. A
+    // machine that stands still so long once is forgiven.
+    let gave_up = times.iter().filter(|time| time.as_millis() > 1900).count();
+    assert!(gave_up <= 1, "{times:?}");
 }
 
 #[test]

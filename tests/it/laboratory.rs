@@ -732,14 +732,14 @@ fn a_stall_is_silence_with_the_connection_open_once() {
     let server = start();
     let silence = Duration::from_millis(700);
     let query = "text=a+b+c+d&stall=2&silence=700&interval=0";
+    let started = Instant::now();
     let mut stream = Stream::open(server.address, &format!("/lab?{query}"), &[]);
     let mut arrived = Vec::new();
     while stream.next().is_some() {
-        arrived.push(Instant::now());
+        arrived.push(started.elapsed());
     }
     assert_eq!(arrived.len(), 4);
-    // Half of it, for a machine on which the second event was a long time on its way.
-    assert!(arrived[2] - arrived[1] > silence / 2, "{arrived:?}");
+    assert!(arrived[2] >= silence, "{arrived:?}");
     // The bytes are those of a stream that never stalled.
     assert_eq!(stream.bytes, play(server.address, "text=a+b+c+d"));
     // Not even a heartbeat breaks it; in the pauses there is one.
@@ -750,7 +750,7 @@ fn a_stall_is_silence_with_the_connection_open_once() {
     let expected = format!("{OPENING}id: 1\ndata: a\n\n: \n\nid: 2\ndata: b\n\n: \n\n");
     assert_eq!(String::from_utf8_lossy(&beating), expected);
 
-    // Who has come back is not kept waiting: a minute here, if it were.
+    // Who has come back is not kept waiting: ten minutes here, if it were.
     let started = Instant::now();
     let query = "text=a+b+c+d&stall=2&silence=600000";
     let answer = resume(server.address, query, "1");
@@ -764,19 +764,16 @@ fn a_stall_is_silence_with_the_connection_open_once() {
 fn events_leave_when_they_are_due_and_not_before() {
     let server = start();
     let interval = Duration::from_millis(200);
-    let mut stream = Stream::open(server.address, "/lab?text=a+b+c+d&interval=200", &[]);
     let started = Instant::now();
+    let mut stream = Stream::open(server.address, "/lab?text=a+b+c+d&interval=200", &[]);
     let mut arrived = Vec::new();
     while stream.next().is_some() {
         arrived.push(started.elapsed());
     }
     assert_eq!(arrived.len(), 4);
     // There are three pauses between the first and the last, and one behind it.
-    assert!(arrived[3] - arrived[0] > interval * 3 / 2, "{arrived:?}");
-    assert!(
-        started.elapsed() - arrived[0] >= interval * 3,
-        "{arrived:?}"
-    );
+    assert!(arrived[3] >= interval * 3, "{arrived:?}");
+    assert!(started.elapsed() >= interval * 4, "{arrived:?}");
     // The first does not wait for the second, which is a minute away.
     let mut stream = Stream::open(server.address, "/lab?text=a+b&interval=60000", &[]);
     assert_eq!(stream.next().expect("it is sent").data, "a");
@@ -1202,6 +1199,20 @@ fn clients_that_have_left_in_a_silence_do_not_keep_others_out() {
     }
     let answer = ask(server.address, "GET", "/healthz", &[], "");
     assert_eq!(answer.status, 200);
+}
+
+/// One that has closed its half may listen still. What was written to one that has left comes back.
+#[test]
+fn what_was_written_to_a_client_that_had_left_is_noticed_in_the_silence_behind_it() {
+    let server = Server::start(&["--quiet", "--heartbeat=0"]);
+    let target = "/lab?count=3&interval=1000&stall=2&silence=600000";
+    for _ in 0..4 {
+        let mut stream = Stream::open(server.address, target, &[]);
+        assert_eq!(stream.next().expect("it begins").data, "The");
+    }
+    eventually("they are gone", || {
+        server.metric("newswire_connections") == 1
+    });
 }
 
 #[test]
