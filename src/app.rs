@@ -285,8 +285,7 @@ fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    let channel = channels.open_to_publish(request.parameter("name"));
-    channel.map_err(refusal_of)
+    channels.open(request.parameter("name")).map_err(refusal_of)
 }
 
 fn refusal_of(no_channel: NoChannel) -> Refusal {

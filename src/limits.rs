@@ -9,10 +9,11 @@ use std::time::Duration;
 /// have arrived. The memory of a whole server is bounded by
 ///
 /// ```text
-/// connections * (head_bytes + content_bytes + history_bytes + a thread's stack)   while they speak HTTP
+/// connections * (head_bytes + content_bytes + 3 * an event + a thread's stack)   while they speak HTTP
 ///   + subscribers * 5 KiB                             the kernel's socket and ours
 ///   + slow subscribers * (64 KiB + the largest event) a thread each, until they have caught up
 ///   + channels * (history_bytes + history_events * 64 bytes)
+///   + waiting * 5 KiB                                 and what the kernel keeps of what they send
 ///   + cores * history_bytes                           the batches being written
 ///   + 256 * history_bytes                             lines of the laboratory, while they are watched
 ///   + streams of the laboratory * 8 MiB               two frames of the largest size one can ask for
@@ -60,10 +61,10 @@ pub struct Limits {
     /// At the limit newcomers wait until one ends, or gives way because its peer has kept it waiting for
     /// half a second: a `503` would end an EventSource for good.
     pub connections: usize,
-    /// Connections at a time that wait for one of those places, the ones whose request is here before
-    /// the others; 100 for the library, half of the descriptors that are left and at most 1,024 on the
-    /// command line. When as many wait, who has said nothing for half a second is closed, and others
-    /// wait to be accepted: there the system drops whom it has no room for.
+    /// Connections at a time, besides, that wait for one of those places, the ones whose request is here
+    /// before the others; 10 for the library, half of the descriptors that are left and at most 1,024 on
+    /// the command line. When as many wait, whose request is not here after half a second is closed, and
+    /// others wait to be accepted: there the system drops whom it has no room for.
     pub waiting: usize,
     /// Subscribers of all channels at a time, and other streams of the command; nine in ten
     /// connections, so that there is always a way left in to publish. More are told to come back
@@ -79,7 +80,8 @@ pub struct Limits {
     /// itself is `413`.
     pub history_bytes: usize,
     /// Silence after which a subscriber is sent a comment at the latest; 15 s, a quarter of the minute
-    /// after which nginx, Apache and Varnish cut a silent stream. Zero sends none.
+    /// after which nginx, Apache and Varnish cut a silent stream. Zero sends none, but to who has closed its half,
+    /// since nothing else tells whether it listens still.
     pub heartbeat: Duration,
 }
 
@@ -104,7 +106,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(20),
             connections: 1_000,
-            waiting: 100,
+            waiting: 10,
             subscribers: 900,
             channels: 1_024,
             history_events: 1_000,

@@ -316,8 +316,8 @@ fn read_token(path: OsString) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// Descriptors that are not connections: standard streams, the listener, files being served, and
-/// some to spare.
+/// Descriptors that are not connections with a place: standard streams, the listener, files being
+/// served, and half of them for connections that wait.
 const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Without a word from the command line, and however many descriptors there are: as many threads as

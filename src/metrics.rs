@@ -38,7 +38,7 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
     let counters = [
         (
             "connections_accepted",
-            "Connections accepted.",
+            "Connections that were given a place.",
             of(&connections.counts.accepted),
         ),
         (

@@ -51,9 +51,7 @@ impl Connection {
     /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
     /// connection busy.
     pub(crate) fn await_peer(&self) {
-        self.seat
-            .awaited_since
-            .store(self.connections.clock_ms(), Relaxed);
+        self.await_peer_since(self.connections.clock_ms());
     }
 
     /// As [`await_peer`](Connection::await_peer), but so long the peer may take for what is written to it:
@@ -63,15 +61,20 @@ impl Connection {
             Ok(ms @ 1..) => self.connections.clock_ms().saturating_add(ms),
             _ => 0,
         };
-        self.seat
-            .awaited_since
-            .store(since.min(GAVE_WAY - 1), Relaxed);
+        self.await_peer_since(since.min(GAVE_WAY - 1));
     }
 
     /// As [`await_peer`](Connection::await_peer), for who has had its answer: it needs its place less
     /// than anyone.
     pub(crate) fn give_way_first(&self) {
-        self.seat.awaited_since.store(FIRST, Relaxed);
+        self.await_peer_since(FIRST);
+    }
+
+    /// Unless it has given way: what was sent to it before can be read still, and must not be carried out.
+    fn await_peer_since(&self, since: u64) {
+        let unless_it_gave_way = |before| (before != GAVE_WAY).then_some(since);
+        let awaited_since = &self.seat.awaited_since;
+        let _ = awaited_since.fetch_update(Relaxed, Relaxed, unless_it_gave_way);
     }
 
     /// `false` when it has given way meanwhile: nobody would hear an answer.
@@ -145,7 +148,7 @@ impl Drop for Connection {
         drop(seat);
         // Waking costs a system call, also when nobody sleeps.
         if is_awaited {
-            self.connections.changed.notify_all();
+            self.connections.freed.notify_all();
         }
     }
 }
@@ -158,8 +161,8 @@ pub(crate) struct Connections {
     /// When a connection was last told to give way, on the same clock as theirs.
     gave_way_ms: AtomicU64,
     places: Mutex<Places>,
-    /// A place is free, or there is room for another who waits.
-    changed: Condvar,
+    /// A place is free. Who finds no room to wait in looks again from time to time.
+    freed: Condvar,
     pub(crate) counts: Counts,
 }
 
@@ -174,7 +177,7 @@ struct Places {
     is_attended: bool,
 }
 
-/// An accepted socket that has no place yet. It does not block.
+/// An accepted socket that has no place yet.
 struct Newcomer {
     socket: TcpStream,
     peer: SocketAddr,
@@ -204,11 +207,13 @@ impl Newcomer {
         match self.socket.peek(&mut sent) {
             Ok(0) => false,
             Ok(bytes) => {
-                // An empty line ends a head (RFC 9112, 2.1). One that is longer than this look has
-                // more behind it than silence, too.
-                let sent = &sent[..bytes];
-                self.has_asked =
-                    bytes == LOOK_BYTES || sent.windows(4).any(|bytes| bytes == b"\r\n\r\n");
+                // An empty line ends a head, and others may stand before it; a line may end in a bare
+                // LF (RFC 9112, 2.2). A head that is longer than this look is no silence, either.
+                let head = sent[..bytes].trim_ascii_start();
+                let ends = |at: usize| {
+                    matches!(&head[at..], [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..])
+                };
+                self.has_asked = bytes == LOOK_BYTES || (0..head.len()).any(ends);
                 true
             }
             Err(error) => matches!(error.kind(), WouldBlock | Interrupted),
@@ -230,7 +235,7 @@ impl Connections {
                 waiting: 0,
                 is_attended: false,
             }),
-            changed: Condvar::new(),
+            freed: Condvar::new(),
             counts: Counts::default(),
         })
     }
@@ -247,8 +252,8 @@ impl Connections {
     }
 
     /// Gives `socket` a place and lets it in. While all are taken it waits with others; who comes first
-    /// to that does not return before all of them are in, and who comes when no more may wait does not
-    /// before one of them is.
+    /// to that does not return before none of them waits, and who comes when no more may wait does not
+    /// before one does not any more.
     pub(crate) fn admit(
         self: &Arc<Connections>,
         socket: TcpStream,
@@ -263,7 +268,7 @@ impl Connections {
             return let_in(connection, peer);
         }
         while places.waiting >= self.waiting_limit {
-            places = self.wait_for_change(places);
+            places = self.wait_for_a_place(places);
         }
         places.waiting += 1;
         places.arrivals.push_back(Newcomer {
@@ -325,7 +330,11 @@ impl Connections {
             } else {
                 drop(places);
                 self.let_one_give_way();
-                drop(self.wait_for_change(hold(&self.places)));
+                let places = hold(&self.places);
+                // Somebody may have ended meanwhile.
+                if places.free.is_empty() {
+                    drop(self.wait_for_a_place(places));
+                }
             }
         }
     }
@@ -348,8 +357,8 @@ impl Connections {
         }
     }
 
-    fn wait_for_change<'p>(&self, places: MutexGuard<'p, Places>) -> MutexGuard<'p, Places> {
-        let waited = self.changed.wait_timeout(places, LOOK_INTERVAL);
+    fn wait_for_a_place<'p>(&self, places: MutexGuard<'p, Places>) -> MutexGuard<'p, Places> {
+        let waited = self.freed.wait_timeout(places, LOOK_INTERVAL);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 

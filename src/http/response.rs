@@ -223,7 +223,7 @@ impl Response {
         }
     }
 
-    /// Whether content follows the head: never behind HEAD, 204 and 304.
+    /// Whether content follows the head: never behind HEAD, 204, 205 and 304.
     pub(super) fn has_content(&self, method: Method) -> bool {
         method != Method::Head && !self.status.forbids_content()
     }

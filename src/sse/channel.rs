@@ -18,7 +18,7 @@ use crate::Limits;
 use crate::http::{Request, Response};
 use crate::lock::hold;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ struct Shared {
     common: Arc<Common>,
     /// Everyone who holds a place, wherever he stands.
     subscribers: Arc<AtomicUsize>,
+    /// Who asked for it may publish.
+    will_begin: AtomicBool,
     state: Mutex<State>,
     /// Frames that a publisher wants to overwrite have been copied.
     room: Condvar,
@@ -196,6 +198,7 @@ impl Channel {
                 name,
                 common,
                 subscribers: Arc::default(),
+                will_begin: AtomicBool::new(false),
                 state: Mutex::new(state),
                 room: Condvar::new(),
             }),
@@ -461,10 +464,16 @@ impl Channel {
         }
     }
 
-    /// Whether anything was ever published in it, or it was completed.
+    /// Somebody may publish in it from now on.
+    pub(super) fn will_begin(&self) {
+        if !self.shared.will_begin.load(Relaxed) {
+            self.shared.will_begin.store(true, Relaxed);
+        }
+    }
+
+    /// Whether anybody could publish in it ever, or it was completed.
     pub(super) fn has_begun(&self) -> bool {
-        let state = hold(&self.shared.state);
-        state.completions > 0 || state.history.end() > 0
+        self.shared.will_begin.load(Relaxed) || hold(&self.shared.state).completions > 0
     }
 
     /// The last event before the completion, if it is completed.
@@ -558,6 +567,8 @@ impl Channel {
         subscriber.write_blocking(&owed)?;
         self.count_delivered(&batch, subscriber.cursor);
         subscriber.cursor = batch.end();
+        // To catch up may take long.
+        drop((owed, batch));
         self.try_to_catch_up(subscriber, Vec::new(), false)
     }
 

@@ -94,51 +94,50 @@ impl Channels {
     /// # Errors
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
-        self.open_for(name, true, true)
-    }
-
-    /// For who only reads, and whom nobody has asked who he is: he takes nothing from who publishes.
-    pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
-        self.open_for(name, true, false)
-    }
-
-    pub(crate) fn open_to_publish(&self, name: &str) -> Result<Channel, NoChannel> {
-        self.open_for(name, false, true)
-    }
-
-    fn open_for(&self, name: &str, listens: bool, publishes: bool) -> Result<Channel, NoChannel> {
         if !Channels::is_name(name) {
             return Err(NoChannel::Name);
         }
         let limit = self.common.limits.channels;
         let table = &mut *hold(&self.table);
         let found = table.channels.get(name).cloned();
-        if let Some(channel) = &found
-            && (listens || table.channels.len() < limit || channel.has_begun())
-        {
+        let is_in_place = found.as_ref().is_some_and(Channel::has_begun);
+        if !is_in_place && table.channels.len() >= limit {
+            table.sweep();
+            if table.begun() >= limit && !table.evict() {
+                return Err(NoChannel::Full);
+            }
+        }
+        let channel = found.unwrap_or_else(|| self.begin(table, name));
+        channel.will_begin();
+        Ok(channel)
+    }
+
+    /// For who only reads, and whom nobody has asked who he is: he takes no place of those who publish.
+    pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
+        if !Channels::is_name(name) {
+            return Err(NoChannel::Name);
+        }
+        let limit = self.common.limits.channels;
+        let table = &mut *hold(&self.table);
+        if let Some(channel) = table.channels.get(name) {
             return Ok(channel.clone());
         }
         if table.channels.len() >= limit {
             table.sweep();
             let all = table.channels.len();
-            let begun = table
-                .channels
-                .values()
-                .filter(|one| one.has_begun())
-                .count();
-            let is_full = (listens && all - begun >= limit)
-                || (publishes && begun >= limit && !table.evict());
-            if is_full {
+            // What is completed without an event has begun, too, and nobody was asked for a place.
+            if all - table.begun() >= limit || (all >= 2 * limit && !table.evict()) {
                 return Err(NoChannel::Full);
             }
         }
-        if let Some(channel) = found {
-            return Ok(channel);
-        }
+        Ok(self.begin(table, name))
+    }
+
+    fn begin(&self, table: &mut Table, name: &str) -> Channel {
         let (common, began) = (Arc::clone(&self.common), table.forgotten);
         let channel = Channel::new(name.to_owned(), common, began);
         table.channels.insert(name.to_owned(), channel.clone());
-        Ok(channel)
+        channel
     }
 
     /// For a stream that is no channel's: it counts as a subscriber.
@@ -181,6 +180,12 @@ impl Channels {
 }
 
 impl Table {
+    /// How many are, or will be, more than somebody's wish to listen.
+    fn begun(&self) -> usize {
+        let channels = self.channels.values();
+        channels.filter(|channel| channel.has_begun()).count()
+    }
+
     /// A channel that keeps nothing and that nobody has a handle to is gone, whenever somebody looks.
     fn sweep(&mut self) {
         self.channels.retain(|_, channel| {

@@ -9,7 +9,7 @@ use newswire::app::{App, Publishers};
 use newswire::sse::{Channel, Message};
 use newswire::{Event, Limits};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -1154,6 +1154,40 @@ fn channels_are_bounded_and_those_that_are_over_give_way() {
     assert_eq!(publish("c"), 200);
     assert_eq!(back.next().expect("it is heard").event_type, "message");
     assert_eq!(names(), "c e f");
+}
+
+#[test]
+fn however_channels_begin_there_are_no_more_than_may_be() {
+    let server = Server::start(&["--publish-open", "--quiet", "--max-channels", "2"]);
+    let address = server.address;
+    // Uploads that have published nothing yet.
+    let uploads = ["a", "b", "c"].map(|channel| {
+        let mut socket = server.connect();
+        let head = format!(
+            "POST /channels/{channel}?lines HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("the server reads");
+        if channel != "c" {
+            eventually("it has begun", || {
+                server.metric("newswire_channels") == if channel == "a" { 1 } else { 2 }
+            });
+        }
+        socket
+    });
+    let mut refused = BufReader::new(&uploads[2]);
+    let answer = Answer::read(&mut refused, "POST").expect("it is answered");
+    assert_eq!(answer.status, 503);
+    drop(uploads);
+    eventually("they are gone", || server.metric("newswire_channels") == 0);
+
+    // What is completed before anything was published.
+    for number in 0..12 {
+        let channel = format!("c{number}");
+        let mut listener = Stream::subscribe(address, &channel);
+        complete(address, &channel);
+        assert_eq!(listener.until_end(), []);
+    }
+    assert!(server.metric("newswire_channels") <= 4);
 }
 
 #[test]

@@ -472,7 +472,7 @@ fn at_the_limit_who_is_silent_gives_way() {
 fn who_has_asked_goes_before_who_says_nothing() {
     let server = Server::start(&["--max-connections", "1", "--quiet"]);
     let stream = Stream::open(server.address, "/sse/mvc/words", &[]);
-    let silent: Vec<_> = ["", "GET / HT", ""]
+    let silent: Vec<_> = ["", "GET / HT", "\r\n\r\n"]
         .iter()
         .map(|said| {
             let silent = server.connect();
@@ -481,7 +481,7 @@ fn who_has_asked_goes_before_who_says_nothing() {
         })
         .collect();
     let asking = server.connect();
-    say(&asking, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    say(&asking, b"GET /metrics HTTP/1.1\nHost: localhost\n\n");
     assert_silent(&asking, SHORT);
     drop(stream);
     // Had they gone first, each would have had to give way.
