@@ -17,8 +17,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// others give way, and nobody has to before half a second of silence. Longer is no service.
 const SERVICE: Duration = Duration::from_secs(5);
 
-/// How long a round of requests may take, one with another.
-const ROUND: Duration = Duration::from_secs(2);
+/// How long a round of three requests may take, one with another: where all have sent a whole head,
+/// five times the limit wait four times half a second for each.
+const ROUND: Duration = Duration::from_secs(8);
 
 /// How long what is published may take to be heard, once its publication has been answered.
 const IN_TIME: Duration = Duration::from_secs(5);
