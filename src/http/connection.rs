@@ -70,16 +70,19 @@ impl Connection {
         self.await_peer_since(FIRST);
     }
 
-    /// Unless it has given way: what was sent to it before can be read still, and must not be carried out.
-    fn await_peer_since(&self, since: u64) {
+    /// `false`, for good, when it has given way: what was sent to it before can be read still, and must
+    /// not be carried out.
+    fn await_peer_since(&self, since: u64) -> bool {
         let unless_it_gave_way = |before| (before != GAVE_WAY).then_some(since);
         let awaited_since = &self.seat.awaited_since;
-        let _ = awaited_since.fetch_update(Relaxed, Relaxed, unless_it_gave_way);
+        awaited_since
+            .fetch_update(Relaxed, Relaxed, unless_it_gave_way)
+            .is_ok()
     }
 
     /// `false` when it has given way meanwhile: nobody would hear an answer.
     pub(crate) fn resume(&self) -> bool {
-        self.seat.awaited_since.swap(0, Relaxed) != GAVE_WAY
+        self.await_peer_since(0)
     }
 
     /// For who has nothing to write for long, and would not notice otherwise: whether the peer is known to
@@ -92,9 +95,7 @@ impl Connection {
         // The shortest wait there is; zero would be for good.
         self.set_read_timeout(Some(Duration::from_micros(1)))?;
         match (&mut &**self).read(&mut [0; 1024]) {
-            Ok(0) if self.seat.awaited_since.swap(FIRST, Relaxed) == GAVE_WAY => {
-                return Err(ConnectionAborted.into());
-            }
+            Ok(0) if !self.await_peer_since(FIRST) => return Err(ConnectionAborted.into()),
             Ok(0) => return self.take_error()?.map_or(Ok(()), Err),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
@@ -315,11 +316,13 @@ impl Connections {
                 places.is_attended = false;
                 return;
             }
+            if newcomers.is_empty() {
+                // All of those have left, and others have just come.
+                continue;
+            }
             let has_asked = newcomers.iter().position(|one| one.has_asked);
             let next = has_asked.unwrap_or(0);
-            if newcomers.is_empty() {
-                // All of those have left; others have just come.
-            } else if let Some(place) = places.vacant(self.limit)
+            if let Some(place) = places.vacant(self.limit)
                 && let Some(newcomer) = newcomers.remove(next)
             {
                 places.waiting -= 1;
