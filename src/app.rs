@@ -105,11 +105,7 @@ impl App {
             .cors(self.cors)
             .log_accesses(self.log_accesses)
             .connections(connections);
-        Ok(Listening {
-            server,
-            router,
-            channels,
-        })
+        Ok(Listening { server, router, channels })
     }
 }
 
@@ -140,29 +136,18 @@ fn routes(
     connections: &Arc<Connections>,
 ) -> Router {
     let mut router = Router::new();
-    let lines = Arc::new(Lines::new(
-        channels.clone(),
-        channels.common().limits.history_bytes,
-    ));
+    let lines = Arc::new(Lines::new(channels.clone(), channels.common().limits.history_bytes));
     let (spoken, streamed) = (Arc::clone(&lines), Arc::clone(&lines));
     let (watched, cut) = (Arc::clone(&lines), lines);
-    router.get("/sse/mvc/words", move |request| {
-        words::respond(request, &spoken)
-    });
+    router.get("/sse/mvc/words", move |request| words::respond(request, &spoken));
     router.get("/lab", move |request| lab::respond(request, &streamed));
-    router.get("/lab/lines/{line}", move |request| {
-        lab::watch(request, &watched)
-    });
-    router.route(Method::Delete, "/lab/lines/{line}", move |request| {
-        lab::cut(request, &cut)
-    });
+    router.get("/lab/lines/{line}", move |request| lab::watch(request, &watched));
+    router.route(Method::Delete, "/lab/lines/{line}", move |request| lab::cut(request, &cut));
 
     let table = channels.clone();
     router.get("/channels", move |_| list(&table));
     let table = channels.clone();
-    router.get("/channels/{name}", move |request| {
-        subscribe(request, &table)
-    });
+    router.get("/channels/{name}", move |request| subscribe(request, &table));
     for method in [Method::Post, Method::Put] {
         let (table, gate) = (channels.clone(), Arc::clone(gate));
         router.route(method, "/channels/{name}", move |request| {
@@ -176,9 +161,8 @@ fn routes(
         complete(request, &table)
     });
 
-    router.get("/healthz", |_| {
-        Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
-    });
+    router
+        .get("/healthz", |_| Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store"));
     let (table, counted) = (channels.clone(), Arc::clone(connections));
     router.get("/metrics", move |_| metrics::respond(&table, &counted));
     router.fallback(move |request| files.respond(request));
@@ -230,15 +214,9 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
     Ok(if as_text {
         Response::text(Status::OK, last_id + "\n")
     } else {
-        let id = if count == 0 {
-            "null".to_owned()
-        } else {
-            json_string(&last_id)
-        };
+        let id = if count == 0 { "null".to_owned() } else { json_string(&last_id) };
         let subscribers = channel.subscribers();
-        Response::json(format!(
-            "{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"
-        ))
+        Response::json(format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"))
     })
 }
 
@@ -248,9 +226,7 @@ fn typed(name: String) -> Result<Event, Refusal> {
     if name.is_empty() {
         return Ok(event);
     }
-    event
-        .name(name)
-        .map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
+    event.name(name).map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
 }
 
 fn publish_event(channel: &Channel, event: Event) -> Result<crate::sse::Published, Refusal> {
@@ -270,9 +246,7 @@ const NOT_TEXT: Refusal = Refusal::new(
 fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
     check_name(request)?;
     let channel = channels.find(request.parameter("name"));
-    channel
-        .ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?
-        .complete();
+    channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?.complete();
     Ok(Response::empty(Status::NO_CONTENT))
 }
 
@@ -328,21 +302,12 @@ pub fn publish_lines(
     let (mut line, mut is_continued) = (Vec::new(), false);
     loop {
         let room = limits.content_bytes.max(4).saturating_sub(line.len());
-        let read = (&mut input)
-            .take(room as u64)
-            .read_until(b'\n', &mut line)?;
+        let read = (&mut input).take(room as u64).read_until(b'\n', &mut line)?;
         let is_whole = line.ends_with(b"\n") || read < room;
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text
-            .strip_suffix(b"\r")
-            .filter(|_| is_whole)
-            .unwrap_or(text);
+        let text = text.strip_suffix(b"\r").filter(|_| is_whole).unwrap_or(text);
         // A piece ends before what is not whole yet, be it a character or the line's end.
-        let end = if is_whole {
-            text.len()
-        } else {
-            text.len() - unfinished(text)
-        };
+        let end = if is_whole { text.len() } else { text.len() - unfinished(text) };
         if end > 0 || (is_whole && !is_continued && !line.is_empty()) {
             publish_text(channel, &String::from_utf8_lossy(&text[..end]));
         }
@@ -351,11 +316,7 @@ pub fn publish_lines(
             return Ok(());
         }
         is_continued = !is_whole;
-        line = if is_whole {
-            Vec::new()
-        } else {
-            line.split_off(end)
-        };
+        line = if is_whole { Vec::new() } else { line.split_off(end) };
     }
 }
 

@@ -37,11 +37,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// For a server that listens at `address`.
     pub(crate) fn new(publishers: Publishers, cors: Cors, address: IpAddr) -> Gate {
-        Gate {
-            publishers,
-            cors,
-            on_loopback: address.is_loopback(),
-        }
+        Gate { publishers, cors, on_loopback: address.is_loopback() }
     }
 
     pub(crate) fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
@@ -88,9 +84,7 @@ impl Gate {
 /// 11.1)
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_start_matches(' '))
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
 /// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last:
@@ -98,10 +92,7 @@ fn bearer(authorization: &str) -> Option<&str> {
 fn is_same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len()
         && black_box(
-            given
-                .iter()
-                .zip(token)
-                .fold(0, |differing, (a, b)| differing | black_box(a ^ b)),
+            given.iter().zip(token).fold(0, |differing, (a, b)| differing | black_box(a ^ b)),
         ) == 0
 }
 
@@ -115,7 +106,5 @@ fn is_loopback_name(authority: &str) -> bool {
     // "localhost." and names below it always mean loopback (RFC 6761, 6.3).
     name == "localhost"
         || name.ends_with(".localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -22,10 +22,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
     let order = Order::parse(request)?;
     if let Some(status) = order.redirect {
         return Ok(Response::empty(status)
-            .field(
-                "Location",
-                format!("/lab?{}", query_without(request, "redirect")),
-            )
+            .field("Location", format!("/lab?{}", query_without(request, "redirect")))
             .field("Cache-Control", "no-store"));
     }
     if let Some(status) = order.status {
@@ -36,9 +33,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
         Some(name) => Some(lines.open(name).ok_or(TOO_MANY_LINES)?),
         None => None,
     };
-    let response = order
-        .script
-        .respond(last_event_id(request).as_deref(), line, lines.channels());
+    let response = order.script.respond(last_event_id(request).as_deref(), line, lines.channels());
     Ok(match order.content_type {
         Some(content_type) => response.with_content_type(content_type),
         None => response,
@@ -48,28 +43,20 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
 /// What is written on a line, to who asks before it is written: an event for each write, named
 /// `head` or `bytes`, its data base64.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let name = Some(request.parameter("line"))
-        .filter(|name| Channels::is_name(name))
-        .ok_or(LINE)?;
-    Ok(lines
-        .open(name)
-        .ok_or(TOO_MANY_LINES)?
-        .wire()
-        .subscribe(request))
+    let name =
+        Some(request.parameter("line")).filter(|name| Channels::is_name(name)).ok_or(LINE)?;
+    Ok(lines.open(name).ok_or(TOO_MANY_LINES)?.wire().subscribe(request))
 }
 
 /// Breaks the connections of a line. Their clients come back, if they are EventSources.
 pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let line = lines.find(request.parameter("line"));
-    line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?
-        .cut();
+    line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?.cut();
     Ok(Response::empty(Status::NO_CONTENT))
 }
 
-const TOO_MANY_LINES: Refusal = Refusal::new(
-    Status::SERVICE_UNAVAILABLE,
-    "There are too many lines; leave out line.",
-);
+const TOO_MANY_LINES: Refusal =
+    Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
 const LINE: Refusal = Refusal::bad(
     "line is a name of 1 to 64 letters, digits, dots, underscores and hyphens that does not begin with a dot.",
 );
@@ -103,11 +90,8 @@ impl Order {
             match name.as_str() {
                 "text" | "last_event_id" => {}
                 "count" => {
-                    script.count = number(
-                        value,
-                        1..=100_000,
-                        "count is a number of events from 1 to 100000.",
-                    )?
+                    script.count =
+                        number(value, 1..=100_000, "count is a number of events from 1 to 100000.")?
                 }
                 "event" if value.contains(['\r', '\n', '\0']) => {
                     return Err(Refusal::bad(
@@ -124,11 +108,8 @@ impl Order {
                     )?);
                 }
                 "lines" => {
-                    script.lines = number(
-                        value,
-                        1..=1000,
-                        "lines is a number of lines from 1 to 1000.",
-                    )?
+                    script.lines =
+                        number(value, 1..=1000, "lines is a number of lines from 1 to 1000.")?
                 }
                 "retry" => {
                     script.retry = milliseconds(
@@ -240,10 +221,7 @@ impl Order {
                 script.binary.is_some() && script.size.is_some(),
                 "binary and size both say how large the data is; take one.",
             ),
-            (
-                script.binary.is_some() && script.lines > 1,
-                "binary is one line; leave out lines.",
-            ),
+            (script.binary.is_some() && script.lines > 1, "binary is one line; leave out lines."),
             (
                 script.size.is_some_and(|size| size < script.lines - 1),
                 "size is too small for so many lines.",
@@ -261,9 +239,7 @@ impl Order {
                 "stall is at most count.",
             ),
             (
-                script
-                    .stall
-                    .is_some_and(|(after, _)| script.cut.is_some_and(|cut| cut <= after)),
+                script.stall.is_some_and(|(after, _)| script.cut.is_some_and(|cut| cut <= after)),
                 "stall is less than cut, or the connection would be gone by then.",
             ),
             (
@@ -293,10 +269,7 @@ fn number(
     sentence: &'static str,
 ) -> Result<usize, Refusal> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value
-        .parse()
-        .ok()
-        .filter(|number| is_number && range.contains(number));
+    let number = value.parse().ok().filter(|number| is_number && range.contains(number));
     number.ok_or(Refusal::bad(sentence))
 }
 
@@ -320,9 +293,8 @@ fn switch(value: &str, sentence: &'static str) -> Result<bool, Refusal> {
 /// goes to.
 fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
-    let pairs: Vec<_> = kept
-        .map(|(name, value)| format!("{}={}", encode(&name), encode(&value)))
-        .collect();
+    let pairs: Vec<_> =
+        kept.map(|(name, value)| format!("{}={}", encode(&name), encode(&value))).collect();
     pairs.join("&")
 }
 

@@ -35,11 +35,7 @@ impl Line {
             if *cuts != since || left.is_zero() {
                 return *cuts != since;
             }
-            cuts = self
-                .cut
-                .wait_timeout(cuts, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            cuts = self.cut.wait_timeout(cuts, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -79,11 +75,7 @@ impl Lines {
     /// For channels that keep `history_bytes` each.
     pub(crate) fn new(channels: Channels, history_bytes: usize) -> Lines {
         let piece_bytes = (history_bytes / 4).clamp(1, 32 * 1024);
-        Lines {
-            channels,
-            piece_bytes,
-            lines: Mutex::default(),
-        }
+        Lines { channels, piece_bytes, lines: Mutex::default() }
     }
 
     /// The channels that lines are shown on, and whose places streams take.

@@ -64,18 +64,9 @@ fn run() -> Result<(), Failure> {
     let Some(order) = Order::parse(env::args_os().skip(1))? else {
         return Ok(());
     };
-    let Order {
-        app,
-        stdin,
-        limit_note,
-    } = order;
-    let listening = app
-        .clone()
-        .listen()
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    let address = listening
-        .address()
-        .map_err(|error| Failure(error.to_string(), 1))?;
+    let Order { app, stdin, limit_note } = order;
+    let listening = app.clone().listen().map_err(|error| Failure::usage(error.to_string()))?;
+    let address = listening.address().map_err(|error| Failure(error.to_string(), 1))?;
     say(&greeting(address, &app, stdin.as_deref(), limit_note));
     if let Some(name) = stdin {
         let channel = listening
@@ -91,10 +82,7 @@ fn run() -> Result<(), Failure> {
 
 fn publish_stdin(channel: &Channel, limits: &Limits) {
     if let Err(error) = publish_lines(io::stdin().lock(), channel, limits) {
-        let _ = writeln!(
-            io::stderr(),
-            "newswire: cannot read standard input: {error}"
-        );
+        let _ = writeln!(io::stderr(), "newswire: cannot read standard input: {error}");
     }
 }
 
@@ -148,10 +136,7 @@ impl Order {
         let mut app = App::default();
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let (mut connections, mut subscribers) = (None, None);
-        let mut arguments = Arguments {
-            rest: arguments,
-            pending: None,
-        };
+        let mut arguments = Arguments { rest: arguments, pending: None };
         let mut is_first = true;
         while let Some(argument) = arguments.next()? {
             let limits = &mut app.limits;
@@ -227,11 +212,7 @@ impl Order {
         let limit_note = limit_connections(&mut app.limits, connections);
         let most = app.limits.connections * 9 / 10;
         app.limits.subscribers = subscribers.unwrap_or(most.max(1));
-        Ok(Some(Order {
-            app,
-            stdin,
-            limit_note,
-        }))
+        Ok(Some(Order { app, stdin, limit_note }))
     }
 }
 
@@ -255,9 +236,9 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
         self.pending = value.map(|value| OsStr::from_bytes(value).to_owned());
         match str::from_utf8(name) {
             Ok(name) => Ok(Some(name.to_owned())),
-            Err(_) => Err(Failure::usage(format!(
-                "{argument:?} is not an option; see newswire --help"
-            ))),
+            Err(_) => {
+                Err(Failure::usage(format!("{argument:?} is not an option; see newswire --help")))
+            }
         }
     }
 
@@ -284,9 +265,7 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
         let what = format!("a number from {least} to {most}");
         match self.value(name, &what)? {
             number if (least..=most).contains(&number) => Ok(number),
-            number => Err(Failure::usage(format!(
-                "{name} takes {what}, not \"{number}\""
-            ))),
+            number => Err(Failure::usage(format!("{name} takes {what}, not \"{number}\""))),
         }
     }
 }
@@ -309,9 +288,7 @@ fn read_token(path: OsString) -> Result<String, Failure> {
     let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(failed(
-            &"it holds no token, which is one word of visible ASCII characters",
-        ));
+        return Err(failed(&"it holds no token, which is one word of visible ASCII characters"));
     }
     Ok(token.to_owned())
 }
@@ -357,9 +334,7 @@ fn limit_connections(limits: &mut Limits, asked: Option<usize>) -> Option<String
 /// Max open files            1024                 524288               files
 /// ```
 fn soft_descriptor_limit(limits: &str) -> Option<usize> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_whitespace().next()? {
         "unlimited" => Some(usize::MAX),
         number => number.parse().ok(),

@@ -13,27 +13,11 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     let gauges = [
         ("connections", "Connections open.", connections.len() as u64),
-        (
-            "connections_waiting",
-            "Connections that wait for a place.",
-            connections.waiting() as u64,
-        ),
-        (
-            "subscribers",
-            "Subscribers of all channels.",
-            kept(|channel| channel.subscribers),
-        ),
+        ("connections_waiting", "Connections that wait for a place.", connections.waiting() as u64),
+        ("subscribers", "Subscribers of all channels.", kept(|channel| channel.subscribers)),
         ("channels", "Channels.", listed.len() as u64),
-        (
-            "history_events",
-            "Events kept.",
-            kept(|channel| channel.events),
-        ),
-        (
-            "history_bytes",
-            "Bytes of events kept.",
-            kept(|channel| channel.bytes),
-        ),
+        ("history_events", "Events kept.", kept(|channel| channel.events)),
+        ("history_bytes", "Bytes of events kept.", kept(|channel| channel.bytes)),
     ];
     let counters = [
         (
@@ -41,11 +25,7 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
             "Connections that were given a place.",
             of(&connections.counts.accepted),
         ),
-        (
-            "requests",
-            "Requests read.",
-            of(&connections.counts.requests),
-        ),
+        ("requests", "Requests read.", of(&connections.counts.requests)),
         (
             "accept_errors",
             "Connections that could not be accepted.",
@@ -61,41 +41,13 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
             "Silent connections closed to let another in.",
             of(&connections.counts.gave_way),
         ),
-        (
-            "panics",
-            "Handlers that panicked.",
-            of(&connections.counts.panics),
-        ),
-        (
-            "events_published",
-            "Events published.",
-            of(&counts.events_published),
-        ),
-        (
-            "bytes_published",
-            "Their bytes as frames.",
-            of(&counts.bytes_published),
-        ),
-        (
-            "events_delivered",
-            "Events written to subscribers.",
-            of(&counts.events_delivered),
-        ),
-        (
-            "bytes_delivered",
-            "Their bytes.",
-            of(&counts.bytes_delivered),
-        ),
-        (
-            "replays",
-            "Subscriptions that named a last event ID.",
-            of(&counts.replays),
-        ),
-        (
-            "gaps",
-            "Subscriptions that were told of a gap.",
-            of(&counts.gaps),
-        ),
+        ("panics", "Handlers that panicked.", of(&connections.counts.panics)),
+        ("events_published", "Events published.", of(&counts.events_published)),
+        ("bytes_published", "Their bytes as frames.", of(&counts.bytes_published)),
+        ("events_delivered", "Events written to subscribers.", of(&counts.events_delivered)),
+        ("bytes_delivered", "Their bytes.", of(&counts.bytes_delivered)),
+        ("replays", "Subscriptions that named a last event ID.", of(&counts.replays)),
+        ("gaps", "Subscriptions that were told of a gap.", of(&counts.gaps)),
     ];
     let reasons = [
         ("client", of(&counts.left)),
@@ -120,10 +72,6 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
     for (reason, value) in reasons {
         text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
     }
-    Response::bytes(
-        Status::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        text.into_bytes(),
-    )
-    .field("Cache-Control", "no-store")
+    Response::bytes(Status::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+        .field("Cache-Control", "no-store")
 }

@@ -89,13 +89,9 @@ impl Script {
         channels: &Channels,
     ) -> Response {
         let number = |id: &str| {
-            id.parse::<usize>()
-                .ok()
-                .filter(|_| id.bytes().all(|byte| byte.is_ascii_digit()))
+            id.parse::<usize>().ok().filter(|_| id.bytes().all(|byte| byte.is_ascii_digit()))
         };
-        let heard = last_event_id
-            .and_then(number)
-            .filter(|&heard| self.ids && heard <= self.count);
+        let heard = last_event_id.and_then(number).filter(|&heard| self.ids && heard <= self.count);
         let first = match heard {
             Some(heard) if heard == self.count && !self.repeats => return Emitter::finished(),
             Some(heard) if heard < self.count => heard + 1,
@@ -110,10 +106,7 @@ impl Script {
         // Cut into pieces, the opening takes the way of the frames.
         let with_head = match self.chunk {
             Some(_) => Vec::new(),
-            None => self
-                .newline
-                .end_lines(format!("{mark}{opening}").as_bytes())
-                .into_owned(),
+            None => self.newline.end_lines(format!("{mark}{opening}").as_bytes()).into_owned(),
         };
         let (witness, shown) = (line.clone(), with_head.clone());
         // A cut counts from the moment that the client can know of the stream.
@@ -123,21 +116,14 @@ impl Script {
             if let Some(line) = &line {
                 line.show("bytes", &shown);
             }
-            let audience = Audience {
-                connection: &connection,
-                script: &self,
-                line: line.as_deref(),
-                cuts,
-            };
+            let audience =
+                Audience { connection: &connection, script: &self, line: line.as_deref(), cuts };
             let begun = match self.chunk {
                 Some(_) => (&audience).write_all(format!("{mark}{opening}").as_bytes()),
                 None => Ok(()),
             };
             // An error says that the client has left.
-            if begun
-                .and_then(|()| self.play(first, returning, &audience))
-                .is_ok()
-            {
+            if begun.and_then(|()| self.play(first, returning, &audience)).is_ok() {
                 connection.linger();
             }
         });
@@ -248,16 +234,13 @@ impl Script {
             (None, Some(size)) => size + self.lines * 8,
             (None, None) => (longest + 8) * self.lines,
         };
-        self.count
-            .saturating_mul(data + 32 + self.event.as_ref().map_or(0, String::len))
+        self.count.saturating_mul(data + 32 + self.event.as_ref().map_or(0, String::len))
     }
 
     /// How long it takes without a cut.
     pub(crate) fn total_duration(&self) -> Duration {
         let pieces = self.chunk.map_or(0, |chunk| self.total_bytes() / chunk);
-        let flowing = self
-            .interval
-            .saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX));
+        let flowing = self.interval.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX));
         let silence = self.stall.map_or(Duration::ZERO, |(_, silence)| silence);
         flowing + silence + PIECE_PAUSE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX))
     }

@@ -14,9 +14,9 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let script = Script::of(TEXT);
     let name = request.query("line").filter(|name| Channels::is_name(name));
     let line = name.and_then(|name| lines.open(&name));
-    Script {
-        retry: jittered(script.retry),
-        ..script
-    }
-    .respond(last_event_id(request).as_deref(), line, lines.channels())
+    Script { retry: jittered(script.retry), ..script }.respond(
+        last_event_id(request).as_deref(),
+        line,
+        lines.channels(),
+    )
 }

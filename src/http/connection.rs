@@ -75,9 +75,7 @@ impl Connection {
     fn await_peer_since(&self, since: u64) -> bool {
         let unless_it_gave_way = |before| (before != GAVE_WAY).then_some(since);
         let awaited_since = &self.seat.awaited_since;
-        awaited_since
-            .fetch_update(Relaxed, Relaxed, unless_it_gave_way)
-            .is_ok()
+        awaited_since.fetch_update(Relaxed, Relaxed, unless_it_gave_way).is_ok()
     }
 
     /// `false` when it has given way meanwhile: nobody would hear an answer.
@@ -348,16 +346,9 @@ impl Connections {
         place: usize,
         socket: TcpStream,
     ) -> Connection {
-        let seat = Arc::new(Seat {
-            socket,
-            awaited_since: AtomicU64::new(0),
-        });
+        let seat = Arc::new(Seat { socket, awaited_since: AtomicU64::new(0) });
         places.seats[place] = Some(Arc::clone(&seat));
-        Connection {
-            seat,
-            place,
-            connections: Arc::clone(self),
-        }
+        Connection { seat, place, connections: Arc::clone(self) }
     }
 
     fn wait_for_a_place<'p>(&self, places: MutexGuard<'p, Places>) -> MutexGuard<'p, Places> {
@@ -391,9 +382,7 @@ impl Connections {
             return;
         };
         // Unless its peer has just spoken.
-        let gives_way = seat
-            .awaited_since
-            .compare_exchange(since, GAVE_WAY, Relaxed, Relaxed);
+        let gives_way = seat.awaited_since.compare_exchange(since, GAVE_WAY, Relaxed, Relaxed);
         if gives_way.is_ok() {
             self.gave_way_ms.store(now_ms, Relaxed);
             self.counts.gave_way.fetch_add(1, Relaxed);

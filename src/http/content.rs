@@ -45,13 +45,7 @@ impl<'w> Content<'w> {
             Framing::Length(bytes) => Remaining::Length(bytes),
             Framing::Chunked => Remaining::Chunks(Chunks::new()),
         };
-        Content {
-            wire,
-            limits,
-            remaining,
-            continue_awaited,
-            failed: false,
-        }
+        Content { wire, limits, remaining, continue_awaited, failed: false }
     }
 
     /// The whole content, which must be no larger than `Limits::content_bytes` and here within its
@@ -108,9 +102,7 @@ impl<'w> Content<'w> {
         let unread = self.wire.unread();
         match &mut self.remaining {
             Remaining::Length(remaining) => {
-                let taken = unread
-                    .len()
-                    .min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                let taken = unread.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 out.extend_from_slice(&unread[..taken]);
                 *remaining -= taken as u64;
                 Ok(taken)
@@ -127,9 +119,7 @@ impl<'w> Content<'w> {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
-            Err(_) => Err(Refusal::bad(
-                "The connection broke before the content ended.",
-            )),
+            Err(_) => Err(Refusal::bad("The connection broke before the content ended.")),
         }
     }
 
@@ -165,10 +155,8 @@ impl<'w> Content<'w> {
     }
 }
 
-const TOO_LATE: Refusal = Refusal::new(
-    Status::REQUEST_TIMEOUT,
-    "The content did not arrive in time.",
-);
+const TOO_LATE: Refusal =
+    Refusal::new(Status::REQUEST_TIMEOUT, "The content did not arrive in time.");
 
 fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
@@ -185,13 +173,8 @@ impl Rest {
     /// reading on.
     pub(crate) fn skip(self, wire: &mut Wire, limits: &Limits) -> bool {
         let Some(remaining) = self.0 else { return true };
-        let mut content = Content {
-            wire,
-            limits,
-            remaining,
-            continue_awaited: false,
-            failed: false,
-        };
+        let mut content =
+            Content { wire, limits, remaining, continue_awaited: false, failed: false };
         if content.is_whole() {
             return true;
         }
@@ -271,10 +254,7 @@ impl Default for Chunks {
 impl Chunks {
     /// A decoder before the first chunk.
     pub fn new() -> Chunks {
-        Chunks {
-            state: ChunkState::Size { digits: 0, size: 0 },
-            overhead: 0,
-        }
+        Chunks { state: ChunkState::Size { digits: 0, size: 0 }, overhead: 0 }
     }
 
     /// Whether the last chunk and its trailer section have been read.
@@ -296,11 +276,7 @@ impl Chunks {
                 out.extend_from_slice(&wire[at..at + taken]);
                 at += taken;
                 let remaining = remaining - taken as u64;
-                self.state = if remaining == 0 {
-                    DataCr
-                } else {
-                    Data { remaining }
-                };
+                self.state = if remaining == 0 { DataCr } else { Data { remaining } };
                 self.overhead = 0;
                 continue;
             }
@@ -317,10 +293,7 @@ impl Chunks {
                         b'0'..=b'9' => byte - b'0',
                         _ => (byte | 0x20) - b'a' + 10,
                     };
-                    Size {
-                        digits: digits + 1,
-                        size: size << 4 | u64::from(digit),
-                    }
+                    Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
                 }
                 (Size { digits: 1.., size }, b'\r') => SizeLf { size },
                 (Size { digits: 1.., size }, b';') => Extension { size },

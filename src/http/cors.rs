@@ -56,49 +56,34 @@ impl Cors {
             let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
             is_one.ok_or_else(|| MalformedOrigin(origin.to_owned()))
         });
-        Ok(Cors {
-            origins: Some(origins.collect::<Result<_, _>>()?),
-        })
+        Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?) })
     }
 
     /// Whether the policy names this origin; any origin is not a name.
     pub fn names(&self, origin: &str) -> bool {
-        self.origins
-            .as_ref()
-            .is_some_and(|origins| origins.iter().any(|named| named == origin))
+        self.origins.as_ref().is_some_and(|origins| origins.iter().any(|named| named == origin))
     }
 
     /// Whether the policy names an origin with this host and port.
     pub fn names_host(&self, authority: &str) -> bool {
-        let named = |origin: &String| {
-            origin
-                .split_once("://")
-                .is_some_and(|(_, host)| host == authority)
-        };
-        self.origins
-            .as_ref()
-            .is_some_and(|origins| origins.iter().any(named))
+        let named =
+            |origin: &String| origin.split_once("://").is_some_and(|(_, host)| host == authority);
+        self.origins.as_ref().is_some_and(|origins| origins.iter().any(named))
     }
 
     /// The answer to a preflight: an `OPTIONS` of a browser that asks whether it may send another
     /// request (Fetch, 3.3.2).
     pub(super) fn preflight(&self, head: &Head) -> Option<Response> {
-        head.field("access-control-request-method")
-            .filter(|_| head.method() == Method::Options)?;
+        head.field("access-control-request-method").filter(|_| head.method() == Method::Options)?;
         let origin = head.field("origin")?;
         if self.origins.is_some() && !self.names(origin) {
-            let refusal = Refusal::new(
-                Status::FORBIDDEN,
-                "Pages of this origin may not use this server.",
-            );
+            let refusal =
+                Refusal::new(Status::FORBIDDEN, "Pages of this origin may not use this server.");
             return Some(refusal.into());
         }
         Some(
             Response::empty(Status::NO_CONTENT)
-                .field(
-                    "Access-Control-Allow-Methods",
-                    "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-                )
+                .field("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
                 .field(
                     "Access-Control-Allow-Headers",
                     "Last-Event-ID, Cache-Control, Content-Type, Authorization",
@@ -137,13 +122,8 @@ fn is_origin(text: &str) -> bool {
         return false;
     };
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    let port = authority
-        .rsplit_once(':')
-        .map(|(_, port)| port)
-        .filter(|port| !port.ends_with(']'));
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     let own = match scheme.to_ascii_lowercase().as_str() {
         "http" => "80",
         "https" => "443",
@@ -151,8 +131,6 @@ fn is_origin(text: &str) -> bool {
     };
     is_scheme
         && is_authority(authority)
-        && authority
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+        && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
         && port.is_none_or(|port| is_port(port) && port != own)
 }

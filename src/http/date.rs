@@ -3,9 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A moment in UTC. A clock before 1970 reads as 1970.
 pub(crate) struct Date {
@@ -15,19 +14,12 @@ pub(crate) struct Date {
 
 impl Date {
     pub(crate) fn now() -> Date {
-        Date::of(
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or(Duration::ZERO),
-        )
+        Date::of(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
     }
 
     fn of(since_1970: Duration) -> Date {
         let seconds = since_1970.as_secs();
-        Date {
-            days: seconds / 86_400,
-            seconds: seconds % 86_400,
-        }
+        Date { days: seconds / 86_400, seconds: seconds % 86_400 }
     }
 
     /// Year, month (from 0) and day of the month, by Hinnant's algorithm: years begin in March, so
@@ -41,19 +33,11 @@ impl Date {
         let month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month + 2) / 5 + 1;
         let january_or_february = month >= 10;
-        (
-            era * 400 + year_of_era + u64::from(january_or_february),
-            (month as usize + 2) % 12,
-            day,
-        )
+        (era * 400 + year_of_era + u64::from(january_or_february), (month as usize + 2) % 12, day)
     }
 
     fn clock(&self) -> (u64, u64, u64) {
-        (
-            self.seconds / 3600,
-            self.seconds / 60 % 60,
-            self.seconds % 60,
-        )
+        (self.seconds / 3600, self.seconds / 60 % 60, self.seconds % 60)
     }
 
     /// `IMF-fixdate`, as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7). Every response has one:
@@ -81,10 +65,7 @@ impl Date {
     /// As `1994-11-06T08:49:37Z` (RFC 3339).
     pub(crate) fn rfc3339(&self) -> String {
         let ((year, month, day), (hour, minute, second)) = (self.civil(), self.clock());
-        format!(
-            "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z",
-            month + 1
-        )
+        format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", month + 1)
     }
 }
 
@@ -95,21 +76,12 @@ mod tests {
     #[test]
     fn leap_days_centuries_and_the_standards_own_example() {
         let date = |seconds| Date::of(Duration::from_secs(seconds));
-        assert_eq!(
-            &date(784_111_777).imf_fixdate(),
-            b"Sun, 06 Nov 1994 08:49:37 GMT"
-        );
+        assert_eq!(&date(784_111_777).imf_fixdate(), b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date(0).rfc3339(), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            &date(951_782_400).imf_fixdate(),
-            b"Tue, 29 Feb 2000 00:00:00 GMT"
-        );
+        assert_eq!(&date(951_782_400).imf_fixdate(), b"Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(date(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
         assert_eq!(date(4_107_542_399).rfc3339(), "2100-02-28T23:59:59Z");
         assert_eq!(date(4_107_542_400).rfc3339(), "2100-03-01T00:00:00Z");
-        assert_eq!(
-            &date(1_798_761_599).imf_fixdate(),
-            b"Thu, 31 Dec 2026 23:59:59 GMT"
-        );
+        assert_eq!(&date(1_798_761_599).imf_fixdate(), b"Thu, 31 Dec 2026 23:59:59 GMT");
     }
 }

@@ -46,9 +46,7 @@ impl Files {
             content,
             etag: format!("\"{:016x}\"", fnv1a(content)),
         };
-        Files {
-            site: Site::Embedded(files.iter().map(embed).collect()),
-        }
+        Files { site: Site::Embedded(files.iter().map(embed).collect()) }
     }
 
     /// The files below a directory, as they are when they are asked for. Names that begin with a
@@ -59,14 +57,9 @@ impl Files {
     pub fn directory(path: impl AsRef<Path>) -> io::Result<Files> {
         let root = fs::canonicalize(path)?;
         if !fs::metadata(&root)?.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotADirectory,
-                "it is not a directory",
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"));
         }
-        Ok(Files {
-            site: Site::Directory(root),
-        })
+        Ok(Files { site: Site::Directory(root) })
     }
 
     /// The file that the request's path names, or `404`, or `405`.
@@ -84,20 +77,17 @@ impl Files {
         match request.method() {
             Method::Get | Method::Head => response,
             Method::Options => Response::empty(Status::NO_CONTENT).field("Allow", ALLOW),
-            _ => Response::from(Refusal::new(
-                Status::METHOD_NOT_ALLOWED,
-                "A file is there to GET.",
-            ))
-            .field("Allow", ALLOW),
+            _ => {
+                Response::from(Refusal::new(Status::METHOD_NOT_ALLOWED, "A file is there to GET."))
+                    .field("Allow", ALLOW)
+            }
         }
     }
 }
 
 /// A cache, or a person, must not believe that a file is gone because the server has no descriptor left.
-const UNREADABLE: Refusal = Refusal::new(
-    Status::SERVICE_UNAVAILABLE,
-    "The file cannot be read now; try again.",
-);
+const UNREADABLE: Refusal =
+    Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -139,10 +129,7 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
         Err(_) => return Ok(None),
     };
     let metadata = file.metadata()?;
-    let modified = metadata
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
     let content_type = content_type(&path.to_string_lossy());
     let response = revalidated(head, &etag)
@@ -166,10 +153,7 @@ fn is_for_now(error: &io::Error) -> bool {
 fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
     let (last, folders) = segments.split_last()?;
-    for segment in folders
-        .iter()
-        .chain(Some(last).filter(|last| !last.is_empty()))
-    {
+    for segment in folders.iter().chain(Some(last).filter(|last| !last.is_empty())) {
         let is_name =
             !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['/', '\\', ':']);
         path.push(Some(segment).filter(|_| is_name)?);
@@ -182,9 +166,7 @@ fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
 
 /// `no-cache` lets a browser keep the file but makes it ask each time, which costs a `304`.
 fn with_validator(response: Response, etag: String) -> Response {
-    response
-        .field("ETag", etag)
-        .field("Cache-Control", "no-cache")
+    response.field("ETag", etag).field("Cache-Control", "no-cache")
 }
 
 /// ```text
@@ -206,9 +188,7 @@ fn revalidated(head: &Head, etag: &str) -> Option<Response> {
         }
         list = &tag[end + 2..];
     };
-    head.values("if-none-match")
-        .any(matches)
-        .then(|| Response::empty(Status::NOT_MODIFIED))
+    head.values("if-none-match").any(matches).then(|| Response::empty(Status::NOT_MODIFIED))
 }
 
 fn content_type(path: &str) -> &'static str {

@@ -22,33 +22,25 @@ impl Log {
     pub(crate) fn start(access: bool) -> io::Result<Log> {
         let (lines, waiting) = sync_channel::<String>(LINES_WAITING);
         let lost = Arc::new(AtomicU64::new(0));
-        let log = Log {
-            lines,
-            lost: Arc::clone(&lost),
-            access,
-        };
-        thread::Builder::new()
-            .name("log".into())
-            .stack_size(64 * 1024)
-            .spawn(move || {
-                while let Ok(mut text) = waiting.recv() {
+        let log = Log { lines, lost: Arc::clone(&lost), access };
+        thread::Builder::new().name("log".into()).stack_size(64 * 1024).spawn(move || {
+            while let Ok(mut text) = waiting.recv() {
+                text.push('\n');
+                // What has piled up meanwhile goes in the same write.
+                while let Some(more) = waiting.try_recv().ok().filter(|_| text.len() < 16 * 1024) {
+                    text.push_str(&more);
                     text.push('\n');
-                    // What has piled up meanwhile goes in the same write.
-                    while let Some(more) =
-                        waiting.try_recv().ok().filter(|_| text.len() < 16 * 1024)
-                    {
-                        text.push_str(&more);
-                        text.push('\n');
-                    }
-                    match lost.swap(0, Relaxed) {
-                        0 => {}
-                        lines => text
-                            .push_str(&format!("newswire: {lines} lines of this log were lost\n")),
-                    }
-                    // Nobody is left to tell.
-                    let _ = io::stderr().write_all(text.as_bytes());
                 }
-            })?;
+                match lost.swap(0, Relaxed) {
+                    0 => {}
+                    lines => {
+                        text.push_str(&format!("newswire: {lines} lines of this log were lost\n"))
+                    }
+                }
+                // Nobody is left to tell.
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
+        })?;
         Ok(log)
     }
 

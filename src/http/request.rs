@@ -163,17 +163,8 @@ impl Head {
 
     /// The method and the target, for a log: a target that was parsed is visible ASCII.
     pub(crate) fn line(&self) -> String {
-        let mark = if self.target.query.is_empty() {
-            ""
-        } else {
-            "?"
-        };
-        format!(
-            "{} {}{mark}{}",
-            self.method.name(),
-            self.target.path,
-            self.target.query
-        )
+        let mark = if self.target.query.is_empty() { "" } else { "?" };
+        format!("{} {}{mark}{}", self.method.name(), self.target.path, self.target.query)
     }
 
     /// The path's segments, each decoded by itself, so that an encoded slash stays within its
@@ -185,8 +176,7 @@ impl Head {
     /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG
     /// URL, 5.1).
     pub fn query(&self, name: &str) -> Option<String> {
-        self.queries()
-            .find_map(|(found, value)| (found == name).then_some(value))
+        self.queries().find_map(|(found, value)| (found == name).then_some(value))
     }
 
     /// All query parameters in order, decoded.
@@ -206,10 +196,7 @@ impl Head {
 
     /// The values of all fields with this name, in lower case, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.fields
-            .iter()
-            .filter(move |(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a field that is a list of tokens has this one, in lower case (RFC 9110, 5.6.1).
@@ -249,9 +236,9 @@ impl Head {
             (None, _) => Err(Refusal::bad("An HTTP/1.1 request needs a Host field.")),
             (Some(_), Some(_)) => Err(Refusal::bad("The request has more than one Host field.")),
             (Some(host), None) if host.is_empty() || is_authority(host) => Ok(()),
-            (Some(_), None) => Err(Refusal::bad(
-                "The Host field is not a host with an optional port.",
-            )),
+            (Some(_), None) => {
+                Err(Refusal::bad("The Host field is not a host with an optional port."))
+            }
         }
     }
 
@@ -269,9 +256,7 @@ impl Head {
         let mut lengths = self.values("content-length");
         let length = lengths.next();
         if lengths.next().is_some() {
-            return Err(Refusal::bad(
-                "The request has more than one Content-Length.",
-            ));
+            return Err(Refusal::bad("The request has more than one Content-Length."));
         }
         if !codings.is_empty() {
             if length.is_some() {
@@ -284,11 +269,7 @@ impl Head {
             }
             let (last, before) = codings.split_last().unwrap_or((&"", &[]));
             let chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
-            if !chunked(last)
-                || before
-                    .iter()
-                    .any(|coding| chunked(coding) || coding.is_empty())
-            {
+            if !chunked(last) || before.iter().any(|coding| chunked(coding) || coding.is_empty()) {
                 return Err(Refusal::bad(
                     "The last transfer coding of a request must be chunked, once.",
                 ));
@@ -324,10 +305,8 @@ impl Head {
         if self.version == Version::Http10 {
             return Ok(false);
         }
-        let mut expectations = self
-            .values("expect")
-            .flat_map(|value| value.split(','))
-            .map(trim_ows);
+        let mut expectations =
+            self.values("expect").flat_map(|value| value.split(',')).map(trim_ows);
         if expectations.any(|expectation| !expectation.eq_ignore_ascii_case("100-continue")) {
             return Err(Refusal::new(
                 Status::EXPECTATION_FAILED,
@@ -358,13 +337,7 @@ impl<'c> Request<'c> {
         content: Content<'c>,
         limits: &'c Limits,
     ) -> Request<'c> {
-        Request {
-            head,
-            peer,
-            content,
-            limits,
-            parameters: Vec::new(),
-        }
+        Request { head, peer, content, limits, parameters: Vec::new() }
     }
 
     pub(super) fn into_content(self) -> Content<'c> {
@@ -481,9 +454,7 @@ impl<'w> Lines<'w> {
             return if is_bare { Err(BARE_CR) } else { Ok(None) };
         };
         self.at += length + 1;
-        let line = rest[..length]
-            .strip_suffix(b"\r")
-            .unwrap_or(&rest[..length]);
+        let line = rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]);
         // "A recipient of such a bare CR MUST consider that element to be invalid" (RFC 9112, 2.2).
         if line.contains(&b'\r') {
             return Err(BARE_CR);
@@ -498,29 +469,22 @@ const BARE_CR: Refusal = Refusal::bad("A CR must be followed by LF.");
 pub(super) fn origin_of(refused: &[u8]) -> Option<String> {
     let fields = refused.split(|&byte| byte == b'\n').skip(1);
     let fields = fields.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let mut fields = fields
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| parse_field(line).ok());
+    let mut fields =
+        fields.take_while(|line| !line.is_empty()).filter_map(|line| parse_field(line).ok());
     fields.find_map(|(name, value)| (name == "origin").then_some(value))
 }
 
 /// What can be said of a request line that has not ended yet.
 fn judge_beginning(line: &[u8], head_bytes: usize, limits: &Limits) -> Result<(), Refusal> {
     // A TLS handshake record begins with 22 (RFC 8446, 5.1); no method does.
-    if line
-        .first()
-        .is_some_and(|&byte| byte != b'\r' && !is_token_byte(byte))
-    {
+    if line.first().is_some_and(|&byte| byte != b'\r' && !is_token_byte(byte)) {
         return Err(Refusal::bad(
             "This is not HTTP. This port speaks plain HTTP/1.1, without TLS.",
         ));
     }
     // Some room for the method, the version and two spaces.
     if line.len() > limits.target_bytes + 64 {
-        return Err(Refusal::new(
-            Status::URI_TOO_LONG,
-            "The request line is too long.",
-        ));
+        return Err(Refusal::new(Status::URI_TOO_LONG, "The request line is too long."));
     }
     if head_bytes > limits.head_bytes {
         return Err(Refusal::new(
@@ -544,9 +508,7 @@ fn parse_request_line(line: &[u8], limits: &Limits) -> Result<(Method, Target, V
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(Refusal::bad(
-            "A request line is: METHOD SP TARGET SP HTTP/1.1",
-        ));
+        return Err(Refusal::bad("A request line is: METHOD SP TARGET SP HTTP/1.1"));
     };
     if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
         return Err(Refusal::bad("The method is not a token."));
@@ -561,16 +523,11 @@ fn parse_request_line(line: &[u8], limits: &Limits) -> Result<(Method, Target, V
             ));
         }
         _ => {
-            return Err(Refusal::bad(
-                "The request line does not end in an HTTP version.",
-            ));
+            return Err(Refusal::bad("The request line does not end in an HTTP version."));
         }
     };
     if target.len() > limits.target_bytes {
-        return Err(Refusal::new(
-            Status::URI_TOO_LONG,
-            "The request target is too long.",
-        ));
+        return Err(Refusal::new(Status::URI_TOO_LONG, "The request target is too long."));
     }
     let Some(method) = Method::parse(method) else {
         return Err(Refusal::new(
@@ -598,10 +555,7 @@ impl Target {
     /// not visible ASCII never stands in a URI.
     fn parse(target: &[u8], method: Method) -> Result<Target, Refusal> {
         let target = str::from_utf8(target).unwrap_or("");
-        if target.is_empty()
-            || !target
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        if target.is_empty() || !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
         {
             return Err(Refusal::bad(
                 "The request target has a character that no request target has.",
@@ -624,10 +578,7 @@ impl Target {
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = if path.is_empty() { "/" } else { path };
-        let segments = path[1..]
-            .split('/')
-            .map(decode_segment)
-            .collect::<Result<_, _>>()?;
+        let segments = path[1..].split('/').map(decode_segment).collect::<Result<_, _>>()?;
         Ok(Target {
             authority: authority.map(str::to_owned),
             path: path.to_owned(),
@@ -699,14 +650,9 @@ fn decode_segment(segment: &str) -> Result<String, Refusal> {
             decoded.push(byte);
             continue;
         }
-        let digits = (
-            bytes.next().and_then(hex_digit),
-            bytes.next().and_then(hex_digit),
-        );
+        let digits = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
         let (Some(high), Some(low)) = digits else {
-            return Err(Refusal::bad(
-                "A % in the path is not followed by two hexadecimal digits.",
-            ));
+            return Err(Refusal::bad("A % in the path is not followed by two hexadecimal digits."));
         };
         decoded.push(high << 4 | low);
     }
@@ -753,9 +699,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 /// begins with whitespace is obs-fold, which "a server MUST either reject ... or replace" (5.2).
 fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Refusal::bad(
-            "A field line begins with whitespace; a field is one line.",
-        ));
+        return Err(Refusal::bad("A field line begins with whitespace; a field is one line."));
     }
     let Some(colon) = line.iter().position(|&byte| byte == b':') else {
         return Err(Refusal::bad("A field line has no colon."));
@@ -766,16 +710,10 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
             "A field name is not a token, or whitespace stands before its colon.",
         ));
     }
-    if !value
-        .iter()
-        .all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
-    {
+    if !value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
         return Err(Refusal::bad("A field value has a control character."));
     }
-    let name = name
-        .iter()
-        .map(|byte| char::from(byte.to_ascii_lowercase()))
-        .collect();
+    let name = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
     Ok((name, trim_ows(&String::from_utf8_lossy(value)).to_owned()))
 }
 

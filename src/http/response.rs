@@ -53,12 +53,7 @@ pub(super) enum Body {
 
 impl Response {
     fn new(status: Status, body: Body) -> Response {
-        Response {
-            status,
-            fields: Vec::with_capacity(FIELDS),
-            body,
-            witness: None,
-        }
+        Response { status, fields: Vec::with_capacity(FIELDS), body, witness: None }
     }
 
     /// Without content.
@@ -112,14 +107,8 @@ impl Response {
         opening: Vec<u8>,
         run: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        Response::new(
-            Status::OK,
-            Body::Stream {
-                opening,
-                run: Box::new(run),
-            },
-        )
-        .field("Content-Type", content_type)
+        Response::new(Status::OK, Body::Stream { opening, run: Box::new(run) })
+            .field("Content-Type", content_type)
     }
 
     /// As [`stream`](Response::stream), but the connection itself is given away, with its place
@@ -131,15 +120,8 @@ impl Response {
         is_delayed: bool,
         take: impl FnOnce(Connection) + Send + 'static,
     ) -> Response {
-        Response::new(
-            Status::OK,
-            Body::HandOver {
-                opening,
-                take: Box::new(take),
-                is_delayed,
-            },
-        )
-        .field("Content-Type", content_type)
+        Response::new(Status::OK, Body::HandOver { opening, take: Box::new(take), is_delayed })
+            .field("Content-Type", content_type)
     }
 
     /// Adds a field. Control characters in a value that was made at run time become spaces, as RFC 9110,

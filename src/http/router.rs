@@ -53,20 +53,13 @@ impl Router {
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         let segments = path.trim_start_matches('/').split('/').map(|segment| {
-            match segment
-                .strip_prefix('{')
-                .and_then(|rest| rest.strip_suffix('}'))
-            {
+            match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
                 Some(name) => Segment::Parameter(name),
                 None => Segment::Literal(segment),
             }
         });
         let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
-        self.routes.push(Route {
-            method,
-            segments: segments.collect(),
-            handler,
-        });
+        self.routes.push(Route { method, segments: segments.collect(), handler });
         self
     }
 
@@ -84,9 +77,7 @@ impl Router {
         &mut self,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Box::new(move |request: &mut Request<'_>| {
-            handler(request).into()
-        }));
+        self.fallback = Some(Box::new(move |request: &mut Request<'_>| handler(request).into()));
         self
     }
 

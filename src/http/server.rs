@@ -101,18 +101,10 @@ impl Server {
     /// Rust's runtime has the process ignore SIGPIPE. A program that takes that back is ended by the
     /// first client that leaves in the middle of an answer.
     pub fn run(self, router: Router) -> ! {
-        let connections = self
-            .connections
-            .unwrap_or_else(|| Connections::new(&self.limits));
+        let connections = self.connections.unwrap_or_else(|| Connections::new(&self.limits));
         let (limits, cors, log_accesses) = (self.limits, self.cors, self.log_accesses);
         let log = until_it_works(|| Log::start(log_accesses));
-        let site = Arc::new(Site {
-            router,
-            limits,
-            cors,
-            connections,
-            log,
-        });
+        let site = Arc::new(Site { router, limits, cors, connections, log });
         let workers = until_it_works(|| {
             let (serving, refused) = (Arc::clone(&site), Arc::clone(&site));
             Workers::start(
@@ -122,22 +114,14 @@ impl Server {
                 },
                 move |error| {
                     refused.connections.let_one_give_way();
+                    refused.connections.counts.threads_refused.fetch_add(1, Relaxed);
                     refused
-                        .connections
-                        .counts
-                        .threads_refused
-                        .fetch_add(1, Relaxed);
-                    refused.log.say(format!(
-                        "newswire: cannot start a thread: {error}; trying again"
-                    ));
+                        .log
+                        .say(format!("newswire: cannot start a thread: {error}; trying again"));
                 },
             )
         });
-        let acceptor = Arc::new(Acceptor {
-            listener: self.listener,
-            site,
-            workers,
-        });
+        let acceptor = Arc::new(Acceptor { listener: self.listener, site, workers });
         let other = Arc::clone(&acceptor);
         until_it_works(move || {
             let (other, thread) = (Arc::clone(&other), thread::Builder::new());
@@ -230,10 +214,7 @@ impl Site {
         self.connections.counts.accepted.fetch_add(1, Relaxed);
         let stall = Some(self.limits.write_stall).filter(|stall| !stall.is_zero());
         // Both fail only for a peer that has left already.
-        if connection
-            .set_nodelay(true)
-            .and_then(|()| connection.set_write_timeout(stall))
-            .is_err()
+        if connection.set_nodelay(true).and_then(|()| connection.set_write_timeout(stall)).is_err()
         {
             return;
         }
@@ -272,10 +253,7 @@ impl Site {
                     has_published = matches!(method, Method::Post | Method::Put);
                 }
                 Ok(After::Close) => {
-                    return wire
-                        .flush()
-                        .map(|()| wire.connection().linger())
-                        .unwrap_or_default();
+                    return wire.flush().map(|()| wire.connection().linger()).unwrap_or_default();
                 }
                 Ok(After::CloseAtOnce) => return wire.flush().unwrap_or_default(),
                 Ok(After::HandOver { take, is_delayed }) => {
@@ -310,9 +288,8 @@ impl Site {
                 }
                 deadline.get_or_insert_with(|| Instant::now() + self.limits.head_deadline);
             }
-            let wait = deadline.map_or(idle, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
+            let wait = deadline
+                .map_or(idle, |deadline| deadline.saturating_duration_since(Instant::now()));
             match wire.fill(wait) {
                 Ok(0) if is_blank(wire.unread()) => return Ok(None),
                 Ok(0) => return Err(Refusal::bad("The connection ended before the head did.")),
@@ -342,11 +319,8 @@ impl Site {
         // Nobody knows what a handler that panicked has left undone.
         let keeps = answered.is_some() && request.keeps_connection();
         let response = answered.unwrap_or_else(|| {
-            Refusal::new(
-                Status::INTERNAL_SERVER_ERROR,
-                "The server failed to answer this request.",
-            )
-            .into()
+            Refusal::new(Status::INTERNAL_SERVER_ERROR, "The server failed to answer this request.")
+                .into()
         });
         let mut response = self.cors.mark(request.field("origin"), response);
         // But a POST may have forgotten to announce its content, and on a stream a person may press any
@@ -357,12 +331,7 @@ impl Site {
             && !response.is_close_delimited();
         let (method, version) = (request.method(), request.version());
         self.log.access(|| {
-            format!(
-                "{} {peer} {} {}",
-                Date::now().rfc3339(),
-                request.line(),
-                response.status().0
-            )
+            format!("{} {peer} {} {}", Date::now().rfc3339(), request.line(), response.status().0)
         });
         let rest = request.into_content().into_rest();
         wire.connection().resume();
@@ -371,11 +340,7 @@ impl Site {
         response.write_head(keep, version, wire.owe());
         if response.has_content(method) {
             match response.into_body() {
-                Body::HandOver {
-                    opening,
-                    take,
-                    is_delayed,
-                } => {
+                Body::HandOver { opening, take, is_delayed } => {
                     wire.owe().extend_from_slice(&opening);
                     return Ok(After::HandOver { take, is_delayed });
                 }
@@ -421,8 +386,7 @@ impl Site {
             Body::Stream { opening, run } => {
                 wire.owe().extend_from_slice(&opening);
                 wire.flush()?;
-                self.guard(|| run(&mut &**wire.connection()))
-                    .unwrap_or(Ok(()))?;
+                self.guard(|| run(&mut &**wire.connection())).unwrap_or(Ok(()))?;
                 Ok(true)
             }
             Body::HandOver { .. } => Ok(true),

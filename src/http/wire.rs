@@ -19,13 +19,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(connection: Connection) -> Wire {
-        Wire {
-            connection,
-            storage: Vec::new(),
-            unread: 0..0,
-            owed: Vec::new(),
-            read_timeout: None,
-        }
+        Wire { connection, storage: Vec::new(), unread: 0..0, owed: Vec::new(), read_timeout: None }
     }
 
     pub(crate) fn connection(&self) -> &Connection {

@@ -66,12 +66,8 @@ impl<J: Send + 'static> Workers<J> {
         work: impl Fn(J, &Workers<J>) + Send + Sync + 'static,
         refused: impl Fn(io::Error) + Send + 'static,
     ) -> io::Result<Arc<Workers<J>>> {
-        let queue = Queue {
-            jobs: VecDeque::new(),
-            delayed: VecDeque::new(),
-            idle: 0,
-            beginning: 0,
-        };
+        let queue =
+            Queue { jobs: VecDeque::new(), delayed: VecDeque::new(), idle: 0, beginning: 0 };
         let workers = Arc::new(Workers {
             queue: Mutex::new(queue),
             arrived: Condvar::new(),
@@ -127,9 +123,7 @@ impl<J: Send + 'static> Workers<J> {
             queue.beginning += 1;
             drop(queue);
             let (workers, work) = (Arc::clone(&self), Arc::clone(work));
-            let worker = thread::Builder::new()
-                .name("connection".into())
-                .stack_size(STACK_BYTES);
+            let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
             match worker.spawn(move || workers.run_jobs(&*work)) {
                 Ok(_) => {
                     backoff = Backoff::new();

@@ -18,13 +18,7 @@ struct Rung<T> {
 
 impl<T> Bell<T> {
     pub(crate) fn new() -> Bell<T> {
-        Bell {
-            rung: Mutex::new(Rung {
-                by: VecDeque::new(),
-                asleep: false,
-            }),
-            wake: Condvar::new(),
-        }
+        Bell { rung: Mutex::new(Rung { by: VecDeque::new(), asleep: false }), wake: Condvar::new() }
     }
 
     pub(crate) fn ring(&self, by: T) {
@@ -53,10 +47,7 @@ impl<T> Bell<T> {
                         rung.asleep = false;
                         return None;
                     }
-                    self.wake
-                        .wait_timeout(rung, wait)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.wake.wait_timeout(rung, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
             rung.asleep = false;

@@ -224,19 +224,13 @@ impl Channel {
         // for it, and waiting for room lets others go first.
         let id_bytes = "id: 17592186044415-1048575\n".len();
         let most = common.limits.history_bytes.saturating_sub(id_bytes);
-        let block = event
-            .without_id()
-            .encoded_within(most)
-            .ok_or(TooLargeToKeep)?;
+        let block = event.without_id().encoded_within(most).ok_or(TooLargeToKeep)?;
         let most_bytes = block.len() + id_bytes;
         let mut state = self.make_room(hold(&self.shared.state), most_bytes);
         let id = common.ids.next();
         let frame = format!("id: {id}\n{block}").into_bytes().into_boxed_slice();
         common.counts.events_published.fetch_add(1, Relaxed);
-        common
-            .counts
-            .bytes_published
-            .fetch_add(frame.len() as u64, Relaxed);
+        common.counts.bytes_published.fetch_add(frame.len() as u64, Relaxed);
         state.history.append(id, frame);
 
         let subscribers = self.subscribers();
@@ -247,10 +241,7 @@ impl Channel {
         } else {
             self.ring(state);
         }
-        Ok(Published {
-            id: id.to_string(),
-            subscribers,
-        })
+        Ok(Published { id: id.to_string(), subscribers })
     }
 
     /// Moves the log's beginning so that another frame fits, but not past what is yet to be copied
@@ -356,12 +347,7 @@ impl Channel {
     /// none.
     pub(super) fn beat(&self, lane: usize) -> bool {
         let mut state = hold(&self.shared.state);
-        let State {
-            completions,
-            completed_at,
-            ref mut lanes,
-            ..
-        } = *state;
+        let State { completions, completed_at, ref mut lanes, .. } = *state;
         let lane_state = &mut lanes[lane];
         if lane_state.out || lane_state.subscribers.is_empty() {
             return lane_state.out || !lane_state.newcomers.is_empty();
@@ -369,16 +355,9 @@ impl Channel {
         lane_state.out = true;
         let subscribers = std::mem::take(&mut lane_state.subscribers);
         drop(state);
-        let mut outing = Outing {
-            lane,
-            subscribers,
-            completions,
-            completed_at,
-        };
+        let mut outing = Outing { lane, subscribers, completions, completed_at };
         let now_ms = self.common().now_ms();
-        self.write_each(&mut outing.subscribers, |subscriber| {
-            subscriber.beat(now_ms)
-        });
+        self.write_each(&mut outing.subscribers, |subscriber| subscriber.beat(now_ms));
         self.put_back(outing)
     }
 
@@ -396,11 +375,7 @@ impl Channel {
                     departure.count(&self.common().counts);
                     subscribers.swap_remove(at);
                 }
-                Written::Blocked {
-                    rest,
-                    cursor,
-                    ended,
-                } => {
+                Written::Blocked { rest, cursor, ended } => {
                     let mut subscriber = subscribers.swap_remove(at);
                     subscriber.cursor = cursor;
                     self.catch_up_on_a_thread(subscriber, rest, ended);
@@ -412,12 +387,7 @@ impl Channel {
     /// `false` when nobody is left to put back, nor has come meanwhile.
     fn put_back(&self, outing: Outing) -> bool {
         let mut state = hold(&self.shared.state);
-        let State {
-            history,
-            completions,
-            lanes,
-            ..
-        } = &mut *state;
+        let State { history, completions, lanes, .. } = &mut *state;
         let lane = &mut lanes[outing.lane];
         lane.out = false;
         lane.subscribers = outing.subscribers;
@@ -581,13 +551,9 @@ impl Channel {
 
     fn catch_up_on_a_thread(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
         let channel = self.clone();
-        let thread = thread::Builder::new()
-            .name("catch-up".into())
-            .stack_size(CATCH_UP_STACK_BYTES);
-        if thread
-            .spawn(move || channel.catch_up(subscriber, owed, ended))
-            .is_err()
-        {
+        let thread =
+            thread::Builder::new().name("catch-up".into()).stack_size(CATCH_UP_STACK_BYTES);
+        if thread.spawn(move || channel.catch_up(subscriber, owed, ended)).is_err() {
             // The subscriber went with the closure. It will come back.
             Departure::Slow.count(&self.common().counts);
         }
@@ -608,10 +574,7 @@ impl Channel {
         owed: Vec<u8>,
         ended: bool,
     ) -> Result<(), Departure> {
-        subscriber
-            .connection
-            .set_nonblocking(false)
-            .map_err(|_| Departure::Left)?;
+        subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
         subscriber.write_blocking(&owed)?;
         // It may be as large as an event, and the next one is copied before it would go by itself.
         drop(owed);
@@ -646,10 +609,7 @@ impl Channel {
     /// fan-out thread to write; the log waits for those in a lane.
     fn join(&self, mut subscriber: Subscriber) -> Result<(), Departure> {
         let common = self.common();
-        subscriber
-            .connection
-            .set_nonblocking(true)
-            .map_err(|_| Departure::Left)?;
+        subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
         let nth = common.joined.fetch_add(1, Relaxed);
         // Between half of the interval and all of it, spread by the golden ratio: not all are to be
         // written to in one instant.
@@ -696,13 +656,8 @@ impl State {
     /// Copies some of what a subscriber lacks, and says whether it is to get the end behind all of it.
     fn copy_for(&self, subscriber: &Subscriber, batch: &mut Batch) -> bool {
         let is_over = subscriber.completions != self.completions;
-        let until = if is_over {
-            self.completed_at
-        } else {
-            self.history.end()
-        };
-        self.history
-            .copy(subscriber.cursor, until, REPLAY_BYTES, batch);
+        let until = if is_over { self.completed_at } else { self.history.end() };
+        self.history.copy(subscriber.cursor, until, REPLAY_BYTES, batch);
         is_over
     }
 
@@ -713,11 +668,7 @@ impl State {
             let newcomers = lane.newcomers.iter().map(|newcomer| newcomer.cursor);
             newcomers.chain(copied).min()
         };
-        self.lanes
-            .iter()
-            .filter_map(needed)
-            .min()
-            .unwrap_or(Cursor::MAX)
+        self.lanes.iter().filter_map(needed).min().unwrap_or(Cursor::MAX)
     }
 
     /// Takes all subscribers out of a lane, and copies what they lack. `None` when there are none, or
@@ -732,8 +683,7 @@ impl State {
         let newcomers = lane_state.newcomers.iter().map(|newcomer| newcomer.cursor);
         let earliest = newcomers.chain(copied).min().unwrap_or(0);
         let (first, end) = (self.history.first(), self.history.end());
-        self.history
-            .copy(earliest.max(first), end, usize::MAX, batch);
+        self.history.copy(earliest.max(first), end, usize::MAX, batch);
         lane_state.copied = end;
         lane_state.out = true;
         let mut subscribers = std::mem::take(&mut lane_state.subscribers);
@@ -764,13 +714,8 @@ fn gap_event(asked: &str, oldest: Option<Id>) -> String {
     // A mad id may be as long as a head.
     let asked: String = asked.chars().take(64).collect();
     let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
-    let gap = Event::new(format!(
-        "{{\"asked\":{},\"oldest\":{oldest}}}",
-        json_string(&asked)
-    ));
-    gap.name("gap")
-        .map(|gap| gap.to_string())
-        .unwrap_or_default()
+    let gap = Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}}}", json_string(&asked)));
+    gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
 }
 
 /// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.

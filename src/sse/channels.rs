@@ -64,19 +64,12 @@ impl Channels {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(limits: Limits) -> io::Result<Channels> {
-        let threads = available_parallelism()
-            .map_or(1, |cores| cores.get())
-            .min(MAX_FANOUT_THREADS);
+        let threads =
+            available_parallelism().map_or(1, |cores| cores.get()).min(MAX_FANOUT_THREADS);
         let common = Common::new(limits, threads);
         fanout::start(&common)?;
-        let table = Table {
-            channels: BTreeMap::new(),
-            forgotten: common.ids.last(),
-        };
-        Ok(Channels {
-            common,
-            table: Arc::new(Mutex::new(table)),
-        })
+        let table = Table { channels: BTreeMap::new(), forgotten: common.ids.last() };
+        Ok(Channels { common, table: Arc::new(Mutex::new(table)) })
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens,
@@ -143,11 +136,7 @@ impl Channels {
     /// For a stream that is no channel's: it counts as a subscriber.
     pub(crate) fn permit_stream(&self) -> Option<Permit> {
         let common = &self.common;
-        Permit::take(
-            &Arc::default(),
-            &common.subscribers,
-            common.limits.subscribers,
-        )
+        Permit::take(&Arc::default(), &common.subscribers, common.limits.subscribers)
     }
 
     /// For an upload that may last.

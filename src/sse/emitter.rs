@@ -35,10 +35,7 @@ pub struct Emitter<'s> {
 impl<'s> Emitter<'s> {
     /// Writes to any stream; [`stream`](Emitter::stream) is what a handler wants.
     pub fn new(stream: &'s mut dyn Write) -> Emitter<'s> {
-        Emitter {
-            stream,
-            frame: Vec::new(),
-        }
+        Emitter { stream, frame: Vec::new() }
     }
 
     /// The response that runs `emit` on the connection's thread. The head, a reconnection time of
@@ -114,13 +111,8 @@ impl<'s> Emitter<'s> {
 /// it reconnects, else the query's `last_event_id`, for who cannot set a field. An empty one is
 /// none. It is a stranger's word.
 pub fn last_event_id(request: &Request<'_>) -> Option<String> {
-    let field = request
-        .field("last-event-id")
-        .map(str::to_owned)
-        .filter(|id| !id.is_empty());
-    field
-        .or_else(|| request.query("last_event_id"))
-        .filter(|id| !id.is_empty())
+    let field = request.field("last-event-id").map(str::to_owned).filter(|id| !id.is_empty());
+    field.or_else(|| request.query("last_event_id")).filter(|id| !id.is_empty())
 }
 
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";

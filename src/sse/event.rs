@@ -64,20 +64,14 @@ impl Event {
     /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end one, and
     /// arrive as LF.
     pub fn new(data: impl Into<String>) -> Event {
-        Event {
-            data: Some(data.into()),
-            ..Event::default()
-        }
+        Event { data: Some(data.into()), ..Event::default() }
     }
 
     /// A block that dispatches no event: a comment, of any number of lines. With an
     /// [`id`](Event::id) it moves the last event ID all the same, by the standard and in Chromium;
     /// Firefox and Safari take ids from events only.
     pub fn comment(text: impl Into<String>) -> Event {
-        Event {
-            comment: Some(text.into()),
-            ..Event::default()
-        }
+        Event { comment: Some(text.into()), ..Event::default() }
     }
 
     /// With this id, which the browser sends back as `Last-Event-ID` when it reconnects. An empty
@@ -136,10 +130,7 @@ impl Event {
 
     /// The block, if it has at most so many bytes: a kilobyte of line ends becomes seven.
     pub(super) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
-        let mut bounded = Bounded {
-            text: String::new(),
-            most_bytes,
-        };
+        let mut bounded = Bounded { text: String::new(), most_bytes };
         write!(bounded, "{self}").ok()?;
         Some(bounded.text)
     }
@@ -226,16 +217,13 @@ pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().enumerate().fold(0, |bits, (at, &byte)| {
-            bits | usize::from(byte) << (16 - 8 * at)
-        });
+        let bits = group
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (at, &byte)| bits | usize::from(byte) << (16 - 8 * at));
         for sextet in 0..4 {
             let letter = ALPHABET[bits >> (18 - 6 * sextet) & 63];
-            text.push(char::from(if sextet <= group.len() {
-                letter
-            } else {
-                b'='
-            }));
+            text.push(char::from(if sextet <= group.len() { letter } else { b'=' }));
         }
     }
     text

@@ -33,12 +33,7 @@ pub(crate) struct Resumption {
 
 impl History {
     pub(crate) fn new(began: Id) -> History {
-        History {
-            frames: VecDeque::new(),
-            first: 0,
-            bytes: 0,
-            forgotten: began,
-        }
+        History { frames: VecDeque::new(), first: 0, bytes: 0, forgotten: began }
     }
 
     /// The oldest place that can still be read from.
@@ -116,36 +111,21 @@ impl History {
     pub(crate) fn resume(&self, last_event_id: Option<&str>) -> Resumption {
         let id = match last_event_id {
             None => {
-                return Resumption {
-                    cursor: self.end(),
-                    gap: false,
-                };
+                return Resumption { cursor: self.end(), gap: false };
             }
             Some(EARLIEST) => {
-                return Resumption {
-                    cursor: self.first,
-                    gap: false,
-                };
+                return Resumption { cursor: self.first, gap: false };
             }
             Some(text) => Id::parse(text),
         };
         match id {
-            Some(id) if id == self.forgotten => Resumption {
-                cursor: self.first,
-                gap: false,
-            },
+            Some(id) if id == self.forgotten => Resumption { cursor: self.first, gap: false },
             Some(id) if id > self.forgotten && self.last_id().is_some_and(|last| id <= last) => {
                 let after = self.frames.partition_point(|frame| frame.id <= id);
                 let known = after > 0 && self.frames[after - 1].id == id;
-                Resumption {
-                    cursor: self.first + after as u64,
-                    gap: !known,
-                }
+                Resumption { cursor: self.first + after as u64, gap: !known }
             }
-            _ => Resumption {
-                cursor: self.first,
-                gap: true,
-            },
+            _ => Resumption { cursor: self.first, gap: true },
         }
     }
 
@@ -210,11 +190,7 @@ impl Batch {
     fn start(&self, cursor: Cursor) -> usize {
         match cursor.saturating_sub(self.from) as usize {
             0 => 0,
-            frames => self
-                .ends
-                .get(frames - 1)
-                .copied()
-                .unwrap_or(self.bytes.len()),
+            frames => self.ends.get(frames - 1).copied().unwrap_or(self.bytes.len()),
         }
     }
 }

@@ -55,18 +55,13 @@ impl Ids {
     }
 
     fn with_clock(clock_ms: fn() -> u64) -> Ids {
-        Ids {
-            clock_ms,
-            last: AtomicU64::new(clock_ms() << N_BITS),
-        }
+        Ids { clock_ms, last: AtomicU64::new(clock_ms() << N_BITS) }
     }
 
     /// A new one, larger than every one before.
     pub(crate) fn next(&self) -> Id {
         let now = (self.clock_ms)() << N_BITS;
-        let last = self
-            .last
-            .fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1)));
+        let last = self.last.fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1)));
         // The update never declines, so that both arms hold what stood there before.
         let (Ok(last) | Err(last)) = last;
         Id(now.max(last + 1))
@@ -89,26 +84,15 @@ mod tests {
         const CLOCK: [u64; 9] = [50, 50, 50, 51, 40, 0, 51, 52, 52];
         let ids = Ids::with_clock(|| CLOCK[AT.fetch_add(1, Relaxed)]);
         let issued: Vec<_> = (1..CLOCK.len()).map(|_| ids.next()).collect();
-        assert!(
-            issued.windows(2).all(|pair| pair[0] < pair[1]),
-            "{issued:?}"
-        );
+        assert!(issued.windows(2).all(|pair| pair[0] < pair[1]), "{issued:?}");
         let texts: Vec<_> = issued.iter().map(Id::to_string).collect();
-        assert_eq!(
-            texts,
-            [
-                "50-1", "50-2", "51-0", "51-1", "51-2", "51-3", "52-0", "52-1"
-            ]
-        );
+        assert_eq!(texts, ["50-1", "50-2", "51-0", "51-1", "51-2", "51-3", "52-0", "52-1"]);
     }
 
     #[test]
     fn only_what_we_write_is_read() {
         for text in ["0-0", "1795360000000-7", "17592186044415-1048575"] {
-            assert_eq!(
-                Id::parse(text).map(|id| id.to_string()).as_deref(),
-                Some(text)
-            );
+            assert_eq!(Id::parse(text).map(|id| id.to_string()).as_deref(), Some(text));
         }
         let mad = [
             "",

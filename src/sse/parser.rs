@@ -184,11 +184,7 @@ impl Parser {
             // field value."
             None => self.process_field(&line, ""),
         }
-        if self.data.len() > self.limit {
-            Err(EventTooLarge)
-        } else {
-            Ok(None)
-        }
+        if self.data.len() > self.limit { Err(EventTooLarge) } else { Ok(None) }
     }
 
     fn process_field(&mut self, field: &str, value: &str) {
@@ -232,11 +228,7 @@ impl Parser {
         let mut data = std::mem::take(&mut self.data);
         data.pop();
         Some(Message {
-            event_type: if event_type.is_empty() {
-                "message".to_owned()
-            } else {
-                event_type
-            },
+            event_type: if event_type.is_empty() { "message".to_owned() } else { event_type },
             data,
             last_event_id: self.last_event_id.clone(),
         })

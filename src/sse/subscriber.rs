@@ -89,10 +89,7 @@ impl Permit {
         let one_more = |taken| (taken < limit).then_some(taken + 1);
         of_all.fetch_update(Relaxed, Relaxed, one_more).ok()?;
         of_channel.fetch_add(1, Relaxed);
-        Some(Permit {
-            of_channel: Arc::clone(of_channel),
-            of_all: Arc::clone(of_all),
-        })
+        Some(Permit { of_channel: Arc::clone(of_channel), of_all: Arc::clone(of_all) })
     }
 }
 
@@ -135,11 +132,7 @@ impl Subscriber {
                 Ok(taken) if taken == lacking.len() => self.cursor = until,
                 Ok(taken) => {
                     let (rest, cursor) = batch.split(self.cursor, taken);
-                    return Written::Blocked {
-                        rest: rest.to_vec(),
-                        cursor,
-                        ended: false,
-                    };
+                    return Written::Blocked { rest: rest.to_vec(), cursor, ended: false };
                 }
                 Err(_) => return Written::Departed(Departure::Left),
             }
@@ -200,11 +193,7 @@ impl Subscriber {
     }
 
     fn blocked(&self, rest: &[u8], ended: bool) -> Written {
-        Written::Blocked {
-            rest: rest.to_vec(),
-            cursor: self.cursor,
-            ended,
-        }
+        Written::Blocked { rest: rest.to_vec(), cursor: self.cursor, ended }
     }
 
     /// One call; no room at all is no bytes.

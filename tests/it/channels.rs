@@ -24,36 +24,24 @@ fn complete(address: SocketAddr, channel: &str) {
 }
 
 fn ids(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.last_event_id.as_str())
-        .collect()
+    messages.iter().map(|message| message.last_event_id.as_str()).collect()
 }
 
 /// In this process, with these limits; anyone may publish.
 fn start(limits: Limits) -> (SocketAddr, newswire::sse::Channels) {
-    serve_app(App {
-        limits,
-        publishers: Publishers::Anyone,
-        ..App::default()
-    })
+    serve_app(App { limits, publishers: Publishers::Anyone, ..App::default() })
 }
 
 /// The value of one line of the metrics.
 fn metric(address: SocketAddr, name: &str) -> u64 {
     let metrics = exchange(address, "GET /metrics HTTP/1.0\r\n\r\n");
-    let value = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let value = value.unwrap_or_else(|| panic!("{name} is not in {metrics}"));
     value.parse().expect("it is a number")
 }
 
 fn disconnects(address: SocketAddr, reason: &str) -> u64 {
-    metric(
-        address,
-        &format!("newswire_disconnects_total{{reason=\"{reason}\"}}"),
-    )
+    metric(address, &format!("newswire_disconnects_total{{reason=\"{reason}\"}}"))
 }
 
 /// The opening of a stream: a comment and a reconnection time, which is returned.
@@ -63,12 +51,7 @@ fn opening(stream: &Stream) -> Duration {
     let lines: Vec<&str> = opening.lines().collect();
     assert!(lines[0].starts_with(": "), "{opening:?}");
     let retry = lines.iter().find_map(|line| line.strip_prefix("retry: "));
-    Duration::from_millis(
-        retry
-            .expect("there is one")
-            .parse()
-            .expect("it is a number"),
-    )
+    Duration::from_millis(retry.expect("there is one").parse().expect("it is a number"))
 }
 
 /// The last thing that a stream of a completed channel has.
@@ -94,10 +77,7 @@ fn the_opening_leaves_at_once_and_says_what_a_proxy_must_know() {
         stream.read_until(is_opened);
         let answer = &stream.answer;
         assert_eq!(answer.field("content-type"), Some("text/event-stream"));
-        assert_eq!(
-            answer.field("cache-control"),
-            Some("no-store, no-transform")
-        );
+        assert_eq!(answer.field("cache-control"), Some("no-store, no-transform"));
         assert_eq!(answer.field("x-accel-buffering"), Some("no"));
         assert_eq!(answer.field("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
@@ -108,12 +88,7 @@ fn the_opening_leaves_at_once_and_says_what_a_proxy_must_know() {
         times.push(opening(&stream));
     }
     let second = Duration::from_secs(1);
-    assert!(
-        times
-            .iter()
-            .all(|time| (2 * second..3 * second).contains(time)),
-        "{times:?}"
-    );
+    assert!(times.iter().all(|time| (2 * second..3 * second).contains(time)), "{times:?}");
     // Not everyone comes back in the same instant.
     times.sort_unstable();
     times.dedup();
@@ -128,13 +103,9 @@ fn everyone_hears_the_same_in_the_same_order() {
     let history = ["--history-events", "100000", "--history-bytes", "100000000"];
     let server = Server::start(&[&OPEN[..], &history].concat());
     let address = server.address;
-    let streams: Vec<Stream> = (0..SUBSCRIBERS)
-        .map(|_| Stream::subscribe(address, "c"))
-        .collect();
-    let listeners: Vec<_> = streams
-        .into_iter()
-        .map(|mut stream| thread::spawn(move || stream.until_end()))
-        .collect();
+    let streams: Vec<Stream> = (0..SUBSCRIBERS).map(|_| Stream::subscribe(address, "c")).collect();
+    let listeners: Vec<_> =
+        streams.into_iter().map(|mut stream| thread::spawn(move || stream.until_end())).collect();
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
             thread::spawn(move || {
@@ -155,10 +126,8 @@ fn everyone_hears_the_same_in_the_same_order() {
     complete(address, "c");
     for listener in listeners {
         let heard = listener.join().expect("it hears the end");
-        let heard: Vec<(String, String)> = heard
-            .into_iter()
-            .map(|message| (message.last_event_id, message.data))
-            .collect();
+        let heard: Vec<(String, String)> =
+            heard.into_iter().map(|message| (message.last_event_id, message.data)).collect();
         // Which says all at once: same order, no event twice, none missing, ids strictly growing.
         assert_eq!(heard.len(), published.len());
         assert!(heard == published);
@@ -182,12 +151,9 @@ fn nobody_with_room_loses_anything_however_fast_it_is_published() {
         ..Limits::default()
     });
     for subscribers in [1, 12] {
-        let channel = channels
-            .open(&format!("c{subscribers}"))
-            .expect("it is a name");
-        let mut streams: Vec<Stream> = (0..subscribers)
-            .map(|_| Stream::subscribe(address, channel.name()))
-            .collect();
+        let channel = channels.open(&format!("c{subscribers}")).expect("it is a name");
+        let mut streams: Vec<Stream> =
+            (0..subscribers).map(|_| Stream::subscribe(address, channel.name())).collect();
         // Who gets a heartbeat is live; before, the log may pass it by.
         for stream in &mut streams {
             stream.read_until(|bytes| bytes.ends_with(b"\n\n:\n\n"));
@@ -216,9 +182,8 @@ fn many_channels_do_not_mix() {
         .map(|at| at % CHANNELS)
         .map(|channel| (channel, Stream::subscribe(address, &format!("c{channel}"))))
         .collect();
-    let mut publishers: Vec<Publisher> = (0..CHANNELS)
-        .map(|channel| Publisher::connect(address, &format!("c{channel}")))
-        .collect();
+    let mut publishers: Vec<Publisher> =
+        (0..CHANNELS).map(|channel| Publisher::connect(address, &format!("c{channel}"))).collect();
     for event in 0..10 {
         for (channel, publisher) in publishers.iter_mut().enumerate() {
             publisher.publish(&format!("{channel} {event}"));
@@ -241,11 +206,8 @@ fn many_channels_do_not_mix() {
 fn publishers_race_subscribers_race_completions() {
     const PUBLISHERS: u64 = 3;
     const SUBSCRIBERS: u64 = 8;
-    let (address, channels) = start(Limits {
-        history_events: 1_000_000,
-        history_bytes: 1 << 30,
-        ..Limits::default()
-    });
+    let (address, channels) =
+        start(Limits { history_events: 1_000_000, history_bytes: 1 << 30, ..Limits::default() });
     let channel = channels.open("c").expect("there is room");
     let all_published = Arc::new(AtomicBool::new(false));
     let is_over = Arc::new(AtomicBool::new(false));
@@ -260,9 +222,7 @@ fn publishers_race_subscribers_race_completions() {
                 loop {
                     // Asked before the request: what comes after it cannot be missed.
                     let was_over = is_over.load(SeqCst);
-                    let id = heard
-                        .last()
-                        .map_or("earliest", |m| m.last_event_id.as_str());
+                    let id = heard.last().map_or("earliest", |m| m.last_event_id.as_str());
                     let fields = [("Last-Event-ID", id)];
                     let mut stream = Stream::open(address, "/channels/c", &fields);
                     if stream.answer.status == 204 {
@@ -335,17 +295,11 @@ fn publishers_race_subscribers_race_completions() {
     for subscriber in subscribers {
         let (heard, heard_ends, was_refused) = subscriber.join().expect("it hears");
         assert_eq!(heard.len(), published.len());
-        assert!(
-            ids(&heard) == published,
-            "each event once, in the order of the ids"
-        );
+        assert!(ids(&heard) == published, "each event once, in the order of the ids");
         ends += heard_ends;
         refusals += was_refused;
     }
-    assert!(
-        completions > 0 && ends > 0 && refusals > 0,
-        "{completions} {ends} {refusals}"
-    );
+    assert!(completions > 0 && ends > 0 && refusals > 0, "{completions} {ends} {refusals}");
     eventually("every place is free again", || channel.subscribers() == 0);
 }
 
@@ -355,28 +309,19 @@ fn a_completed_channel_ends_its_streams_and_sends_nobody_away_who_lacks_somethin
     let address = server.address;
     let mut live = Stream::subscribe(address, "c");
     let mut publisher = Publisher::connect(address, "c");
-    let published: Vec<String> = (0..5)
-        .map(|number| publisher.publish(&number.to_string()))
-        .collect();
+    let published: Vec<String> =
+        (0..5).map(|number| publisher.publish(&number.to_string())).collect();
     complete(address, "c");
     assert_eq!(ids(&live.until_end()), published);
     // The end has no id of its own, so that it does not move the client.
     assert_eq!(live.parser.last_event_id(), published[4]);
-    let expected = format!(
-        "id: {}\ndata: 4\n\nevent: end\ndata: the channel is completed\n\n",
-        published[4]
-    );
+    let expected =
+        format!("id: {}\ndata: 4\n\nevent: end\ndata: the channel is completed\n\n", published[4]);
     assert!(String::from_utf8_lossy(&live.bytes).ends_with(&expected));
 
     let status = |id: &str| {
         let fields = [("Last-Event-ID", id)];
-        let answer = ask(
-            address,
-            "GET",
-            "/channels/c",
-            &fields[..usize::from(!id.is_empty())],
-            "",
-        );
+        let answer = ask(address, "GET", "/channels/c", &fields[..usize::from(!id.is_empty())], "");
         if answer.status == 204 {
             assert_eq!(answer.field("cache-control"), Some("no-store"));
             assert_eq!(answer.field("content-type"), None);
@@ -424,10 +369,7 @@ fn a_channel_without_an_event_can_be_completed() {
     let mut stream = Stream::subscribe(server.address, "c");
     complete(server.address, "c");
     assert_eq!(stream.until_end(), []);
-    assert_eq!(
-        ask(server.address, "GET", "/channels/c", &[], "").status,
-        204
-    );
+    assert_eq!(ask(server.address, "GET", "/channels/c", &[], "").status, 204);
     let id = Publisher::connect(server.address, "c").publish("first");
     let mut stream = Stream::resume(server.address, "c", "earliest");
     assert_eq!(stream.next().expect("it is kept").last_event_id, id);
@@ -446,19 +388,11 @@ fn expect(socket: &mut TcpStream, expected: &[u8]) {
     let mut read = vec![0; expected.len()];
     socket.read_exact(&mut read).expect("there is more");
     if read != expected {
-        let at = read
-            .iter()
-            .zip(expected)
-            .position(|(a, b)| a != b)
-            .unwrap_or(0);
+        let at = read.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(0);
         let there = |bytes: &[u8]| {
             String::from_utf8_lossy(&bytes[at..][..80.min(bytes.len() - at)]).into_owned()
         };
-        panic!(
-            "byte {at}: {:?} in place of {:?}",
-            there(&read),
-            there(expected)
-        );
+        panic!("byte {at}: {:?} in place of {:?}", there(&read), there(expected));
     }
 }
 
@@ -487,11 +421,7 @@ fn a_stalled_reader_costs_the_live_ones_nothing_and_comes_back_to_a_gap_or_the_r
         let is_gone = || disconnects(address, "stalled") + disconnects(address, "slow") == 1;
         let deadline = Instant::now() + PATIENCE;
         while frames.len() < 256 || !is_gone() {
-            assert!(
-                Instant::now() < deadline,
-                "it is still there after {} events",
-                frames.len()
-            );
+            assert!(Instant::now() < deadline, "it is still there after {} events", frames.len());
             frames.push(publish_large(&mut publisher, frames.len()));
             // Fast while its socket fills, then slower: its time must pass.
             if frames.len() > 256 {
@@ -510,18 +440,14 @@ fn a_stalled_reader_costs_the_live_ones_nothing_and_comes_back_to_a_gap_or_the_r
         // What it had taken is still on its way; the last of it may be half an event.
         let mut heard = 0;
         while let Some(message) = stalled.next() {
-            assert!(
-                message.data.starts_with(&format!("{heard} x")),
-                "after {heard} events"
-            );
+            assert!(message.data.starts_with(&format!("{heard} x")), "after {heard} events");
             heard += 1;
         }
         assert!(heard < frames.len(), "it never stalled");
         let id = stalled.parser.last_event_id();
         let mut back = connect(address);
         let request = format!("GET /channels/c HTTP/1.0\r\nLast-Event-ID: {id}\r\n\r\n");
-        back.write_all(request.as_bytes())
-            .expect("the server reads");
+        back.write_all(request.as_bytes()).expect("the server reads");
         let mut whole = Vec::new();
         back.read_to_end(&mut whole).expect("it ends");
         let (_, story) = split_opening(&whole);
@@ -536,15 +462,9 @@ fn a_stalled_reader_costs_the_live_ones_nothing_and_comes_back_to_a_gap_or_the_r
             let gap =
                 format!("event: gap\ndata: {{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}\n\n");
             let rest = frames[frames.len() - kept..].concat();
-            assert!(
-                story == [gap.as_bytes(), &rest, END].concat(),
-                "a gap and what is kept"
-            );
+            assert!(story == [gap.as_bytes(), &rest, END].concat(), "a gap and what is kept");
         } else {
-            assert!(
-                story == [&frames[heard..].concat(), END].concat(),
-                "the rest"
-            );
+            assert!(story == [&frames[heard..].concat(), END].concat(), "the rest");
         }
     }
 }
@@ -556,16 +476,11 @@ fn memory_does_not_grow_with_what_stalled_readers_do_not_read() {
         let status = status.expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kilobytes: usize = kilobytes
-            .expect("it is there")
-            .parse()
-            .expect("it is a number");
+        let kilobytes: usize = kilobytes.expect("it is there").parse().expect("it is a number");
         kilobytes * 1024
     };
     let server = Server::start(&OPEN);
-    let stalled: Vec<Stream> = (0..8)
-        .map(|_| Stream::subscribe(server.address, "c"))
-        .collect();
+    let stalled: Vec<Stream> = (0..8).map(|_| Stream::subscribe(server.address, "c")).collect();
     let mut live = Stream::subscribe(server.address, "c").into_socket();
     let listener = thread::spawn(move || {
         let mut heard = vec![0; 1 << 20];
@@ -601,14 +516,8 @@ fn threads_named(server: &Server, name: &str) -> usize {
 
 /// A server whose log keeps all that a test says, and which says nothing of its own.
 fn start_remembering() -> Server {
-    let history = [
-        "--history-events",
-        "1000000",
-        "--history-bytes",
-        "1000000000",
-        "--heartbeat",
-        "0",
-    ];
+    let history =
+        ["--history-events", "1000000", "--history-bytes", "1000000000", "--heartbeat", "0"];
     Server::start(&[&OPEN[..], &history].concat())
 }
 
@@ -644,9 +553,7 @@ fn a_reader_that_falls_behind_and_catches_up_hears_everything_once() {
         let more = publish_large(&mut publisher, round);
         expect(&mut slow, rest);
         expect(&mut slow, &more);
-        eventually("it has caught up", || {
-            threads_named(&server, "catch-up") == 0
-        });
+        eventually("it has caught up", || threads_named(&server, "catch-up") == 0);
         let live = publish_large(&mut publisher, round);
         expect(&mut slow, &live);
         story.extend([frames, more, live].concat());
@@ -654,10 +561,7 @@ fn a_reader_that_falls_behind_and_catches_up_hears_everything_once() {
     complete(server.address, "c");
     expect(&mut slow, END);
     story.extend_from_slice(END);
-    assert!(
-        quick.join().expect("it ends") == story,
-        "the other has noticed nothing"
-    );
+    assert!(quick.join().expect("it ends") == story, "the other has noticed nothing");
     // What was written on the way back counts as much as what was written live.
     let published = server.metric("newswire_events_published_total");
     let delivered = server.metric("newswire_events_delivered_total");
@@ -696,16 +600,12 @@ fn publishing_waits_for_nobody_who_has_left() {
     for channel in &channels {
         drop(Stream::subscribe(address, channel.name()));
     }
-    eventually("all have left", || {
-        metric(address, "newswire_subscribers") == 0
-    });
+    eventually("all have left", || metric(address, "newswire_subscribers") == 0);
     let mut times = Vec::new();
     for channel in &channels {
         for number in 0..20 {
             let started = Instant::now();
-            channel
-                .publish(Event::new(number.to_string()))
-                .expect("it is small");
+            channel.publish(Event::new(number.to_string())).expect("it is small");
             times.push(started.elapsed());
         }
     }
@@ -717,17 +617,13 @@ fn publishing_waits_for_nobody_who_has_left() {
 
 #[test]
 fn publishing_waits_for_nobody_whose_stream_has_ended() {
-    let (address, channels) = start(Limits {
-        history_events: 1,
-        heartbeat: Duration::ZERO,
-        ..Limits::default()
-    });
+    let (address, channels) =
+        start(Limits { history_events: 1, heartbeat: Duration::ZERO, ..Limits::default() });
     let mut longest = Vec::new();
     for round in 0..12 {
         let channel = channels.open(&format!("c{round}")).expect("there is room");
-        let streams: Vec<Stream> = (0..60)
-            .map(|_| Stream::subscribe(address, channel.name()))
-            .collect();
+        let streams: Vec<Stream> =
+            (0..60).map(|_| Stream::subscribe(address, channel.name())).collect();
         let publishers = [(); 3].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
@@ -748,10 +644,7 @@ fn publishing_waits_for_nobody_whose_stream_has_ended() {
         drop(streams);
     }
     // A publisher gives up after two seconds. A machine that stands still so long once is forgiven.
-    let gave_up = longest
-        .iter()
-        .filter(|time| **time > Duration::from_millis(1900))
-        .count();
+    let gave_up = longest.iter().filter(|time| **time > Duration::from_millis(1900)).count();
     assert!(gave_up < 2, "{longest:?}");
 }
 
@@ -766,20 +659,14 @@ fn who_leaves_is_noticed_by_the_next_heartbeat() {
             .collect();
         assert_eq!(server.metric("newswire_subscribers"), 30);
         if reads_everything {
-            streams
-                .iter_mut()
-                .for_each(|stream| stream.read_until(is_opened));
+            streams.iter_mut().for_each(|stream| stream.read_until(is_opened));
         }
         drop(streams);
-        eventually("their places are free", || {
-            server.metric("newswire_subscribers") == 0
-        });
+        eventually("their places are free", || server.metric("newswire_subscribers") == 0);
         eventually("their connections are closed", || connections(&server) == 0);
     }
     assert_eq!(disconnects(server.address, "client"), 60);
-    eventually("their threads are gone", || {
-        threads_named(&server, "connection") <= 1
-    });
+    eventually("their threads are gone", || threads_named(&server, "connection") <= 1);
     // Without an event and without a subscriber there is no channel.
     assert_eq!(server.metric("newswire_channels"), 0);
 }
@@ -788,10 +675,7 @@ fn who_leaves_is_noticed_by_the_next_heartbeat() {
 fn a_subscriber_that_closes_its_half_goes_on_hearing_until_it_closes_the_other() {
     let server = Server::start(&["--publish-open", "--quiet", "--heartbeat", "1"]);
     let mut stream = Stream::subscribe(server.address, "c");
-    stream
-        .socket()
-        .shutdown(Shutdown::Write)
-        .expect("it is open");
+    stream.socket().shutdown(Shutdown::Write).expect("it is open");
     let heartbeats = |bytes: &[u8]| bytes.windows(3).filter(|beat| beat == b":\n\n").count();
     // Long enough that it would have been taken for gone.
     stream.read_until(|bytes| heartbeats(bytes) >= 3);
@@ -809,9 +693,7 @@ fn a_subscriber_that_closes_its_half_goes_on_hearing_until_it_closes_the_other()
         .write_all(b"GET /channels/c HTTP/1.0\r\n\r\n")
         .and_then(|()| socket.shutdown(Shutdown::Write))
         .expect("the server reads");
-    eventually("it subscribes", || {
-        server.metric("newswire_subscribers") == 1
-    });
+    eventually("it subscribes", || server.metric("newswire_subscribers") == 1);
     Publisher::connect(server.address, "c").publish("one-way");
     complete(server.address, "c");
     let mut heard = String::new();
@@ -833,15 +715,9 @@ fn what_a_client_says_behind_its_request_does_not_cost_it_the_end() {
     ] {
         let mut socket = connect(server.address);
         let whole = [request, together].concat();
-        socket
-            .write_all(whole.as_bytes())
-            .expect("the server reads");
-        eventually("it subscribes", || {
-            server.metric("newswire_subscribers") == 1
-        });
-        socket
-            .write_all(later.as_bytes())
-            .expect("the system takes it");
+        socket.write_all(whole.as_bytes()).expect("the server reads");
+        eventually("it subscribes", || server.metric("newswire_subscribers") == 1);
+        socket.write_all(later.as_bytes()).expect("the system takes it");
         Publisher::connect(server.address, "c").publish("said");
         complete(server.address, "c");
         // A reset would be an error here, and could have erased what was not read yet.
@@ -861,10 +737,8 @@ fn what_a_client_says_behind_its_request_does_not_cost_it_the_end() {
 /// How many files this process may have open.
 fn descriptor_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").expect("this is Linux");
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .expect("it is there");
+    let line =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("it is there");
     let soft = line.split_whitespace().next().expect("it is there");
     soft.parse().unwrap_or(usize::MAX)
 }
@@ -883,9 +757,7 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
     };
     let before = settle("it has just begun");
     // Other tests run at the same time, and have files open too.
-    let at_once = SUBSCRIBERS
-        .min(descriptor_limit().saturating_sub(64 + 500) * 9 / 10)
-        .max(100);
+    let at_once = SUBSCRIBERS.min(descriptor_limit().saturating_sub(64 + 500) * 9 / 10).max(100);
     let mut opened = 0;
     while opened < SUBSCRIBERS {
         let wave = at_once.min(SUBSCRIBERS - opened);
@@ -897,17 +769,9 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
                 socket
             })
             .collect();
-        eventually("all subscribe", || {
-            server.metric("newswire_subscribers") == wave as u64
-        });
-        eventually("no thread is theirs", || {
-            threads_named(&server, "connection") <= 1
-        });
-        assert!(
-            server.threads() <= before.0 + 1,
-            "{} threads",
-            server.threads()
-        );
+        eventually("all subscribe", || server.metric("newswire_subscribers") == wave as u64);
+        eventually("no thread is theirs", || threads_named(&server, "connection") <= 1);
+        assert!(server.threads() <= before.0 + 1, "{} threads", server.threads());
         // Everyone hears of it.
         let id = Publisher::connect(server.address, "c").publish("everyone");
         let end = format!("id: {id}\ndata: everyone\n\n");
@@ -916,11 +780,7 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
             while !heard.ends_with(end.as_bytes()) {
                 let mut piece = [0; 1024];
                 let length = socket.read(&mut piece).expect("it is live");
-                assert!(
-                    length > 0,
-                    "it ended after {}",
-                    String::from_utf8_lossy(&heard)
-                );
+                assert!(length > 0, "it ended after {}", String::from_utf8_lossy(&heard));
                 heard.extend_from_slice(&piece[..length]);
             }
         }
@@ -932,11 +792,7 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
             server.metric("newswire_subscribers") == 0
         });
     }
-    assert_eq!(
-        settle("it has quietened down"),
-        before,
-        "threads and descriptors"
-    );
+    assert_eq!(settle("it has quietened down"), before, "threads and descriptors");
     let mut stream = Stream::subscribe(server.address, "c");
     Publisher::connect(server.address, "c").publish("as before");
     assert_eq!(stream.next().expect("it is live").data, "as before");
@@ -944,13 +800,9 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
 
 #[test]
 fn heartbeats_are_for_the_idle_and_do_not_come_all_at_once() {
-    let (address, channels) = start(Limits {
-        heartbeat: Duration::from_secs(4),
-        ..Limits::default()
-    });
-    let idle: Vec<Stream> = (0..40)
-        .map(|_| Stream::subscribe(address, "idle"))
-        .collect();
+    let (address, channels) =
+        start(Limits { heartbeat: Duration::from_secs(4), ..Limits::default() });
+    let idle: Vec<Stream> = (0..40).map(|_| Stream::subscribe(address, "idle")).collect();
     let mut busy = Stream::subscribe(address, "busy");
     let first_beats = Arc::new(Mutex::new(Vec::new()));
     let listeners: Vec<_> = idle
@@ -959,10 +811,7 @@ fn heartbeats_are_for_the_idle_and_do_not_come_all_at_once() {
             let first_beats = Arc::clone(&first_beats);
             thread::spawn(move || {
                 stream.read_until(|bytes| bytes.ends_with(b"\n\n:\n\n"));
-                first_beats
-                    .lock()
-                    .expect("nobody panics")
-                    .push(Instant::now());
+                first_beats.lock().expect("nobody panics").push(Instant::now());
                 stream
             })
         })
@@ -989,14 +838,8 @@ fn heartbeats_are_for_the_idle_and_do_not_come_all_at_once() {
 
 #[test]
 fn heartbeats_can_be_turned_off() {
-    let (address, channels) = start(Limits {
-        heartbeat: Duration::ZERO,
-        ..Limits::default()
-    });
-    let (beating, _) = start(Limits {
-        heartbeat: Duration::from_millis(100),
-        ..Limits::default()
-    });
+    let (address, channels) = start(Limits { heartbeat: Duration::ZERO, ..Limits::default() });
+    let (beating, _) = start(Limits { heartbeat: Duration::from_millis(100), ..Limits::default() });
     let mut silent = Stream::subscribe(address, "c");
     let mut other = Stream::subscribe(beating, "c");
     // As long as another server takes for many.
@@ -1022,18 +865,11 @@ fn assert_told_to_come_back(answer: &Answer) {
 
 #[test]
 fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
-    let server = Server::start(&[
-        "--publish-open",
-        "--quiet",
-        "--max-subscribers",
-        "3",
-        "--heartbeat",
-        "1",
-    ]);
+    let server =
+        Server::start(&["--publish-open", "--quiet", "--max-subscribers", "3", "--heartbeat", "1"]);
     let address = server.address;
-    let mut streams: Vec<Stream> = ["a", "a", "b"]
-        .map(|channel| Stream::subscribe(address, channel))
-        .into();
+    let mut streams: Vec<Stream> =
+        ["a", "a", "b"].map(|channel| Stream::subscribe(address, channel)).into();
     for channel in ["a", "b", "new"] {
         let answer = ask(address, "GET", &format!("/channels/{channel}"), &[], "");
         assert_told_to_come_back(&answer);
@@ -1044,9 +880,7 @@ fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
     Publisher::connect(address, "a").publish("x");
     assert_eq!(streams[0].next().expect("it is live").data, "x");
     drop(streams.pop());
-    eventually("a place is free", || {
-        server.metric("newswire_subscribers") == 2
-    });
+    eventually("a place is free", || server.metric("newswire_subscribers") == 2);
     let mut stream = Stream::subscribe(address, "a");
     Publisher::connect(address, "a").publish("y");
     assert_eq!(stream.next().expect("it is live").data, "y");
@@ -1064,30 +898,17 @@ fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
 fn who_leaves_is_noticed_without_heartbeats_too_and_who_only_closes_its_half_is_not_cut() {
     let server = Server::start(&["--publish-open", "--quiet", "--heartbeat", "0"]);
     let mut half = Stream::subscribe(server.address, "c");
-    half.socket()
-        .shutdown(Shutdown::Write)
-        .expect("it is connected");
+    half.socket().shutdown(Shutdown::Write).expect("it is connected");
     drop([(); 3].map(|_| Stream::subscribe(server.address, "c")));
-    eventually("they are gone", || {
-        server.metric("newswire_subscribers") == 1
-    });
-    assert_eq!(
-        ask(server.address, "POST", "/channels/c", &[], "x").status,
-        200
-    );
+    eventually("they are gone", || server.metric("newswire_subscribers") == 1);
+    assert_eq!(ask(server.address, "POST", "/channels/c", &[], "x").status, 200);
     assert_eq!(half.next().expect("it listens still").data, "x");
 }
 
 #[test]
 fn channels_are_bounded_and_those_that_are_over_give_way() {
-    let server = Server::start(&[
-        "--publish-open",
-        "--quiet",
-        "--max-channels",
-        "3",
-        "--heartbeat",
-        "1",
-    ]);
+    let server =
+        Server::start(&["--publish-open", "--quiet", "--max-channels", "3", "--heartbeat", "1"]);
     let address = server.address;
     let publish = |channel: &str| {
         let answer = ask(address, "POST", &format!("/channels/{channel}"), &[], "x");
@@ -1101,9 +922,8 @@ fn channels_are_bounded_and_those_that_are_over_give_way() {
     let names = || {
         let answer = ask(address, "GET", "/channels", &[], "");
         let names = answer.text().split("\"name\":\"").skip(1);
-        let names: Vec<String> = names
-            .map(|rest| rest.split('"').next().expect("split gives one").to_owned())
-            .collect();
+        let names: Vec<String> =
+            names.map(|rest| rest.split('"').next().expect("split gives one").to_owned()).collect();
         names.join(" ")
     };
     // One that only somebody's subscription has made goes with it.
@@ -1114,10 +934,7 @@ fn channels_are_bounded_and_those_that_are_over_give_way() {
     }
     // One more is refused, in the way in which whoever asks understands it.
     assert_eq!(publish("d"), 503);
-    assert_eq!(
-        ask(address, "PUT", "/channels/d?lines", &[], "x").status,
-        503
-    );
+    assert_eq!(ask(address, "PUT", "/channels/d?lines", &[], "x").status, 503);
     assert_eq!(publish("a"), 200, "those that there are go on");
     assert_eq!(names(), "a b c");
 
@@ -1248,10 +1065,7 @@ fn the_metrics_are_prometheus_text_and_count_what_happened() {
     let gap = Stream::resume(address, "c", "1-1").next();
     assert_eq!(gap.expect("it is told").event_type, "gap");
     let answer = ask(address, "GET", "/metrics", &[], "");
-    assert_eq!(
-        answer.field("content-type"),
-        Some("text/plain; version=0.0.4; charset=utf-8")
-    );
+    assert_eq!(answer.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert_eq!(answer.field("cache-control"), Some("no-store"));
 
     let mut described = Vec::new();
@@ -1332,39 +1146,21 @@ fn a_stream_of_a_kept_connection_is_its_last_response() {
     let requests = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
                     POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nfirst\
                     GET /channels/c?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    socket
-        .write_all(requests.as_bytes())
-        .expect("the server reads");
+    socket.write_all(requests.as_bytes()).expect("the server reads");
     let mut heard = Vec::new();
     while !heard.ends_with(b"data: first\n\n") {
         let mut piece = [0; 1024];
         let length = socket.read(&mut piece).expect("it is live");
-        assert!(
-            length > 0,
-            "it ended after {}",
-            String::from_utf8_lossy(&heard)
-        );
+        assert!(length > 0, "it ended after {}", String::from_utf8_lossy(&heard));
         heard.extend_from_slice(&piece[..length]);
     }
-    assert_eq!(
-        String::from_utf8_lossy(&heard)
-            .matches("HTTP/1.1 200 OK")
-            .count(),
-        3
-    );
+    assert_eq!(String::from_utf8_lossy(&heard).matches("HTTP/1.1 200 OK").count(), 3);
     // And it is live.
-    socket
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .expect("it is not zero");
+    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("it is not zero");
     let error = socket.read(&mut [0]).expect_err("nothing is said");
-    assert!(matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut
-    ));
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
     complete(server.address, "c");
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
+    socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
     let mut rest = String::new();
     socket.read_to_string(&mut rest).expect("it ends");
     assert_eq!(rest, "event: end\ndata: the channel is completed\n\n");
@@ -1377,37 +1173,22 @@ fn the_library_pushes_to_browsers_without_a_request() {
     assert_eq!(channel.name(), "library");
     let mut stream = Stream::subscribe(address, "library");
     assert_eq!(channel.subscribers(), 1);
-    let event = Event::new("pushed")
-        .id("mine")
-        .and_then(|event| event.name("n"));
-    let event = event
-        .expect("both are one line")
-        .reconnection_time(Duration::from_secs(1));
+    let event = Event::new("pushed").id("mine").and_then(|event| event.name("n"));
+    let event = event.expect("both are one line").reconnection_time(Duration::from_secs(1));
     let published = channel.publish(event).expect("it is small");
     assert_eq!(published.subscribers, 1);
     let message = stream.next().expect("it is live");
     // Ids are the channel's, or nobody could come back.
     assert_eq!(message.last_event_id, published.id);
-    assert_eq!(
-        (message.event_type.as_str(), message.data.as_str()),
-        ("n", "pushed")
-    );
-    assert_eq!(
-        stream.parser.reconnection_time(),
-        Some(Duration::from_secs(1))
-    );
+    assert_eq!((message.event_type.as_str(), message.data.as_str()), ("n", "pushed"));
+    assert_eq!(stream.parser.reconnection_time(), Some(Duration::from_secs(1)));
     // A comment is kept and counted as any block, and dispatches nothing.
-    channel
-        .publish(Event::comment("only a comment"))
-        .expect("it is small");
+    channel.publish(Event::comment("only a comment")).expect("it is small");
     let again = channels.find("library").expect("it is there");
     let last = again.publish(Event::new("last")).expect("it is small");
     assert_eq!(stream.next().expect("it is live").last_event_id, last.id);
     let summary = channel.summary();
-    assert_eq!(
-        (summary.events, summary.last_id.as_ref()),
-        (3, Some(&last.id))
-    );
+    assert_eq!((summary.events, summary.last_id.as_ref()), (3, Some(&last.id)));
     channel.complete();
     assert_eq!(stream.until_end(), []);
     assert!(channels.open("no/name").is_err());

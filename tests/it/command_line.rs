@@ -44,10 +44,7 @@ fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
     });
     let said = receiver.recv_timeout(PATIENCE).ok();
     let stdout = said.map(|said| String::from_utf8(said).expect("it is UTF-8"));
-    if stdout
-        .as_ref()
-        .is_none_or(|said| said.contains("listens on"))
-    {
+    if stdout.as_ref().is_none_or(|said| said.contains("listens on")) {
         child.kill().expect("it is ours");
     }
     let output = child.wait_with_output().expect("it has ended");
@@ -81,12 +78,7 @@ fn assert_refused<A: AsRef<OsStr>>(arguments: &[A], what: &str) {
 /// Says all that were not refused.
 fn assert_all(refusals: Vec<Result<(), String>>) {
     let wrong: Vec<String> = refusals.into_iter().filter_map(Result::err).collect();
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 const VALUED: [&str; 10] = [
@@ -104,33 +96,20 @@ const VALUED: [&str; 10] = [
 
 #[test]
 fn help_and_version_are_on_standard_output() {
-    for arguments in [
-        &["--help"][..],
-        &["-h"],
-        &["serve", "--help"],
-        &["--quiet", "-h"],
-    ] {
+    for arguments in [&["--help"][..], &["-h"], &["serve", "--help"], &["--quiet", "-h"]] {
         let outcome = run(arguments);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        for word in VALUED
-            .iter()
-            .chain(&["--publish-open", "--history-bytes", "--quiet", "serve"])
+        for word in VALUED.iter().chain(&["--publish-open", "--history-bytes", "--quiet", "serve"])
         {
             assert!(outcome.stdout.contains(word), "{word}");
         }
-        assert!(
-            outcome.stdout.contains("127.0.0.1:8080"),
-            "the default is said"
-        );
+        assert!(outcome.stdout.contains("127.0.0.1:8080"), "the default is said");
         assert!(outcome.stdout.lines().all(|line| line.len() <= 100));
     }
     for argument in ["--version", "-V"] {
         let outcome = run([argument]);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        assert_eq!(
-            outcome.stdout,
-            concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n")
-        );
+        assert_eq!(outcome.stdout, concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n"));
     }
 }
 
@@ -191,25 +170,13 @@ fn a_value_that_is_missing_or_makes_no_sense_is_refused() {
                 "--quiet",
             ][..],
         ),
-        (
-            "--heartbeat",
-            &["", "x", "-1", "1.5", "86401", "15s", " 15"],
-        ),
-        (
-            "--max-connections",
-            &["", "x", "0", "-1", "1.5", "1e3", "99999999999999999999999"],
-        ),
-        (
-            "--max-subscribers",
-            &["", "x", "-1", "99999999999999999999999"],
-        ),
+        ("--heartbeat", &["", "x", "-1", "1.5", "86401", "15s", " 15"]),
+        ("--max-connections", &["", "x", "0", "-1", "1.5", "1e3", "99999999999999999999999"]),
+        ("--max-subscribers", &["", "x", "-1", "99999999999999999999999"]),
         ("--max-channels", &["", "x", "0", "-1"]),
         ("--history-events", &["", "x", "0", "-1"]),
         ("--history-bytes", &["", "x", "0", "1023", "-1", "1MiB"]),
-        (
-            "--stdin",
-            &["", "a/b", ".hidden", "a b", "caf\u{e9}", &"x".repeat(65)],
-        ),
+        ("--stdin", &["", "a/b", ".hidden", "a b", "caf\u{e9}", &"x".repeat(65)]),
     ] {
         for value in values {
             let behind = format!("{option}={value}");
@@ -230,10 +197,7 @@ fn a_value_that_is_missing_or_makes_no_sense_is_refused() {
 fn a_directory_or_a_file_that_cannot_be_used_is_refused() {
     let directory = Directory::new("unusable");
     let path = |name: &str| directory.0.join(name).into_os_string();
-    let (token, www) = (
-        OsString::from("--publish-token-file"),
-        OsString::from("--www"),
-    );
+    let (token, www) = (OsString::from("--publish-token-file"), OsString::from("--www"));
     let mut refusals = Vec::new();
     for (name, content) in [
         ("empty", &b""[..]),
@@ -256,10 +220,7 @@ fn a_directory_or_a_file_that_cannot_be_used_is_refused() {
         refusals.push(refuse(&[token.clone(), path(name)], last));
         refusals.push(refuse(&[www.clone(), path(name)], last));
     }
-    refusals.push(refuse(
-        &[token, directory.0.clone().into_os_string()],
-        "cannot",
-    ));
+    refusals.push(refuse(&[token, directory.0.clone().into_os_string()], "cannot"));
     refusals.push(refuse(&["--www", ""], "directory"));
     refusals.push(refuse(&["--www="], "directory"));
     refusals.push(refuse(&["--publish-token-file="], "--publish-token-file"));
@@ -287,15 +248,9 @@ fn anyone_may_publish_on_loopback_only() {
         assert_refused(&["--listen", address, "--publish-open"], "loopback");
     }
     let server = Server::start(&["--publish-open"]);
-    assert_eq!(
-        ask(server.address, "POST", "/channels/news", &[], "x").status,
-        200
-    );
+    assert_eq!(ask(server.address, "POST", "/channels/news", &[], "x").status, 200);
     let server = Server::start(&[]);
-    assert_eq!(
-        ask(server.address, "POST", "/channels/news", &[], "x").status,
-        403
-    );
+    assert_eq!(ask(server.address, "POST", "/channels/news", &[], "x").status, 403);
 }
 
 #[test]
@@ -304,25 +259,11 @@ fn a_value_may_stand_behind_an_equals_sign() {
     fs::write(directory.0.join("index.html"), "<p>mine").expect("it can be written");
     let mut command = Command::new(BINARY);
     command
-        .args([
-            "--listen=127.0.0.1:0",
-            "--max-connections=7",
-            "--allow-origin=http://a.example",
-        ])
+        .args(["--listen=127.0.0.1:0", "--max-connections=7", "--allow-origin=http://a.example"])
         .arg(format!("--www={}", directory.0.display()));
     let server = Server::spawn(command);
-    assert!(
-        server.greeting.contains(" 7 connections"),
-        "{}",
-        server.greeting
-    );
-    let answer = ask(
-        server.address,
-        "GET",
-        "/",
-        &[("Origin", "http://a.example")],
-        "",
-    );
+    assert!(server.greeting.contains(" 7 connections"), "{}", server.greeting);
+    let answer = ask(server.address, "GET", "/", &[("Origin", "http://a.example")], "");
     assert_eq!(answer.text(), "<p>mine");
     let allowed = answer.field("access-control-allow-origin");
     assert_eq!(allowed, Some("http://a.example"));
@@ -360,11 +301,7 @@ fn the_greeting_says_where_to_look() {
     let server = Server::start(&[]);
     let address = server.address;
     assert_ne!(address.port(), 0, "it says which port it was given");
-    assert!(
-        server.greeting.contains(&format!("http://{address}/ ")),
-        "{}",
-        server.greeting
-    );
+    assert!(server.greeting.contains(&format!("http://{address}/ ")), "{}", server.greeting);
     assert_eq!(ask(address, "GET", "/", &[], "").status, 200);
 
     if TcpListener::bind("[::1]:0").is_ok() {
@@ -372,10 +309,7 @@ fn the_greeting_says_where_to_look() {
         command.args(["--listen", "[::1]:0", "--quiet"]);
         let server = Server::spawn(command);
         assert!(server.address.is_ipv6(), "{}", server.greeting);
-        assert_eq!(
-            ask(server.address, "GET", "/healthz", &[], "").text(),
-            "ok\n"
-        );
+        assert_eq!(ask(server.address, "GET", "/healthz", &[], "").text(), "ok\n");
     }
 }
 
@@ -389,9 +323,7 @@ fn each_request_is_a_line_unless_it_is_to_be_quiet() {
             "GET /healthz?a=b HTTP/1.1\r\nHost: a\r\n\r\n",
             "HEAD / HTTP/1.1\r\nHost: a\r\nX: y\x07\r\n\r\n",
         ] {
-            socket
-                .write_all(request.as_bytes())
-                .expect("the server reads");
+            socket.write_all(request.as_bytes()).expect("the server reads");
         }
         let mut rest = Vec::new();
         socket.read_to_end(&mut rest).expect("the server closes");
@@ -399,9 +331,7 @@ fn each_request_is_a_line_unless_it_is_to_be_quiet() {
         server.exchange("GET /%0d%0a1999-01-01T00:00:00Z%1b[2J HTTP/1.0\r\n\r\n");
         server.exchange("GET /x\x1b[2J HTTP/1.0\r\n\r\n");
     }
-    eventually("four lines are written", || {
-        server.said().lines().count() >= 4
-    });
+    eventually("four lines are written", || server.said().lines().count() >= 4);
     let said = server.said();
     let lines: Vec<&str> = said.lines().collect();
     for (line, end) in lines.iter().zip([
@@ -410,23 +340,11 @@ fn each_request_is_a_line_unless_it_is_to_be_quiet() {
         " GET /%0d%0a1999-01-01T00:00:00Z%1b[2J 404",
         " - 400",
     ]) {
-        let (start, _) = line
-            .split_once(end)
-            .unwrap_or_else(|| panic!("{line} without {end}"));
+        let (start, _) = line.split_once(end).unwrap_or_else(|| panic!("{line} without {end}"));
         let (date, peer) = start.split_once(' ').expect("a date and a peer");
-        assert!(
-            date.len() == 20 && date.ends_with('Z') && date.contains('T'),
-            "{line}"
-        );
-        assert!(
-            peer.parse::<SocketAddr>()
-                .is_ok_and(|peer| peer.ip().is_loopback()),
-            "{line}"
-        );
-        assert!(
-            line.ends_with(end) && !line.contains(char::is_control),
-            "{line:?}"
-        );
+        assert!(date.len() == 20 && date.ends_with('Z') && date.contains('T'), "{line}");
+        assert!(peer.parse::<SocketAddr>().is_ok_and(|peer| peer.ip().is_loopback()), "{line}");
+        assert!(line.ends_with(end) && !line.contains(char::is_control), "{line:?}");
     }
     assert_eq!(lines.len(), 4, "{said}");
     assert_eq!(quiet.said(), "");
@@ -465,11 +383,8 @@ fn nobody_needs_to_read_what_it_says() {
         drop(reader);
         Stdio::from(writer)
     };
-    let ways = [
-        (1, closed(), Stdio::null()),
-        (2, Stdio::null(), closed()),
-        (3, closed(), closed()),
-    ];
+    let ways =
+        [(1, closed(), Stdio::null()), (2, Stdio::null(), closed()), (3, closed(), closed())];
     for (last, stdout, stderr) in ways {
         let address = address_of_ones_own(last);
         let mut running = spawn(address, stdout, stderr);
@@ -478,17 +393,10 @@ fn nobody_needs_to_read_what_it_says() {
             assert_eq!(ask(address, "GET", "/healthz", &[], "").text(), "ok\n");
             assert_eq!(ask(address, "GET", "/nothing", &[], "").status, 404);
         }
-        assert_eq!(
-            running.0.try_wait().expect("it is ours"),
-            None,
-            "way {last}"
-        );
+        assert_eq!(running.0.try_wait().expect("it is ours"), None, "way {last}");
     }
     // A mistake is still one.
-    let code = Command::new(BINARY)
-        .arg("--nonsense")
-        .stderr(closed())
-        .status();
+    let code = Command::new(BINARY).arg("--nonsense").stderr(closed()).status();
     assert_eq!(code.expect("it starts").code(), Some(2));
 }
 
@@ -503,9 +411,7 @@ fn nobody_needs_to_read_the_access_lines_in_time() {
     let request = format!("GET /healthz?{long} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut socket = connect(address);
     for _ in 0..200 {
-        socket
-            .write_all(request.as_bytes())
-            .expect("the server reads");
+        socket.write_all(request.as_bytes()).expect("the server reads");
         read_until(&mut socket, "\r\n\r\nok\n");
     }
     drop(reader);
@@ -517,39 +423,24 @@ fn more_connections_than_descriptors_are_not_promised() {
     let start = |arguments: &[&str]| {
         let mut command = Command::new("sh");
         command
-            .args([
-                "-c",
-                "ulimit -n 200; exec \"$0\" --listen 127.0.0.1:0 --quiet \"$@\"",
-                BINARY,
-            ])
+            .args(["-c", "ulimit -n 200; exec \"$0\" --listen 127.0.0.1:0 --quiet \"$@\"", BINARY])
             .args(arguments);
         Server::spawn(command)
     };
     let promised = |server: &Server| -> usize {
-        let (before, _) = server
-            .greeting
-            .rsplit_once(" connections. ")
-            .expect("it says how many");
+        let (before, _) = server.greeting.rsplit_once(" connections. ").expect("it says how many");
         let (_, number) = before.rsplit_once(' ').expect("it is a sentence");
         number.parse().expect("it is a number")
     };
     for arguments in [&[][..], &["--max-connections", "5000"]] {
         let server = start(arguments);
-        assert!(
-            server.greeting.contains("descriptor limit of 200"),
-            "{}",
-            server.greeting
-        );
+        assert!(server.greeting.contains("descriptor limit of 200"), "{}", server.greeting);
         assert!((1..200).contains(&promised(&server)), "{}", server.greeting);
         assert!(arguments.is_empty() || server.greeting.contains("5000"));
     }
     let server = start(&["--max-connections", "20"]);
     assert_eq!(promised(&server), 20);
-    assert!(
-        !server.greeting.contains("descriptor limit"),
-        "{}",
-        server.greeting
-    );
+    assert!(!server.greeting.contains("descriptor limit"), "{}", server.greeting);
 }
 
 /// Killing it is the way to stop it, and another may take its place at once.
@@ -578,12 +469,7 @@ fn standard_input_is_left_alone_unless_it_is_asked_for() {
     let mut stdin = server.stdin();
     stdin.write_all(b"not for it\n").expect("it holds the pipe");
     drop(stdin);
-    assert_eq!(
-        ask(server.address, "GET", "/healthz", &[], "").text(),
-        "ok\n"
-    );
-    let channels: OsString = ask(server.address, "GET", "/channels", &[], "")
-        .text()
-        .into();
+    assert_eq!(ask(server.address, "GET", "/healthz", &[], "").text(), "ok\n");
+    let channels: OsString = ask(server.address, "GET", "/channels", &[], "").text().into();
     assert_eq!(channels, "[]\n");
 }

@@ -26,10 +26,7 @@ fn preflight(server: &Server, origin: &str, target: &str, method: &str) -> Answe
     let fields = [
         ("Origin", origin),
         ("Access-Control-Request-Method", method),
-        (
-            "Access-Control-Request-Headers",
-            "last-event-id,content-type",
-        ),
+        ("Access-Control-Request-Headers", "last-event-id,content-type"),
     ];
     ask(server.address, "OPTIONS", target, &fields, "")
 }
@@ -37,62 +34,34 @@ fn preflight(server: &Server, origin: &str, target: &str, method: &str) -> Answe
 /// A list of tokens, in lower case.
 fn tokens(answer: &Answer, field: &str) -> Vec<String> {
     let list = answer.field(field).unwrap_or_default().to_lowercase();
-    list.split(',')
-        .map(|token| token.trim().to_owned())
-        .collect()
+    list.split(',').map(|token| token.trim().to_owned()).collect()
 }
 
 /// What may be read by anyone says so to everyone, and names nobody.
 fn assert_open(answer: &Answer) {
-    assert_eq!(
-        answer.field("access-control-allow-origin"),
-        Some("*"),
-        "{answer:?}"
-    );
+    assert_eq!(answer.field("access-control-allow-origin"), Some("*"), "{answer:?}");
     // The asterisk may not go with credentials (Fetch, 3.3.5).
     assert_eq!(answer.field("access-control-allow-credentials"), None);
 }
 
 fn assert_named(answer: &Answer, origin: &str) {
-    assert_eq!(
-        answer.field("access-control-allow-origin"),
-        Some(origin),
-        "{answer:?}"
-    );
-    assert_eq!(
-        answer.field("access-control-allow-credentials"),
-        Some("true")
-    );
-    assert!(
-        tokens(answer, "vary").contains(&"origin".into()),
-        "{answer:?}"
-    );
+    assert_eq!(answer.field("access-control-allow-origin"), Some(origin), "{answer:?}");
+    assert_eq!(answer.field("access-control-allow-credentials"), Some("true"));
+    assert!(tokens(answer, "vary").contains(&"origin".into()), "{answer:?}");
 }
 
 /// A cache must not give to others what depends on who asks, also when that was nobody.
 fn assert_unnamed(answer: &Answer) {
-    assert_eq!(
-        answer.field("access-control-allow-origin"),
-        None,
-        "{answer:?}"
-    );
+    assert_eq!(answer.field("access-control-allow-origin"), None, "{answer:?}");
     assert_eq!(answer.field("access-control-allow-credentials"), None);
     assert_eq!(answer.field("access-control-allow-methods"), None);
-    assert!(
-        tokens(answer, "vary").contains(&"origin".into()),
-        "{answer:?}"
-    );
+    assert!(tokens(answer, "vary").contains(&"origin".into()), "{answer:?}");
 }
 
 #[test]
 fn by_default_a_page_of_any_origin_may_read() {
     let server = Server::start(&["--quiet"]);
-    for origin in [
-        "https://elsewhere.example",
-        "http://localhost:3000",
-        "null",
-        "nonsense",
-    ] {
+    for origin in ["https://elsewhere.example", "http://localhost:3000", "null", "nonsense"] {
         assert_open(&stream_head(&server, origin));
         for (method, target, status) in [
             ("GET", "/healthz", 200),
@@ -113,10 +82,7 @@ fn by_default_a_page_of_any_origin_may_read() {
     assert_open(&ask(server.address, "GET", "/healthz", &[], ""));
     let page = ask(server.address, "GET", "/", &[], "");
     let etag = page.field("etag").expect("the page has one");
-    let fields = [
-        ("If-None-Match", etag),
-        ("Origin", "https://elsewhere.example"),
-    ];
+    let fields = [("If-None-Match", etag), ("Origin", "https://elsewhere.example")];
     let unchanged = ask(server.address, "GET", "/", &fields, "");
     assert_eq!(unchanged.status, 304);
     assert_open(&unchanged);
@@ -133,21 +99,11 @@ fn a_preflight_is_answered_with_all_that_a_stream_needs() {
             let methods = tokens(&answer, "access-control-allow-methods");
             assert!(methods.contains(&method.to_lowercase()), "{methods:?}");
             let headers = tokens(&answer, "access-control-allow-headers");
-            for header in [
-                "last-event-id",
-                "cache-control",
-                "content-type",
-                "authorization",
-            ] {
+            for header in ["last-event-id", "cache-control", "content-type", "authorization"] {
                 assert!(headers.contains(&header.to_owned()), "{headers:?}");
             }
-            let seconds = answer
-                .field("access-control-max-age")
-                .expect("it may be kept");
-            assert!(
-                seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0),
-                "{seconds}"
-            );
+            let seconds = answer.field("access-control-max-age").expect("it may be kept");
+            assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{seconds}");
         }
     }
     // Without the two fields of a preflight it is an OPTIONS like any other.
@@ -240,10 +196,7 @@ fn other_origins_may_not_read() {
 #[test]
 fn an_origin_is_named_in_any_case() {
     let server = Server::start(&["--allow-origin", "HTTPS://App.Example.COM", "--quiet"]);
-    assert_named(
-        &ask(server.address, "GET", "/healthz", &[("Origin", APP)], ""),
-        APP,
-    );
+    assert_named(&ask(server.address, "GET", "/healthz", &[("Origin", APP)], ""), APP);
 }
 
 /// What could never be the origin of a page is a mistake, found when the server is started. (That
@@ -299,10 +252,7 @@ fn a_malformed_origin_is_found_at_the_start() {
         "chrome-extension://abcdefghijklmnop",
         "capacitor://localhost",
     ] {
-        assert!(
-            Cors::only([origin]).is_ok_and(|cors| cors.names(origin)),
-            "{origin}"
-        );
+        assert!(Cors::only([origin]).is_ok_and(|cors| cors.names(origin)), "{origin}");
     }
     assert!(Cors::only(Vec::<String>::new()).is_ok_and(|cors| !cors.names(APP)));
 }

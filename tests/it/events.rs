@@ -25,9 +25,8 @@ pub(crate) fn interpret(stream: &[u8]) -> Interpretation {
         if line.is_empty() {
             last_event_id.clone_from(&id);
             if let Some(data) = data.strip_suffix('\n') {
-                let named = [event_type.as_str(), "message"]
-                    .into_iter()
-                    .find(|name| !name.is_empty());
+                let named =
+                    [event_type.as_str(), "message"].into_iter().find(|name| !name.is_empty());
                 messages.push(Message {
                     event_type: named.unwrap_or_default().to_owned(),
                     data: data.to_owned(),
@@ -65,11 +64,7 @@ pub(crate) fn parse<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Interpret
     for piece in pieces {
         messages.extend(parser.feed(piece).expect("it is far below the limit"));
     }
-    (
-        messages,
-        parser.last_event_id().to_owned(),
-        parser.reconnection_time(),
-    )
+    (messages, parser.last_event_id().to_owned(), parser.reconnection_time())
 }
 
 /// Whole, byte by byte, and in every two pieces.
@@ -132,10 +127,7 @@ fn any_data_arrives_however_it_is_cut() {
     every_string(&AWKWARD, 3, &mut |data| {
         let stream = Event::new(data).to_string();
         let expected = data.replace("\r\n", "\n").replace('\r', "\n");
-        parses_alike(
-            stream.as_bytes(),
-            &(vec![message(&expected, "")], String::new(), None),
-        );
+        parses_alike(stream.as_bytes(), &(vec![message(&expected, "")], String::new(), None));
     });
 }
 
@@ -172,14 +164,7 @@ fn a_comment_dispatches_nothing_and_disturbs_nothing() {
 
 #[test]
 fn every_combination_of_fields_arrives_and_one_block_is_one_block() {
-    let texts = [
-        None,
-        Some(""),
-        Some(" "),
-        Some(":"),
-        Some("é: 1"),
-        Some("7"),
-    ];
+    let texts = [None, Some(""), Some(" "), Some(":"), Some("é: 1"), Some("7")];
     let times = [None, Some(0), Some(1), Some(60_000)];
     let contents = [None, Some(""), Some("\n"), Some(" data: x\r\r\nid: 9\n\n")];
     for id in texts {
@@ -224,10 +209,7 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
         (Event::new("The").id(1)?, "id: 1\ndata: The\n\n"),
         (Event::new(""), "data: \n\n"),
         (Event::new(" two"), "data:  two\n\n"),
-        (
-            Event::new("a\rb\r\nc\n"),
-            "data: a\ndata: b\ndata: c\ndata: \n\n",
-        ),
+        (Event::new("a\rb\r\nc\n"), "data: a\ndata: b\ndata: c\ndata: \n\n"),
         (Event::comment("newswire"), ": newswire\n\n"),
         (Event::comment("a\rdata: b"), ": a\n: data: b\n\n"),
         (Event::comment("").id("7-0")?, ": \nid: 7-0\n\n"),
@@ -237,10 +219,7 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
             "event: n\nretry: 1000\ndata: x\n\n",
         ),
         // Milliseconds are whole, and never rounded up to a time that was not asked for.
-        (
-            Event::comment("c").reconnection_time(Duration::from_micros(1999)),
-            ": c\nretry: 1\n\n",
-        ),
+        (Event::comment("c").reconnection_time(Duration::from_micros(1999)), ": c\nretry: 1\n\n"),
     ];
     for (event, expected) in cases {
         assert_eq!(event.to_string(), expected);
@@ -253,28 +232,13 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
 
 #[test]
 fn what_would_forge_a_field_is_refused_or_stays_data() {
-    for forged in [
-        "1\ndata: x",
-        "1\rdata: x",
-        "1\r\n\r\ndata: x",
-        "\n",
-        "\r",
-        "\0",
-        "a\0b",
-    ] {
+    for forged in ["1\ndata: x", "1\rdata: x", "1\r\n\r\ndata: x", "\n", "\r", "\0", "a\0b"] {
         assert!(Event::new("").id(forged).is_err(), "{forged:?}");
         assert!(Event::new("").name(forged).is_err(), "{forged:?}");
     }
     // U+0085, U+2028 and form feed end a line elsewhere, and none here.
-    for harmless in [
-        "a\u{85}data: x",
-        "a\u{2028}data: x",
-        "a\u{c}data: x",
-        "a\u{b}data: x",
-    ] {
-        let event = Event::new(harmless)
-            .id(harmless)
-            .and_then(|event| event.name(harmless));
+    for harmless in ["a\u{85}data: x", "a\u{2028}data: x", "a\u{c}data: x", "a\u{b}data: x"] {
+        let event = Event::new(harmless).id(harmless).and_then(|event| event.name(harmless));
         let stream = event.expect("it is one line").to_string();
         let (messages, _, _) = parse([stream.as_bytes()]);
         let expected = Message {
@@ -306,19 +270,11 @@ fn the_standards_own_examples_come_out_as_it_says() {
         ),
         (
             "event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\nevent: add\ndata: 113411\n\n",
-            vec![
-                named("add", "73857293"),
-                named("remove", "2153"),
-                named("add", "113411"),
-            ],
+            vec![named("add", "73857293"), named("remove", "2153"), named("add", "113411")],
             "",
         ),
         // 9.2.6: "causes an event message ... to be dispatched", its data in three lines
-        (
-            "data: YHOO\ndata: +2\ndata: 10\n\n",
-            vec![message("YHOO\n+2\n10", "")],
-            "",
-        ),
+        ("data: YHOO\ndata: +2\ndata: 10\n\n", vec![message("YHOO\n+2\n10", "")], ""),
         // "contains four blocks": a comment, an id, an id that resets, a leading space
         (
             ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
@@ -336,17 +292,9 @@ fn the_standards_own_examples_come_out_as_it_says() {
             "1",
         ),
         // "fires two events": empty data, and a single newline; the last block is discarded
-        (
-            "data\n\ndata\ndata\n\ndata:",
-            vec![message("", ""), message("\n", "")],
-            "",
-        ),
+        ("data\n\ndata\ndata\n\ndata:", vec![message("", ""), message("\n", "")], ""),
         // "fires two identical events": the space after the colon is ignored
-        (
-            "data:test\n\ndata: test\n\n",
-            vec![message("test", ""), message("test", "")],
-            "",
-        ),
+        ("data:test\n\ndata: test\n\n", vec![message("test", ""), message("test", "")], ""),
     ];
     for (stream, messages, last_event_id) in cases {
         for end in ["\n", "\r", "\r\n"] {
@@ -398,10 +346,7 @@ fn what_browsers_are_tested_with_comes_out_as_there() {
     ];
     for (stream, expected) in cases {
         let (messages, _, _) = parse([*stream]);
-        let data: Vec<_> = messages
-            .iter()
-            .map(|message| message.data.as_str())
-            .collect();
+        let data: Vec<_> = messages.iter().map(|message| message.data.as_str()).collect();
         assert_eq!(&data, expected, "{:?}", String::from_utf8_lossy(stream));
         parses_alike(stream, &interpret(stream));
     }
@@ -409,9 +354,8 @@ fn what_browsers_are_tested_with_comes_out_as_there() {
 
 #[test]
 fn every_short_stream_comes_to_what_the_standard_says() {
-    const TOKENS: [&str; 11] = [
-        "data", "id", "event", "retry", ":", " ", "\r", "\n", "\0", "7", "\u{feff}",
-    ];
+    const TOKENS: [&str; 11] =
+        ["data", "id", "event", "retry", ":", " ", "\r", "\n", "\0", "7", "\u{feff}"];
     every_string(&TOKENS, 4, &mut |text| {
         for end in ["", "\n\n", "\rdata\r\r"] {
             let stream = format!("{text}{end}");
@@ -437,11 +381,7 @@ fn bytes_that_are_not_utf_8_are_replaced_wherever_they_are_cut() {
         b"\xef\xbb",
     ];
     for bytes in bad {
-        for (before, after) in [
-            ("data: a", "b\n\n"),
-            ("data: ", "\n\n"),
-            ("", "\rdata: x\n\n"),
-        ] {
+        for (before, after) in [("data: a", "b\n\n"), ("data: ", "\n\n"), ("", "\rdata: x\n\n")] {
             let stream = [before.as_bytes(), bytes, after.as_bytes()].concat();
             parses_alike(&stream, &interpret(&stream));
         }
@@ -463,11 +403,7 @@ fn a_byte_order_mark_is_one_only_at_the_very_start() {
         (format!("{mark}: comment\ndata: x\n\n"), vec!["x"]),
     ] {
         let interpretation = interpret(stream.as_bytes());
-        let data: Vec<_> = interpretation
-            .0
-            .iter()
-            .map(|message| &message.data)
-            .collect();
+        let data: Vec<_> = interpretation.0.iter().map(|message| &message.data).collect();
         assert_eq!(data, expected, "{stream:?}");
         parses_alike(stream.as_bytes(), &interpretation);
     }
@@ -545,10 +481,7 @@ fn the_last_event_id_is_set_by_a_blank_line_and_outlives_the_connection() {
     // A LF is the end of a CR only within one connection.
     parser.feed(b"data: a\r").expect("it is small");
     parser.reconnect();
-    assert_eq!(
-        parser.feed(b"\ndata: b\n\n").expect("it is small"),
-        [message("b", " 4 ")]
-    );
+    assert_eq!(parser.feed(b"\ndata: b\n\n").expect("it is small"), [message("b", " 4 ")]);
 }
 
 #[test]
@@ -568,23 +501,11 @@ fn an_event_beyond_the_limit_is_an_error_and_one_at_it_is_not() {
         assert_eq!(feed(100, &line(101), step), Err(EventTooLarge));
         // A line that never ends, and one that is only a comment, take memory all the same.
         assert_eq!(feed(100, &"x".repeat(101), step), Err(EventTooLarge));
-        assert_eq!(
-            feed(100, &format!(":{}\n", "x".repeat(100)), step),
-            Err(EventTooLarge)
-        );
+        assert_eq!(feed(100, &format!(":{}\n", "x".repeat(100)), step), Err(EventTooLarge));
         // Many small lines: each counts with its LF.
-        assert_eq!(
-            feed(100, &("data:123456789\n".repeat(10) + "\n"), step),
-            Ok(1)
-        );
-        assert_eq!(
-            feed(100, &("data:123456789\n".repeat(11) + "\n"), step),
-            Err(EventTooLarge)
-        );
-        assert_eq!(
-            feed(100, &("data\n".repeat(101) + "\n"), step),
-            Err(EventTooLarge)
-        );
+        assert_eq!(feed(100, &("data:123456789\n".repeat(10) + "\n"), step), Ok(1));
+        assert_eq!(feed(100, &("data:123456789\n".repeat(11) + "\n"), step), Err(EventTooLarge));
+        assert_eq!(feed(100, &("data\n".repeat(101) + "\n"), step), Err(EventTooLarge));
         // Any number of events that are small.
         assert_eq!(feed(100, &line(100).repeat(500), step), Ok(500));
     }
@@ -646,8 +567,7 @@ struct Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writes
-            .push(String::from_utf8_lossy(bytes).into_owned());
+        self.writes.push(String::from_utf8_lossy(bytes).into_owned());
         Ok(bytes.len())
     }
 

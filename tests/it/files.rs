@@ -13,31 +13,11 @@ use std::thread;
 
 /// What the binary has in it.
 const EMBEDDED: &[(&str, &str, &[u8])] = &[
-    (
-        "/",
-        "text/html; charset=utf-8",
-        include_bytes!("../../www/index.html"),
-    ),
-    (
-        "/index.html",
-        "text/html; charset=utf-8",
-        include_bytes!("../../www/index.html"),
-    ),
-    (
-        "/style.css",
-        "text/css; charset=utf-8",
-        include_bytes!("../../www/style.css"),
-    ),
-    (
-        "/app.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!("../../www/app.js"),
-    ),
-    (
-        "/favicon.svg",
-        "image/svg+xml",
-        include_bytes!("../../www/favicon.svg"),
-    ),
+    ("/", "text/html; charset=utf-8", include_bytes!("../../www/index.html")),
+    ("/index.html", "text/html; charset=utf-8", include_bytes!("../../www/index.html")),
+    ("/style.css", "text/css; charset=utf-8", include_bytes!("../../www/style.css")),
+    ("/app.js", "text/javascript; charset=utf-8", include_bytes!("../../www/app.js")),
+    ("/favicon.svg", "image/svg+xml", include_bytes!("../../www/favicon.svg")),
 ];
 
 /// A directory of a test's own, which has `site`, to be served, and beside it what must not be. It
@@ -75,13 +55,7 @@ fn get(server: &Server, target: &str) -> Answer {
 }
 
 fn get_if_none_match(server: &Server, target: &str, tags: &str) -> Answer {
-    ask(
-        server.address,
-        "GET",
-        target,
-        &[("If-None-Match", tags)],
-        "",
-    )
+    ask(server.address, "GET", target, &[("If-None-Match", tags)], "")
 }
 
 #[test]
@@ -90,10 +64,7 @@ fn the_page_is_embedded() {
     for (target, content_type, content) in EMBEDDED {
         let whole = get(&server, target);
         assert_eq!(whole.status, 200, "{target}");
-        assert!(
-            whole.content == *content,
-            "{target} has another content than www/"
-        );
+        assert!(whole.content == *content, "{target} has another content than www/");
         assert_eq!(whole.field("content-type"), Some(*content_type));
         assert_eq!(whole.field("x-content-type-options"), Some("nosniff"));
         // It may be kept, but not used without asking.
@@ -108,23 +79,13 @@ fn the_page_is_embedded() {
         // response" (RFC 9110, 9.3.2).
         let head = ask(server.address, "HEAD", target, &[], "");
         let without_date = |answer: &Answer| {
-            let lines = answer
-                .head
-                .lines()
-                .filter(|line| !line.starts_with("Date: "));
+            let lines = answer.head.lines().filter(|line| !line.starts_with("Date: "));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(without_date(&head), without_date(&whole), "{target}");
     }
-    assert_eq!(
-        get(&server, "/").content,
-        get(&server, "/index.html").content
-    );
-    assert_eq!(
-        get(&server, "/?utm=x#").status,
-        400,
-        "a fragment is never sent"
-    );
+    assert_eq!(get(&server, "/").content, get(&server, "/index.html").content);
+    assert_eq!(get(&server, "/?utm=x#").status, 400, "a fragment is never sent");
     assert_eq!(get(&server, "/?utm=x").status, 200);
     for method in ["POST", "PUT", "DELETE"] {
         let answer = ask(server.address, method, "/app.js", &[], "");
@@ -142,10 +103,7 @@ fn a_validator_saves_the_content() {
         let whole = get(&server, "/");
         let etag = whole.field("etag").expect("it has one").to_owned();
         let opaque = etag.trim_matches('"');
-        assert!(
-            etag.len() > 2 && etag == format!("\"{opaque}\""),
-            "it is strong: {etag}"
-        );
+        assert!(etag.len() > 2 && etag == format!("\"{opaque}\""), "it is strong: {etag}");
 
         // Entity tags "are equivalent if their opaque-tags match character-by-character, regardless
         // of either or both being tagged as weak" (RFC 9110, 8.8.3.2).
@@ -197,9 +155,7 @@ fn a_validator_saves_the_content() {
         let request = format!(
             "GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\nIf-None-Match: {etag}\r\n\r\n"
         );
-        socket
-            .write_all(request.repeat(2).as_bytes())
-            .expect("the server reads");
+        socket.write_all(request.repeat(2).as_bytes()).expect("the server reads");
         let mut from_server = BufReader::new(socket);
         for _ in 0..2 {
             let answer = Answer::read(&mut from_server, "GET").expect("it is answered");
@@ -241,11 +197,7 @@ fn names_and_media_types_are_those_of_the_files() {
     let files = [
         ("index.html", "/", "text/html; charset=utf-8"),
         ("folder/index.html", "/folder/", "text/html; charset=utf-8"),
-        (
-            "folder/deeper/index.html",
-            "/folder/deeper/",
-            "text/html; charset=utf-8",
-        ),
+        ("folder/deeper/index.html", "/folder/deeper/", "text/html; charset=utf-8"),
         ("page.HTM", "/page.HTM", "text/html; charset=utf-8"),
         ("a b+c.css", "/a%20b+c.css", "text/css; charset=utf-8"),
         ("café.js", "/caf%C3%A9.js", "text/javascript; charset=utf-8"),
@@ -262,16 +214,8 @@ fn names_and_media_types_are_those_of_the_files() {
         ("none", "/none", "application/octet-stream"),
         ("html", "/html", "application/octet-stream"),
         ("dot.", "/dot.", "application/octet-stream"),
-        (
-            "folder.html/none",
-            "/folder.html/none",
-            "application/octet-stream",
-        ),
-        (
-            "archive.tar.gz",
-            "/archive.tar.gz",
-            "application/octet-stream",
-        ),
+        ("folder.html/none", "/folder.html/none", "application/octet-stream"),
+        ("archive.tar.gz", "/archive.tar.gz", "application/octet-stream"),
         // What the program answers itself is not looked for.
         ("healthz", "/healthz", "text/plain; charset=utf-8"),
     ];
@@ -294,19 +238,9 @@ fn names_and_media_types_are_those_of_the_files() {
         assert_eq!(answer.field("content-security-policy"), None);
     }
     let empty = get(&server, "/empty.txt");
-    assert_eq!(
-        (empty.status, empty.field("content-length")),
-        (200, Some("0"))
-    );
+    assert_eq!((empty.status, empty.field("content-length")), (200, Some("0")));
     // The page that is embedded is not there, and a folder is none of its files.
-    for target in [
-        "/app.js",
-        "/folder",
-        "/folder/deeper",
-        "/folder//",
-        "//",
-        "/index.html/",
-    ] {
+    for target in ["/app.js", "/folder", "/folder/deeper", "/folder//", "//", "/index.html/"] {
         assert_eq!(get(&server, target).status, 404, "{target}");
     }
 }
@@ -314,13 +248,7 @@ fn names_and_media_types_are_those_of_the_files() {
 #[test]
 fn hidden_files_are_not_served() {
     let directory = Directory::new("hidden");
-    for name in [
-        ".htpasswd",
-        ".git/config",
-        "folder/.env",
-        "..secret",
-        "folder/.well/index.html",
-    ] {
+    for name in [".htpasswd", ".git/config", "folder/.env", "..secret", "folder/.well/index.html"] {
         directory.write(format!("site/{name}"), "secret");
     }
     let server = directory.serve();
@@ -336,10 +264,7 @@ fn hidden_files_are_not_served() {
         "/folder/../.htpasswd",
     ] {
         let answer = get(&server, target);
-        assert!(
-            answer.status == 404 && !answer.text().contains("secret"),
-            "{target}"
-        );
+        assert!(answer.status == 404 && !answer.text().contains("secret"), "{target}");
     }
 }
 
@@ -394,15 +319,7 @@ fn no_path_leads_out_of_the_directory() {
             "%u2215",
             "%00/",
         ] {
-            for start in [
-                "/",
-                "/folder/",
-                "/folder/../",
-                "//",
-                "/./",
-                "/%2f",
-                "/folder%2f",
-            ] {
+            for start in ["/", "/folder/", "/folder/../", "//", "/./", "/%2f", "/folder%2f"] {
                 for times in 1..=3 {
                     let up = format!("{dots}{slash}").repeat(times);
                     ways.push(format!("{start}{up}secret.txt"));
@@ -464,10 +381,7 @@ fn no_link_leads_out_of_the_directory() {
     link("folder", "inside");
     link("../site/real.txt", "through.txt");
     link("../secret.txt", "outside.txt");
-    link(
-        directory.0.join("secret.txt").to_str().expect("UTF-8"),
-        "absolute.txt",
-    );
+    link(directory.0.join("secret.txt").to_str().expect("UTF-8"), "absolute.txt");
     link("..", "up");
     link("../site-secret", "sibling");
     link("/", "root");
@@ -573,10 +487,7 @@ fn a_large_file_arrives_whole() {
         }
     });
     let head = ask(server.address, "HEAD", "/large.bin", &[], "");
-    assert_eq!(
-        head.field("content-length"),
-        Some(content.len().to_string().as_str())
-    );
+    assert_eq!(head.field("content-length"), Some(content.len().to_string().as_str()));
 }
 
 /// What was promised is kept where it can be; where it cannot, only the close can say so.
@@ -593,16 +504,11 @@ fn a_file_that_changes_while_it_is_sent_does_not_confuse_its_reader() {
             "GET /{name} HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\
              Connection: close\r\n\r\n"
         );
-        socket
-            .write_all(request.as_bytes())
-            .expect("the server reads");
+        socket.write_all(request.as_bytes()).expect("the server reads");
         let head = crate::server::read_until(&mut socket, "\r\n\r\n");
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", content.len())));
         let path = directory.0.join("site").join(name);
-        let file = File::options()
-            .append(true)
-            .open(path)
-            .expect("it is there");
+        let file = File::options().append(true).open(path).expect("it is there");
         let rest = if is_cut {
             file.set_len(1024).expect("it can be cut");
             String::new()
@@ -629,13 +535,9 @@ fn a_file_that_cannot_be_opened_now_is_not_said_to_be_missing() {
     let server = directory.serve();
     let mut socket = BufReader::new(server.connect());
     let mut get = || {
-        let written = socket
-            .get_mut()
-            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let written = socket.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         written.expect("the server reads");
-        Answer::read(&mut socket, "GET")
-            .expect("it is answered")
-            .status
+        Answer::read(&mut socket, "GET").expect("it is answered").status
     };
     assert_eq!(get(), 200);
     crate::limits::limit(&server, "nofile", 4);

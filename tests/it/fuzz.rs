@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 fn fuzz(subject: &str, mut round: impl FnMut(&mut Dice)) {
     let setting = |name: &str| std::env::var(name).ok();
     let number = |name: &str, text: String| {
-        text.parse::<u64>()
-            .unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
+        text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
     };
     let first = setting("NEWSWIRE_FUZZ_SEED").map_or(0, |text| number("NEWSWIRE_FUZZ_SEED", text));
     let seconds =
@@ -40,9 +39,7 @@ fn fuzz(subject: &str, mut round: impl FnMut(&mut Dice)) {
 
 /// Between none and `most` of these, one behind the other.
 fn some_of(dice: &mut Dice, tokens: &[&str], most: usize) -> String {
-    (0..dice.below(most + 1))
-        .map(|_| *dice.pick(tokens))
-        .collect()
+    (0..dice.below(most + 1)).map(|_| *dice.pick(tokens)).collect()
 }
 
 /// Changes a few bytes, in the ways in which bytes go wrong.
@@ -82,32 +79,15 @@ fn pieces<'b>(dice: &mut Dice, mut bytes: &'b [u8]) -> Vec<&'b [u8]> {
 }
 
 fn a_head(dice: &mut Dice) -> Vec<u8> {
-    let method = *dice.pick(&[
-        "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "",
-    ]);
+    let method =
+        *dice.pick(&["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", ""]);
     let path = some_of(
         dice,
-        &[
-            "/", "a", "..", ".", "%2F", "%2e", "%00", "%", "%zz", "*", "channels", "~", "é",
-        ],
+        &["/", "a", "..", ".", "%2F", "%2e", "%00", "%", "%zz", "*", "channels", "~", "é"],
         8,
     );
-    let query = some_of(
-        dice,
-        &[
-            "?",
-            "&",
-            "=",
-            "a",
-            "%41",
-            "+",
-            "%",
-            "%ff",
-            "last_event_id=1",
-            "#",
-        ],
-        8,
-    );
+    let query =
+        some_of(dice, &["?", "&", "=", "a", "%41", "+", "%", "%ff", "last_event_id=1", "#"], 8);
     let target = match dice.below(8) {
         0 => format!("http://{path}{query}"),
         1 => format!("https://host:80/{path}{query}"),
@@ -127,15 +107,7 @@ fn a_head(dice: &mut Dice) -> Vec<u8> {
     if !dice.once_in(10) {
         head += &format!(
             "Host: {}{end}",
-            dice.pick(&[
-                "localhost",
-                "a:80",
-                "[::1]:8080",
-                "",
-                "a b",
-                "a,b",
-                "a:999999"
-            ])
+            dice.pick(&["localhost", "a:80", "[::1]:8080", "", "a b", "a,b", "a:999999"])
         );
     }
     for _ in 0..dice.below(6) {
@@ -183,19 +155,10 @@ fn a_head(dice: &mut Dice) -> Vec<u8> {
 
 #[test]
 fn heads() {
-    let tiny = Limits {
-        target_bytes: 24,
-        head_bytes: 160,
-        fields: 3,
-        ..Limits::default()
-    };
+    let tiny = Limits { target_bytes: 24, head_bytes: 160, fields: 3, ..Limits::default() };
     fuzz("heads", |dice| {
         let wire = a_head(dice);
-        let limits = if dice.once_in(4) {
-            tiny.clone()
-        } else {
-            Limits::default()
-        };
+        let limits = if dice.once_in(4) { tiny.clone() } else { Limits::default() };
         let outcome = |wire: &[u8]| Head::parse(wire, &limits);
         let shown = String::from_utf8_lossy(&wire).into_owned();
         // However much of it has arrived: not enough yet, until it is known; from then on always the same.
@@ -210,10 +173,7 @@ fn heads() {
                 (Err(refusal), Err(of_whole)) => {
                     // A line that is too long already may turn out to be worse.
                     let is_same = refusal.status == of_whole.status || refusal.status.0 == 414;
-                    assert!(
-                        is_same,
-                        "{shown:?} at {arrived}: {refusal}, in the end {of_whole}"
-                    );
+                    assert!(is_same, "{shown:?} at {arrived}: {refusal}, in the end {of_whole}");
                     refused = Some(());
                 }
                 (Ok(Some((head, length))), Ok(Some((of_whole, whole_length)))) => {
@@ -223,10 +183,7 @@ fn heads() {
                 _ => panic!("{shown:?} at {arrived}: {partial:?} and in the end {whole:?}"),
             }
             if let (Ok(None), Ok(Some((_, length)))) = (&partial, &whole) {
-                assert!(
-                    arrived < *length,
-                    "{shown:?} is whole at {length}, and not at {arrived}"
-                );
+                assert!(arrived < *length, "{shown:?} is whole at {length}, and not at {arrived}");
             }
         }
         let Ok(Some((head, length))) = whole else {
@@ -234,36 +191,17 @@ fn heads() {
         };
         // What follows it is not its business.
         let followed = [&wire[..length], b"\0\r\nGET / HTTP/1.1\r\n\r\n"].concat();
-        let again = outcome(&followed)
-            .expect("it is as good as before")
-            .expect("it is whole");
+        let again = outcome(&followed).expect("it is as good as before").expect("it is whole");
         assert_eq!(again.1, length, "{shown:?}");
         // What it says of itself holds.
         assert!(
             length <= limits.head_bytes && head.path().len() <= limits.target_bytes,
             "{shown:?}"
         );
-        assert!(
-            head.path() == "*" || head.path().starts_with('/'),
-            "{shown:?}"
-        );
-        assert!(
-            head.path() != "*" || head.method() == Method::Options,
-            "{shown:?}"
-        );
-        assert!(
-            head.segments()
-                .iter()
-                .all(|segment| !segment.contains('\0')),
-            "{shown:?}"
-        );
-        for name in [
-            "host",
-            "content-length",
-            "transfer-encoding",
-            "x",
-            "last-event-id",
-        ] {
+        assert!(head.path() == "*" || head.path().starts_with('/'), "{shown:?}");
+        assert!(head.path() != "*" || head.method() == Method::Options, "{shown:?}");
+        assert!(head.segments().iter().all(|segment| !segment.contains('\0')), "{shown:?}");
+        for name in ["host", "content-length", "transfer-encoding", "x", "last-event-id"] {
             for value in head.values(name) {
                 assert!(!value.contains(['\r', '\n', '\0']), "{shown:?}");
                 assert_eq!(value, value.trim_matches([' ', '\t']), "{shown:?}");
@@ -277,10 +215,7 @@ fn heads() {
         );
         assert!(!head.authority().contains(['@', '/', ' ']), "{shown:?}");
         for (name, value) in head.queries() {
-            assert_eq!(
-                head.query(&name).is_some(),
-                head.queries().any(|(found, _)| found == name)
-            );
+            assert_eq!(head.query(&name).is_some(), head.queries().any(|(found, _)| found == name));
             assert!(name.len() + value.len() <= 3 * wire.len());
         }
     });
@@ -299,16 +234,7 @@ fn chunked_content() {
                 _ => format!("{:04x}", data.len()),
             };
             let extension = *dice.pick(&["", "", "", ";a", ";a=b", "; a=\"b c\"", ";;;"]);
-            wire.extend(
-                [
-                    size.as_bytes(),
-                    extension.as_bytes(),
-                    b"\r\n",
-                    &data,
-                    b"\r\n",
-                ]
-                .concat(),
-            );
+            wire.extend([size.as_bytes(), extension.as_bytes(), b"\r\n", &data, b"\r\n"].concat());
             content.extend(data);
         }
         wire.extend_from_slice(dice.pick::<&[u8]>(&[b"0\r\n", b"000\r\n", b"0;x=y\r\n"]));
@@ -328,9 +254,8 @@ fn chunked_content() {
         let decode = |pieces: &[&[u8]]| -> Decoded {
             let (mut chunks, mut content, mut taken) = (Chunks::new(), Vec::new(), 0);
             for piece in pieces {
-                let read = chunks
-                    .decode(piece, &mut content)
-                    .map_err(|refusal| refusal.status.0)?;
+                let read =
+                    chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;
                 taken += read;
                 assert!(
                     read == piece.len() || chunks.is_whole(),
@@ -344,22 +269,12 @@ fn chunked_content() {
         };
         let whole = decode(&[&wire]);
         if is_intact {
-            assert_eq!(
-                whole,
-                Ok((content, end, true)),
-                "{:?}",
-                String::from_utf8_lossy(&wire)
-            );
+            assert_eq!(whole, Ok((content, end, true)), "{:?}", String::from_utf8_lossy(&wire));
         }
         let cut = pieces(dice, &wire);
         assert_eq!(decode(&cut), whole, "{:?}", String::from_utf8_lossy(&wire));
         let bytes: Vec<&[u8]> = wire.chunks(1).collect();
-        assert_eq!(
-            decode(&bytes),
-            whole,
-            "{:?}",
-            String::from_utf8_lossy(&wire)
-        );
+        assert_eq!(decode(&bytes), whole, "{:?}", String::from_utf8_lossy(&wire));
         if let Ok((content, taken, _)) = whole {
             assert!(content.len() <= taken, "nothing comes from nowhere");
         }
@@ -407,12 +322,7 @@ fn event_streams() {
         let expected = interpret(&stream);
         assert_eq!(parse([stream.as_slice()]), expected, "{shown:?} whole");
         let cut = pieces(dice, &stream);
-        assert_eq!(
-            parse(cut.iter().copied()),
-            expected,
-            "{shown:?} in {} pieces",
-            cut.len()
-        );
+        assert_eq!(parse(cut.iter().copied()), expected, "{shown:?} in {} pieces", cut.len());
 
         // With a limit there is an end, and up to there nothing else; pieces do not matter.
         let limit = dice.below(30);
@@ -429,24 +339,13 @@ fn event_streams() {
             (messages, parser.feed(b"").is_ok())
         };
         let (messages, is_within) = feed(&mut stream.chunks(1));
-        assert_eq!(
-            messages,
-            expected.0[..messages.len()],
-            "{shown:?} within {limit}"
-        );
-        assert!(
-            !is_within || messages.len() == expected.0.len(),
-            "{shown:?} within {limit}"
-        );
+        assert_eq!(messages, expected.0[..messages.len()], "{shown:?} within {limit}");
+        assert!(!is_within || messages.len() == expected.0.len(), "{shown:?} within {limit}");
         assert!(
             messages.iter().all(|message| message.data.len() <= limit),
             "{shown:?} within {limit}"
         );
-        assert_eq!(
-            feed(&mut cut.iter().copied()).1,
-            is_within,
-            "{shown:?} within {limit}"
-        );
+        assert_eq!(feed(&mut cut.iter().copied()).1, is_within, "{shown:?} within {limit}");
     });
 }
 
@@ -462,11 +361,7 @@ fn events() {
         for _ in 0..1 + dice.below(4) {
             let data = some_of(dice, &TOKENS, 8);
             let is_comment = dice.once_in(4);
-            let mut event = if is_comment {
-                Event::comment(&data)
-            } else {
-                Event::new(&data)
-            };
+            let mut event = if is_comment { Event::comment(&data) } else { Event::new(&data) };
             let mut event_type = String::new();
             for _ in 0..dice.below(3) {
                 let text = some_of(dice, &TOKENS, 3);
@@ -512,10 +407,7 @@ fn events() {
 /// The application in this process, where a panic is counted, and nothing is said of one's own accord.
 fn start(limits: Limits) -> (SocketAddr, Channels) {
     serve_app(App {
-        limits: Limits {
-            heartbeat: Duration::ZERO,
-            ..limits
-        },
+        limits: Limits { heartbeat: Duration::ZERO, ..limits },
         publishers: Publishers::Anyone,
         ..App::default()
     })
@@ -543,9 +435,7 @@ fn orders_of_the_laboratory() {
     fuzz("orders of the laboratory", |dice| {
         let text = some_of(
             dice,
-            &[
-                "a", "é", "😀", "word", ".", ":", "\0", " ", " ", "\n", "\u{2028}", "data: ",
-            ],
+            &["a", "é", "😀", "word", ".", ":", "\0", " ", " ", "\n", "\u{2028}", "data: "],
             8,
         );
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -602,17 +492,9 @@ fn orders_of_the_laboratory() {
         let last = cut.filter(|_| heard.is_none()).unwrap_or(count);
         let (messages, _, reconnection_time) = interpret(&answer.content);
         assert_eq!(messages.len(), last - first, "{target}");
-        assert_eq!(
-            reconnection_time,
-            Some(Duration::from_millis(retry as u64)),
-            "{target}"
-        );
+        assert_eq!(reconnection_time, Some(Duration::from_millis(retry as u64)), "{target}");
         for (number, message) in (first..last).zip(&messages) {
-            let id = if ids {
-                (number + 1).to_string()
-            } else {
-                String::new()
-            };
+            let id = if ids { (number + 1).to_string() } else { String::new() };
             assert_eq!(message.last_event_id, id, "{target}");
             let name = if event.is_empty() { "message" } else { &event };
             assert_eq!(message.event_type, name, "{target}");
@@ -678,17 +560,12 @@ fn queries_of_the_laboratory_that_nobody_meant() {
         let request =
             format!("HEAD /lab?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut socket = connect(address);
-        socket
-            .write_all(request.as_bytes())
-            .expect("the server reads");
+        socket.write_all(request.as_bytes()).expect("the server reads");
         let mut reader = BufReader::new(socket);
         let answer = Answer::read(&mut reader, "HEAD").expect("it answers");
         assert!((200..600).contains(&answer.status), "{query}: {answer:?}");
         assert_eq!(answer.field("x-evil"), None, "{query}");
-        assert!(
-            Answer::read(&mut reader, "HEAD").is_none(),
-            "{query}: one answer is enough"
-        );
+        assert!(Answer::read(&mut reader, "HEAD").is_none(), "{query}: one answer is enough");
         if let Some(location) = answer.field("location") {
             assert!(location.starts_with("/lab?"), "{query} leads to {location}");
         }
@@ -699,12 +576,8 @@ fn queries_of_the_laboratory_that_nobody_meant() {
 /// An id as we issue them, in our own words: two numbers in their shortest form.
 fn parsed(id: &str) -> Option<(u64, u64)> {
     let (ms, n) = id.split_once('-')?;
-    let number = |digits: &str| {
-        digits
-            .parse::<u64>()
-            .ok()
-            .filter(|number| number.to_string() == digits)
-    };
+    let number =
+        |digits: &str| digits.parse::<u64>().ok().filter(|number| number.to_string() == digits);
     // As many bits as they have together.
     Some((number(ms)?, number(n)?)).filter(|(ms, n)| *ms < 1 << 44 && *n < 1 << 20)
 }
@@ -721,23 +594,13 @@ fn json(text: &str) -> String {
 
 #[test]
 fn last_event_ids() {
-    let (address, channels) = start(Limits {
-        history_events: 6,
-        ..Limits::default()
-    });
-    let (channel, other) = (
-        channels.open("c").expect("it is a name"),
-        channels.open("other").expect("it is a name"),
-    );
+    let (address, channels) = start(Limits { history_events: 6, ..Limits::default() });
+    let (channel, other) =
+        (channels.open("c").expect("it is a name"), channels.open("other").expect("it is a name"));
     let mut ids = Vec::new();
     let mut elsewhere = Vec::new();
     for number in 0..10 {
-        ids.push(
-            channel
-                .publish(Event::new(number.to_string()))
-                .expect("it is small")
-                .id,
-        );
+        ids.push(channel.publish(Event::new(number.to_string())).expect("it is small").id);
         // Ids between them, which exist and are not this channel's.
         elsewhere.push(other.publish(Event::new("x")).expect("it is small").id);
     }
@@ -752,15 +615,7 @@ fn last_event_ids() {
             0 => dice.pick(forgotten).clone(),
             1 => dice.pick(&elsewhere).clone(),
             2 => dice
-                .pick(&[
-                    "earliest",
-                    "",
-                    "0-0",
-                    "-",
-                    "null",
-                    "18446744073709551615-0",
-                    "earliest ",
-                ])
+                .pick(&["earliest", "", "0-0", "-", "null", "18446744073709551615-0", "earliest "])
                 .to_string(),
             3 => some_of(
                 dice,
@@ -782,10 +637,7 @@ fn last_event_ids() {
         let by_field = fits_a_field && dice.once_in(2);
         let (answer, id) = if by_field {
             let id = id.trim_matches([' ', '\t']).to_owned();
-            (
-                ask(address, "GET", "/channels/c", &[("Last-Event-ID", &id)], ""),
-                id,
-            )
+            (ask(address, "GET", "/channels/c", &[("Last-Event-ID", &id)], ""), id)
         } else {
             let target = format!("/channels/c?last_event_id={}", encode(dice, &id));
             (ask(address, "GET", &target, &[], ""), id)
@@ -817,15 +669,8 @@ fn last_event_ids() {
             gap + &frames(from)
         };
         assert_eq!(answer.status, 200, "{id:?}: {answer:?}");
-        let (_, story) = answer
-            .text()
-            .split_once("\n\n")
-            .expect("there is an opening");
-        assert_eq!(
-            story,
-            expected + "event: end\ndata: the channel is completed\n\n",
-            "{id:?}"
-        );
+        let (_, story) = answer.text().split_once("\n\n").expect("there is an opening");
+        assert_eq!(story, expected + "event: end\ndata: the channel is completed\n\n", "{id:?}");
     });
     assert_no_panic(address);
 }
@@ -860,9 +705,7 @@ impl Life {
     /// The place of the oldest event that is kept.
     fn oldest(&self) -> usize {
         let summary = self.channel.summary();
-        summary
-            .first_id
-            .map_or(self.log.len(), |first| self.place(&first))
+        summary.first_id.map_or(self.log.len(), |first| self.place(&first))
     }
 
     fn place(&self, id: &str) -> usize {
@@ -875,31 +718,12 @@ impl Life {
     }
 
     fn publish(&mut self, dice: &mut Dice) {
-        let data = some_of(
-            dice,
-            &[
-                "x",
-                "\n",
-                "\r",
-                " ",
-                ":",
-                "é",
-                "event: end\n",
-                "\0",
-                "0123456789",
-            ],
-            6,
-        );
+        let data =
+            some_of(dice, &["x", "\n", "\r", " ", ":", "é", "event: end\n", "\0", "0123456789"], 6);
         let event_type = *dice.pick(&["message", "message", "note", "endless"]);
         let id = if dice.once_in(3) {
             let target = format!("/channels/{}?event={event_type}", self.channel.name());
-            let answer = ask(
-                self.address,
-                "PUT",
-                &target,
-                &[("Accept", "text/plain")],
-                &data,
-            );
+            let answer = ask(self.address, "PUT", &target, &[("Accept", "text/plain")], &data);
             assert_eq!(answer.status, 200, "{answer:?}");
             answer.text().trim_end().to_owned()
         } else {
@@ -927,11 +751,8 @@ impl Life {
         };
         let fields = [("Last-Event-ID", id)];
         let target = format!("/channels/{}", self.channel.name());
-        let mut stream = Stream::open(
-            self.address,
-            &target,
-            &fields[..usize::from(!id.is_empty())],
-        );
+        let mut stream =
+            Stream::open(self.address, &target, &fields[..usize::from(!id.is_empty())]);
         if self.is_completed() && start == self.log.len() {
             assert_eq!(stream.answer.status, 204, "{id:?}");
             return;
@@ -939,15 +760,10 @@ impl Life {
         assert_eq!(stream.answer.status, 200, "{id:?}");
         if has_gap {
             let gap = stream.next().expect("it is told");
-            let oldest = self
-                .log
-                .get(oldest)
-                .map_or("null".to_owned(), |event| json(&event.last_event_id));
+            let oldest =
+                self.log.get(oldest).map_or("null".to_owned(), |event| json(&event.last_event_id));
             assert_eq!(gap.event_type, "gap", "{id:?}");
-            assert_eq!(
-                gap.data,
-                format!("{{\"asked\":{},\"oldest\":{oldest}}}", json(id))
-            );
+            assert_eq!(gap.data, format!("{{\"asked\":{},\"oldest\":{oldest}}}", json(id)));
             assert_eq!(gap.last_event_id, "");
         }
         if id.is_empty() {
@@ -974,10 +790,7 @@ impl Life {
         let Some(stream) = &mut client.stream else {
             return;
         };
-        let story = self
-            .completions
-            .get(client.completions..)
-            .unwrap_or_default();
+        let story = self.completions.get(client.completions..).unwrap_or_default();
         let mut heard = 0;
         while to_the_end
             || (heard < most && client.next < story.first().copied().unwrap_or(self.log.len()))
@@ -1011,12 +824,7 @@ impl Life {
                         assert!(client.next <= first && first <= self.oldest().max(client.next));
                         client.next = first;
                     }
-                    assert_eq!(
-                        Some(&message),
-                        self.log.get(client.next),
-                        "event {}",
-                        client.next
-                    );
+                    assert_eq!(Some(&message), self.log.get(client.next), "event {}", client.next);
                     client.last_event_id = message.last_event_id;
                     client.next += 1;
                     heard += 1;
@@ -1045,20 +853,14 @@ fn lives_of_channels() {
         channels: 8,
         ..Limits::default()
     };
-    let servers = [
-        limits(1, 1 << 20),
-        limits(3, 1 << 20),
-        limits(1000, 1024),
-        limits(1000, 1 << 20),
-    ]
-    .map(|limits| (limits.clone(), start(limits)));
+    let servers =
+        [limits(1, 1 << 20), limits(3, 1 << 20), limits(1000, 1024), limits(1000, 1 << 20)]
+            .map(|limits| (limits.clone(), start(limits)));
     let mut number = 0;
     fuzz("lives of channels", |dice| {
         number += 1;
         let (limits, (address, channels)) = dice.pick(&servers);
-        let channel = channels
-            .open(&format!("life{number}"))
-            .expect("the lives before are over");
+        let channel = channels.open(&format!("life{number}")).expect("the lives before are over");
         let mut life = Life {
             address: *address,
             channel,
@@ -1091,10 +893,9 @@ fn lives_of_channels() {
                     life.connect(client, &id);
                 }
                 10 if client.stream.is_none() => life.connect(client, "earliest"),
-                11 if client.stream.is_none() => life.connect(
-                    client,
-                    dice.pick::<&str>(&["1-0", "mad", "99999999999999-0"]),
-                ),
+                11 if client.stream.is_none() => {
+                    life.connect(client, dice.pick::<&str>(&["1-0", "mad", "99999999999999-0"]))
+                }
                 // A cut: what is on its way is lost, and will be asked for.
                 12 => client.stream = None,
                 _ => life.hear(client, dice.below(8), false),
@@ -1104,10 +905,7 @@ fn lives_of_channels() {
                 summary.events <= limits.history_events && summary.bytes <= limits.history_bytes,
                 "{summary:?}"
             );
-            assert_eq!(
-                summary.last_id.as_ref(),
-                life.log.last().map(|event| &event.last_event_id)
-            );
+            assert_eq!(summary.last_id.as_ref(), life.log.last().map(|event| &event.last_event_id));
             assert_eq!(summary.completed, life.is_completed());
             assert_eq!(summary.events, life.log.len() - life.oldest());
         }

@@ -15,11 +15,7 @@ fn start() -> Server {
 
 /// The whole response to a query, without a pause between events unless it asks for one.
 fn order(address: SocketAddr, query: &str) -> Answer {
-    let pause = if query.contains("interval=") {
-        ""
-    } else {
-        "&interval=0"
-    };
+    let pause = if query.contains("interval=") { "" } else { "&interval=0" };
     ask(address, "GET", &format!("/lab?{query}{pause}"), &[], "")
 }
 
@@ -34,20 +30,11 @@ fn play(address: SocketAddr, query: &str) -> Vec<u8> {
 /// What a client hears that has heard everything up to `id`.
 fn resume(address: SocketAddr, query: &str, id: &str) -> Answer {
     let fields = [("Last-Event-ID", id)];
-    ask(
-        address,
-        "GET",
-        &format!("/lab?{query}&interval=0"),
-        &fields,
-        "",
-    )
+    ask(address, "GET", &format!("/lab?{query}&interval=0"), &fields, "")
 }
 
 fn data(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.data.as_str())
-        .collect()
+    messages.iter().map(|message| message.data.as_str()).collect()
 }
 
 const OPENING: &str = ": newswire\nretry: 2000\n\n";
@@ -72,40 +59,22 @@ fn each_parameter_does_what_it_says_to_the_byte() {
         ("text=%00", "id: 1\ndata: \0\n\n"),
         ("text=%ff", "id: 1\ndata: \u{fffd}\n\n"),
         ("count=2", "id: 1\ndata: The\n\nid: 2\ndata: quick\n\n"),
-        (
-            "text=a+b&count=3",
-            "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: a\n\n",
-        ),
+        ("text=a+b&count=3", "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: a\n\n"),
         ("count=1&event=word", "id: 1\nevent: word\ndata: The\n\n"),
-        (
-            "count=1&event=+two+words",
-            "id: 1\nevent:  two words\ndata: The\n\n",
-        ),
+        ("count=1&event=+two+words", "id: 1\nevent:  two words\ndata: The\n\n"),
         ("count=1&id=on", "id: 1\ndata: The\n\n"),
         ("count=2&id=off", "data: The\n\ndata: quick\n\n"),
         ("count=1&lines=1", "id: 1\ndata: The\n\n"),
-        (
-            "count=1&lines=3",
-            "id: 1\ndata: The\ndata: The\ndata: The\n\n",
-        ),
+        ("count=1&lines=3", "id: 1\ndata: The\ndata: The\ndata: The\n\n"),
         ("count=1&size=0", "id: 1\ndata: \n\n"),
         ("count=1&size=1", "id: 1\ndata: .\n\n"),
         ("count=1&size=4", "id: 1\ndata: The \n\n"),
         ("count=1&size=9", "id: 1\ndata: The The .\n\n"),
-        (
-            "count=1&size=2&lines=3",
-            "id: 1\ndata: \ndata: \ndata: \n\n",
-        ),
+        ("count=1&size=2&lines=3", "id: 1\ndata: \ndata: \ndata: \n\n"),
         ("count=1&binary=0", "id: 1\ndata: \n\n"),
-        (
-            "count=2&binary=3",
-            "id: 1\ndata: AQID\n\nid: 2\ndata: AgME\n\n",
-        ),
+        ("count=2&binary=3", "id: 1\ndata: AQID\n\nid: 2\ndata: AgME\n\n"),
         ("count=1&status=200", "id: 1\ndata: The\n\n"),
-        (
-            "count=1&bom=off&garbage=off&newline=lf&complete=204",
-            "id: 1\ndata: The\n\n",
-        ),
+        ("count=1&bom=off&garbage=off&newline=lf&complete=204", "id: 1\ndata: The\n\n"),
         ("count=1&last_event_id=", "id: 1\ndata: The\n\n"),
         ("count=1&&", "id: 1\ndata: The\n\n"),
         // In a pause of four times its length there are three comments, behind the last event too.
@@ -114,22 +83,14 @@ fn each_parameter_does_what_it_says_to_the_byte() {
             "id: 1\ndata: The\n\n: \n\n: \n\n: \n\nid: 2\ndata: quick\n\n: \n\n: \n\n: \n\n",
         ),
         ("count=1&interval=10&heartbeat=10", "id: 1\ndata: The\n\n"),
-        (
-            "count=1&interval=15&heartbeat=10",
-            "id: 1\ndata: The\n\n: \n\n",
-        ),
+        ("count=1&interval=15&heartbeat=10", "id: 1\ndata: The\n\n: \n\n"),
     ];
     for (query, expected) in cases {
         let stream = play(server.address, query);
         let expected = [OPENING, expected].concat();
         assert_eq!(String::from_utf8_lossy(&stream), expected, "{query}");
     }
-    for (retry, expected) in [
-        ("0", "0"),
-        ("1", "1"),
-        ("1500", "1500"),
-        ("600000", "600000"),
-    ] {
+    for (retry, expected) in [("0", "0"), ("1", "1"), ("1500", "1500"), ("600000", "600000")] {
         let stream = play(server.address, &format!("count=1&retry={retry}"));
         let expected = format!(": newswire\nretry: {expected}\n\nid: 1\ndata: The\n\n");
         assert_eq!(String::from_utf8_lossy(&stream), expected);
@@ -160,20 +121,11 @@ fn the_same_parameters_give_the_same_bytes_every_time() {
     let other = start();
     for query in COMBINATIONS {
         let first = play(server.address, query);
-        assert!(
-            first == play(server.address, query),
-            "{query} a second time"
-        );
-        assert!(
-            first == play(other.address, query),
-            "{query} of another server"
-        );
+        assert!(first == play(server.address, query), "{query} a second time");
+        assert!(first == play(other.address, query), "{query} of another server");
         // The order in which they stand means nothing.
         let reversed: Vec<&str> = query.split('&').rev().collect();
-        assert!(
-            first == play(server.address, &reversed.join("&")),
-            "{query} reversed"
-        );
+        assert!(first == play(server.address, &reversed.join("&")), "{query} reversed");
     }
 }
 
@@ -200,14 +152,8 @@ fn line_ends_a_mark_and_pieces_change_the_bytes_and_not_the_meaning() {
 #[test]
 fn data_has_exactly_the_size_and_the_lines_that_were_ordered() {
     let server = start();
-    let texts = [
-        "x",
-        "The",
-        "%C3%A9",
-        "%E2%80%A6%E2%80%A6",
-        "%F0%9F%98%80",
-        "a%F0%9F%98%80%C3%A9b",
-    ];
+    let texts =
+        ["x", "The", "%C3%A9", "%E2%80%A6%E2%80%A6", "%F0%9F%98%80", "a%F0%9F%98%80%C3%A9b"];
     for text in texts {
         for size in [0, 1, 2, 3, 4, 5, 7, 8, 63, 64, 100, 1021] {
             for lines in [1, 2, 3, 10, 33, (size + 1).min(1000)] {
@@ -223,25 +169,16 @@ fn data_has_exactly_the_size_and_the_lines_that_were_ordered() {
                 assert_eq!(messages.len(), 2, "{query}");
                 for message in messages {
                     assert_eq!(message.data.len(), size, "{query}: {message:?}");
-                    assert_eq!(
-                        message.data.split('\n').count(),
-                        lines,
-                        "{query}: {message:?}"
-                    );
+                    assert_eq!(message.data.split('\n').count(), lines, "{query}: {message:?}");
                 }
             }
         }
     }
-    for (query, size) in [
-        ("size=4194304", 4 << 20),
-        ("size=1000001&lines=1000", 1_000_001),
-    ] {
+    for (query, size) in [("size=4194304", 4 << 20), ("size=1000001&lines=1000", 1_000_001)] {
         let stream = play(server.address, &format!("count=1&{query}"));
         let lines: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').skip(4).collect();
-        let lines: Vec<&[u8]> = lines
-            .iter()
-            .map_while(|line| line.strip_prefix(b"data: "))
-            .collect();
+        let lines: Vec<&[u8]> =
+            lines.iter().map_while(|line| line.strip_prefix(b"data: ")).collect();
         let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
         assert_eq!(bytes - 1, size, "{query}");
     }
@@ -254,21 +191,13 @@ fn binary_is_base64_of_every_byte_there_is() {
         let stream = play(server.address, &format!("count=300&binary={size}"));
         let (messages, _, _) = parse([stream.as_slice()]);
         for (number, message) in (1..).zip(&messages) {
-            let expected: Vec<u8> = (number..number + size)
-                .map(|byte: usize| byte as u8)
-                .collect();
-            assert!(
-                decode_base64(&message.data) == expected,
-                "event {number} of {size} bytes"
-            );
+            let expected: Vec<u8> = (number..number + size).map(|byte: usize| byte as u8).collect();
+            assert!(decode_base64(&message.data) == expected, "event {number} of {size} bytes");
         }
         assert_eq!(messages.len(), 300);
     }
     let stream = play(server.address, "count=1&binary=3145728");
-    let line = stream
-        .split(|&byte| byte == b'\n')
-        .nth(4)
-        .expect("there is an event");
+    let line = stream.split(|&byte| byte == b'\n').nth(4).expect("there is an event");
     assert_eq!(line.len(), "data: ".len() + (3 << 20) / 3 * 4);
 }
 
@@ -297,27 +226,14 @@ fn garbage_is_there_and_changes_nothing_that_is_dispatched() {
         assert_eq!(expected.0.len(), 13);
         assert_eq!(parse([dirty.as_slice()]), expected, "{variant} whole");
         assert_eq!(parse(dirty.chunks(1)), expected, "{variant} byte by byte");
-        assert_eq!(
-            interpret(&dirty),
-            expected,
-            "{variant} by the standard's algorithm"
-        );
+        assert_eq!(interpret(&dirty), expected, "{variant} by the standard's algorithm");
         // Each kind that was promised, as a line of its own.
         let lines: Vec<&[u8]> = dirty.split(|byte| b"\r\n".contains(byte)).collect();
         let has = |is: &dyn Fn(&[u8]) -> bool| lines.iter().any(|line| is(line));
-        assert!(
-            has(&|line| line.starts_with(b"id: ") && line.contains(&0)),
-            "an id with a NUL"
-        );
-        assert!(
-            has(&|line| line.starts_with(b"retry: ") && line.ends_with(b"x")),
-            "a bad retry"
-        );
+        assert!(has(&|line| line.starts_with(b"id: ") && line.contains(&0)), "an id with a NUL");
+        assert!(has(&|line| line.starts_with(b"retry: ") && line.ends_with(b"x")), "a bad retry");
         assert!(has(&|line| line.starts_with(b"color")), "an unknown field");
-        assert!(
-            has(&|line| std::str::from_utf8(line).is_err()),
-            "bytes that are no text"
-        );
+        assert!(has(&|line| std::str::from_utf8(line).is_err()), "bytes that are no text");
         let last = lines.iter().rev().find(|line| !line.is_empty());
         assert_eq!(last, Some(&b"data: never dispatched".as_slice()));
         assert!(
@@ -339,10 +255,7 @@ fn judge(address: SocketAddr, query: &str) -> (u16, String) {
     }
     let answer = ask(address, "GET", &target, &[], "");
     assert_eq!(answer.status, head.status);
-    assert_eq!(
-        answer.field("content-type"),
-        Some("text/plain; charset=utf-8")
-    );
+    assert_eq!(answer.field("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
     (answer.status, answer.text().to_owned())
 }
@@ -393,14 +306,8 @@ fn a_value_outside_of_its_range_is_refused_by_its_name_and_range() {
             let query = format!("{name}={value}{besides}");
             let (status, sentence) = judge(server.address, &query);
             assert_eq!(status, 400, "{query}");
-            assert!(
-                sentence.starts_with(&format!("{name} is ")),
-                "{query}: {sentence}"
-            );
-            assert!(
-                sentence.contains(&format!("from {least} to {most}.")),
-                "{query}: {sentence}"
-            );
+            assert!(sentence.starts_with(&format!("{name} is ")), "{query}: {sentence}");
+            assert!(sentence.contains(&format!("from {least} to {most}.")), "{query}: {sentence}");
         }
     }
     // A number is a number, whether it is encoded or has zeros before it.
@@ -411,47 +318,24 @@ fn a_value_outside_of_its_range_is_refused_by_its_name_and_range() {
         ("id", &["on", "off"][..], "id is on or off."),
         ("bom", &["on", "off"], "bom is on or off."),
         ("garbage", &["on", "off"], "garbage is on or off."),
-        (
-            "newline",
-            &["lf", "cr", "crlf"],
-            "newline is lf, cr or crlf.",
-        ),
+        ("newline", &["lf", "cr", "crlf"], "newline is lf, cr or crlf."),
         ("complete", &["204", "loop"], "complete is 204 or loop."),
     ];
     for (name, values, expected) in words {
         for value in values {
-            assert_eq!(
-                judge(server.address, &format!("{name}={value}")).0,
-                200,
-                "{name}={value}"
-            );
+            assert_eq!(judge(server.address, &format!("{name}={value}")).0, 200, "{name}={value}");
         }
-        for value in [
-            "", "On", "ON", "true", "1", "on+", "lf,cr", "LF", "205", "Loop", "%00",
-        ] {
+        for value in ["", "On", "ON", "true", "1", "on+", "lf,cr", "LF", "205", "Loop", "%00"] {
             let (status, sentence) = judge(server.address, &format!("{name}={value}"));
-            assert_eq!(
-                (status, sentence.trim_end()),
-                (400, expected),
-                "{name}={value}"
-            );
+            assert_eq!((status, sentence.trim_end()), (400, expected), "{name}={value}");
         }
     }
     for (query, expected) in [
         ("text=", "text is at least one word."),
         ("text=+%0A%09", "text is at least one word."),
-        (
-            "event=a%0Ab",
-            "event is an event type without a line end or a NUL.",
-        ),
-        (
-            "event=a%0D",
-            "event is an event type without a line end or a NUL.",
-        ),
-        (
-            "event=%00",
-            "event is an event type without a line end or a NUL.",
-        ),
+        ("event=a%0Ab", "event is an event type without a line end or a NUL."),
+        ("event=a%0D", "event is an event type without a line end or a NUL."),
+        ("event=%00", "event is an event type without a line end or a NUL."),
         ("status=199", "status is a status code from 200 to 599."),
         ("status=600", "status is a status code from 200 to 599."),
         ("status=", "status is a status code from 200 to 599."),
@@ -459,25 +343,13 @@ fn a_value_outside_of_its_range_is_refused_by_its_name_and_range() {
         ("redirect=300", "redirect is 301, 302, 303, 307 or 308."),
         ("redirect=200", "redirect is 301, 302, 303, 307 or 308."),
         ("redirect=", "redirect is 301, 302, 303, 307 or 308."),
-        (
-            "redirect=/elsewhere",
-            "redirect is 301, 302, 303, 307 or 308.",
-        ),
+        ("redirect=/elsewhere", "redirect is 301, 302, 303, 307 or 308."),
         ("type=", "type is a media type, such as text/plain."),
         ("type=texthtml", "type is a media type, such as text/plain."),
-        (
-            "type=text/html%0D%0AX-Evil:1",
-            "type is a media type, such as text/plain.",
-        ),
-        (
-            "type=text/html%0A",
-            "type is a media type, such as text/plain.",
-        ),
+        ("type=text/html%0D%0AX-Evil:1", "type is a media type, such as text/plain."),
+        ("type=text/html%0A", "type is a media type, such as text/plain."),
         ("type=text/%00", "type is a media type, such as text/plain."),
-        (
-            "type=text/%C3%A9",
-            "type is a media type, such as text/plain.",
-        ),
+        ("type=text/%C3%A9", "type is a media type, such as text/plain."),
         ("type=text/%7F", "type is a media type, such as text/plain."),
     ] {
         let (status, sentence) = judge(server.address, query);
@@ -486,10 +358,7 @@ fn a_value_outside_of_its_range_is_refused_by_its_name_and_range() {
     for name in ["", ".x", "a/b", "a%2Fb", "%0A", "a+b", &"x".repeat(65)] {
         let (status, sentence) = judge(server.address, &format!("line={name}"));
         assert_eq!(status, 400, "{name}");
-        assert!(
-            sentence.starts_with("line is a name of 1 to 64 "),
-            "{sentence}"
-        );
+        assert!(sentence.starts_with("line is a name of 1 to 64 "), "{sentence}");
     }
 }
 
@@ -523,34 +392,18 @@ pub(crate) const PARAMETERS: [&str; 23] = [
 #[test]
 fn what_nobody_knows_is_refused_with_what_there_is_and_nothing_is_echoed() {
     let server = start();
-    for query in [
-        "x=1",
-        "Count=1",
-        "count+=1",
-        "=1",
-        "=",
-        "count%00=1",
-        "<script>=1",
-        "textt",
-        "%ff=1",
-    ] {
+    for query in
+        ["x=1", "Count=1", "count+=1", "=1", "=", "count%00=1", "<script>=1", "textt", "%ff=1"]
+    {
         let (status, sentence) = judge(server.address, query);
         assert_eq!(status, 400, "{query}");
         for name in PARAMETERS {
             assert!(sentence.contains(name), "{name} is not in {sentence}");
         }
-        assert!(
-            !sentence.contains("script") && !sentence.contains("Count"),
-            "{sentence}"
-        );
+        assert!(!sentence.contains("script") && !sentence.contains("Count"), "{sentence}");
     }
     // One bad thing among good ones is enough, wherever it stands.
-    for query in [
-        "count=1&x=1",
-        "x&count=1",
-        "count=1&count=0",
-        "text=a&text=b&y",
-    ] {
+    for query in ["count=1&x=1", "x&count=1", "count=1&count=0", "text=a&text=b&y"] {
         assert_eq!(judge(server.address, query).0, 400, "{query}");
     }
 }
@@ -579,10 +432,7 @@ fn what_cannot_be_together_is_refused_with_the_reason() {
         ("count=100000", ["count", "interval"]),
         ("count=3601", ["count", "interval"]),
         ("count=61&interval=60000", ["count", "interval"]),
-        (
-            "count=60&interval=60000&stall=1&silence=1",
-            ["count", "interval"],
-        ),
+        ("count=60&interval=60000&stall=1&silence=1", ["count", "interval"]),
         ("count=60&interval=60000&stall=1", ["count", "interval"]),
         ("count=1&size=4194304&chunk=1", ["count", "chunk"]),
     ] {
@@ -622,10 +472,7 @@ fn a_cut_breaks_the_stream_once_and_it_goes_on_where_it_stopped() {
     let server = start();
     let query = "text=a+b+c+d+e&cut=2";
     let (messages, last_event_id, _) = interpret(&play(server.address, query));
-    assert_eq!(
-        (data(&messages), last_event_id.as_str()),
-        (vec!["a", "b"], "2")
-    );
+    assert_eq!((data(&messages), last_event_id.as_str()), (vec!["a", "b"], "2"));
     // Who comes back is not cut again, from wherever it comes.
     for (id, expected) in [
         ("2", &["c", "d", "e"][..]),
@@ -636,9 +483,7 @@ fn a_cut_breaks_the_stream_once_and_it_goes_on_where_it_stopped() {
         let answer = resume(server.address, query, id);
         let (messages, _, _) = interpret(&answer.content);
         assert_eq!(data(&messages), expected, "after {id}");
-        let numbers = messages
-            .iter()
-            .map(|message| message.last_event_id.parse().ok());
+        let numbers = messages.iter().map(|message| message.last_event_id.parse().ok());
         let first: usize = id.parse().expect("it is a number");
         assert!(numbers.eq((first + 1..=5).map(Some)), "{messages:?}");
     }
@@ -687,10 +532,7 @@ fn a_client_goes_on_behind_what_it_has_heard_and_a_mad_id_is_no_id() {
             let answer = resume(server.address, "count=12", id);
             assert_eq!(interpret(&answer.content).0, all, "{id:?}");
         }
-        let id = id
-            .replace('+', "%2B")
-            .replace(' ', "%20")
-            .replace('é', "%C3%A9");
+        let id = id.replace('+', "%2B").replace(' ', "%20").replace('é', "%C3%A9");
         let answer = order(server.address, &format!("count=12&last_event_id={id}"));
         assert_eq!(interpret(&answer.content).0, all, "{id:?}");
     }
@@ -702,12 +544,7 @@ fn a_client_goes_on_behind_what_it_has_heard_and_a_mad_id_is_no_id() {
 #[test]
 fn who_has_heard_everything_is_told_to_stop_or_hears_it_again() {
     let server = start();
-    for query in [
-        "count=3",
-        "count=3&complete=204",
-        "count=3&garbage=on&bom=on",
-        "count=3&cut=1",
-    ] {
+    for query in ["count=3", "count=3&complete=204", "count=3&garbage=on&bom=on", "count=3&cut=1"] {
         for answer in [
             resume(server.address, query, "3"),
             order(server.address, &format!("{query}&last_event_id=3")),
@@ -743,10 +580,7 @@ fn a_stall_is_silence_with_the_connection_open_once() {
     // The bytes are those of a stream that never stalled.
     assert_eq!(stream.bytes, play(server.address, "text=a+b+c+d"));
     // Not even a heartbeat breaks it; in the pauses there is one.
-    let beating = play(
-        server.address,
-        "text=a+b&stall=1&silence=60&interval=20&heartbeat=10",
-    );
+    let beating = play(server.address, "text=a+b&stall=1&silence=60&interval=20&heartbeat=10");
     let expected = format!("{OPENING}id: 1\ndata: a\n\n: \n\nid: 2\ndata: b\n\n: \n\n");
     assert_eq!(String::from_utf8_lossy(&beating), expected);
 
@@ -793,14 +627,8 @@ fn a_status_or_a_type_stands_where_the_stream_would() {
     let stream = play(server.address, "count=2");
     for (content_type, expected) in [
         ("text/plain", "text/plain"),
-        (
-            "text/event-stream;charset=windows-1251",
-            "text/event-stream;charset=windows-1251",
-        ),
-        (
-            "text/event-stream%20;%20charset=%22utf-8%22",
-            "text/event-stream ; charset=\"utf-8\"",
-        ),
+        ("text/event-stream;charset=windows-1251", "text/event-stream;charset=windows-1251"),
+        ("text/event-stream%20;%20charset=%22utf-8%22", "text/event-stream ; charset=\"utf-8\""),
         ("TEXT/EVENT-STREAM", "TEXT/EVENT-STREAM"),
         ("x/bogus;charset=%3A,", "x/bogus;charset=:,"),
         ("/", "/"),
@@ -825,10 +653,7 @@ fn a_redirect_leads_to_the_same_stream_and_no_value_gets_out_of_it() {
             "count=1&event=",
             "last_event_id=8",
         ] {
-            for query in [
-                format!("redirect={code}&{query}"),
-                format!("{query}&redirect={code}"),
-            ] {
+            for query in [format!("redirect={code}&{query}"), format!("{query}&redirect={code}")] {
                 let answer = order(server.address, &query);
                 assert_eq!(answer.status, code, "{query}");
                 let location = answer.field("location").expect("it says where").to_owned();
@@ -846,11 +671,7 @@ fn a_redirect_leads_to_the_same_stream_and_no_value_gets_out_of_it() {
                     (direct.status, direct.content),
                     "{query}"
                 );
-                assert!(
-                    led_to.head.contains("Content-Type: text/"),
-                    "{}",
-                    led_to.head
-                );
+                assert!(led_to.head.contains("Content-Type: text/"), "{}", led_to.head);
             }
         }
     }
@@ -861,10 +682,7 @@ fn a_redirect_leads_to_the_same_stream_and_no_value_gets_out_of_it() {
 #[test]
 fn a_person_without_parameters_is_led_to_the_page_and_a_program_is_not() {
     let server = start();
-    let browser = [(
-        "Accept",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    )];
+    let browser = [("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
     for method in ["GET", "HEAD"] {
         for target in ["/lab", "/lab?"] {
             let answer = ask(server.address, method, target, &browser, "");
@@ -872,17 +690,8 @@ fn a_person_without_parameters_is_led_to_the_page_and_a_program_is_not() {
             assert_eq!(answer.field("location"), Some("/#lab"));
         }
     }
-    let answer = ask(
-        server.address,
-        "GET",
-        "/lab?count=1&interval=0",
-        &browser,
-        "",
-    );
-    assert_eq!(
-        (answer.status, answer.field("content-type")),
-        (200, Some("text/event-stream"))
-    );
+    let answer = ask(server.address, "GET", "/lab?count=1&interval=0", &browser, "");
+    assert_eq!((answer.status, answer.field("content-type")), (200, Some("text/event-stream")));
     for accept in ["text/event-stream", "*/*", ""] {
         let mut stream = Stream::open(server.address, "/lab", &[("Accept", accept)]);
         assert_eq!(stream.answer.status, 200);
@@ -890,10 +699,7 @@ fn a_person_without_parameters_is_led_to_the_page_and_a_program_is_not() {
     }
     for method in ["POST", "PUT", "DELETE"] {
         let answer = ask(server.address, method, "/lab?count=1", &[], "");
-        assert_eq!(
-            (answer.status, answer.field("allow")),
-            (405, Some("GET, HEAD, OPTIONS"))
-        );
+        assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD, OPTIONS")));
     }
 }
 
@@ -901,31 +707,14 @@ fn a_person_without_parameters_is_led_to_the_page_and_a_program_is_not() {
 fn a_page_of_any_origin_may_use_it() {
     let server = start();
     let origin = [("Origin", "https://elsewhere.example")];
-    for query in [
-        "count=1&interval=0",
-        "status=500",
-        "redirect=307",
-        "count=0",
-        "count=1&last_event_id=1",
-    ] {
+    for query in
+        ["count=1&interval=0", "status=500", "redirect=307", "count=0", "count=1&last_event_id=1"]
+    {
         let answer = ask(server.address, "GET", &format!("/lab?{query}"), &origin, "");
-        assert_eq!(
-            answer.field("access-control-allow-origin"),
-            Some("*"),
-            "{query}"
-        );
+        assert_eq!(answer.field("access-control-allow-origin"), Some("*"), "{query}");
     }
-    let stream = ask(
-        server.address,
-        "GET",
-        "/lab?count=1&interval=0",
-        &origin,
-        "",
-    );
-    assert_eq!(
-        stream.field("cache-control"),
-        Some("no-store, no-transform")
-    );
+    let stream = ask(server.address, "GET", "/lab?count=1&interval=0", &origin, "");
+    assert_eq!(stream.field("cache-control"), Some("no-store, no-transform"));
     assert_eq!(stream.field("x-accel-buffering"), Some("no"));
     assert_eq!(stream.field("connection"), Some("close"));
     assert_eq!(stream.field("content-length"), None);
@@ -955,13 +744,9 @@ impl Watch {
     fn until_shown(&mut self, is_enough: impl Fn(&[(String, Vec<u8>)]) -> bool) -> Vec<u8> {
         while !is_enough(&self.shown) {
             let message = self.stream.next().expect("it goes on");
-            self.shown
-                .push((message.event_type, decode_base64(&message.data)));
+            self.shown.push((message.event_type, decode_base64(&message.data)));
         }
-        self.shown
-            .iter()
-            .flat_map(|(_, bytes)| bytes.clone())
-            .collect()
+        self.shown.iter().flat_map(|(_, bytes)| bytes.clone()).collect()
     }
 }
 
@@ -970,9 +755,7 @@ fn receive(address: SocketAddr, query: &str, id: Option<&str>) -> Vec<u8> {
     let id = id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
     let request = format!("GET /lab?{query} HTTP/1.1\r\nHost: localhost\r\n{id}\r\n");
     let mut socket = connect(address);
-    socket
-        .write_all(request.as_bytes())
-        .expect("the server reads");
+    socket.write_all(request.as_bytes()).expect("the server reads");
     let mut received = Vec::new();
     socket.read_to_end(&mut received).expect("it ends");
     received
@@ -984,11 +767,7 @@ fn who_watches_a_line_sees_each_byte_that_its_stream_received() {
     let address = server.address;
     for (number, query) in COMBINATIONS.iter().enumerate() {
         let mut watches = [(); 2].map(|()| Watch::open(address, &format!("line{number}")));
-        let pause = if query.contains("interval=") {
-            ""
-        } else {
-            "&interval=0"
-        };
+        let pause = if query.contains("interval=") { "" } else { "&interval=0" };
         let query = format!("{query}{pause}&line=line{number}");
         let mut received = receive(address, &query, None);
         // Again, on the same line, and from the middle.
@@ -997,15 +776,8 @@ fn who_watches_a_line_sees_each_byte_that_its_stream_received() {
             assert!(watch.until(received.len()) == received, "{query}");
             let names: Vec<&str> = watch.shown.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names[0], "head");
-            assert_eq!(
-                names.iter().filter(|name| **name == "head").count(),
-                2,
-                "{query}"
-            );
-            assert!(
-                names.iter().all(|name| ["head", "bytes"].contains(name)),
-                "{names:?}"
-            );
+            assert_eq!(names.iter().filter(|name| **name == "head").count(), 2, "{query}");
+            assert!(names.iter().all(|name| ["head", "bytes"].contains(name)), "{names:?}");
             let (_, head) = &watch.shown[0];
             assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n") && head.ends_with(b"\r\n\r\n"));
         }
@@ -1026,10 +798,8 @@ fn a_frame_leaves_in_pieces_of_exactly_the_size_that_was_ordered() {
         );
         let received = receive(server.address, &query, None);
         assert!(watch.until(received.len()) == received);
-        let pieces = watch
-            .shown
-            .iter()
-            .filter(|(name, bytes)| name == "bytes" && !bytes.is_empty());
+        let pieces =
+            watch.shown.iter().filter(|(name, bytes)| name == "bytes" && !bytes.is_empty());
         let mut frame = Vec::new();
         let mut frames = 0;
         for (_, piece) in pieces {
@@ -1062,10 +832,7 @@ fn a_large_frame_is_shown_whole() {
         });
         let is_over = |shown: &[(String, Vec<u8>)]| {
             let heads = shown.iter().filter(|(name, _)| name == "head").count();
-            heads == 3
-                && shown
-                    .last()
-                    .is_some_and(|(_, bytes)| bytes.ends_with(b"data: The\n\n"))
+            heads == 3 && shown.last().is_some_and(|(_, bytes)| bytes.ends_with(b"data: The\n\n"))
         };
         let seen = watch.until_shown(is_over);
         let received = player.join().expect("it is played").concat();
@@ -1080,22 +847,13 @@ fn what_no_socket_receives_is_not_shown() {
     let mut watch = Watch::open(server.address, "head");
     let mut socket = connect(server.address);
     let request = "HEAD /lab?count=1&interval=0&line=head HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    socket
-        .write_all(request.as_bytes())
-        .expect("the server reads");
+    socket.write_all(request.as_bytes()).expect("the server reads");
     let mut received = Vec::new();
     socket.read_to_end(&mut received).expect("it ends");
     assert!(received.ends_with(b"\r\n\r\n"));
-    received.extend(receive(
-        server.address,
-        "count=1&interval=0&line=head",
-        None,
-    ));
+    received.extend(receive(server.address, "count=1&interval=0&line=head", None));
     let seen = watch.until(received.len());
-    assert_eq!(
-        String::from_utf8_lossy(&seen),
-        String::from_utf8_lossy(&received)
-    );
+    assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(&received));
 }
 
 #[test]
@@ -1107,11 +865,9 @@ fn cutting_a_line_breaks_its_streams_wherever_they_are_and_they_go_on_afterwards
     assert_eq!(cut(".no").status, 404);
 
     // In a pause, in a silence, between two heartbeats.
-    for query in [
-        "interval=60000",
-        "interval=0&stall=1&silence=600000",
-        "interval=60000&heartbeat=20",
-    ] {
+    for query in
+        ["interval=60000", "interval=0&stall=1&silence=600000", "interval=60000&heartbeat=20"]
+    {
         let target = format!("/lab?count=5&line=cut&{query}");
         let mut streams = [(); 2].map(|()| Stream::open(address, &target, &[]));
         for stream in &mut streams {
@@ -1156,9 +912,7 @@ fn a_stream_without_pauses_can_be_cut_too() {
     let whole = 1000 * 60_000;
     let mut stream = connect(server.address);
     let request = "GET /lab?count=1000&size=60000&interval=0&line=flood HTTP/1.0\r\n\r\n";
-    stream
-        .write_all(request.as_bytes())
-        .expect("the server reads");
+    stream.write_all(request.as_bytes()).expect("the server reads");
     stream.read_exact(&mut [0; 1000]).expect("it flows");
     // It is so much more than a socket takes that the server is still writing.
     let answer = ask(server.address, "DELETE", "/lab/lines/flood", &[], "");
@@ -1186,12 +940,8 @@ fn a_line_can_be_cut_as_soon_as_its_stream_has_begun() {
 
 #[test]
 fn clients_that_have_left_in_a_silence_do_not_keep_others_out() {
-    let server = Server::start(&[
-        "--quiet",
-        "--heartbeat=0",
-        "--max-connections=8",
-        "--max-subscribers=8",
-    ]);
+    let server =
+        Server::start(&["--quiet", "--heartbeat=0", "--max-connections=8", "--max-subscribers=8"]);
     for _ in 0..8 {
         let target = "/lab?count=2&interval=0&stall=1&silence=600000";
         let mut stream = Stream::open(server.address, target, &[]);
@@ -1210,9 +960,7 @@ fn what_was_written_to_a_client_that_had_left_is_noticed_in_the_silence_behind_i
         let mut stream = Stream::open(server.address, target, &[]);
         assert_eq!(stream.next().expect("it begins").data, "The");
     }
-    eventually("they are gone", || {
-        server.metric("newswire_connections") == 1
-    });
+    eventually("they are gone", || server.metric("newswire_connections") == 1);
 }
 
 #[test]
@@ -1233,9 +981,8 @@ fn lines_are_bounded_and_those_that_nobody_uses_give_way() {
         assert_eq!(status(&format!("used{number}")), 200);
     }
     // As many as there may be, at the same time.
-    let watches: Vec<Watch> = (0..256)
-        .map(|number| Watch::open(address, &format!("held{number}")))
-        .collect();
+    let watches: Vec<Watch> =
+        (0..256).map(|number| Watch::open(address, &format!("held{number}"))).collect();
     assert_eq!(status("one-more"), 503);
     assert_eq!(status("held7"), 200);
     drop(watches);
@@ -1279,9 +1026,7 @@ fn a_refused_order_leaves_the_connection_for_the_next() {
                     GET /lab?count=1&last_event_id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n\
                     GET /lab?count=1&interval=0 HTTP/1.1\r\nHost: localhost\r\n\r\n\
                     GET /lab?count=1&interval=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    socket
-        .write_all(requests.as_bytes())
-        .expect("the server reads");
+    socket.write_all(requests.as_bytes()).expect("the server reads");
     let mut reader = BufReader::new(socket);
     let statuses = [(); 4].map(|()| Answer::read(&mut reader, "GET").map(|answer| answer.status));
     assert_eq!(statuses, [Some(400), Some(503), Some(204), Some(200)]);

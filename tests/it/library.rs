@@ -42,9 +42,7 @@ impl Kept {
 fn a_panicking_handler_costs_its_own_connection_and_no_other() {
     let mut router = Router::new();
     router.get("/fine", |_| Response::text(Status::OK, "fine\n"));
-    router.get("/panics", |_| -> Response {
-        panic!("on purpose: a handler")
-    });
+    router.get("/panics", |_| -> Response { panic!("on purpose: a handler") });
     router.route(Method::Post, "/panics", |request| -> Response {
         let content = request.content();
         panic!("on purpose: a handler with {content:?}")
@@ -90,10 +88,7 @@ fn routes_have_literals_parameters_and_an_order() {
     let named = |name: &'static str| {
         move |request: &mut newswire::Request<'_>| {
             let who = request.parameter("who");
-            Response::text(
-                Status::OK,
-                format!("{name} {who} {}", request.parameter("what")),
-            )
+            Response::text(Status::OK, format!("{name} {who} {}", request.parameter("what")))
         }
     };
     router
@@ -123,13 +118,7 @@ fn routes_have_literals_parameters_and_an_order() {
         let answer = get(address, target);
         assert_eq!((answer.status, answer.text()), (200, content), "{target}");
     }
-    for target in [
-        "/people",
-        "/people/a/b/c",
-        "/people/a/b/",
-        "//people/me",
-        "/PEOPLE/me",
-    ] {
+    for target in ["/people", "/people/a/b/c", "/people/a/b/", "//people/me", "/PEOPLE/me"] {
         assert_eq!(get(address, target).status, 404, "{target}");
     }
 }
@@ -168,48 +157,27 @@ fn methods_are_told_apart_and_named() {
         assert_eq!(answer.field("allow"), allow, "{method} {target}");
     }
     let own = ask(address, "OPTIONS", "/custom", &[], "");
-    assert_eq!(
-        (own.field("x-own"), own.field("allow")),
-        (Some("yes"), None)
-    );
+    assert_eq!((own.field("x-own"), own.field("allow")), (Some("yes"), None));
     // As GET, but for the content (RFC 9110, 9.3.2)
-    let (whole, head) = (
-        get(address, "/read"),
-        ask(address, "HEAD", "/read", &[], ""),
-    );
+    let (whole, head) = (get(address, "/read"), ask(address, "HEAD", "/read", &[], ""));
     assert_eq!(head.field("content-length"), Some("5"));
-    for field in [
-        "content-length",
-        "content-type",
-        "access-control-allow-origin",
-    ] {
+    for field in ["content-length", "content-type", "access-control-allow-origin"] {
         assert_eq!(head.field(field), whole.field(field));
     }
     let bytes = exchange(address, "HEAD /read HTTP/1.0\r\n\r\n");
-    assert!(
-        bytes.ends_with("\r\n\r\n") && !bytes.contains("read"),
-        "{bytes}"
-    );
+    assert!(bytes.ends_with("\r\n\r\n") && !bytes.contains("read"), "{bytes}");
 }
 
 /// A route for HEAD alone is one: it says whether something is there, without making it.
 #[test]
 fn head_can_have_a_route_of_its_own() {
     let mut router = Router::new();
-    router.route(Method::Head, "/large", |_| {
-        Response::empty(Status::OK).field("X-Size", "large")
-    });
+    router.route(Method::Head, "/large", |_| Response::empty(Status::OK).field("X-Size", "large"));
     let address = serve(router, |server| server);
     let answer = ask(address, "HEAD", "/large", &[], "");
-    assert_eq!(
-        (answer.status, answer.field("x-size")),
-        (200, Some("large"))
-    );
+    assert_eq!((answer.status, answer.field("x-size")), (200, Some("large")));
     let answer = ask(address, "GET", "/large", &[], "");
-    assert_eq!(
-        (answer.status, answer.field("allow")),
-        (405, Some("HEAD, OPTIONS"))
-    );
+    assert_eq!((answer.status, answer.field("allow")), (405, Some("HEAD, OPTIONS")));
 }
 
 #[test]
@@ -232,9 +200,7 @@ fn without_a_route_there_is_the_fallback_or_404() {
 #[test]
 fn a_handler_may_refuse() {
     let mut router = Router::new();
-    router.get("/who", |_| {
-        Refusal::new(Status::UNAUTHORIZED, "Say who you are.")
-    });
+    router.get("/who", |_| Refusal::new(Status::UNAUTHORIZED, "Say who you are."));
     router.get("/when", |request| match request.query("now") {
         Some(_) => Err(Refusal::new(Status::SERVICE_UNAVAILABLE, "Later.")),
         None => Ok(Response::text(Status::OK, "here\n")),
@@ -293,9 +259,7 @@ fn no_field_value_breaks_the_head() {
 fn a_status_without_content_has_none_whatever_it_was_made_of() {
     let mut router = Router::new();
     for (path, status) in [("/204", Status::NO_CONTENT), ("/304", Status::NOT_MODIFIED)] {
-        router.get(path, move |_| {
-            Response::text(Status::OK, "content\n").with_status(status)
-        });
+        router.get(path, move |_| Response::text(Status::OK, "content\n").with_status(status));
     }
     router.get("/stream", |_| {
         Emitter::stream(|_| panic!("nobody wants this")).with_status(Status::NO_CONTENT)
@@ -319,29 +283,20 @@ fn echo(limits: Limits) -> SocketAddr {
         let again = request.content()?;
         assert!(again.is_empty(), "there is only one");
         let text = format!("{}:", content.len()).into_bytes();
-        Ok::<_, Refusal>(Response::bytes(
-            Status::OK,
-            "text/plain",
-            [text, content].concat(),
-        ))
+        Ok::<_, Refusal>(Response::bytes(Status::OK, "text/plain", [text, content].concat()))
     };
     router
         .route(Method::Post, "/", handler)
         .route(Method::Put, "/", handler)
         .route(Method::Delete, "/", handler)
         .get("/", handler)
-        .route(Method::Post, "/unread", |_| {
-            Response::text(Status::OK, "unread\n")
-        });
+        .route(Method::Post, "/unread", |_| Response::text(Status::OK, "unread\n"));
     serve(router, |server| server.limits(limits))
 }
 
 #[test]
 fn content_is_whole_or_refused() {
-    let address = echo(Limits {
-        content_bytes: 100,
-        ..Limits::default()
-    });
+    let address = echo(Limits { content_bytes: 100, ..Limits::default() });
     let chunked = [("Transfer-Encoding", "chunked")];
     let text = |length: usize| "x".repeat(length);
     for length in [0, 1, 99, 100] {
@@ -373,18 +328,13 @@ fn content_is_whole_or_refused() {
 
 #[test]
 fn the_request_behind_refused_or_unread_content_is_found() {
-    let address = echo(Limits {
-        content_bytes: 100,
-        ..Limits::default()
-    });
+    let address = echo(Limits { content_bytes: 100, ..Limits::default() });
     for (target, content) in [("/unread", "x".repeat(60)), ("/", "x".repeat(150))] {
         let mut kept = Kept::connect(address);
         let length = content.len();
         let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         kept.write(head);
-        let first = kept
-            .read()
-            .expect("it is answered before the content is sent");
+        let first = kept.read().expect("it is answered before the content is sent");
         if first.field("connection") == Some("close") {
             assert!(kept.read().is_none());
             continue;
@@ -427,10 +377,7 @@ fn lines_are_the_same_however_they_arrive() {
         ("one\ntwo", &["one", "two"]),
         ("one\r\ntwo\r\n", &["one", "two"]),
         ("one\n\n\r\ntwo\n", &["one", "", "", "two"]),
-        (
-            "one\rstill one\ntwo\r\r\n\r",
-            &["one\rstill one", "two\r", ""],
-        ),
+        ("one\rstill one\ntwo\r\r\n\r", &["one\rstill one", "two\r", ""]),
         ("caf\u{e9}\n\u{1f993}", &["caf\u{e9}", "\u{1f993}"]),
     ] {
         let as_chunks = content
@@ -439,10 +386,7 @@ fn lines_are_the_same_however_they_arrive() {
             .flat_map(|&byte| [b"1\r\n", &[byte][..], b"\r\n"].concat())
             .chain(*b"0\r\n\r\n")
             .collect::<Vec<u8>>();
-        let ways = [
-            (&[][..], content.as_bytes().to_vec()),
-            (&chunked, as_chunks),
-        ];
+        let ways = [(&[][..], content.as_bytes().to_vec()), (&chunked, as_chunks)];
         for (fields, content) in ways {
             let answer = ask(address, "POST", "/", fields, &content);
             assert_eq!(answer.text(), expected.len().to_string(), "{content:?}");
@@ -461,10 +405,7 @@ fn a_line_is_taken_when_it_arrives_not_at_the_end() {
         let (start, rest) = line.split_at(1);
         // A line in two chunks, the second of which in two pieces
         kept.write(format!("1\r\n{start}\r\n{:x}\r\n{rest}", rest.len() + 1));
-        assert!(
-            lines.recv_timeout(Duration::from_millis(50)).is_err(),
-            "no end yet"
-        );
+        assert!(lines.recv_timeout(Duration::from_millis(50)).is_err(), "no end yet");
         kept.write("\n\r\n");
         assert_eq!(lines.recv_timeout(PATIENCE).as_deref(), Ok(line));
     }
@@ -474,33 +415,21 @@ fn a_line_is_taken_when_it_arrives_not_at_the_end() {
 
 #[test]
 fn a_line_beyond_the_limit_is_refused_however_it_arrives() {
-    let (address, lines) = liner(Limits {
-        content_bytes: 100,
-        ..Limits::default()
-    });
+    let (address, lines) = liner(Limits { content_bytes: 100, ..Limits::default() });
     let line = |length: usize| "x".repeat(length);
     // As many as you like, each within the limit
-    let many = [line(100), line(99), line(100), String::new()]
-        .join("\n")
-        .repeat(50);
+    let many = [line(100), line(99), line(100), String::new()].join("\n").repeat(50);
     assert_eq!(ask(address, "POST", "/", &[], &many).status, 200);
     assert_eq!(lines.try_iter().count(), many.lines().count());
 
-    for content in [
-        line(101) + "\n",
-        line(101),
-        line(10_000),
-        line(5_000) + "\nshort\n",
-    ] {
+    for content in [line(101) + "\n", line(101), line(10_000), line(5_000) + "\nshort\n"] {
         let answer = ask(address, "POST", "/", &[], &content);
         assert_eq!(answer.status, 413, "in one write: {} bytes", content.len());
         assert_eq!(lines.try_iter().count(), 0);
 
         let mut kept = Kept::connect(address);
         let length = content.len();
-        kept.write(format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
-        ));
+        kept.write(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
         let (start, rest) = content.split_at(90);
         kept.write(start);
         thread::sleep(Duration::from_millis(20));
@@ -516,11 +445,7 @@ fn an_event_arrives_while_its_handler_still_runs() {
     let go_on = Mutex::new(Some(go_on));
     let mut router = Router::new();
     router.get("/", move |_| {
-        let go_on = go_on
-            .lock()
-            .expect("nobody panics")
-            .take()
-            .expect("one client");
+        let go_on = go_on.lock().expect("nobody panics").take().expect("one client");
         Emitter::stream(move |mut emitter| {
             let wait = || go_on.recv_timeout(PATIENCE).map_err(std::io::Error::other);
             wait()?;
@@ -533,15 +458,10 @@ fn an_event_arrives_while_its_handler_still_runs() {
     });
     let address = serve(router, |server| server);
     let mut socket = connect(address);
-    socket
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("the server reads");
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
     // Each of them is read before the handler is let go on.
     let head = read_until(&mut socket, "\r\n\r\n");
-    assert!(
-        head.contains("\r\nContent-Type: text/event-stream\r\n"),
-        "{head}"
-    );
+    assert!(head.contains("\r\nContent-Type: text/event-stream\r\n"), "{head}");
     assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
     assert!(!head.contains("Transfer-Encoding") && !head.contains("Content-Length"));
     let opening = read_until(&mut socket, "\n\n");
@@ -554,10 +474,7 @@ fn an_event_arrives_while_its_handler_still_runs() {
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut socket, &mut rest).expect("it closes");
     assert!(rest.starts_with(": ") && rest.ends_with("\n\n"), "{rest:?}");
-    assert!(
-        !rest.contains("secret") && !rest.contains("data"),
-        "{rest:?}"
-    );
+    assert!(!rest.contains("secret") && !rest.contains("data"), "{rest:?}");
 }
 
 /// A server whose one stream says the same until it cannot, and tells why.
@@ -589,9 +506,7 @@ pub(crate) fn endless(
 fn a_handler_learns_that_its_client_has_left() {
     let (address, outcomes) = endless(Limits::default(), "tick", Duration::from_millis(10));
     let mut socket = connect(address);
-    socket
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("the server reads");
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
     read_until(&mut socket, "data: tick\n\n");
     drop(socket);
     outcomes.recv_timeout(PATIENCE).expect("a send has failed");

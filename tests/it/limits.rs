@@ -118,10 +118,7 @@ fn assert_timed_out(answer: Option<Answer>, socket: &TcpStream) {
 /// has a deadline as a whole (Slowloris).
 #[test]
 fn a_slow_head_is_408_however_it_drips() {
-    let address = start(Limits {
-        head_deadline: SHORT,
-        ..lenient()
-    });
+    let address = start(Limits { head_deadline: SHORT, ..lenient() });
     for (start, drop) in [
         (&b""[..], &b"G"[..]),
         (b"GET /", b"x"),
@@ -142,10 +139,7 @@ fn a_slow_head_is_408_however_it_drips() {
 
 #[test]
 fn a_slow_content_is_408_however_it_drips() {
-    let address = start(Limits {
-        content_deadline: SHORT,
-        ..lenient()
-    });
+    let address = start(Limits { content_deadline: SHORT, ..lenient() });
     for (fields, drop) in [
         ("Content-Length: 500000", &b"x"[..]),
         ("Transfer-Encoding: chunked", b"1\r\nx\r\n"),
@@ -162,29 +156,17 @@ fn a_slow_content_is_408_however_it_drips() {
 
 #[test]
 fn lines_may_go_on_but_not_fall_silent() {
-    let address = start(Limits {
-        lines_idle: SHORT,
-        content_deadline: SHORT,
-        ..lenient()
-    });
+    let address = start(Limits { lines_idle: SHORT, content_deadline: SHORT, ..lenient() });
     let socket = connect(address);
-    say(
-        &socket,
-        b"POST /lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
-    );
+    say(&socket, b"POST /lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     // Several times as long as either limit, and no pause as long as one
-    dripping(&socket, b"2\r\nx\n\r\n", || {
-        assert_silent(&socket, 4 * SHORT)
-    });
+    dripping(&socket, b"2\r\nx\n\r\n", || assert_silent(&socket, 4 * SHORT));
     assert_timed_out(hear(&socket), &socket);
 }
 
 #[test]
 fn who_says_nothing_is_closed_without_a_word() {
-    let address = start(Limits {
-        head_deadline: SHORT,
-        ..lenient()
-    });
+    let address = start(Limits { head_deadline: SHORT, ..lenient() });
     let socket = connect(address);
     assert_eq!(hear_end(&socket), "");
 
@@ -194,10 +176,7 @@ fn who_says_nothing_is_closed_without_a_word() {
 
     // Nor with more than the answer, where the content that nobody wants does not come.
     let socket = connect(address);
-    say(
-        &socket,
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
-    );
+    say(&socket, b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234");
     assert_eq!(hear(&socket).expect("it is answered").status, 200);
     assert!(hear(&socket).is_none());
 }
@@ -205,14 +184,8 @@ fn who_says_nothing_is_closed_without_a_word() {
 #[test]
 fn a_kept_connection_may_be_idle_for_as_long_as_it_says() {
     // The deadline of a head does not run before its first byte.
-    let patient = start(Limits {
-        head_deadline: SHORT,
-        ..lenient()
-    });
-    let impatient = start(Limits {
-        idle: SHORT,
-        ..lenient()
-    });
+    let patient = start(Limits { head_deadline: SHORT, ..lenient() });
+    let impatient = start(Limits { idle: SHORT, ..lenient() });
     let (kept, closed) = (connect(patient), connect(impatient));
     for socket in [&kept, &closed] {
         say(socket, GET);
@@ -250,17 +223,10 @@ fn a_half_closed_connection_gets_its_whole_response() {
     socket.shutdown(Shutdown::Write).expect("it is open");
     let stream = hear(&socket).expect("it is answered");
     let data = |number| format!("data: {number}\n\n");
-    assert!(
-        stream
-            .text()
-            .ends_with(&(0..10).map(data).collect::<String>())
-    );
+    assert!(stream.text().ends_with(&(0..10).map(data).collect::<String>()));
 
     let socket = connect(address);
-    say(
-        &socket,
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\ncontent",
-    );
+    say(&socket, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\ncontent");
     socket.shutdown(Shutdown::Write).expect("it is open");
     assert_eq!(hear(&socket).expect("it is answered").text(), "content");
     assert!(hear(&socket).is_none());
@@ -294,10 +260,7 @@ fn a_refusal_reaches_who_is_still_sending() {
 fn content_that_nobody_wants_is_not_read_to_an_end_that_never_comes() {
     let address = start(lenient());
     let socket = connect(address);
-    say(
-        &socket,
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
-    );
+    say(&socket, b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     let chunk = [b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat();
     let heard = dripping(&socket, &chunk, || hear_end(&socket));
     assert!(heard.starts_with("HTTP/1.1 200 OK\r\n"), "{heard}");
@@ -344,11 +307,7 @@ fn hold(limits: Limits) -> Held {
         })
     });
     let address = serve(router, |server| server.limits(limits));
-    Held {
-        address,
-        end,
-        begun,
-    }
+    Held { address, end, begun }
 }
 
 impl Held {
@@ -371,15 +330,8 @@ impl Held {
 /// One connection more is not refused, which would end an EventSource for good: it waits.
 #[test]
 fn at_the_limit_the_next_connection_waits_until_one_ends() {
-    let held = hold(Limits {
-        connections: 3,
-        ..lenient()
-    });
-    let streams = [
-        held.begin_stream(),
-        held.begin_stream(),
-        held.begin_stream(),
-    ];
+    let held = hold(Limits { connections: 3, ..lenient() });
+    let streams = [held.begin_stream(), held.begin_stream(), held.begin_stream()];
     let knocking = [connect(held.address), connect(held.address)];
     for socket in &knocking {
         say(socket, GET);
@@ -405,21 +357,13 @@ fn at_the_limit_the_next_connection_waits_until_one_ends() {
 
 #[test]
 fn a_limit_can_be_reached_and_released_again_and_again() {
-    let held = hold(Limits {
-        connections: 1,
-        ..lenient()
-    });
+    let held = hold(Limits { connections: 1, ..lenient() });
     for _ in 0..20 {
         let stream = held.begin_stream();
         let knocking = connect(held.address);
         say(&knocking, GET);
         held.end_one();
-        assert!(
-            hear(&stream)
-                .expect("it was answered")
-                .text()
-                .ends_with("data: end\n\n")
-        );
+        assert!(hear(&stream).expect("it was answered").text().ends_with("data: end\n\n"));
         drop(stream);
         assert_eq!(hear(&knocking).expect("it is answered").status, 200);
     }
@@ -428,18 +372,12 @@ fn a_limit_can_be_reached_and_released_again_and_again() {
 /// Silence must not keep out who has something to say.
 #[test]
 fn at_the_limit_who_is_silent_gives_way() {
-    let limits = || Limits {
-        connections: 1,
-        ..lenient()
-    };
+    let limits = || Limits { connections: 1, ..lenient() };
     let silences = [
         ("from the start", ""),
         ("within the request line", "GET / HT"),
         ("within the fields", "GET / HTTP/1.1\r\nHost: localhost\r\n"),
-        (
-            "behind an answer",
-            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
+        ("behind an answer", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (
             "within the content",
             "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
@@ -494,19 +432,12 @@ fn who_has_asked_goes_before_who_says_nothing() {
 
 #[test]
 fn where_as_many_wait_as_may_silence_gives_way_there_too() {
-    let held = hold(Limits {
-        connections: 1,
-        waiting: 2,
-        ..lenient()
-    });
+    let held = hold(Limits { connections: 1, waiting: 2, ..lenient() });
     let stream = held.begin_stream();
     let silent = [connect(held.address), connect(held.address)];
     let asking = [1, 2, 3, 4].map(|_| {
         let asking = connect(held.address);
-        say(
-            &asking,
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        );
+        say(&asking, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         asking
     });
     for socket in silent {
@@ -514,12 +445,7 @@ fn where_as_many_wait_as_may_silence_gives_way_there_too() {
     }
     assert_silent(&asking[0], SHORT);
     held.end_one();
-    assert!(
-        hear(&stream)
-            .expect("it was answered")
-            .text()
-            .contains("end")
-    );
+    assert!(hear(&stream).expect("it was answered").text().contains("end"));
     for socket in &asking {
         assert_eq!(hear(socket).expect("it is answered").status, 200);
     }
@@ -532,10 +458,7 @@ fn at_the_limit_who_is_busy_does_not_give_way() {
     let time = Duration::from_secs(3);
     let works = |request: &'static [&'static str]| {
         move || {
-            let held = hold(Limits {
-                connections: 1,
-                ..lenient()
-            });
+            let held = hold(Limits { connections: 1, ..lenient() });
             let busy = connect(held.address);
             for (at, piece) in request.iter().enumerate() {
                 if at > 0 {
@@ -575,19 +498,13 @@ fn at_the_limit_who_is_busy_does_not_give_way() {
 
 #[test]
 fn who_takes_nothing_is_closed_and_who_takes_little_is_not() {
-    let limits = Limits {
-        write_stall: 2 * SHORT,
-        ..lenient()
-    };
+    let limits = Limits { write_stall: 2 * SHORT, ..lenient() };
     let data = Box::leak("x".repeat(64 * 1024).into_boxed_str());
     let (address, outcomes) = endless(limits, data, Duration::ZERO);
     let stalled = connect(address);
     say(&stalled, GET);
     let kind = outcomes.recv_timeout(PATIENCE).expect("a send has failed");
-    assert!(
-        matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut),
-        "{kind:?}"
-    );
+    assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kind:?}");
 
     let mut slow = connect(address);
     say(&slow, GET);
@@ -599,9 +516,7 @@ fn who_takes_nothing_is_closed_and_who_takes_little_is_not() {
     }
     assert!(outcomes.try_recv().is_err(), "it was closed");
     drop(slow);
-    outcomes
-        .recv_timeout(PATIENCE)
-        .expect("its client has left");
+    outcomes.recv_timeout(PATIENCE).expect("its client has left");
 }
 
 /// A large answer of known length has the same bound.
@@ -613,11 +528,7 @@ fn a_file_that_nobody_takes_frees_its_place() {
     router.get("/large", move |_| {
         Response::bytes(Status::OK, "application/octet-stream", large.clone())
     });
-    let limits = Limits {
-        write_stall: SHORT,
-        connections: 1,
-        ..lenient()
-    };
+    let limits = Limits { write_stall: SHORT, connections: 1, ..lenient() };
     let address = serve(router, |server| server.limits(limits));
     let stalled = connect(address);
     say(&stalled, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -633,11 +544,7 @@ fn at_the_limit_who_takes_an_answer_slowly_gives_way() {
     router.get("/large", |_| {
         Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
     });
-    let limits = Limits {
-        write_stall: 3 * SHORT,
-        connections: 1,
-        ..lenient()
-    };
+    let limits = Limits { write_stall: 3 * SHORT, connections: 1, ..lenient() };
     let address = serve(router, |server| server.limits(limits));
     let mut slow = connect(address);
     say(&slow, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -670,9 +577,7 @@ fn an_upload_takes_no_subscribers_place() {
     for socket in &uploads {
         say(socket, upload);
     }
-    eventually("each has published", || {
-        server.metric("newswire_events_published_total") == 9
-    });
+    eventually("each has published", || server.metric("newswire_events_published_total") == 9);
     let one_more = server.connect();
     say(&one_more, upload);
     assert_eq!(hear(&one_more).expect("it is answered").status, 503);
@@ -691,9 +596,7 @@ fn a_thousand_connections_leave_nothing_behind() {
     // What is started once, is started now.
     server.exchange("GET / HTTP/1.0\r\n\r\n");
     let at_rest = |server: &Server| (server.threads(), server.descriptors());
-    eventually("the first connection ends", || {
-        server.metric("newswire_connections") == 1
-    });
+    eventually("the first connection ends", || server.metric("newswire_connections") == 1);
     let before = {
         let mut before = at_rest(&server);
         eventually("it comes to rest", || {
@@ -712,9 +615,7 @@ fn a_thousand_connections_leave_nothing_behind() {
                 // Unread answers make the close a reset.
                 2 => socket.write_all(&GET.repeat(3)),
                 3 => socket.write_all(words),
-                _ => socket
-                    .write_all(words)
-                    .map(|()| socket.read(&mut [0]).map_or((), |_| ())),
+                _ => socket.write_all(words).map(|()| socket.read(&mut [0]).map_or((), |_| ())),
             };
             said.expect("the server reads");
             open.push(socket);
@@ -726,9 +627,7 @@ fn a_thousand_connections_leave_nothing_behind() {
     });
     assert!(server.metric("newswire_connections_accepted_total") >= 1_000);
     assert_eq!(server.metric("newswire_accept_errors_total"), 0);
-    eventually("only the one that asks is left", || {
-        server.metric("newswire_connections") == 1
-    });
+    eventually("only the one that asks is left", || server.metric("newswire_connections") == 1);
 }
 
 #[test]
@@ -739,15 +638,10 @@ fn the_command_lines_limit_holds_and_silence_gives_way_there_too() {
     for stream in &streams {
         say(stream, words.as_bytes());
         let mut byte = [0];
-        (&mut &*stream)
-            .read_exact(&mut byte)
-            .expect("it is answered");
+        (&mut &*stream).read_exact(&mut byte).expect("it is answered");
     }
     let knocking = server.connect();
-    say(
-        &knocking,
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    );
+    say(&knocking, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_silent(&knocking, SHORT);
     let [one, other] = streams;
     drop(one);
@@ -756,10 +650,7 @@ fn the_command_lines_limit_holds_and_silence_gives_way_there_too() {
 
     let silent = [server.connect(), server.connect()];
     let before = server.metric("newswire_connections_gave_way_total");
-    assert!(
-        before > 0,
-        "who asks has knocked, and two or three were silent"
-    );
+    assert!(before > 0, "who asks has knocked, and two or three were silent");
     drop(silent);
 }
 
@@ -819,9 +710,7 @@ fn without_descriptors_the_server_waits_says_so_and_goes_on() {
         })
         .collect();
     eventually("it says what is wrong", || {
-        server
-            .said()
-            .contains("newswire: cannot accept a connection: ")
+        server.said().contains("newswire: cannot accept a connection: ")
     });
     assert_silent(&waiting[19], 3 * SHORT);
     // Who is in, is served.
@@ -837,11 +726,7 @@ fn without_descriptors_the_server_waits_says_so_and_goes_on() {
     drop(kept);
     let errors = server.metric("newswire_accept_errors_total");
     assert!(errors > 0, "they are counted");
-    assert!(
-        server.said().lines().count() as u64 >= errors,
-        "{}",
-        server.said()
-    );
+    assert!(server.said().lines().count() as u64 >= errors, "{}", server.said());
 }
 
 /// A server of an ordinary user, since the system refuses root no thread.
@@ -887,20 +772,14 @@ fn without_threads_the_server_waits_says_so_and_goes_on() {
 #[test]
 fn a_low_descriptor_limit_is_said_and_lived_with() {
     let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
-        .args([
-            env!("CARGO_BIN_EXE_newswire"),
-            "--listen",
-            "127.0.0.1:0",
-            "--quiet",
-        ]);
+    command.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).args([
+        env!("CARGO_BIN_EXE_newswire"),
+        "--listen",
+        "127.0.0.1:0",
+        "--quiet",
+    ]);
     let server = Server::spawn(command);
-    assert!(
-        server.greeting.contains("descriptor limit of 40"),
-        "{}",
-        server.greeting
-    );
+    assert!(server.greeting.contains("descriptor limit of 40"), "{}", server.greeting);
     for _ in 0..3 {
         let sockets: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
         for (number, socket) in sockets.iter().enumerate() {

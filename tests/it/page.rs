@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::{fs, thread};
 
-const WORDS: [&str; 9] = [
-    "The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog.",
-];
+const WORDS: [&str; 9] = ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog."];
 
 /// Before the page's own script: a record of what must not happen, and of the states that pass.
 const RECORDER: &str = r#"
@@ -93,10 +91,7 @@ fn the_words_arrive_with_their_bytes_beside_them() {
     assert_eq!(browser.text("#words-id"), "9");
     assert!(browser.text("#words-since").ends_with(" s"));
     let states = browser.run("return states", &[]);
-    assert_eq!(
-        states.texts(),
-        ["closed (2)", "connecting (0)", "open (1)", "closed (2)"]
-    );
+    assert_eq!(states.texts(), ["closed (2)", "connecting (0)", "open (1)", "closed (2)"]);
 
     // The wire shows what any other client reads.
     browser.wait_for("document.querySelector('#words-wire .closed')");
@@ -115,42 +110,26 @@ fn the_words_arrive_with_their_bytes_beside_them() {
         let kept: Vec<_> = fields.lines().filter(|l| !l.starts_with("Date:")).collect();
         kept.join("\n").trim_end().to_owned()
     };
-    assert_eq!(
-        without_date(shown_head.text()),
-        without_date(&escaped(head))
-    );
+    assert_eq!(without_date(shown_head.text()), without_date(&escaped(head)));
     // The reconnection time may differ, so that not everybody comes back at once.
     let without_retry = |body: &str| {
         let (start, rest) = body.split_once("retry: ").expect("a reconnection time");
-        format!(
-            "{start}{}",
-            rest.trim_start_matches(|c: char| c.is_ascii_digit())
-        )
+        format!("{start}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
     };
     let shown_body: String = shown_body.iter().map(Json::text).collect();
     assert_eq!(without_retry(&shown_body), without_retry(&escaped(body)));
     // Each block lit up with what it became.
     let made = texts(&browser, "#words-wire .event .text");
     assert_eq!(made, WORDS);
-    assert_eq!(
-        browser.text("#words-wire .open div"),
-        "open: readyState is 1"
-    );
+    assert_eq!(browser.text("#words-wire .open div"), "open: readyState is 1");
 
     let lines = assert_clean(&browser, &server);
     let mut expected = vec!["connection is established".to_owned()];
-    expected.extend(
-        (1..)
-            .zip(WORDS)
-            .map(|(id, word)| format!("id: {id}, data: {word}")),
-    );
+    expected.extend((1..).zip(WORDS).map(|(id, word)| format!("id: {id}, data: {word}")));
     expected.push("connection is closed".to_owned());
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
     for (line, expected) in lines.iter().zip(&expected) {
-        assert!(
-            line.ends_with(&format!("\"{expected}\"")),
-            "{line} is not {expected}"
-        );
+        assert!(line.ends_with(&format!("\"{expected}\"")), "{line} is not {expected}");
     }
     assert!(server.said().contains("GET /sse/mvc/words?line="));
     // Nobody listens any more, and nobody will: what is finished holds no connection.
@@ -172,9 +151,7 @@ fn a_cut_line_comes_back_with_the_next_word() {
     browser.click("#words-cut");
     browser.wait_for("document.querySelector('#words-wire .failed')");
     let told = browser.text("#words-wire .failed div");
-    let (_, id) = told
-        .split_once("with Last-Event-ID: ")
-        .unwrap_or_else(|| panic!("{told}"));
+    let (_, id) = told.split_once("with Last-Event-ID: ").unwrap_or_else(|| panic!("{told}"));
     browser.wait_for("document.querySelector('.seam')");
     assert_eq!(browser.text(".seam"), format!("cut, and back after {id}"));
     let states = browser.run("return states", &[]);
@@ -219,10 +196,7 @@ fn the_laboratory_plays_what_is_ordered() {
     browser.fill("[name=interval]", "200");
     browser.fill("[name=retry]", "50");
     browser.fill("[name=cut]", "2");
-    browser.run(
-        "document.querySelector('[name=newline]').value = 'crlf'",
-        &[],
-    );
+    browser.run("document.querySelector('[name=newline]').value = 'crlf'", &[]);
     browser.fill("[name=lines]", "2");
     let query = "text=to+be+or+not&event=token&lines=2&interval=200&retry=50&newline=crlf&cut=2";
     let url = server.url(&format!("/lab?{query}"));
@@ -234,10 +208,7 @@ fn the_laboratory_plays_what_is_ordered() {
     assert_eq!(browser.text("#lab-id"), "4");
     assert_eq!(browser.text("#lab-state"), "closed (2)");
     let summary = browser.text("#lab-summary");
-    assert!(
-        summary.contains("4 events") && summary.contains("2 connections"),
-        "{summary}"
-    );
+    assert!(summary.contains("4 events") && summary.contains("2 connections"), "{summary}");
     let made = texts(&browser, "#lab-wire .event");
     let expected = |(id, word): (usize, &&str)| {
         format!(
@@ -246,10 +217,7 @@ fn the_laboratory_plays_what_is_ordered() {
         )
     };
     let events = ["to", "be", "or", "not"];
-    assert_eq!(
-        made,
-        events.iter().enumerate().map(expected).collect::<Vec<_>>()
-    );
+    assert_eq!(made, events.iter().enumerate().map(expected).collect::<Vec<_>>());
     // The timeline is a picture: some of it has the colour of events, and of an end.
     let colours = browser.run(
         "const canvas = document.querySelector('#timeline'), pen = canvas.getContext('2d');
@@ -266,10 +234,7 @@ fn the_laboratory_plays_what_is_ordered() {
          return [count('--event'), count('--cut')].map(String)",
         &[],
     );
-    assert!(
-        colours.texts().iter().all(|count| *count != "0"),
-        "{colours:?}"
-    );
+    assert!(colours.texts().iter().all(|count| *count != "0"), "{colours:?}");
     assert_clean(&browser, &server);
 
     // What cannot be is refused with the server's own sentence.
@@ -279,10 +244,7 @@ fn the_laboratory_plays_what_is_ordered() {
         .wait_for("/cut is less than count/.test(document.querySelector('#lab-why').textContent)");
     assert_eq!(browser.text("#lab-state"), "closed (2)");
     let refused: Vec<_> = browser.console();
-    assert!(
-        refused.iter().any(|(_, text)| text.contains("400")),
-        "{refused:?}"
-    );
+    assert!(refused.iter().any(|(_, text)| text.contains("400")), "{refused:?}");
 
     let take = |name: &str| {
         browser.run(
@@ -302,10 +264,7 @@ fn the_laboratory_plays_what_is_ordered() {
     browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
     assert_eq!(browser.text("#lab-events"), "9");
     let unfinished = texts(&browser, "#lab-wire li").concat();
-    assert!(
-        unfinished.contains("discarded: no empty line came"),
-        "{unfinished}"
-    );
+    assert!(unfinished.contains("discarded: no empty line came"), "{unfinished}");
     assert!(unfinished.contains("[BOM]: newswire"), "{unfinished}");
 
     take("tokens");
@@ -324,16 +283,10 @@ fn the_laboratory_plays_what_is_ordered() {
     browser.wait_for("document.querySelector('#lab-wire .failed')");
     heard(20);
     let summary = browser.text("#lab-summary");
-    assert!(
-        summary.contains("2 connections") && !summary.contains(" 0 comments"),
-        "{summary}"
-    );
+    assert!(summary.contains("2 connections") && !summary.contains(" 0 comments"), "{summary}");
     browser.click("#lab-cut");
     browser.wait_for("/3 connections/.test(document.querySelector('#lab-summary').textContent)");
-    let before = browser
-        .text("#lab-events")
-        .parse::<u32>()
-        .expect("a number");
+    let before = browser.text("#lab-events").parse::<u32>().expect("a number");
     heard(before + 5);
     // None is missing and none came twice: as many as the number of the last.
     let count_and_id = "return ['events', 'id'].map((name) =>
@@ -378,10 +331,7 @@ fn a_thousand_events_a_second_leave_no_heap_behind() {
         browser.devtools("HeapProfiler.collectGarbage", "{}");
         let metrics = browser.devtools("Performance.getMetrics", "{}");
         let of = |name: &str| {
-            let found = metrics["metrics"]
-                .items()
-                .iter()
-                .find(|m| m["name"].text() == name);
+            let found = metrics["metrics"].items().iter().find(|m| m["name"].text() == name);
             found.expect("there is such a metric")["value"].number()
         };
         (of("Nodes"), of("JSHeapUsedSize") / 1e6)
@@ -403,10 +353,7 @@ fn a_thousand_events_a_second_leave_no_heap_behind() {
     let elements = browser.run("return String(document.querySelectorAll('*').length)", &[]);
     let elements: u32 = elements.text().parse().expect("a number");
     assert!(elements < 3000, "{elements} elements");
-    assert!(
-        nodes < nodes_before + 10000.0,
-        "{nodes_before} nodes became {nodes}"
-    );
+    assert!(nodes < nodes_before + 10000.0, "{nodes_before} nodes became {nodes}");
     assert!(heap < heap_before + 8.0, "{heap_before} MB became {heap}");
     heard("30000");
     browser.wait_for("/^204/.test(document.querySelector('#lab-why').textContent)");
@@ -529,20 +476,14 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     link.mend();
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 8");
     let log = texts(&browser, "#channel-log li");
-    let gap = log
-        .iter()
-        .position(|row| row.contains("is lost"))
-        .expect("a gap is shown");
+    let gap = log.iter().position(|row| row.contains("is lost")).expect("a gap is shown");
     assert!(log[gap + 1].contains("edition 3"), "{log:?}");
 
     // The window that stayed has all of it, once.
     browser.switch_to(&one);
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 10");
     let log = texts(&browser, "#channel-log .event .text");
-    assert_eq!(
-        log[3..],
-        [1, 2, 3, 4, 5, 6, 7].map(|n| format!("edition {n}"))
-    );
+    assert_eq!(log[3..], [1, 2, 3, 4, 5, 6, 7].map(|n| format!("edition {n}")));
 
     // A person who leaves and joins again gets what came meanwhile.
     browser.click("#channel-join");
@@ -570,10 +511,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     assert_eq!(lines.matches("/channels/sports").count(), 3, "{lines}");
     publish(&server, "/channels/sports", "goal");
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
-    let delete = format!(
-        "DELETE /channels/sports HTTP/1.0\r\nHost: {}\r\n\r\n",
-        server.address
-    );
+    let delete = format!("DELETE /channels/sports HTTP/1.0\r\nHost: {}\r\n\r\n", server.address);
     assert!(server.exchange(delete).starts_with("HTTP/1.1 204 "));
     browser.wait_for("/completed/.test(document.querySelector('#channel-log').textContent)");
     browser.wait_for("document.querySelector('#channel-state').textContent === 'closed (2)'");
@@ -717,20 +655,8 @@ fn a_keyboard_is_enough() {
     let tree = browser.devtools("Accessibility.getFullAXTree", "{}");
     let role = |node: &Json| node["role"]["value"].text().to_owned();
     let mut named = 0;
-    for node in tree["nodes"]
-        .items()
-        .iter()
-        .filter(|node| node["ignored"] == Json::False)
-    {
-        let wants_name = [
-            "button",
-            "textbox",
-            "spinbutton",
-            "combobox",
-            "checkbox",
-            "link",
-            "img",
-        ];
+    for node in tree["nodes"].items().iter().filter(|node| node["ignored"] == Json::False) {
+        let wants_name = ["button", "textbox", "spinbutton", "combobox", "checkbox", "link", "img"];
         if wants_name.contains(&&*role(node)) {
             assert_ne!(node["name"]["value"], Json::Text(String::new()), "{node:?}");
             named += 1;
@@ -746,11 +672,7 @@ fn it_is_good_at_every_width_in_both_schemes() {
         return;
     };
     look_at_channel(&browser);
-    publish(
-        &server,
-        "/channels/news",
-        "a-word-that-is-longer-than-any-line-".repeat(9).as_str(),
-    );
+    publish(&server, "/channels/news", "a-word-that-is-longer-than-any-line-".repeat(9).as_str());
     browser.wait_for("document.querySelector('#channel-log .event')");
     browser.fill("[name=text]", &"unbroken".repeat(40));
     browser.click("[form=order]");
@@ -761,11 +683,7 @@ fn it_is_good_at_every_width_in_both_schemes() {
             set_size(&browser, width);
             let is_too_wide = "const { scrollWidth, clientWidth } = document.documentElement;
                                return scrollWidth > clientWidth";
-            assert_eq!(
-                browser.run(is_too_wide, &[]),
-                Json::False,
-                "{scheme} {width}"
-            );
+            assert_eq!(browser.run(is_too_wide, &[]), Json::False, "{scheme} {width}");
             // Inside of what is as wide as the window, too: texts that stick out of their boxes.
             let out = browser.run(
                 "return [...document.querySelectorAll('main *')].filter((e) =>
@@ -786,11 +704,7 @@ fn it_is_good_at_every_width_in_both_schemes() {
         }
     }
     let moving = "return String(document.getAnimations().length)";
-    assert_eq!(
-        browser.run(moving, &[]).text(),
-        "0",
-        "who wants less motion has none"
-    );
+    assert_eq!(browser.run(moving, &[]).text(), "0", "who wants less motion has none");
     set_taste(&browser, "light", "no-preference");
     assert_clean(&browser, &server);
 }
@@ -829,27 +743,15 @@ fn without_a_script_it_says_which_line_to_use() {
     browser.open(&server.url("/"));
     let text = browser.text("main");
     assert!(text.contains("This browser has no EventSource"), "{text}");
-    assert!(
-        text.contains(&format!("curl -N {}", server.url("/sse/mvc/words"))),
-        "{text}"
-    );
-    assert!(
-        text.contains("What it is, and is not") && !text.contains("Cut the line"),
-        "{text}"
-    );
+    assert!(text.contains(&format!("curl -N {}", server.url("/sse/mvc/words"))), "{text}");
+    assert!(text.contains("What it is, and is not") && !text.contains("Cut the line"), "{text}");
 
     browser.devtools("Emulation.setScriptExecutionDisabled", r#"{"value":true}"#);
     browser.open(&server.url("/?again"));
     let text = browser.text("main");
     assert!(text.contains("JavaScript is off"), "{text}");
-    assert!(
-        text.contains("curl -N http://127.0.0.1:8080/sse/mvc/words"),
-        "{text}"
-    );
-    assert!(
-        text.contains("What it is, and is not") && !text.contains("Cut the line"),
-        "{text}"
-    );
+    assert!(text.contains("curl -N http://127.0.0.1:8080/sse/mvc/words"), "{text}");
+    assert!(text.contains("What it is, and is not") && !text.contains("Cut the line"), "{text}");
 }
 
 /// What an EventSource reports of a URL, a line for each: `open`, `error STATE`, and an event's
@@ -901,61 +803,24 @@ fn an_event_source_meets_the_laboratory() {
         assert_eq!(log, expected, "{query}");
     };
     // It ends, asks again, is told 204, and stays away.
-    let abc = [
-        "open",
-        "message 1 a",
-        "message 2 b",
-        "message 3 c",
-        "error 0",
-        "error 2",
-    ];
+    let abc = ["open", "message 1 a", "message 2 b", "message 3 c", "error 0", "error 2"];
     says("", 9, &abc);
 
     // What is said.
     says("count=1", 9, &["open", "message 1 a", "error 0", "error 2"]);
-    says(
-        "count=1&event=token",
-        9,
-        &["open", "token 1 a", "error 0", "error 2"],
-    );
+    says("count=1&event=token", 9, &["open", "token 1 a", "error 0", "error 2"]);
     // Without ids it hears the same again and again.
     let again = ["open", "message  a", "error 0"].repeat(3);
     says("count=1&id=off", 3, &again);
-    says(
-        "count=1&lines=3",
-        9,
-        &["open", "message 1 a\na\na", "error 0", "error 2"],
-    );
-    says(
-        "count=1&size=7&lines=2",
-        9,
-        &["open", "message 1 a a\na .", "error 0", "error 2"],
-    );
+    says("count=1&lines=3", 9, &["open", "message 1 a\na\na", "error 0", "error 2"]);
+    says("count=1&size=7&lines=2", 9, &["open", "message 1 a a\na .", "error 0", "error 2"]);
     // Empty data is data.
-    says(
-        "count=1&size=0",
-        9,
-        &["open", "message 1 ", "error 0", "error 2"],
-    );
+    says("count=1&size=0", 9, &["open", "message 1 ", "error 0", "error 2"]);
     let large = ["open", "message 1 4194304 characters", "error 0", "error 2"];
     says("count=1&size=4194304", 9, &large);
-    says(
-        "count=1&binary=3",
-        9,
-        &["open", "message 1 AQID", "error 0", "error 2"],
-    );
-    let text = [
-        "open",
-        "message 1 Grüße",
-        "message 2 🎉",
-        "error 0",
-        "error 2",
-    ];
-    let log = listen(
-        &browser,
-        &server.url("/lab?text=Grüße+🎉&interval=0&retry=9&chunk=1"),
-        9,
-    );
+    says("count=1&binary=3", 9, &["open", "message 1 AQID", "error 0", "error 2"]);
+    let text = ["open", "message 1 Grüße", "message 2 🎉", "error 0", "error 2"];
+    let log = listen(&browser, &server.url("/lab?text=Grüße+🎉&interval=0&retry=9&chunk=1"), 9);
     assert_eq!(log, text);
 
     // However it comes, it is the same.
@@ -997,28 +862,14 @@ fn an_event_source_meets_the_laboratory() {
     ];
     says("cut=2", 9, &healed);
     says("stall=1&silence=100", 9, &abc);
-    let loops = [
-        "open",
-        "message 1 a",
-        "error 0",
-        "open",
-        "message 1 a",
-        "error 0",
-    ];
+    let loops = ["open", "message 1 a", "error 0", "open", "message 1 a", "error 0"];
     says("count=1&complete=loop", 2, &loops);
 
     // What goes wrong, for good.
-    for status in [
-        201, 204, 205, 206, 301, 304, 400, 401, 404, 410, 429, 500, 502, 503, 599,
-    ] {
+    for status in [201, 204, 205, 206, 301, 304, 400, 401, 404, 410, 429, 500, 502, 503, 599] {
         fails(&format!("status={status}"));
     }
-    for of_type in [
-        "text/plain",
-        "text/event-streams",
-        "application/json",
-        "text/x-bogus",
-    ] {
+    for of_type in ["text/plain", "text/event-streams", "application/json", "text/x-bogus"] {
         fails(&format!("type={of_type}"));
     }
     fails("count=0");
@@ -1038,10 +889,7 @@ fn an_event_source_meets_the_laboratory() {
     };
     // open, a, b, the end, 204
     let paced = times("interval=300&retry=0");
-    assert!(
-        paced.len() == 4 && paced[1] > 250.0 && paced[2] > 250.0,
-        "{paced:?}"
-    );
+    assert!(paced.len() == 4 && paced[1] > 250.0 && paced[2] > 250.0, "{paced:?}");
     let patient = times("interval=0&retry=700");
     assert!(patient.len() == 4 && patient[3] > 650.0, "{patient:?}");
     let silent = times("interval=0&retry=0&stall=1&silence=500");
@@ -1062,11 +910,7 @@ fn a_page_of_another_origin_reads_what_it_may() {
     };
     // Somebody's own page, from somebody's own server.
     let site = temporary_directory("site");
-    fs::write(
-        site.join("index.html"),
-        "<!doctype html><title>Elsewhere</title>",
-    )
-    .expect("ours");
+    fs::write(site.join("index.html"), "<!doctype html><title>Elsewhere</title>").expect("ours");
     let elsewhere = Server::start(&["--www", &site.display().to_string()]);
     let open = Server::start(&[]);
     browser.open(&elsewhere.url("/"));
@@ -1084,31 +928,17 @@ fn a_page_of_another_origin_reads_what_it_may() {
          });",
         &[&open.url("/sse/mvc/words")],
     );
-    let expected: Vec<_> = (1..)
-        .zip(WORDS)
-        .map(|(id, word)| format!("{id} {word}"))
-        .collect();
+    let expected: Vec<_> = (1..).zip(WORDS).map(|(id, word)| format!("{id} {word}")).collect();
     assert_eq!(words.texts(), expected);
     // And a line that is cut: Last-Event-ID crosses origins without asking.
     let cut = "/lab?text=a+b&interval=0&retry=9&cut=1";
-    let healed = [
-        "open",
-        "message 1 a",
-        "error 0",
-        "open",
-        "message 2 b",
-        "error 0",
-        "error 2",
-    ];
+    let healed = ["open", "message 1 a", "error 0", "open", "message 2 b", "error 0", "error 2"];
     assert_eq!(listen(&browser, &open.url(cut), 9), healed);
     // A refusal can be read, or nobody could say why.
     let refusal = "const response = await fetch(given[0]);
                    return `${response.status} ${await response.text()}`";
     let refusal = browser.run_async(refusal, &[&open.url("/lab?cut=x")]);
-    assert!(
-        refusal.text().starts_with("400 cut is a number"),
-        "{refusal:?}"
-    );
+    assert!(refusal.text().starts_with("400 cut is a number"), "{refusal:?}");
     // Any origin may, but without credentials.
     let with_credentials = |url: &str| {
         let log = browser.run_async(LISTEN, &[url, "9", "credentials"]);

@@ -19,11 +19,7 @@ fn post(address: SocketAddr, target: &str, content: impl AsRef<[u8]>) -> Answer 
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, words: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
-    assert!(
-        answer.text().contains(words),
-        "no {words:?} in {:?}",
-        answer.text()
-    );
+    assert!(answer.text().contains(words), "no {words:?} in {:?}", answer.text());
     let content_type = answer.field("content-type");
     assert_eq!(content_type, Some("text/plain; charset=utf-8"));
     // A page must be able to tell its user why.
@@ -49,9 +45,8 @@ fn event(event_type: &str, data: &str, id: &str) -> Message {
 
 /// The member of a flat JSON object, as it is written.
 fn member<'j>(json: &'j str, name: &str) -> &'j str {
-    let (_, rest) = json
-        .split_once(&format!("\"{name}\":"))
-        .unwrap_or_else(|| panic!("no {name} in {json}"));
+    let (_, rest) =
+        json.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {json}"));
     rest.split([',', '}']).next().expect("split gives one")
 }
 
@@ -65,23 +60,14 @@ fn the_content_is_the_data_of_one_event_and_the_answer_tells_the_truth() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.field("content-type"), Some("application/json"));
     let id = member(answer.text(), "id").trim_matches('"');
-    assert_eq!(
-        answer.text(),
-        format!("{{\"id\":\"{id}\",\"subscribers\":3}}\n")
-    );
+    assert_eq!(answer.text(), format!("{{\"id\":\"{id}\",\"subscribers\":3}}\n"));
     for stream in &mut streams {
         assert_eq!(stream.next(), Some(event("message", "Hello", id)));
     }
 
     // As curl -T does it, and with a type.
     let fields = [("Accept", "text/plain")];
-    let answer = ask(
-        address,
-        "PUT",
-        "/channels/news?event=weather",
-        &fields,
-        "Rain",
-    );
+    let answer = ask(address, "PUT", "/channels/news?event=weather", &fields, "Rain");
     assert_eq!(answer.status, 200, "{answer:?}");
     let id = answer.text().strip_suffix('\n').expect("it is one line");
     for stream in &mut streams {
@@ -139,11 +125,7 @@ fn data_cannot_forge_fields_and_a_type_that_would_is_refused() {
         let answer = post(server.address, "/channels/c", content);
         let id = member(answer.text(), "id").trim_matches('"');
         let data = content.replace("\r\n", "\n").replace('\r', "\n");
-        assert_eq!(
-            stream.next(),
-            Some(event("message", &data, id)),
-            "{content:?}"
-        );
+        assert_eq!(stream.next(), Some(event("message", &data, id)), "{content:?}");
     }
     let reconnection_time = stream.parser.reconnection_time();
     assert_ne!(reconnection_time, Some(std::time::Duration::from_millis(1)));
@@ -175,9 +157,7 @@ fn data_cannot_forge_fields_and_a_type_that_would_is_refused() {
 fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
     let server = Server::start(&OPEN);
     let long = "n".repeat(64);
-    let names = [
-        "a", "Z9", "a.b", "a..b", "-", "_", "a.", "--lines", "channels", &long,
-    ];
+    let names = ["a", "Z9", "a.b", "a..b", "-", "_", "a.", "--lines", "channels", &long];
     for name in names {
         let answer = post(server.address, &format!("/channels/{name}"), "x");
         assert_eq!(answer.status, 200, "{name}");
@@ -217,11 +197,7 @@ fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
     for target in ["/channels/a/b", "/channels/a/", "/channels//"] {
         assert_eq!(post(server.address, target, "x").status, 404, "{target}");
     }
-    assert_eq!(
-        listed(server.address),
-        before,
-        "what is refused makes no channel"
-    );
+    assert_eq!(listed(server.address), before, "what is refused makes no channel");
 }
 
 #[test]
@@ -261,29 +237,15 @@ fn what_is_too_large_is_refused_however_its_length_is_said() {
     let answer = ask(address, "POST", "/channels/c", &chunked, chunk.repeat(33));
     assert_refused(&answer, 413, "larger than this server takes");
     // One line of many.
-    let answer = ask(
-        address,
-        "POST",
-        "/channels/c?lines",
-        &chunked,
-        chunk.repeat(33),
-    );
+    let answer = ask(address, "POST", "/channels/c?lines", &chunked, chunk.repeat(33));
     assert_refused(&answer, 413, "A line of the content is larger");
     // Small enough to be read, too large to be kept.
-    assert_refused(
-        &post(address, "/channels/c", "x".repeat(4096)),
-        413,
-        "may keep",
-    );
+    assert_refused(&post(address, "/channels/c", "x".repeat(4096)), 413, "may keep");
     let answer = post(address, "/channels/c?lines", "x".repeat(4096));
     assert_refused(&answer, 413, "may keep");
     assert_eq!(post(address, "/channels/c", "x".repeat(4000)).status, 200);
     // Every line break is a field name more on the wire, so that it is not the content's length that counts.
-    assert_refused(
-        &post(address, "/channels/c", "\n".repeat(1000)),
-        413,
-        "may keep",
-    );
+    assert_refused(&post(address, "/channels/c", "\n".repeat(1000)), 413, "may keep");
 
     let server = Server::start(&OPEN);
     let largest = "x".repeat(512 * 1024);
@@ -311,10 +273,7 @@ fn a_content_of_unknown_length_is_refused_and_an_empty_one_is_an_event() {
     assert_eq!(stream.next().expect("it is live").data, "");
     // No line is no event.
     let answer = post(server.address, "/channels/c?lines", "");
-    assert_eq!(
-        answer.text(),
-        "{\"count\":0,\"id\":null,\"subscribers\":1}\n"
-    );
+    assert_eq!(answer.text(), "{\"count\":0,\"id\":null,\"subscribers\":1}\n");
     assert_eq!(post(server.address, "/channels/c", "last").status, 200);
     assert_eq!(stream.next().expect("it is live").data, "last");
 }
@@ -335,18 +294,13 @@ fn each_line_is_published_as_it_arrives_and_counted_at_the_end() {
 
     let mut send = |piece: &str| {
         let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
-        upload
-            .write_all(chunk.as_bytes())
-            .expect("the server reads");
+        upload.write_all(chunk.as_bytes()).expect("the server reads");
     };
     // The next piece is sent only when the line before it has been heard.
     let mut ids = Vec::new();
     let mut hears = |data: &str| {
         let message = stream.next().expect("it is live");
-        assert_eq!(
-            (message.event_type.as_str(), message.data.as_str()),
-            ("line", data)
-        );
+        assert_eq!((message.event_type.as_str(), message.data.as_str()), ("line", data));
         ids.push(message.last_event_id);
     };
     send("one\n");
@@ -371,10 +325,7 @@ fn each_line_is_published_as_it_arrives_and_counted_at_the_end() {
     );
     let answer = answer.expect("it is answered at the end");
     let id = message.last_event_id;
-    assert_eq!(
-        answer.text(),
-        format!("{{\"count\":7,\"id\":\"{id}\",\"subscribers\":1}}\n")
-    );
+    assert_eq!(answer.text(), format!("{{\"count\":7,\"id\":\"{id}\",\"subscribers\":1}}\n"));
 }
 
 #[test]
@@ -388,20 +339,10 @@ fn lines_are_the_same_however_the_upload_is_cut() {
         let chunks: Vec<u8> = content.as_bytes().chunks(size).flat_map(chunk).collect();
         let fields = [("Transfer-Encoding", "chunked"), ("Accept", "text/plain")];
         let content = [chunks.as_slice(), b"0\r\n\r\n"].concat();
-        let answer = ask(
-            server.address,
-            "POST",
-            "/channels/c?lines",
-            &fields,
-            content,
-        );
+        let answer = ask(server.address, "POST", "/channels/c?lines", &fields, content);
         let id = answer.text().trim_end().to_owned();
         for data in ["é", "😀", "", "", "plain"] {
-            assert_eq!(
-                stream.next().expect("it is live").data,
-                data,
-                "chunks of {size}"
-            );
+            assert_eq!(stream.next().expect("it is live").data, data, "chunks of {size}");
         }
         assert_eq!(stream.next(), Some(event("message", "last", &id)));
     }
@@ -411,11 +352,7 @@ fn lines_are_the_same_however_the_upload_is_cut() {
 fn lines_before_a_bad_one_are_published_and_none_behind_it() {
     let server = Server::start(&OPEN);
     let mut stream = Stream::subscribe(server.address, "c");
-    let answer = post(
-        server.address,
-        "/channels/c?lines",
-        b"one\ntwo\n\xff\nfour\n",
-    );
+    let answer = post(server.address, "/channels/c?lines", b"one\ntwo\n\xff\nfour\n");
     assert_refused(&answer, 415, "base64");
     assert_eq!(post(server.address, "/channels/c", "after").status, 200);
     for data in ["one", "two", "after"] {
@@ -427,9 +364,7 @@ fn lines_before_a_bad_one_are_published_and_none_behind_it() {
     upload.write_all(head.as_bytes()).expect("the server reads");
     assert_eq!(stream.next().expect("it is live").data, "three");
     drop(upload);
-    eventually("the upload is gone", || {
-        server.metric("newswire_connections") == 2
-    });
+    eventually("the upload is gone", || server.metric("newswire_connections") == 2);
     assert_eq!(post(server.address, "/channels/c", "last").status, 200);
     assert_eq!(stream.next().expect("it is live").data, "last");
 }
@@ -521,21 +456,13 @@ fn only_the_whole_token_publishes_and_it_is_never_logged() {
         let answer = with(&wrong);
         assert_refused(&answer, 401, "Authorization: Bearer");
         // RFC 9110, 11.6.1: "MUST send a WWW-Authenticate header field"
-        assert_eq!(
-            answer.field("www-authenticate"),
-            Some("Bearer"),
-            "{wrong:?}"
-        );
+        assert_eq!(answer.field("www-authenticate"), Some("Bearer"), "{wrong:?}");
         assert!(!answer.text().contains(token));
     }
     let right = format!("Bearer {token}");
     let fields = [("Authorization", right.as_str())];
     for method in ["POST", "PUT", "DELETE"] {
-        assert_eq!(
-            ask(address, method, "/channels/c", &[], "x").status,
-            401,
-            "{method}"
-        );
+        assert_eq!(ask(address, method, "/channels/c", &[], "x").status, 401, "{method}");
         let answer = ask(address, method, "/channels/c", &fields, "x");
         assert!(matches!(answer.status, 200 | 204), "{answer:?}");
     }
@@ -550,23 +477,11 @@ fn only_the_whole_token_publishes_and_it_is_never_logged() {
 
     // The log has a line for each of these, and none has the token, nor any part of it that says something.
     eventually("the last request is logged", || {
-        server
-            .said()
-            .lines()
-            .filter(|line| line.ends_with(" 401"))
-            .count()
-            >= 23
+        server.said().lines().filter(|line| line.ends_with(" 401")).count() >= 23
     });
     let said = server.said();
     assert!(said.contains("POST /channels/c 200"), "{said}");
-    for part in [
-        token,
-        "S3cret",
-        "T0ken",
-        "Bearer",
-        "Authorization",
-        "another",
-    ] {
+    for part in [token, "S3cret", "T0ken", "Bearer", "Authorization", "another"] {
         assert!(!said.contains(part), "{part:?} in {said}");
     }
 }
@@ -575,25 +490,13 @@ fn only_the_whole_token_publishes_and_it_is_never_logged() {
 fn a_token_counts_nowhere_but_in_its_field() {
     let file = Secret::holding("elsewhere", "token");
     let server = Server::start(&["--publish-token-file", file.path(), "--quiet"]);
-    for query in [
-        "token=token",
-        "access_token=token",
-        "Authorization=Bearer%20token",
-        "Bearer=token",
-    ] {
+    for query in
+        ["token=token", "access_token=token", "Authorization=Bearer%20token", "Bearer=token"]
+    {
         let target = format!("/channels/c?{query}");
-        assert_refused(
-            &post(server.address, &target, "Bearer token"),
-            401,
-            "Bearer",
-        );
+        assert_refused(&post(server.address, &target, "Bearer token"), 401, "Bearer");
     }
-    for field in [
-        "Proxy-Authorization",
-        "Cookie",
-        "X-Authorization",
-        "X-Token",
-    ] {
+    for field in ["Proxy-Authorization", "Cookie", "X-Authorization", "X-Token"] {
         let fields = [(field, "Bearer token")];
         let answer = ask(server.address, "POST", "/channels/c", &fields, "x");
         assert_refused(&answer, 401, "Bearer");
@@ -628,10 +531,7 @@ fn a_token_file_that_holds_no_token_is_said_at_the_start() {
         let (said, code) = refused_to_start(&[&listen[..], &[file.path()]].concat());
         assert_eq!(code, Some(2), "{name}: {said}");
         assert!(said.contains("--publish-token-file"), "{said}");
-        assert!(
-            !said.contains("two words") && !said.contains("ken\n"),
-            "{said}"
-        );
+        assert!(!said.contains("two words") && !said.contains("ken\n"), "{said}");
     }
     let (said, code) = refused_to_start(&[&listen[..], &["/nowhere/at/all"]].concat());
     assert_eq!(code, Some(2), "{said}");
@@ -652,10 +552,7 @@ fn anyone_may_publish_only_on_loopback() {
     let server = Server::spawn(command);
     let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
     let fields = [("Host", "news.example"), ("Authorization", "Bearer token")];
-    assert_eq!(
-        ask(address, "POST", "/channels/c", &fields, "x").status,
-        200
-    );
+    assert_eq!(ask(address, "POST", "/channels/c", &fields, "x").status, 200);
 }
 
 #[test]
@@ -681,12 +578,7 @@ fn a_page_of_another_origin_may_not_publish() {
     };
     for method in ["POST", "PUT"] {
         // Our own page, by each name that it can be opened with.
-        for host in [
-            "127.0.0.1:PORT",
-            "localhost:PORT",
-            "[::1]:PORT",
-            "LocalHost:PORT",
-        ] {
+        for host in ["127.0.0.1:PORT", "localhost:PORT", "[::1]:PORT", "LocalHost:PORT"] {
             let origin = format!("http://{}", host.replace("LocalHost", "localhost"));
             assert_eq!(status(&open, method, host, &origin), 200, "{origin}");
         }
@@ -709,19 +601,11 @@ fn a_page_of_another_origin_may_not_publish() {
             "file://",
             "http://",
         ] {
-            assert_eq!(
-                status(&open, method, "127.0.0.1:PORT", origin),
-                403,
-                "{origin:?}"
-            );
+            assert_eq!(status(&open, method, "127.0.0.1:PORT", origin), 403, "{origin:?}");
         }
         // Those that the command line names, and nothing near them.
         for origin in ["https://named.example", "http://localhost:3000"] {
-            assert_eq!(
-                status(&server, method, "127.0.0.1:PORT", origin),
-                200,
-                "{origin}"
-            );
+            assert_eq!(status(&server, method, "127.0.0.1:PORT", origin), 200, "{origin}");
         }
         for origin in [
             "http://named.example",
@@ -736,11 +620,7 @@ fn a_page_of_another_origin_may_not_publish() {
             "null",
             "*",
         ] {
-            assert_eq!(
-                status(&server, method, "127.0.0.1:PORT", origin),
-                403,
-                "{origin:?}"
-            );
+            assert_eq!(status(&server, method, "127.0.0.1:PORT", origin), 403, "{origin:?}");
         }
     }
     let origin = [("Origin", "http://evil.example")];
@@ -749,10 +629,7 @@ fn a_page_of_another_origin_may_not_publish() {
     // It may read all the same, as the policy says.
     let mut stream = Stream::open(open.address, "/channels/c", &origin);
     assert_eq!(stream.answer.status, 200);
-    assert_eq!(
-        stream.answer.field("access-control-allow-origin"),
-        Some("*")
-    );
+    assert_eq!(stream.answer.field("access-control-allow-origin"), Some("*"));
     assert_eq!(post(open.address, "/channels/c", "for all").status, 200);
     assert_eq!(stream.next().expect("it is live").data, "for all");
 }
@@ -760,12 +637,8 @@ fn a_page_of_another_origin_may_not_publish() {
 #[test]
 fn while_it_listens_on_loopback_a_host_that_is_not_is_refused() {
     let server = Server::start(&OPEN);
-    let named = Server::start(&[
-        "--publish-open",
-        "--quiet",
-        "--allow-origin",
-        "https://proxy.example",
-    ]);
+    let named =
+        Server::start(&["--publish-open", "--quiet", "--allow-origin", "https://proxy.example"]);
     let publish = |server: &Server, host: &str| {
         let host = host.replace("PORT", &server.address.port().to_string());
         // The page of a rebound name is of the origin that its Host says.
@@ -810,28 +683,13 @@ fn while_it_listens_on_loopback_a_host_that_is_not_is_refused() {
     }
     // The target's authority goes before the Host (RFC 9112, 3.2.2), in whichever of the two the rebound name stands.
     let fields = [("Host", "evil.example")];
-    let answer = ask(
-        server.address,
-        "POST",
-        "http://localhost/channels/c",
-        &fields,
-        "x",
-    );
+    let answer = ask(server.address, "POST", "http://localhost/channels/c", &fields, "x");
     assert_eq!(answer.status, 200);
     let fields = [("Host", "localhost")];
-    let answer = ask(
-        server.address,
-        "POST",
-        "http://evil.example/channels/c",
-        &fields,
-        "x",
-    );
+    let answer = ask(server.address, "POST", "http://evil.example/channels/c", &fields, "x");
     assert_refused(&answer, 403, "not a loopback name");
     // A proxy in front has a name of its own, which the command line has named.
-    let fields = [
-        ("Host", "proxy.example"),
-        ("Origin", "https://proxy.example"),
-    ];
+    let fields = [("Host", "proxy.example"), ("Origin", "https://proxy.example")];
     let answer = ask(named.address, "POST", "/channels/c", &fields, "x");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(publish(&named, "other.example").status, 403);
@@ -843,16 +701,10 @@ fn standard_input_is_published_line_by_line_and_its_end_is_not_the_servers() {
     let mut stream = Stream::subscribe(server.address, "vmstat");
     let mut stdin = server.stdin();
     let mut hears = |sent: &[u8], data: &[&str]| {
-        stdin
-            .write_all(sent)
-            .and_then(|()| stdin.flush())
-            .expect("it is read");
+        stdin.write_all(sent).and_then(|()| stdin.flush()).expect("it is read");
         for data in data {
             let message = stream.next().expect("it is live");
-            assert_eq!(
-                (message.event_type.as_str(), message.data.as_str()),
-                ("message", *data)
-            );
+            assert_eq!((message.event_type.as_str(), message.data.as_str()), ("message", *data));
         }
     };
     hears(b"procs -----memory-----\n", &["procs -----memory-----"]);
@@ -872,10 +724,7 @@ fn standard_input_is_published_line_by_line_and_its_end_is_not_the_servers() {
     assert_eq!((answer.status, answer.text()), (200, "ok\n"));
     let heard = Stream::resume(server.address, "vmstat", "earliest").until_end();
     assert_eq!(heard.len(), 7);
-    assert_eq!(
-        ask(server.address, "GET", "/channels/vmstat", &[], "").status,
-        204
-    );
+    assert_eq!(ask(server.address, "GET", "/channels/vmstat", &[], "").status, 204);
     // Publishing by request is as off as it was.
     assert_eq!(post(server.address, "/channels/vmstat", "x").status, 403);
 }
@@ -925,12 +774,7 @@ fn a_path_that_lacks_a_method_says_which_it_has() {
         ("DELETE", "/channels", 405, "GET, HEAD, OPTIONS"),
         ("PUT", "/healthz", 405, "GET, HEAD, OPTIONS"),
         ("POST", "/metrics", 405, "GET, HEAD, OPTIONS"),
-        (
-            "OPTIONS",
-            "/channels/c",
-            204,
-            "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-        ),
+        ("OPTIONS", "/channels/c", 204, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
     ] {
         let answer = ask(server.address, method, target, &[], "");
         assert_eq!(answer.status, status, "{method} {target}");
@@ -966,9 +810,7 @@ fn a_refused_publisher_can_go_on_with_its_next_request() {
         "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nright".to_owned(),
     ];
     let pipelined = requests.concat();
-    socket
-        .write_all(pipelined.as_bytes())
-        .expect("the server reads");
+    socket.write_all(pipelined.as_bytes()).expect("the server reads");
     let mut reader = BufReader::new(socket);
     let statuses = [(); 4].map(|()| {
         let answer = Answer::read(&mut reader, "POST");

@@ -40,15 +40,9 @@ fn files_below(directory: &str) -> Vec<PathBuf> {
 
 /// The lines below the header of a table, without comments.
 fn table<'t>(toml: &'t str, header: &str) -> Vec<&'t str> {
-    let lines = toml
-        .lines()
-        .skip_while(|line| line.trim() != header)
-        .skip(1);
+    let lines = toml.lines().skip_while(|line| line.trim() != header).skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
-    lines
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect()
+    lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
 /// No crate at run time, and one when testing.
@@ -108,9 +102,7 @@ fn foreign_addresses(line: &str) -> Vec<&str> {
             let before = without_scheme.unwrap_or(before);
             let is_address = rest.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && (without_scheme.is_some() || before.ends_with(['"', '\'', '(', '=', '`']));
-            let is_own = ["127.0.0.1:", "localhost:"]
-                .iter()
-                .any(|own| rest.starts_with(own));
+            let is_own = ["127.0.0.1:", "localhost:"].iter().any(|own| rest.starts_with(own));
             let is_harmless = before.ends_with("<a href=\"") || before.ends_with("xmlns=\"");
             (is_address && !is_own && !is_harmless).then_some(rest)
         })
@@ -135,10 +127,7 @@ fn the_page_loads_nothing_from_elsewhere() {
         "<code>curl -N http://127.0.0.1:8080/sse/mvc/words</code>",
         "// a comment",
     ] {
-        assert!(
-            foreign_addresses(loads_nothing).is_empty(),
-            "{loads_nothing}"
-        );
+        assert!(foreign_addresses(loads_nothing).is_empty(), "{loads_nothing}");
     }
     for path in files_below("www") {
         for line in read(&path).lines() {
@@ -151,10 +140,7 @@ fn the_page_loads_nothing_from_elsewhere() {
 
 #[test]
 fn nothing_is_left_undone_in_the_source() {
-    for path in files_below("src")
-        .into_iter()
-        .chain(files_below("tests/it"))
-    {
+    for path in files_below("src").into_iter().chain(files_below("tests/it")) {
         let is_this = path.ends_with("repository.rs");
         for (number, line) in read(&path).lines().enumerate() {
             for macro_name in ["todo!", "unimplemented!", "dbg!"] {
@@ -164,10 +150,7 @@ fn nothing_is_left_undone_in_the_source() {
         }
     }
     for crate_root in ["src/lib.rs", "src/main.rs"] {
-        assert!(
-            read(crate_root).contains("#![forbid(unsafe_code)]"),
-            "{crate_root}"
-        );
+        assert!(read(crate_root).contains("#![forbid(unsafe_code)]"), "{crate_root}");
     }
 }
 
@@ -177,13 +160,9 @@ fn nothing_is_left_undone_in_the_source() {
 fn each_file_uses_only_what_stands_before_it() {
     for directory in ["src/http", "src/sse"] {
         let description = read(format!("{directory}/mod.rs"));
-        let description: String = description
-            .lines()
-            .map_while(|line| line.strip_prefix("//!"))
-            .collect();
-        let (_, order) = description
-            .split_once("Read it in this order")
-            .expect("it says so");
+        let description: String =
+            description.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let (_, order) = description.split_once("Read it in this order").expect("it says so");
         // What stands between backticks
         let order: Vec<&str> = order.split('`').skip(1).step_by(2).collect();
         let modules: BTreeSet<String> = files_below(directory)
@@ -200,24 +179,14 @@ fn each_file_uses_only_what_stands_before_it() {
                 let used = format!("super::{later}::");
                 // Tests may use what they test.
                 let is_own = later == name;
-                assert!(
-                    is_own || !source.contains(&used),
-                    "{directory}/{name}.rs uses {used}"
-                );
+                assert!(is_own || !source.contains(&used), "{directory}/{name}.rs uses {used}");
             }
         }
     }
     for path in files_below("src/http") {
         let source = read(&path);
-        for word in [
-            "crate::sse",
-            "crate::app",
-            "crate::words",
-            "text/event-stream",
-        ] {
-            let code = source
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
+        for word in ["crate::sse", "crate::app", "crate::words", "text/event-stream"] {
+            let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
             for line in code {
                 assert!(!line.contains(word), "{}: {line}", path.display());
             }
@@ -256,10 +225,7 @@ fn the_readme_has_every_option_of_the_command_line_and_no_other() {
     let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
     for line in described.lines() {
         let line = line.trim();
-        assert!(
-            readme.lines().any(|found| found.trim() == line),
-            "{line:?} is not in README.md"
-        );
+        assert!(readme.lines().any(|found| found.trim() == line), "{line:?} is not in README.md");
     }
 }
 
@@ -269,16 +235,10 @@ fn the_readme_has_every_source_file() {
     let readme = read("README.md");
     for path in files_below("src") {
         let name = path.file_name().expect("it has one").to_string_lossy();
-        let mapped = readme.lines().any(|line| {
-            line.split_whitespace()
-                .next()
-                .is_some_and(|word| word.ends_with(&*name))
-        });
-        assert!(
-            mapped || name == "mod.rs",
-            "{} is not in README.md",
-            path.display()
-        );
+        let mapped = readme
+            .lines()
+            .any(|line| line.split_whitespace().next().is_some_and(|word| word.ends_with(&*name)));
+        assert!(mapped || name == "mod.rs", "{} is not in README.md", path.display());
     }
 }
 
@@ -286,11 +246,7 @@ fn the_readme_has_every_source_file() {
 fn the_changelog_and_the_license_are_those_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let heading = format!("## {version}");
-    assert!(
-        read("CHANGELOG.md")
-            .lines()
-            .any(|line| line.starts_with(&heading))
-    );
+    assert!(read("CHANGELOG.md").lines().any(|line| line.starts_with(&heading)));
     assert!(read("LICENSE").contains("Permission is hereby granted, free of charge"));
     assert!(read("Cargo.toml").contains("license = \"MIT\""));
 }

@@ -748,34 +748,19 @@ struct Case {
 
 impl Case {
     fn taken(status: u16, parts: &[&[u8]]) -> Case {
-        Case {
-            wire: parts.concat(),
-            status,
-            by_its_head: false,
-            goes_on: true,
-        }
+        Case { wire: parts.concat(), status, by_its_head: false, goes_on: true }
     }
 
     fn last(status: u16, parts: &[&[u8]]) -> Case {
-        Case {
-            goes_on: false,
-            ..Case::taken(status, parts)
-        }
+        Case { goes_on: false, ..Case::taken(status, parts) }
     }
 
     fn refused(status: u16, parts: &[&[u8]]) -> Case {
-        Case {
-            by_its_head: true,
-            ..Case::last(status, parts)
-        }
+        Case { by_its_head: true, ..Case::last(status, parts) }
     }
 
     fn method(&self) -> &'static str {
-        if self.wire.starts_with(b"HEAD ") {
-            "HEAD"
-        } else {
-            "GET"
-        }
+        if self.wire.starts_with(b"HEAD ") { "HEAD" } else { "GET" }
     }
 
     fn label(&self) -> String {
@@ -846,10 +831,7 @@ fn large_cases() -> Vec<Case> {
         Case::taken(404, &[b"GET /", &z(limits.target_bytes - 1), LINE_END]),
         Case::refused(414, &[b"GET /", &z(limits.target_bytes), LINE_END]),
         Case::refused(414, &[b"GET /?", &z(2 * limits.head_bytes), LINE_END]),
-        Case::refused(
-            414,
-            &[b"GET http://localhost/", &z(limits.target_bytes), LINE_END],
-        ),
+        Case::refused(414, &[b"GET http://localhost/", &z(limits.target_bytes), LINE_END]),
         Case::refused(414, &[b"GET /", &z(2 * limits.target_bytes)]),
         Case::refused(501, &[&z(500), b" /", LINE_END]),
         // The limit of the head
@@ -865,24 +847,12 @@ fn large_cases() -> Vec<Case> {
         Case::refused(431, &[GET, &fields(limits.fields + 1), b"\r\n"]),
         Case::refused(431, &[GET, &b"a:\n".repeat(2_000), b"\r\n"]),
         // A bare CR is one however much comes behind it.
-        Case::refused(
-            400,
-            &[b"GET /", &bare_cr(2 * limits.target_bytes), LINE_END],
-        ),
-        Case::refused(
-            400,
-            &[GET, b"X: ", &bare_cr(limits.head_bytes), b"\r\n\r\n"],
-        ),
+        Case::refused(400, &[b"GET /", &bare_cr(2 * limits.target_bytes), LINE_END]),
+        Case::refused(400, &[GET, b"X: ", &bare_cr(limits.head_bytes), b"\r\n\r\n"]),
         // What is dropped of a chunked content is bounded too.
-        Case::last(
-            431,
-            &[POST, chunked, b"5;", &z(5_000), b"\r\nzebra\r\n0\r\n\r\n"],
-        ),
+        Case::last(431, &[POST, chunked, b"5;", &z(5_000), b"\r\nzebra\r\n0\r\n\r\n"]),
         Case::last(431, &[POST, chunked, b"0\r\nX: ", &z(5_000), b"\r\n\r\n"]),
-        Case::last(
-            431,
-            &[POST, chunked, b"0\r\n", &b"X: y\r\n".repeat(1_500), b"\r\n"],
-        ),
+        Case::last(431, &[POST, chunked, b"0\r\n", &b"X: y\r\n".repeat(1_500), b"\r\n"]),
     ]
 }
 
@@ -929,9 +899,8 @@ fn the_parser_takes_a_head_apart() {
     let wire = b"POST http://example.com:81/a%2Fb//%C3%BC?q=a+b%26c&q=2&%C3%BC=%zz&= HTTP/1.1\n\
         Host: localhost\r\nx-list: a, B ,\tc\r\nX-List: D\nX:\t caf\xe9 \t\r\n\
         Content-Length: 007\n\n";
-    let (head, length) = Head::parse(wire, &Limits::default())
-        .expect("it is a head")
-        .expect("it is whole");
+    let (head, length) =
+        Head::parse(wire, &Limits::default()).expect("it is a head").expect("it is whole");
     assert_eq!(length, wire.len());
     assert_eq!(head.method().name(), "POST");
     assert_eq!(head.path(), "/a%2Fb//%C3%BC");
@@ -950,9 +919,8 @@ fn the_parser_takes_a_head_apart() {
     assert_eq!(head.framing(), Framing::Length(7));
 
     let asterisk = b"OPTIONS * HTTP/1.1\r\nHost: here\r\n\r\n";
-    let (head, _) = Head::parse(asterisk, &Limits::default())
-        .expect("it is a head")
-        .expect("it is whole");
+    let (head, _) =
+        Head::parse(asterisk, &Limits::default()).expect("it is a head").expect("it is whole");
     assert_eq!((head.path(), head.segments().len()), ("*", 0));
     assert_eq!(head.authority(), "here");
 }
@@ -962,9 +930,7 @@ fn the_parser_takes_a_head_apart() {
 fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), u16> {
     let (mut chunks, mut content, mut taken) = (Chunks::new(), Vec::new(), 0);
     for piece in pieces {
-        taken += chunks
-            .decode(piece, &mut content)
-            .map_err(|refusal| refusal.status.0)?;
+        taken += chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;
     }
     Ok((content, taken, chunks.is_whole()))
 }
@@ -975,9 +941,7 @@ fn chunks_are_decoded_however_they_are_cut() {
         let outcome = Ok((content.to_vec(), chunks.len(), true));
         ([chunks, NEXT].concat(), outcome)
     });
-    let refused = CHUNKS_REFUSED
-        .iter()
-        .map(|(status, chunks)| (chunks.to_vec(), Err(*status)));
+    let refused = CHUNKS_REFUSED.iter().map(|(status, chunks)| (chunks.to_vec(), Err(*status)));
     for (wire, expected) in taken.chain(refused) {
         let label = wire.escape_ascii();
         assert_eq!(decode(&[&wire]), expected, "whole: {label}");
@@ -986,11 +950,7 @@ fn chunks_are_decoded_however_they_are_cut() {
         for first in 0..=wire.len() {
             for second in first..=wire.len() {
                 let pieces = [&wire[..first], &wire[first..second], &wire[second..]];
-                assert_eq!(
-                    decode(&pieces),
-                    expected,
-                    "cut at {first}, {second}: {label}"
-                );
+                assert_eq!(decode(&pieces), expected, "cut at {first}, {second}: {label}");
             }
         }
     }
@@ -1024,9 +984,7 @@ fn converse(case: &Case, way: Way, address: SocketAddr) {
     let with_next = [&case.wire[..], NEXT].concat();
     let _ = match way {
         Way::Whole => socket.write_all(&case.wire),
-        Way::ByteByByte => with_next
-            .chunks(1)
-            .try_for_each(|byte| socket.write_all(byte)),
+        Way::ByteByByte => with_next.chunks(1).try_for_each(|byte| socket.write_all(byte)),
         Way::Pipelined => socket.write_all(&with_next),
     };
     let mut from_server = BufReader::new(socket.try_clone().expect("it is a socket"));
@@ -1046,11 +1004,7 @@ fn converse(case: &Case, way: Way, address: SocketAddr) {
 
 fn check(case: &Case, answer: &Answer) {
     assert_eq!(answer.status, case.status, "{answer:?}");
-    assert!(
-        answer
-            .field("date")
-            .is_some_and(|date| date.ends_with(" GMT"))
-    );
+    assert!(answer.field("date").is_some_and(|date| date.ends_with(" GMT")));
     assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
     assert_eq!(
         answer.field("connection") == Some("close"),
@@ -1065,10 +1019,7 @@ fn check(case: &Case, answer: &Answer) {
     let whole = String::from_utf8_lossy(&whole).to_lowercase();
     if case.status >= 400 {
         assert!(!whole.contains("zebra"), "it echoes: {whole}");
-        assert_eq!(
-            answer.field("content-type"),
-            Some("text/plain; charset=utf-8")
-        );
+        assert_eq!(answer.field("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(answer.field("x-content-type-options"), Some("nosniff"));
         assert!(answer.field("content-length").is_some(), "{}", answer.head);
         if case.method() != "HEAD" {
@@ -1078,11 +1029,7 @@ fn check(case: &Case, answer: &Answer) {
         }
     }
     if case.status == 405 {
-        assert!(
-            answer
-                .field("allow")
-                .is_some_and(|allow| allow.contains("GET"))
-        );
+        assert!(answer.field("allow").is_some_and(|allow| allow.contains("GET")));
     }
 }
 
@@ -1105,12 +1052,7 @@ fn each<T: Sync>(all: &[T], label: impl Fn(&T) -> String + Sync, converse: impl 
         }
     });
     let wrong = wrong.into_inner().expect("pushing does not panic");
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -1119,10 +1061,8 @@ fn every_request_gets_its_answer_over_a_socket() {
     let cases = cases();
     assert!(cases.len() > 150, "{} cases", cases.len());
     let ways = [Way::Whole, Way::ByteByByte, Way::Pipelined];
-    let conversations: Vec<(&Case, Way)> = cases
-        .iter()
-        .flat_map(|case| ways.map(|way| (case, way)))
-        .collect();
+    let conversations: Vec<(&Case, Way)> =
+        cases.iter().flat_map(|case| ways.map(|way| (case, way))).collect();
     each(
         &conversations,
         |(case, way)| format!("{way:?}: {}", case.label()),
@@ -1238,17 +1178,11 @@ fn continue_is_said_only_when_the_content_is_wanted() {
         (404, request("POST /nothing HTTP/1.1", 5)),
         (405, request("PUT /healthz HTTP/1.1", 5)),
         (413, request("POST /channels/requests HTTP/1.1", 1_000_000)),
-        (
-            417,
-            request("POST /channels/requests HTTP/1.1\r\nExpect: more", 5),
-        ),
+        (417, request("POST /channels/requests HTTP/1.1\r\nExpect: more", 5)),
     ];
     for (status, request) in refused {
         let answer = server.exchange(&request);
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{answer} to {request}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer} to {request}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     }
@@ -1277,9 +1211,7 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
                 2 => "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
                 _ => "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
             };
-            to_server
-                .write_all(request.as_bytes())
-                .expect("the server reads");
+            to_server.write_all(request.as_bytes()).expect("the server reads");
         }
         to_server.write_all(NEXT).expect("the server reads");
     });

@@ -7,16 +7,10 @@ use std::thread;
 
 /// An id as the two numbers it is; as strings, "10" would come before "9".
 pub(crate) fn numbers(id: &str) -> (u64, u64) {
-    let (ms, n) = id
-        .split_once('-')
-        .unwrap_or_else(|| panic!("{id:?} is no id"));
+    let (ms, n) = id.split_once('-').unwrap_or_else(|| panic!("{id:?} is no id"));
     let number = |digits: &str| {
         let number: u64 = digits.parse().unwrap_or_else(|_| panic!("{id:?} is no id"));
-        assert_eq!(
-            number.to_string(),
-            digits,
-            "{id:?} is not in its shortest form"
-        );
+        assert_eq!(number.to_string(), digits, "{id:?} is not in its shortest form");
         number
     };
     (number(ms), number(n))
@@ -25,9 +19,7 @@ pub(crate) fn numbers(id: &str) -> (u64, u64) {
 /// Publishes `1` to `count` on a channel, and gives the ids.
 fn publish_numbers(address: SocketAddr, channel: &str, count: usize) -> Vec<String> {
     let mut publisher = Publisher::connect(address, channel);
-    (1..=count)
-        .map(|number| publisher.publish(&number.to_string()))
-        .collect()
+    (1..=count).map(|number| publisher.publish(&number.to_string())).collect()
 }
 
 fn complete(address: SocketAddr, channel: &str) {
@@ -41,10 +33,7 @@ fn resumed(address: SocketAddr, channel: &str, id: &str) -> Vec<Message> {
 }
 
 fn data(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.data.as_str())
-        .collect()
+    messages.iter().map(|message| message.data.as_str()).collect()
 }
 
 /// The gap that must come first, and what comes behind it.
@@ -133,28 +122,14 @@ fn what_was_pushed_out_is_told_as_a_gap_and_what_was_not_is_no_gap() {
             let heard = resumed(server.address, "c", id);
             let (gap, rest) = gap_of(&heard);
             let oldest = &ids[lost];
-            assert_eq!(
-                gap,
-                format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}")
-            );
+            assert_eq!(gap, format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}"));
             assert_eq!(data(rest), kept);
         } else if at + 1 < ids.len() {
             // Event 15 is not kept any more, but who heard it has lost nothing.
             let heard = resumed(server.address, "c", id);
-            assert_eq!(
-                data(&heard),
-                kept[at + 1 - lost..],
-                "after event {}",
-                at + 1
-            );
+            assert_eq!(data(&heard), kept[at + 1 - lost..], "after event {}", at + 1);
         } else {
-            let answer = ask(
-                server.address,
-                "GET",
-                "/channels/c",
-                &[("Last-Event-ID", id)],
-                "",
-            );
+            let answer = ask(server.address, "GET", "/channels/c", &[("Last-Event-ID", id)], "");
             assert_eq!(answer.status, 204, "{answer:?}");
         }
     }
@@ -165,9 +140,7 @@ fn what_was_pushed_out_is_told_as_a_gap_and_what_was_not_is_no_gap() {
 fn the_bytes_of_the_history_push_out_too() {
     let server = Server::start(&["--publish-open", "--quiet", "--history-bytes", "2048"]);
     let mut publisher = Publisher::connect(server.address, "c");
-    let ids: Vec<String> = (0..100)
-        .map(|_| publisher.publish(&"x".repeat(200)))
-        .collect();
+    let ids: Vec<String> = (0..100).map(|_| publisher.publish(&"x".repeat(200))).collect();
     complete(server.address, "c");
     let heard = resumed(server.address, "c", "earliest");
     // A frame is a little more than its data: its id, its field names, its line ends.
@@ -176,10 +149,7 @@ fn the_bytes_of_the_history_push_out_too() {
     assert_eq!(kept, ids[ids.len() - kept.len()..]);
     let heard = resumed(server.address, "c", &ids[50]);
     let (gap, rest) = gap_of(&heard);
-    assert!(
-        gap.contains(&format!("\"oldest\":\"{}\"", kept[0])),
-        "{gap}"
-    );
+    assert!(gap.contains(&format!("\"oldest\":\"{}\"", kept[0])), "{gap}");
     assert_eq!(rest.len(), kept.len());
 }
 
@@ -245,17 +215,11 @@ fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
     let long = "9".repeat(7000);
     let check = |answer: &Answer, asked: &str| {
         assert_eq!(answer.status, 200, "{answer:?}");
-        let (_, behind_opening) = answer
-            .text()
-            .split_once("\n\n")
-            .expect("there is an opening");
+        let (_, behind_opening) = answer.text().split_once("\n\n").expect("there is an opening");
         assert_eq!(behind_opening, expected(asked));
     };
     let by_query: [(&str, &str); 10] = [
-        (
-            "x%0A%0Adata:+forged%0A%0A",
-            "x\\u000a\\u000adata: forged\\u000a\\u000a",
-        ),
+        ("x%0A%0Adata:+forged%0A%0A", "x\\u000a\\u000adata: forged\\u000a\\u000a"),
         ("x%0D%0Did:+1%0D", "x\\u000d\\u000did: 1\\u000d"),
         ("%00", "\\u0000"),
         ("%22%7D%0A", "\\\"}\\u000a"),
@@ -282,13 +246,7 @@ fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
         (&long, &long[..64]),
     ];
     for (field, asked) in by_field {
-        let answer = ask(
-            server.address,
-            "GET",
-            "/channels/c",
-            &[("Last-Event-ID", field)],
-            "",
-        );
+        let answer = ask(server.address, "GET", "/channels/c", &[("Last-Event-ID", field)], "");
         check(&answer, asked);
     }
     // Bytes that are not UTF-8, which EventSource never sends.
@@ -334,18 +292,12 @@ fn a_client_that_was_away_before_its_first_event_is_not_left_in_silence() {
         let mut stream = Stream::resume(server.address, &channel, &id);
         let last = Publisher::connect(server.address, &channel).publish("last");
         let mut heard = Vec::new();
-        while heard
-            .last()
-            .is_none_or(|message: &Message| message.last_event_id != last)
-        {
+        while heard.last().is_none_or(|message: &Message| message.last_event_id != last) {
             heard.push(stream.next().expect("it is live"));
         }
         let ids: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
         let is_told = heard[0].event_type == "gap";
-        assert!(
-            is_told || ids == [&missed[0], &missed[1], &last],
-            "{heard:?} after {kept:?}"
-        );
+        assert!(is_told || ids == [&missed[0], &missed[1], &last], "{heard:?} after {kept:?}");
     }
 }
 
@@ -361,18 +313,11 @@ fn after_a_restart_an_old_id_is_a_gap_and_nothing_old_is_new() {
     let gap = stream.next().expect("it is told at once");
     let asked = &before[4];
     assert_eq!(gap.event_type, "gap");
-    assert_eq!(
-        gap.data,
-        format!("{{\"asked\":\"{asked}\",\"oldest\":null}}")
-    );
+    assert_eq!(gap.data, format!("{{\"asked\":\"{asked}\",\"oldest\":null}}"));
 
     let after = publish_numbers(server.address, "c", 3);
     let ids = [before.as_slice(), &after].concat();
-    assert!(
-        ids.windows(2)
-            .all(|pair| numbers(&pair[0]) < numbers(&pair[1])),
-        "{ids:?}"
-    );
+    assert!(ids.windows(2).all(|pair| numbers(&pair[0]) < numbers(&pair[1])), "{ids:?}");
     for id in &after {
         assert_eq!(&stream.next().expect("it is live").last_event_id, id);
     }
@@ -382,10 +327,7 @@ fn after_a_restart_an_old_id_is_a_gap_and_nothing_old_is_new() {
         let heard = resumed(server.address, "c", id);
         let (gap, rest) = gap_of(&heard);
         let oldest = &after[0];
-        assert_eq!(
-            gap,
-            format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}")
-        );
+        assert_eq!(gap, format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}"));
         let rest: Vec<&str> = rest.iter().map(|m| m.last_event_id.as_str()).collect();
         assert_eq!(rest, after);
     }
@@ -409,10 +351,7 @@ fn ids_grow_over_all_channels_and_publishers() {
     for publisher in publishers {
         let ids = publisher.join().expect("it publishes");
         // Each publisher's own grow in the order in which it was answered.
-        assert!(
-            ids.windows(2)
-                .all(|pair| numbers(&pair[0]) < numbers(&pair[1]))
-        );
+        assert!(ids.windows(2).all(|pair| numbers(&pair[0]) < numbers(&pair[1])));
         all.extend(ids.iter().map(|id| numbers(id)));
     }
     all.sort_unstable();
@@ -435,9 +374,7 @@ fn histories_become_whole_through_any_number_of_cuts_while_others_publish() {
                 let mut heard: Vec<Message> = Vec::new();
                 let mut connections = 0;
                 loop {
-                    let id = heard
-                        .last()
-                        .map_or("earliest", |m| m.last_event_id.as_str());
+                    let id = heard.last().map_or("earliest", |m| m.last_event_id.as_str());
                     let mut stream = Stream::resume(address, "c", id);
                     connections += 1;
                     // What it reads further than this has arrived, and is lost with the connection all the same.
@@ -466,10 +403,7 @@ fn histories_become_whole_through_any_number_of_cuts_while_others_publish() {
         let (heard, connections) = client.join().expect("it hears");
         let heard: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
         assert_eq!(heard.len(), published.len());
-        assert!(
-            heard == published,
-            "each event once, in the order of the ids"
-        );
+        assert!(heard == published, "each event once, in the order of the ids");
         assert!(connections > 5, "it was cut {connections} times");
     }
 }

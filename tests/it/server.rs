@@ -29,28 +29,20 @@ impl Server {
     /// On a port of its own, with these further arguments.
     pub(crate) fn start(arguments: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
-        command
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         Server::spawn(command)
     }
 
     /// From a command line that has port 0 in it.
     pub(crate) fn spawn(mut command: Command) -> Server {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary under test starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let said = Arc::new(Mutex::new(String::new()));
         let heard = Arc::clone(&said);
         thread::spawn(move || {
             let mut line = Vec::new();
-            while stderr
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|bytes| bytes > 0)
-            {
+            while stderr.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
                 hear(&heard).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
@@ -69,12 +61,7 @@ impl Server {
         };
         // Whatever else it says must not fill the pipe.
         thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        Server {
-            child,
-            address,
-            greeting,
-            said,
-        }
+        Server { child, address, greeting, said }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -109,23 +96,17 @@ impl Server {
     }
 
     pub(crate) fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
-            .expect("it runs")
-            .count()
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .expect("it runs")
-            .count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
     /// The value of one line of its metrics.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.exchange("GET /metrics HTTP/1.0\r\n\r\n");
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is not in {metrics}"))
             .parse()
             .expect("it is a number")
@@ -157,12 +138,8 @@ pub(crate) fn serve(
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("the server accepts");
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
-    socket
-        .set_write_timeout(Some(PATIENCE))
-        .expect("it is not zero");
+    socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    socket.set_write_timeout(Some(PATIENCE)).expect("it is not zero");
     socket.set_nodelay(true).expect("it is a socket");
     socket
 }
@@ -170,13 +147,9 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// Sends `request` and gives all that comes back until the server closes.
 pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut socket = connect(address);
-    socket
-        .write_all(request.as_ref())
-        .expect("the server reads");
+    socket.write_all(request.as_ref()).expect("the server reads");
     let mut response = Vec::new();
-    socket
-        .read_to_end(&mut response)
-        .expect("the server closes");
+    socket.read_to_end(&mut response).expect("the server closes");
     String::from_utf8_lossy(&response).into_owned()
 }
 
@@ -220,11 +193,7 @@ impl Answer {
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok())
             .unwrap_or_else(|| panic!("no status line: {head:?}"));
-        let mut answer = Answer {
-            status,
-            head,
-            content: Vec::new(),
-        };
+        let mut answer = Answer { status, head, content: Vec::new() };
         if to == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Some(answer);
         }
@@ -279,16 +248,9 @@ pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
     while !read.ends_with(end.as_bytes()) {
         let mut byte = [0];
         let count = socket.read(&mut byte).unwrap_or_else(|error| {
-            panic!(
-                "waited for {end:?} after {:?}: {error}",
-                String::from_utf8_lossy(&read)
-            )
+            panic!("waited for {end:?} after {:?}: {error}", String::from_utf8_lossy(&read))
         });
-        assert!(
-            count > 0,
-            "it closed before {end:?}, after {:?}",
-            String::from_utf8_lossy(&read)
-        );
+        assert!(count > 0, "it closed before {end:?}, after {:?}", String::from_utf8_lossy(&read));
         read.push(byte[0]);
     }
     String::from_utf8_lossy(&read).into_owned()
@@ -297,11 +259,7 @@ pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
 /// The whole application in this very process, on a port of its own, for bounds that the command line does not have. It
 /// ends with the process.
 pub(crate) fn serve_app(app: App) -> (SocketAddr, Channels) {
-    let app = App {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        log_accesses: false,
-        ..app
-    };
+    let app = App { address: SocketAddr::from(([127, 0, 0, 1], 0)), log_accesses: false, ..app };
     let listening = app.listen().expect("there is a free port");
     let address = listening.address().expect("it listens");
     let channels = listening.channels().clone();
@@ -333,11 +291,7 @@ fn request(
     fields: &[(&str, &str)],
     content: &[u8],
 ) -> Vec<u8> {
-    let has = |name: &str| {
-        fields
-            .iter()
-            .any(|(found, _)| found.eq_ignore_ascii_case(name))
-    };
+    let has = |name: &str| fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if !has("host") {
         head += &format!("Host: {address}\r\n");
@@ -376,9 +330,7 @@ impl Stream {
     /// The same on a connection that is there already.
     pub(crate) fn ask(mut socket: TcpStream, target: &str, fields: &[(&str, &str)]) -> Stream {
         let address = socket.peer_addr().expect("it is connected");
-        socket
-            .write_all(&request(address, "GET", target, fields, b""))
-            .expect("the server reads");
+        socket.write_all(&request(address, "GET", target, fields, b"")).expect("the server reads");
         let mut reader = BufReader::with_capacity(64 * 1024, socket);
         let answer = Answer::read(&mut reader, "HEAD").expect("the server answers");
         Stream {
@@ -407,8 +359,7 @@ impl Stream {
 
     /// The next message, waiting for it; `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Option<Message> {
-        self.try_next()
-            .unwrap_or_else(|error| panic!("{error} after {:?}", self.tail()))
+        self.try_next().unwrap_or_else(|error| panic!("{error} after {:?}", self.tail()))
     }
 
     /// As [`next`](Stream::next), for a stream that may break.
@@ -451,11 +402,7 @@ impl Stream {
     pub(crate) fn into_socket(mut self) -> TcpStream {
         self.read_until(|bytes| bytes.ends_with(b"\n\n"));
         let is_opening = self.bytes.starts_with(b":") && self.messages.is_empty();
-        assert!(
-            is_opening && self.reader.buffer().is_empty(),
-            "{:?}",
-            self.tail()
-        );
+        assert!(is_opening && self.reader.buffer().is_empty(), "{:?}", self.tail());
         self.reader.into_inner()
     }
 
@@ -463,10 +410,7 @@ impl Stream {
         let piece = self.reader.fill_buf()?;
         let length = piece.len();
         self.bytes.extend_from_slice(piece);
-        let messages = self
-            .parser
-            .feed(piece)
-            .expect("no event is that large, here");
+        let messages = self.parser.feed(piece).expect("no event is that large, here");
         self.messages.extend(messages);
         self.reader.consume(length);
         Ok(length > 0)
@@ -500,9 +444,7 @@ impl Publisher {
             data.len()
         );
         let socket = self.reader.get_mut();
-        socket
-            .write_all(request.as_bytes())
-            .expect("the server reads");
+        socket.write_all(request.as_bytes()).expect("the server reads");
         let answer = Answer::read(&mut self.reader, "POST").expect("the server answers");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.text().trim_end().to_owned()

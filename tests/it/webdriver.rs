@@ -46,10 +46,7 @@ impl Browser {
         let (driver, port) = match start_driver(&profile) {
             Ok(started) => started,
             Err(error) => {
-                assert!(
-                    std::env::var("CI").is_err(),
-                    "chromedriver does not start: {error}"
-                );
+                assert!(std::env::var("CI").is_err(), "chromedriver does not start: {error}");
                 // Not eprintln, which the test harness would keep to itself.
                 let _ = writeln!(
                     io::stderr(),
@@ -114,11 +111,7 @@ impl Browser {
         };
         let mut response = sent.map_err(|error| error.to_string())?;
         let limit = 64 << 20;
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(limit)
-            .read_to_string();
+        let text = response.body_mut().with_config().limit(limit).read_to_string();
         let value = Json::parse(&text.map_err(|error| error.to_string())?)["value"].clone();
         match value["error"].clone() {
             Json::Text(error) => Err(format!("{error}: {}", value["message"].text())),
@@ -154,11 +147,7 @@ impl Browser {
 
     fn script(&self, kind: &str, script: &str, arguments: &[&str]) -> Json {
         let arguments: Vec<_> = arguments.iter().map(|argument| quote(argument)).collect();
-        let content = format!(
-            r#"{{"script":{},"args":[{}]}}"#,
-            quote(script),
-            arguments.join(",")
-        );
+        let content = format!(r#"{{"script":{},"args":[{}]}}"#, quote(script), arguments.join(","));
         self.post(&format!("/execute/{kind}"), &content)
     }
 
@@ -242,10 +231,7 @@ impl Browser {
 
     /// A command of the Chrome DevTools Protocol.
     pub(crate) fn devtools(&self, command: &str, parameters: &str) -> Json {
-        self.post(
-            "/goog/cdp/execute",
-            &format!(r#"{{"cmd":"{command}","params":{parameters}}}"#),
-        )
+        self.post("/goog/cdp/execute", &format!(r#"{{"cmd":"{command}","params":{parameters}}}"#))
     }
 
     /// Before any script of the pages that are opened from now on.
@@ -273,8 +259,7 @@ impl Browser {
             message["message"].clone()
         });
         let sent = entries.filter(|entry| entry["method"].text() == "Network.requestWillBeSent");
-        sent.map(|entry| entry["params"]["request"]["url"].text().to_owned())
-            .collect()
+        sent.map(|entry| entry["params"]["request"]["url"].text().to_owned()).collect()
     }
 }
 

@@ -9,18 +9,14 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const WORDS: [&str; 9] = [
-    "The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog.",
-];
+const WORDS: [&str; 9] = ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog."];
 
 const REQUEST: &str = "GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// The frames after the first `heard` words, as they stand on the wire.
 fn frames_after(heard: usize) -> Vec<String> {
     let words = WORDS.iter().enumerate().skip(heard);
-    words
-        .map(|(at, word)| format!("id: {}\ndata: {word}\n\n", at + 1))
-        .collect()
+    words.map(|(at, word)| format!("id: {}\ndata: {word}\n\n", at + 1)).collect()
 }
 
 /// A stream as it arrived.
@@ -76,21 +72,14 @@ impl Heard {
     /// Each word arrived by itself, and then the end. The server's pace is a second; this machine
     /// may have been too busy to see each of them in time.
     fn assert_one_by_one(&self) {
-        let gaps: Vec<Duration> = self
-            .arrivals
-            .windows(2)
-            .map(|two| two[1] - two[0])
-            .collect();
+        let gaps: Vec<Duration> = self.arrivals.windows(2).map(|two| two[1] - two[0]).collect();
         let apart = |gap: &&Duration| **gap > Duration::from_millis(250);
         assert!(
             gaps.iter().filter(apart).count() * 4 >= gaps.len() * 3,
             "they did not arrive one by one: {gaps:?}"
         );
         let whole: Duration = gaps.iter().sum();
-        assert!(
-            whole > Duration::from_millis(400) * gaps.len() as u32,
-            "{gaps:?}"
-        );
+        assert!(whole > Duration::from_millis(400) * gaps.len() as u32, "{gaps:?}");
     }
 
     fn assert_words_after(&self, heard: usize) {
@@ -115,18 +104,11 @@ fn with_query(query: &str) -> String {
 }
 
 fn assert_head(heard: &Heard) {
-    assert!(
-        heard.head.starts_with("HTTP/1.1 200 OK\r\n"),
-        "{}",
-        heard.head
-    );
+    assert!(heard.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", heard.head);
     assert_eq!(heard.field("content-type"), Some("text/event-stream"));
     // No cache may keep it or join a second client to it, no proxy transform or buffer it.
     let cache = heard.field("cache-control").expect("caches are told");
-    assert!(
-        cache.contains("no-store") && cache.contains("no-transform"),
-        "{cache}"
-    );
+    assert!(cache.contains("no-store") && cache.contains("no-transform"), "{cache}");
     assert_eq!(heard.field("x-accel-buffering"), Some("no"));
     assert_eq!(heard.field("x-content-type-options"), Some("nosniff"));
     assert_eq!(heard.field("access-control-allow-origin"), Some("*"));
@@ -178,9 +160,7 @@ fn everyone_hears_the_words_one_by_one() {
             "half closed",
             Box::new(move || {
                 let mut socket = connect(address);
-                socket
-                    .write_all(REQUEST.as_bytes())
-                    .expect("the server reads");
+                socket.write_all(REQUEST.as_bytes()).expect("the server reads");
                 socket.shutdown(Shutdown::Write).expect("it is open");
                 Heard::read(&mut socket).assert_words_after(0);
             }),
@@ -225,14 +205,8 @@ fn everyone_hears_the_words_one_by_one() {
             (4, with_query("last_event_id=4")),
             (6, with_query("x=1&last_event_id=%36&last_event_id=2")),
             // What the browser says itself is newer than what the page's URL said at first.
-            (
-                7,
-                with_field("7").replace("words ", "words?last_event_id=2 "),
-            ),
-            (
-                5,
-                with_field("").replace("words ", "words?last_event_id=5 "),
-            ),
+            (7, with_field("7").replace("words ", "words?last_event_id=2 ")),
+            (5, with_field("").replace("words ", "words?last_event_id=5 ")),
         ] {
             let run = move || Heard::ask(address, &request).assert_words_after(heard);
             client(&format!("has heard {heard}"), Box::new(run));
@@ -244,9 +218,7 @@ fn everyone_hears_the_words_one_by_one() {
         }
         for client in clients {
             let name = client.thread().name().unwrap_or_default().to_owned();
-            client
-                .join()
-                .unwrap_or_else(|_| panic!("it went wrong for: {name}"));
+            client.join().unwrap_or_else(|_| panic!("it went wrong for: {name}"));
         }
     });
 }
@@ -260,10 +232,7 @@ fn hear_with_ureq(url: &str) {
     heard.assert_words_after(0);
 
     // And again, from where it was
-    let last = ureq::get(url)
-        .header("Last-Event-ID", "9")
-        .call()
-        .expect("it is not an error");
+    let last = ureq::get(url).header("Last-Event-ID", "9").call().expect("it is not an error");
     assert_eq!(last.status(), 204);
 }
 
@@ -278,15 +247,9 @@ fn who_has_heard_all_nine_is_told_to_stop() {
     ] {
         let request = request.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n");
         let answer = server.exchange(&request);
-        assert!(
-            answer.starts_with("HTTP/1.1 204 No Content\r\n"),
-            "{answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
-        assert!(
-            answer.contains("\r\nAccess-Control-Allow-Origin: *\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{answer}");
         assert!(answer.contains("\r\nCache-Control: no-store"), "{answer}");
         assert!(!answer.contains("Content-Length"), "{answer}");
     }
@@ -295,9 +258,7 @@ fn who_has_heard_all_nine_is_told_to_stop() {
 /// The first word, and what came before it.
 fn first_frame(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut socket = connect(address);
-    socket
-        .write_all(request.as_ref())
-        .expect("the server reads");
+    socket.write_all(request.as_ref()).expect("the server reads");
     let head = read_until(&mut socket, "\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     read_until(&mut socket, "\n\n");
@@ -354,12 +315,8 @@ fn an_id_that_makes_no_sense_begins_at_the_beginning() {
                 assert_eq!(frame, frames_after(0)[0], "query {}", id.escape_ascii());
             });
         }
-        for query in [
-            "last_event_id",
-            "last_event_id=%00",
-            "last_event_id=4%0a",
-            "Last-Event-ID=4",
-        ] {
+        for query in ["last_event_id", "last_event_id=%00", "last_event_id=4%0a", "Last-Event-ID=4"]
+        {
             let address = server.address;
             scope.spawn(move || {
                 let frame = first_frame(address, with_query(query));
@@ -375,10 +332,7 @@ fn head_and_other_methods_do_not_start_a_stream() {
     let request = "HEAD /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let head = exchange(server.address, request);
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(
-        head.contains("\r\nContent-Type: text/event-stream\r\n"),
-        "{head}"
-    );
+    assert!(head.contains("\r\nContent-Type: text/event-stream\r\n"), "{head}");
     assert!(head.ends_with("\r\n\r\n"), "{head}");
     for method in ["POST", "PUT", "DELETE"] {
         let answer = ask(server.address, method, "/sse/mvc/words", &[], "");
@@ -405,9 +359,7 @@ fn the_reconnection_time_differs_from_client_to_client() {
                     written.expect("the server reads");
                     read_until(&mut socket, "\r\n\r\n");
                     let opening = read_until(&mut socket, "\n\n");
-                    let time = opening
-                        .lines()
-                        .find_map(|line| line.strip_prefix("retry: "));
+                    let time = opening.lines().find_map(|line| line.strip_prefix("retry: "));
                     time.expect("there is one").parse().expect("it is digits")
                 })
             })
@@ -416,10 +368,7 @@ fn the_reconnection_time_differs_from_client_to_client() {
         times.map(|time| time.expect("it is answered")).collect()
     });
     assert!(times.len() > 10, "{times:?}");
-    assert!(
-        times.iter().all(|time| (1_000..=5_000).contains(time)),
-        "{times:?}"
-    );
+    assert!(times.iter().all(|time| (1_000..=5_000).contains(time)), "{times:?}");
 }
 
 /// A page that is closed costs nothing from then on: its thread notices at one of the next words.
@@ -428,23 +377,16 @@ fn who_leaves_is_not_sung_to() {
     let server = Server::start(&["--quiet"]);
     let mut sockets = [server.connect(), server.connect()];
     for socket in &mut sockets {
-        socket
-            .write_all(REQUEST.as_bytes())
-            .expect("the server reads");
+        socket.write_all(REQUEST.as_bytes()).expect("the server reads");
         read_until(socket, "\n\n");
     }
     let [leaves, mut stays] = sockets;
     drop(leaves);
     // The one that stays, and the one that asks
-    eventually("its connection ends", || {
-        server.metric("newswire_connections") == 2
-    });
+    eventually("its connection ends", || server.metric("newswire_connections") == 2);
     stays.set_nonblocking(true).expect("it is a socket");
     let mut heard = [0; 4096];
     let bytes = stays.read(&mut heard).unwrap_or(0);
     let heard = String::from_utf8_lossy(&heard[..bytes]);
-    assert!(
-        !heard.contains("dog."),
-        "only because the words were over: {heard}"
-    );
+    assert!(!heard.contains("dog."), "only because the words were over: {heard}");
 }

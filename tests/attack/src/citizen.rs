@@ -36,14 +36,7 @@ pub struct Citizen<'r> {
 
 impl<'r> Citizen<'r> {
     pub fn new(what: &'r str, address: SocketAddr, report: &'r Report) -> Citizen<'r> {
-        Citizen {
-            what,
-            address,
-            report,
-            published: Vec::new(),
-            took: Vec::new(),
-            answered: 0,
-        }
+        Citizen { what, address, report, published: Vec::new(), took: Vec::new(), answered: 0 }
     }
 
     /// For so long, less if it is not served at all; and then until the last of what it published
@@ -55,10 +48,7 @@ impl<'r> Citizen<'r> {
             let deadline = Instant::now() + duration;
             while Instant::now() < deadline && self.took.len() < self.answered + 3 {
                 self.ask("GET", "/healthz", b"");
-                let payload = Payload {
-                    publisher: 0,
-                    number: self.published.len() as u32 + 1,
-                };
+                let payload = Payload { publisher: 0, number: self.published.len() as u32 + 1 };
                 let target = format!("/channels/well{}", payload.query());
                 if self.ask("POST", &target, payload.write(100, 1).as_bytes()) {
                     self.published.push(Instant::now());
@@ -117,12 +107,7 @@ impl<'r> Citizen<'r> {
         let (what, published) = (self.what, self.published.len());
         // It may be heard before its publication is answered.
         let late = |(answered, heard): (&Instant, &Instant)| heard.duration_since(*answered);
-        let late: Vec<_> = self
-            .published
-            .iter()
-            .zip(&listener.heard)
-            .map(late)
-            .collect();
+        let late: Vec<_> = self.published.iter().zip(&listener.heard).map(late).collect();
         let in_time = late.iter().filter(|&&late| late <= IN_TIME).count();
         let figure = format!(
             "{in_time} of {published}, at most {:.0?} late; cut {} times",
@@ -197,8 +182,7 @@ impl Listener {
             if matches!(reading, Ok(Reading::End) | Err(_)) {
                 self.cuts += 1;
                 self.stream = None;
-                self.strange
-                    .extend(reading.err().map(|error| error.to_string()));
+                self.strange.extend(reading.err().map(|error| error.to_string()));
             }
         }
     }

@@ -29,11 +29,7 @@ impl Answer {
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Caller {
-        Caller {
-            address,
-            socket: None,
-            patience: Duration::from_secs(30),
-        }
+        Caller { address, socket: None, patience: Duration::from_secs(30) }
     }
 
     /// How long a connection, and then each answer, may take.
@@ -51,8 +47,7 @@ impl Caller {
             "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
             content.len()
         );
-        self.begin()?
-            .write_all(&[head.as_bytes(), content].concat())?;
+        self.begin()?.write_all(&[head.as_bytes(), content].concat())?;
         self.answer()
     }
 
@@ -77,9 +72,7 @@ impl Caller {
         let (head, mut content) = read_head(&mut socket)?;
         let status = status_of(&head)?;
         let length = match field(&head, "content-length") {
-            Some(digits) => digits
-                .parse()
-                .map_err(|_| broken("a length that is none"))?,
+            Some(digits) => digits.parse().map_err(|_| broken("a length that is none"))?,
             None if matches!(status, 204 | 304) => 0,
             None => return Err(broken("an answer without a length")),
         };
@@ -177,10 +170,7 @@ impl Subscription {
         }
         Ok(Subscribed::Streaming(Subscription {
             socket,
-            stream: Stream {
-                bytes,
-                event: Event::default(),
-            },
+            stream: Stream { bytes, event: Event::default() },
             began: began.map(str::to_owned),
         }))
     }
@@ -195,8 +185,7 @@ impl Subscription {
         if self.stream.take(events)? {
             return Ok(Reading::Some);
         }
-        self.socket
-            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+        self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
         let mut bytes = [0; 16 * 1024];
         let piece = piece.clamp(1, bytes.len());
         match self.socket.read(&mut bytes[..piece]) {
@@ -308,19 +297,14 @@ fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn status_of(head: &str) -> io::Result<u16> {
-    let digits = head
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
+    let digits = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     digits
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| broken(&format!("the head {head:?}")))
 }
 
 fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
-    let mut fields = head
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_once(": "));
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
     fields.find_map(|(found, value)| found.eq_ignore_ascii_case(name).then_some(value))
 }
 

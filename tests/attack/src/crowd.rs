@@ -42,9 +42,7 @@ pub fn play(
         stage.tallies.played_ms.fetch_add(played_ms, Relaxed);
         stage.enter(Phase::Quiet);
         for publisher in publishers {
-            stage
-                .report
-                .expect(publisher.join().is_ok(), "a publisher panicked");
+            stage.report.expect(publisher.join().is_ok(), "a publisher panicked");
         }
         for channel in channels {
             if stage.restarts {
@@ -55,13 +53,8 @@ pub fn play(
         }
         stage.enter(Phase::Home);
         for (channel, subscribers) in channels.iter().zip(subscribers) {
-            let logs: Vec<_> = subscribers
-                .into_iter()
-                .filter_map(|one| one.join().ok())
-                .collect();
-            stage
-                .report
-                .expect(logs.len() == HABITS.len(), "a subscriber panicked");
+            let logs: Vec<_> = subscribers.into_iter().filter_map(|one| one.join().ok()).collect();
+            stage.report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
             found.add(judge(&channel.name, &channel.sent, &logs, !stage.restarts));
         }
     });
@@ -78,7 +71,5 @@ fn complete(stage: &Stage<'_>, channel: &Channel) {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    stage
-        .report
-        .violation(format!("{} could not be completed", channel.name));
+    stage.report.violation(format!("{} could not be completed", channel.name));
 }

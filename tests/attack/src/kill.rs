@@ -51,9 +51,8 @@ fn campaign(
     random: &mut Rng,
 ) -> Findings {
     let stage = Stage::new(server.address, true, report, tallies);
-    let channels: Vec<_> = (0..CHANNELS)
-        .map(|at| Channel::new(format!("kill-{first}-{at}")))
-        .collect();
+    let channels: Vec<_> =
+        (0..CHANNELS).map(|at| Channel::new(format!("kill-{first}-{at}"))).collect();
     play(&stage, &channels, random, |random| {
         for _ in 0..kills {
             thread::sleep(Duration::from_millis(random.u64(20..1_000)));

@@ -17,14 +17,8 @@ use std::time::Instant;
 const KEPT: (usize, usize) = (500, 262_144);
 
 /// As soak and kill start the server, then; and with a heartbeat that clients can wait for.
-pub const ARGUMENTS: [&str; 6] = [
-    "--history-events",
-    "500",
-    "--history-bytes",
-    "262144",
-    "--heartbeat",
-    "1",
-];
+pub const ARGUMENTS: [&str; 6] =
+    ["--history-events", "500", "--history-bytes", "262144", "--heartbeat", "1"];
 
 /// What publishers did, in a channel.
 #[derive(Default)]
@@ -160,9 +154,7 @@ struct Unseen {
 impl Truth {
     fn find(runs: &[Run], logs: &[Log], violations: &mut Vec<String>) -> Truth {
         let mut truth = Truth::default();
-        let told = runs
-            .iter()
-            .filter_map(|run| Some((run.last_id()?, *run.payloads.last()?)));
+        let told = runs.iter().filter_map(|run| Some((run.last_id()?, *run.payloads.last()?)));
         let seen = logs.iter().flat_map(|log| &log.seen);
         let seen = seen.filter_map(|seen| match seen {
             Seen::Event(id, payload) => Some((*id, *payload)),
@@ -183,10 +175,7 @@ impl Truth {
         }
         truth.judge_order(runs, violations);
         for run in runs {
-            let most_bytes = run
-                .payloads
-                .iter()
-                .map(|&payload| (payload, run.most_bytes));
+            let most_bytes = run.payloads.iter().map(|&payload| (payload, run.most_bytes));
             truth.most_bytes.extend(most_bytes);
         }
         truth.unseen = runs.iter().flat_map(|run| unseen(run, &ids)).collect();
@@ -218,14 +207,9 @@ impl Truth {
 
     /// How many acknowledged events lie between two.
     fn certainly_between(&self, after: Id, before: Id) -> usize {
-        let seen = self
-            .events
-            .range((Excluded(after), Excluded(before)))
-            .count();
+        let seen = self.events.range((Excluded(after), Excluded(before))).count();
         let from = self.unseen.partition_point(|unseen| unseen.after < after);
-        let unseen = self.unseen[from..]
-            .iter()
-            .take_while(|unseen| unseen.after < before);
+        let unseen = self.unseen[from..].iter().take_while(|unseen| unseen.after < before);
         let unseen = unseen.filter(|unseen| unseen.is_certain && unseen.before <= before);
         seen + unseen.map(|unseen| unseen.count).sum::<usize>()
     }
@@ -245,10 +229,7 @@ impl Truth {
             let unseen = self.unseen.iter();
             let unseen = unseen.filter(|unseen| unseen.before > id && unseen.after < answered);
             let (more, more_bytes) = unseen.fold((0, 0), |(events, bytes), unseen| {
-                (
-                    events + unseen.count,
-                    bytes + unseen.count * unseen.most_bytes,
-                )
+                (events + unseen.count, bytes + unseen.count * unseen.most_bytes)
             });
             if events + more > KEPT.0 || bytes + more_bytes > KEPT.1 {
                 break;
@@ -289,11 +270,7 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
     let last = truth.events.last_key_value().map(|(&id, _)| id);
     findings.events = truth.events.len() as u64;
     for log in logs {
-        let mut judged = Judged {
-            one_life,
-            last,
-            ..Judged::default()
-        };
+        let mut judged = Judged { one_life, last, ..Judged::default() };
         for seen in &log.seen {
             if let Err(violation) = judged.take(seen, &truth) {
                 violations.push(format!("{}: {violation}", log.name));
@@ -311,17 +288,13 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
             violations.push(format!("{name} was never told 204"));
         } else if judged.at.is_some() && judged.at != last {
             let (at, last) = (judged.at, last);
-            violations.push(format!(
-                "{name} was told 204 at {at:?}, but the last is {last:?}"
-            ));
+            violations.push(format!("{name} was told 204 at {at:?}, but the last is {last:?}"));
         }
         // Who was there before an event was published began before it.
         for (at, began) in judged.began {
             let mut later = runs.iter().filter(|run| run.started > at);
             if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id <= began)) {
-                violations.push(format!(
-                    "{name} was there before {id}, and began at {began}"
-                ));
+                violations.push(format!("{name} was there before {id}, and began at {began}"));
             }
         }
     }
@@ -395,14 +368,10 @@ impl Judged {
                 let gaps = std::mem::take(&mut self.fresh_gaps);
                 let before = self.at.replace(id);
                 if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
-                    return Err(format!(
-                        "asked for all, and began with {id}; {kept} was kept"
-                    ));
+                    return Err(format!("asked for all, and began with {id}; {kept} was kept"));
                 }
                 if std::mem::take(&mut self.broken) {
-                    return Err(format!(
-                        "its stream was ended before {id}, and nothing was lost"
-                    ));
+                    return Err(format!("its stream was ended before {id}, and nothing was lost"));
                 }
                 let Some(before) = before else {
                     // Who asks for all that is kept misses nothing of it.

@@ -41,11 +41,7 @@ impl Payload {
         }
         let check = fnv1a(filler.as_bytes());
         let mut text = String::new();
-        let _ = write!(
-            text,
-            "{} {} {check:016x} {filler}",
-            self.publisher, self.number
-        );
+        let _ = write!(text, "{} {} {check:016x} {filler}", self.publisher, self.number);
         text
     }
 
@@ -78,18 +74,12 @@ impl Id {
     }
 
     fn at(time: Duration) -> Id {
-        Id {
-            ms: time.as_millis() as u64,
-            n: 0,
-        }
+        Id { ms: time.as_millis() as u64, n: 0 }
     }
 
     pub fn read(text: &str) -> Option<Id> {
         let (ms, n) = text.split_once('-')?;
-        Some(Id {
-            ms: ms.parse().ok()?,
-            n: n.parse().ok()?,
-        })
+        Some(Id { ms: ms.parse().ok()?, n: n.parse().ok()? })
     }
 }
 

@@ -85,9 +85,7 @@ impl<'s> Publisher<'s> {
                 return;
             }
         }
-        self.stage
-            .report
-            .violation("nothing can be published any more");
+        self.stage.report.violation("nothing can be published any more");
     }
 
     /// The next so many, which have all the type of the first of them.
@@ -162,11 +160,7 @@ impl<'s> Publisher<'s> {
     /// Chunked or not, at once or in pieces.
     fn upload(&mut self, query: &str, text: &[u8], cut_at: usize) -> io::Result<(u16, String)> {
         let chunked = self.random.bool();
-        let piece = if self.random.bool() {
-            text.len()
-        } else {
-            self.random.usize(1..4_000)
-        };
+        let piece = if self.random.bool() { text.len() } else { self.random.usize(1..4_000) };
         let slowly = self.random.u32(..4) == 0;
         let framing = if chunked {
             "Transfer-Encoding: chunked".to_owned()
@@ -207,9 +201,7 @@ impl<'s> Publisher<'s> {
     ) {
         let fate = match answer {
             Ok((200, text)) => {
-                let id = text
-                    .split_once("\"id\":\"")
-                    .and_then(|(_, rest)| rest.split('"').next());
+                let id = text.split_once("\"id\":\"").and_then(|(_, rest)| rest.split('"').next());
                 match id.and_then(Id::read) {
                     Some(id) => Fate::Published(id),
                     None => {
@@ -237,10 +229,7 @@ impl<'s> Publisher<'s> {
     }
 
     fn publish_what_is_refused(&mut self, status: u16, content: &[u8]) {
-        match self
-            .caller
-            .request("POST", &self.channel.target(""), content)
-        {
+        match self.caller.request("POST", &self.channel.target(""), content) {
             // A server that will not read the rest of the content must say that it closes: what is
             // published next on a connection it seemed to keep would be lost.
             Ok(answer) if answer.status == status => {
@@ -259,10 +248,9 @@ impl<'s> Publisher<'s> {
                     }
                 }
             }
-            Ok(answer) => self
-                .stage
-                .report
-                .violation(format!("{} in place of {status}", answer.status)),
+            Ok(answer) => {
+                self.stage.report.violation(format!("{} in place of {status}", answer.status))
+            }
             // It is answered before it is read, and the answer may be lost.
             Err(_) if content.len() == NEVER_READ => {
                 count(&self.stage.tallies.unheard);
@@ -280,10 +268,9 @@ impl<'s> Publisher<'s> {
             // Nobody has opened it yet.
             Ok(answer) if answer.status == 404 => {}
             Ok(answer) if answer.status == 204 => count(&self.stage.tallies.completed),
-            Ok(answer) => self
-                .stage
-                .report
-                .violation(format!("completing is answered {}", answer.status)),
+            Ok(answer) => {
+                self.stage.report.violation(format!("completing is answered {}", answer.status))
+            }
             Err(error) => {
                 self.caller.hang_up();
                 self.stage.excuse("completing", &error);

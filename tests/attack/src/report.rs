@@ -16,11 +16,7 @@ const SAID: usize = 40;
 
 impl Report {
     pub fn new() -> Report {
-        Report {
-            started: Instant::now(),
-            rows: Mutex::default(),
-            violations: Mutex::default(),
-        }
+        Report { started: Instant::now(), rows: Mutex::default(), violations: Mutex::default() }
     }
 
     /// A line of the table.
@@ -62,11 +58,7 @@ impl Report {
         for violation in violations.iter().take(SAID) {
             println!("    {violation}");
         }
-        if violations.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

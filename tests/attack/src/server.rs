@@ -72,10 +72,7 @@ impl<'r> Newswire<'r> {
         user: Option<u32>,
     ) -> Outcome<Newswire<'r>> {
         let complaints = Arc::default();
-        let arguments: Vec<_> = arguments
-            .iter()
-            .map(|&argument| argument.to_owned())
-            .collect();
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let (child, address) = spawn(path, &arguments, "127.0.0.1:0", user, &complaints)?;
         Ok(Newswire {
             what,
@@ -190,9 +187,7 @@ impl<'r> Newswire<'r> {
 pub fn figure(lines: &str, name: &str) -> Outcome<u64> {
     let rest = lines.lines().find_map(|line| line.strip_prefix(name));
     let word = rest.and_then(|rest| rest.split_whitespace().next());
-    Ok(word
-        .ok_or_else(|| format!("there is no figure {name}"))?
-        .parse()?)
+    Ok(word.ok_or_else(|| format!("there is no figure {name}"))?.parse()?)
 }
 
 impl Drop for Newswire<'_> {
@@ -221,9 +216,7 @@ impl Drop for Newswire<'_> {
             said.ends_with("trying again") || said.ends_with("of this log were lost")
         };
         let said = std::mem::take(&mut *hold(&self.complaints));
-        let said = said
-            .iter()
-            .filter(|said| !self.runs_short || !is_of_shortage(said));
+        let said = said.iter().filter(|said| !self.runs_short || !is_of_shortage(said));
         wrong.extend(said.map(|said| format!("the server said: {said}")));
         for wrong in wrong {
             self.report.violation(format!("{}: {wrong}", self.what));
@@ -237,10 +230,7 @@ pub fn is_all_gone(report: &Report, what: &str, before: Vitals, after: Vitals) {
         && after.descriptors <= before.descriptors
         && after.connections == 0
         && after.subscribers == 0;
-    report.expect(
-        is_gone,
-        format!("{what}: something is left over: {before}; then {after}"),
-    );
+    report.expect(is_gone, format!("{what}: something is left over: {before}; then {after}"));
 }
 
 fn spawn(

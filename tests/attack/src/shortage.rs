@@ -35,13 +35,7 @@ impl<'r> Insiders<'r> {
         let mut caller = Caller::new(address).patience(PATIENCE);
         caller.get("/healthz")?;
         let stream = inside(address, 0)?;
-        Ok(Insiders {
-            what,
-            report,
-            caller,
-            stream,
-            published: 0,
-        })
+        Ok(Insiders { what, report, caller, stream, published: 0 })
     }
 
     /// A connection that is idle may have given way meanwhile: from now on another one.
@@ -54,10 +48,7 @@ impl<'r> Insiders<'r> {
     fn go_on(&mut self) -> Outcome<()> {
         for _ in 0..20 {
             self.published += 1;
-            let payload = Payload {
-                publisher: 1,
-                number: self.published,
-            };
+            let payload = Payload { publisher: 1, number: self.published };
             self.publish(&payload.write(100, 1))?;
             thread::sleep(Duration::from_millis(150));
         }
@@ -109,13 +100,7 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
     let mut insiders = Insiders::new(what, server.address, report)?;
     let few = server.vitals()?.descriptors + 4;
     let usual = getrlimit(Resource::Nofile);
-    server.limit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(few),
-            ..usual
-        },
-    )?;
+    server.limit(Resource::Nofile, Rlimit { current: Some(few), ..usual })?;
     let swarm = Swarm::start(server.address, 100, &[SILENT], order.seed);
     insiders.go_on()?;
     server.limit(Resource::Nofile, usual)?;
@@ -192,10 +177,7 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
 /// Runs `start` with a lower limit, which what it starts inherits.
 fn with_limit<T>(resource: Resource, most: u64, start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let usual = getrlimit(resource);
-    let lower = Rlimit {
-        current: Some(most),
-        ..usual
-    };
+    let lower = Rlimit { current: Some(most), ..usual };
     setrlimit(resource, lower)?;
     let started = start();
     setrlimit(resource, usual)?;
@@ -234,14 +216,8 @@ pub fn directory(order: &Order, report: &Report) -> Outcome<()> {
     insiders.go_on()?;
     page()?;
     statuses.push(caller.get("/")?.status);
-    report.row(
-        format!("{what}: before, three times during, after"),
-        format!("{statuses:?}"),
-    );
-    report.expect(
-        statuses == [200, 404, 404, 404, 200],
-        format!("{what}: {statuses:?}"),
-    );
+    report.row(format!("{what}: before, three times during, after"), format!("{statuses:?}"));
+    report.expect(statuses == [200, 404, 404, 404, 200], format!("{what}: {statuses:?}"));
     Ok(())
 }
 

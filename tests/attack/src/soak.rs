@@ -44,10 +44,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
             all.add(found);
             rounds += 1;
             if let Some(vitals) = hold(&samples).last().filter(|_| rounds.is_multiple_of(10)) {
-                report.row(
-                    format!("after {rounds} rounds, {} events", all.events),
-                    vitals,
-                );
+                report.row(format!("after {rounds} rounds, {} events", all.events), vitals);
             }
         }
         is_over.store(true, Relaxed);
@@ -71,9 +68,8 @@ fn round(
     random: &mut Rng,
 ) -> Findings {
     let stage = Stage::new(server.address, false, report, tallies);
-    let channels: Vec<_> = (0..CHANNELS)
-        .map(|at| Channel::new(format!("soak-{round}-{at}")))
-        .collect();
+    let channels: Vec<_> =
+        (0..CHANNELS).map(|at| Channel::new(format!("soak-{round}-{at}"))).collect();
     play(&stage, &channels, random, |random| {
         thread::sleep(Duration::from_millis(random.u64(6_000..12_000)));
     })
@@ -93,20 +89,9 @@ fn judge_memory(report: &Report, samples: &[Vitals]) {
         resident.sort_unstable();
         resident[resident.len() / 2]
     };
-    let (early, late) = (
-        middle(&samples[quarter..2 * quarter]),
-        middle(&samples[3 * quarter..]),
-    );
-    let most = samples
-        .iter()
-        .map(|vitals| vitals.resident_kib)
-        .max()
-        .unwrap_or(0);
-    let threads = samples
-        .iter()
-        .map(|vitals| vitals.threads)
-        .max()
-        .unwrap_or(0);
+    let (early, late) = (middle(&samples[quarter..2 * quarter]), middle(&samples[3 * quarter..]));
+    let most = samples.iter().map(|vitals| vitals.resident_kib).max().unwrap_or(0);
+    let threads = samples.iter().map(|vitals| vitals.threads).max().unwrap_or(0);
     report.row(
         "resident in the second quarter, the last, most",
         format!("{early}, {late}, {most} KiB"),

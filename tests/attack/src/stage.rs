@@ -19,10 +19,7 @@ pub struct Channel {
 
 impl Channel {
     pub fn new(name: String) -> Channel {
-        Channel {
-            name,
-            sent: Sent::default(),
-        }
+        Channel { name, sent: Sent::default() }
     }
 
     pub fn target(&self, query: &str) -> String {
@@ -98,16 +95,10 @@ impl Tallies {
             let violation = format!("{what}: {count}, which is not more than {least}");
             report.expect(count > least, violation);
         }
-        report.row(
-            "streams ended by the server early",
-            of(&self.ended_by_server),
-        );
+        report.row("streams ended by the server early", of(&self.ended_by_server));
         let (unheard, heard) = (of(&self.unheard), of(&self.too_large));
         report.row("answers lost to what is too large", unheard);
-        report.expect(
-            unheard < heard,
-            format!("of 413s {unheard} were lost, {heard} heard"),
-        );
+        report.expect(unheard < heard, format!("of 413s {unheard} were lost, {heard} heard"));
     }
 }
 
@@ -127,13 +118,7 @@ impl<'r> Stage<'r> {
         report: &'r Report,
         tallies: &'r Tallies,
     ) -> Stage<'r> {
-        Stage {
-            address,
-            report,
-            tallies,
-            restarts,
-            phase: Mutex::new(Phase::Play),
-        }
+        Stage { address, report, tallies, restarts, phase: Mutex::new(Phase::Play) }
     }
 
     pub fn phase(&self) -> Phase {

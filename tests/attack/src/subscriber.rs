@@ -40,24 +40,9 @@ const STEADY: Habit = Habit {
 
 pub const HABITS: [Habit; 8] = [
     STEADY,
-    Habit {
-        name: "restless",
-        stays_ms: 1..40,
-        away_ms: 1..30,
-        ..STEADY
-    },
-    Habit {
-        name: "cutting",
-        stays_ms: 50..1_500,
-        away_ms: 1..400,
-        ..STEADY
-    },
-    Habit {
-        name: "away for long",
-        stays_ms: 200..1_000,
-        away_ms: 500..3_000,
-        ..STEADY
-    },
+    Habit { name: "restless", stays_ms: 1..40, away_ms: 1..30, ..STEADY },
+    Habit { name: "cutting", stays_ms: 50..1_500, away_ms: 1..400, ..STEADY },
+    Habit { name: "away for long", stays_ms: 200..1_000, away_ms: 500..3_000, ..STEADY },
     Habit {
         name: "stalling",
         reads_ms: 100..1_000,
@@ -74,12 +59,7 @@ pub const HABITS: [Habit; 8] = [
         piece: 700,
         ..STEADY
     },
-    Habit {
-        name: "half closed",
-        stays_ms: 300..3_000,
-        half_closes: true,
-        ..STEADY
-    },
+    Habit { name: "half closed", stays_ms: 300..3_000, half_closes: true, ..STEADY },
     Habit {
         name: "from the earliest",
         stays_ms: 500..4_000,
@@ -122,10 +102,7 @@ impl<'s> Subscriber<'s> {
             channel,
             habit,
             random: Rng::with_seed(seed),
-            log: Log {
-                name,
-                ..Log::default()
-            },
+            log: Log { name, ..Log::default() },
             last_event_id: habit.from_earliest.then(|| "earliest".to_owned()),
             asked: None,
             asked_at: Id::earliest_of(Instant::now()),
@@ -245,10 +222,7 @@ impl<'s> Subscriber<'s> {
                 stall_at = at(&mut self.random, &self.habit.reads_ms);
             }
             let soon = Instant::now() + Duration::from_millis(100);
-            let until = [cut_at, stall_at]
-                .into_iter()
-                .flatten()
-                .fold(soon, Instant::min);
+            let until = [cut_at, stall_at].into_iter().flatten().fold(soon, Instant::min);
             let wait = until.saturating_duration_since(Instant::now());
             let reading = stream.read(wait, self.habit.piece, &mut events)?;
             for event in events.drain(..) {
@@ -263,9 +237,7 @@ impl<'s> Subscriber<'s> {
             match reading {
                 Reading::Some => heard = Instant::now(),
                 Reading::Silence if heard.elapsed() > SILENCE => {
-                    self.stage
-                        .report
-                        .violation(format!("{}: silence on a stream", self.log.name));
+                    self.stage.report.violation(format!("{}: silence on a stream", self.log.name));
                     return Ok(());
                 }
                 Reading::Silence => {}
@@ -293,17 +265,9 @@ impl<'s> Subscriber<'s> {
         }
         match (event.name.as_deref(), &event.id) {
             (Some("gap"), None) => {
-                let asked = format!(
-                    "{{\"asked\":\"{}\",",
-                    self.asked.as_deref().unwrap_or_default()
-                );
-                if !is_first
-                    || !event
-                        .data
-                        .as_deref()
-                        .unwrap_or_default()
-                        .starts_with(&asked)
-                {
+                let asked =
+                    format!("{{\"asked\":\"{}\",", self.asked.as_deref().unwrap_or_default());
+                if !is_first || !event.data.as_deref().unwrap_or_default().starts_with(&asked) {
                     strange("a gap of another kind");
                 }
                 self.log.seen.push(Seen::Gap);

@@ -93,12 +93,7 @@ impl Swarm {
         let over = Arc::clone(&is_over);
         let thread = thread::spawn(move || {
             let mut random = Rng::with_seed(seed);
-            let mut members: Vec<_> = tactics
-                .iter()
-                .cycle()
-                .take(count)
-                .map(Member::new)
-                .collect();
+            let mut members: Vec<_> = tactics.iter().cycle().take(count).map(Member::new).collect();
             let mut fate = Fate::default();
             while !over.load(Relaxed) {
                 random.shuffle(&mut members);
@@ -205,11 +200,8 @@ fn drop_closed(members: &mut [Member]) -> u64 {
 
 /// Begins to connect, and does not wait for it.
 fn connect(address: SocketAddr) -> Outcome<TcpStream> {
-    let socket = TcpStream::from(rustix::net::socket(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        None,
-    )?);
+    let socket =
+        TcpStream::from(rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?);
     socket.set_nonblocking(true)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

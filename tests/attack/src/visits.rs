@@ -41,10 +41,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
         let seconds = started.elapsed().as_secs_f64();
         let vitals = server.vitals_at_rest(at_start, Duration::from_secs(60))?;
         let rate = count as f64 / seconds;
-        report.row(
-            format!("{what}: after {} ({rate:.0} a second)", tenth * count),
-            vitals,
-        );
+        report.row(format!("{what}: after {} ({rate:.0} a second)", tenth * count), vitals);
         tenths.push(vitals);
     }
     let (before, after) = (tenths[4], tenths[9]);
@@ -56,10 +53,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let is_flat = after.resident_kib <= before.resident_kib + 256;
     report.expect(
         is_flat,
-        format!(
-            "{what}: memory grew from {} to {} KiB",
-            before.resident_kib, after.resident_kib
-        ),
+        format!("{what}: memory grew from {} to {} KiB", before.resident_kib, after.resident_kib),
     );
     Ok(())
 }
@@ -107,15 +101,11 @@ fn visit(address: SocketAddr, number: u64, random: &mut Rng) -> Outcome<()> {
         ),
         3 => ("\u{16}\u{3}\u{1} is not HTTP\r\n\r\n".to_owned(), 400),
         4 => (format!("GET /nothing HTTP/1.1\r\n{host}\r\n"), 404),
-        5 | 6 => (
-            format!("POST /channels/short HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nHello"),
-            200,
-        ),
+        5 | 6 => {
+            (format!("POST /channels/short HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nHello"), 200)
+        }
         7 | 8 => (format!("GET /channels/short HTTP/1.1\r\n{host}\r\n"), 1),
-        9 => (
-            format!("GET /channels/short HTTP/1.1\r\n{host}Last-Event-ID: earliest\r\n\r\n"),
-            1,
-        ),
+        9 => (format!("GET /channels/short HTTP/1.1\r\n{host}Last-Event-ID: earliest\r\n\r\n"), 1),
         10 => (format!("GET / HTTP/1.1\r\n{host}\r\n"), 2),
         11 | 12 => (format!("GET / HTTP/1.1\r\n{host}\r\n"), 200),
         _ => (format!("GET /healthz HTTP/1.1\r\n{host}\r\n"), 200),

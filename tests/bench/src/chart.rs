@@ -27,10 +27,7 @@ const SERVERS: [&str; 4] = ["newswire", "axum", "nchan", "floor"];
 pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
     let group = |name: String, scenario, case: &str, figure| {
         let bar = |server| Some((server, figures.find(scenario, case, server, figure)?.median));
-        Group {
-            name,
-            bars: SERVERS.into_iter().filter_map(bar).collect(),
-        }
+        Group { name, bars: SERVERS.into_iter().filter_map(bar).collect() }
     };
     let flat_out = Chart {
         title: "Flat out: deliveries per second",
@@ -38,14 +35,7 @@ pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
         axis: "deliveries per second",
         unit: "",
         groups: [1, 100, 1_000, 10_000]
-            .map(|number| {
-                group(
-                    subscribers(number),
-                    FLAT_OUT,
-                    &subscribers(number),
-                    DELIVERIES,
-                )
-            })
+            .map(|number| group(subscribers(number), FLAT_OUT, &subscribers(number), DELIVERIES))
             .into(),
     };
     let paced = Chart {
@@ -54,12 +44,7 @@ pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
         axis: "microseconds",
         unit: " us",
         groups: vec![
-            group(
-                "1,000 subscribers, 30 events a second".into(),
-                PACED,
-                &paced_case(1_000),
-                CPU,
-            ),
+            group("1,000 subscribers, 30 events a second".into(), PACED, &paced_case(1_000), CPU),
             group(
                 "15,000 subscribers, 2 events a second".into(),
                 GROWTH,
@@ -81,22 +66,13 @@ pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
         unit: " KB",
         groups: vec![
             group("whole system".into(), IDLE, &idle_case(), SYSTEM_MEMORY),
-            group(
-                "of that, the server's processes".into(),
-                IDLE,
-                &idle_case(),
-                SERVER_MEMORY,
-            ),
+            group("of that, the server's processes".into(), IDLE, &idle_case(), SERVER_MEMORY),
         ],
     };
-    [
-        ("flat-out.svg", flat_out),
-        ("cpu-per-delivery.svg", paced),
-        ("memory.svg", memory),
-    ]
-    .into_iter()
-    .filter_map(|(file, chart)| Some((file, chart.draw(run)?)))
-    .collect()
+    [("flat-out.svg", flat_out), ("cpu-per-delivery.svg", paced), ("memory.svg", memory)]
+        .into_iter()
+        .filter_map(|(file, chart)| Some((file, chart.draw(run)?)))
+        .collect()
 }
 
 const WIDTH: f64 = 760.0;
@@ -119,17 +95,9 @@ text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fil
 
 impl Chart {
     fn draw(&self, run: &str) -> Option<String> {
-        let groups: Vec<&Group> = self
-            .groups
-            .iter()
-            .filter(|group| !group.bars.is_empty())
-            .collect();
-        let values = || {
-            groups
-                .iter()
-                .flat_map(|group| &group.bars)
-                .map(|(_, value)| *value)
-        };
+        let groups: Vec<&Group> =
+            self.groups.iter().filter(|group| !group.bars.is_empty()).collect();
+        let values = || groups.iter().flat_map(|group| &group.bars).map(|(_, value)| *value);
         let most = values().fold(0.0, f64::max);
         if most <= 0.0 {
             return None;
@@ -137,10 +105,8 @@ impl Chart {
         let mut body = String::new();
         let mut text = |class: &str, x: f64, y: f64, text: &str| {
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                body,
-                "<text class=\"{class}\" x=\"{x:.0}\" y=\"{y:.0}\">{text}</text>"
-            );
+            let _ =
+                writeln!(body, "<text class=\"{class}\" x=\"{x:.0}\" y=\"{y:.0}\">{text}</text>");
         };
         text("title", MARGIN, 38.0, self.title);
         text("quiet", MARGIN, 60.0, self.note);
@@ -160,12 +126,7 @@ impl Chart {
                     BAR - 4.0
                 );
                 text("end", LEFT - 8.0, y + 16.0, server);
-                text(
-                    "",
-                    LEFT + length + 6.0,
-                    y + 16.0,
-                    &format!("{}{}", Short(value), self.unit),
-                );
+                text("", LEFT + length + 6.0, y + 16.0, &format!("{}{}", Short(value), self.unit));
                 y += BAR;
             }
         }
@@ -175,18 +136,10 @@ impl Chart {
         for tick in 0..=(most / step) as u32 {
             let value = f64::from(tick) * step;
             let x = LEFT + value / most * LONGEST;
-            let _ = writeln!(
-                grid,
-                "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom:.0}\"/>"
-            );
+            let _ = writeln!(grid, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom:.0}\"/>");
             text("quiet middle", x, bottom + 18.0, &Short(value).to_string());
         }
-        text(
-            "quiet middle",
-            LEFT + LONGEST / 2.0,
-            bottom + 40.0,
-            self.axis,
-        );
+        text("quiet middle", LEFT + LONGEST / 2.0, bottom + 40.0, self.axis);
         for (line, said) in run.lines().enumerate() {
             text("quiet", MARGIN, bottom + 68.0 + 18.0 * line as f64, said);
         }

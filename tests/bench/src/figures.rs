@@ -69,11 +69,7 @@ impl Spread {
         } else {
             (sorted[middle - 1] + sorted[middle]) / 2.0
         };
-        Some(Self {
-            median,
-            least,
-            most,
-        })
+        Some(Self { median, least, most })
     }
 }
 
@@ -116,15 +112,8 @@ impl Place<'_> {
         let known = self.figures.figures.iter().position(same);
         let place = known.unwrap_or_else(|| {
             let (scenario, case, server) = (self.scenario, self.case.clone(), self.server);
-            let new = Figure {
-                scenario,
-                case,
-                server,
-                name,
-                unit,
-                median: value,
-                rounds: Vec::new(),
-            };
+            let new =
+                Figure { scenario, case, server, name, unit, median: value, rounds: Vec::new() };
             self.figures.figures.push(new);
             self.figures.figures.len() - 1
         });
@@ -155,11 +144,7 @@ impl Figures {
     /// One scenario as a table: a line for each server in each case, "median (least..most)" in each
     /// field.
     pub fn table(&self, scenario: &str) -> String {
-        let of_scenario = || {
-            self.figures
-                .iter()
-                .filter(|figure| figure.scenario == scenario)
-        };
+        let of_scenario = || self.figures.iter().filter(|figure| figure.scenario == scenario);
         let cases = unique(of_scenario().map(|figure| figure.case.as_str()));
         let servers = unique(of_scenario().map(|figure| figure.server));
         let names = unique(of_scenario().map(|figure| figure.name));
@@ -168,11 +153,7 @@ impl Figures {
             let unit = of_scenario()
                 .find(|figure| figure.name == *name)
                 .map_or("", |figure| figure.unit.name());
-            if unit.is_empty() {
-                (*name).to_owned()
-            } else {
-                format!("{name}, {unit}")
-            }
+            if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") }
         }));
         for case in &cases {
             for server in &servers {
@@ -241,11 +222,8 @@ pub fn align(lines: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let fields: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(field, width)| format!("{field:<width$}"))
-            .collect();
+        let fields: Vec<String> =
+            line.iter().zip(&widths).map(|(field, width)| format!("{field:<width$}")).collect();
         text.push_str(fields.join("  ").trim_end());
         text.push('\n');
     }

@@ -186,12 +186,7 @@ impl Load {
         let channels = (0..channels)
             .map(|number| {
                 let path = format!("/channels/bench{number}");
-                Channel {
-                    request: wire::publish(server, &path, size),
-                    path,
-                    readers: 0,
-                    sent: 0,
-                }
+                Channel { request: wire::publish(server, &path, size), path, readers: 0, sent: 0 }
             })
             .collect();
         let now = Instant::now();
@@ -299,11 +294,8 @@ impl Load {
         let end = Instant::now() + Duration::from_secs(20);
         let (mut seen, mut since) = (self.tally.delivered, Instant::now());
         while Instant::now() < end {
-            let unanswered: u64 = self
-                .publishers
-                .iter()
-                .map(|publisher| publisher.unanswered)
-                .sum();
+            let unanswered: u64 =
+                self.publishers.iter().map(|publisher| publisher.unanswered).sum();
             if unanswered == 0 && self.on_the_way() == 0 {
                 break;
             }
@@ -381,11 +373,7 @@ impl Load {
                     opened += 1;
                 }
             }
-            let patience = if opened < count {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(10)
-            };
+            let patience = if opened < count { Duration::ZERO } else { Duration::from_millis(10) };
             self.turn(Instant::now() + patience)?;
             if begin.elapsed() > Duration::from_secs(30) {
                 return Ok(None);
@@ -398,11 +386,7 @@ impl Load {
     /// cut off.
     pub fn wake_stalled(&mut self) -> io::Result<usize> {
         let mut cut_off = 0;
-        for subscriber in self
-            .subscribers
-            .iter_mut()
-            .filter(|one| one.role == Role::Stalled)
-        {
+        for subscriber in self.subscribers.iter_mut().filter(|one| one.role == Role::Stalled) {
             loop {
                 match subscriber.socket.read(&mut self.buffer) {
                     Ok(0) => break cut_off += 1,
@@ -484,9 +468,7 @@ impl Load {
     }
 
     fn on_the_way(&self) -> u64 {
-        self.tally
-            .expected
-            .saturating_sub(self.tally.delivered + self.gone + self.written_off)
+        self.tally.expected.saturating_sub(self.tally.delivered + self.gone + self.written_off)
     }
 
     /// Publishes what is due by now, and says when the next event will be.
@@ -608,18 +590,14 @@ impl Load {
             Ok(length) if length == request.len() => Phase::Head(Vec::new()),
             Ok(_) => return Err(io::Error::other("a new socket without room for a request")),
             Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::NotConnected
-                ) =>
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
             {
                 Phase::Connecting(request)
             }
             Err(error) => return Err(error),
         };
         let token = self.subscribers.len() as u64;
-        self.subscribers_poll
-            .add(&socket, token, matches!(phase, Phase::Connecting(_)))?;
+        self.subscribers_poll.add(&socket, token, matches!(phase, Phase::Connecting(_)))?;
         self.subscribers.push(Subscriber {
             socket,
             phase,
@@ -643,9 +621,7 @@ impl Load {
             Phase::Connecting(request) => {
                 subscriber.socket.write_all(request.as_bytes())?;
                 subscriber.phase = Phase::Head(Vec::new());
-                return self
-                    .subscribers_poll
-                    .modify(&subscriber.socket, number as u64, false);
+                return self.subscribers_poll.modify(&subscriber.socket, number as u64, false);
             }
             Phase::Closed(_) => return Ok(()),
             Phase::Head(_) | Phase::Open => {}
@@ -692,9 +668,9 @@ impl Load {
                 } else {
                     let now = self.epoch.elapsed().as_nanos() as u64;
                     let latency = &mut self.latency;
-                    subscriber.stamps.read(bytes, |sent| {
-                        latency.saturating_record(now.saturating_sub(sent))
-                    })
+                    subscriber
+                        .stamps
+                        .read(bytes, |sent| latency.saturating_record(now.saturating_sub(sent)))
                 };
                 subscriber.received += arrived;
                 self.tally.delivered += arrived;
@@ -727,9 +703,7 @@ impl Load {
         let subscriber = &mut self.subscribers[number];
         self.subscribers_poll.remove(&subscriber.socket)?;
         if matches!(subscriber.phase, Phase::Head(_)) && subscriber.role != Role::Returning {
-            return Err(io::Error::other(
-                "a subscription was ended before its answer",
-            ));
+            return Err(io::Error::other("a subscription was ended before its answer"));
         }
         let channel = &mut self.channels[subscriber.channel];
         subscriber.phase = Phase::Closed(channel.sent);

@@ -137,28 +137,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (date, machine, command) = (&date[..10], probe::description(), command(&options));
 
     let stage = Stage::new(options.newswire)?;
-    let (peers, missing): (Vec<_>, Vec<_>) = options
-        .peers
-        .into_iter()
-        .partition(|peer| stage.lacks(*peer).is_none());
+    let (peers, missing): (Vec<_>, Vec<_>) =
+        options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
     for peer in missing {
-        eprintln!(
-            "{} is left out: {}",
-            peer.name(),
-            stage.lacks(peer).unwrap_or_default()
-        );
+        eprintln!("{} is left out: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
     }
     let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
     println!("{date}, {machine}, {command}\n{}", servers.join("; "));
 
     let figures = Figures::default();
-    let mut bench = Bench {
-        stage,
-        peers,
-        rounds: options.rounds,
-        quick: options.quick,
-        figures,
-    };
+    let mut bench = Bench { stage, peers, rounds: options.rounds, quick: options.quick, figures };
     for scenario in &SCENARIOS {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario.name) {
             (scenario.run)(&mut bench);
@@ -197,10 +185,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         noise,
         figures: &figures,
     };
-    fs::write(
-        options.out.join("figures.json"),
-        serde_json::to_string_pretty(&report)? + "\n",
-    )?;
+    fs::write(options.out.join("figures.json"), serde_json::to_string_pretty(&report)? + "\n")?;
     let times = if options.rounds == 1 {
         "one round".to_owned()
     } else {
@@ -211,10 +196,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(options.out.join(file), svg)?;
     }
     let took = humantime::format_duration(Duration::from_secs(begin.elapsed().as_secs()));
-    println!(
-        "in {took}; figures and charts are in {}",
-        options.out.display()
-    );
+    println!("in {took}; figures and charts are in {}", options.out.display());
     match failures {
         0 => Ok(()),
         some => Err(format!("{some} measurements failed").into()),
@@ -257,15 +239,12 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
             Long("only") => options.only = names(parser.value()?)?,
             Long("peers") => {
                 let named = names(parser.value()?)?;
-                if let Some(name) = named
-                    .iter()
-                    .find(|name| Peer::ALL.iter().all(|peer| peer.name() != **name))
+                if let Some(name) =
+                    named.iter().find(|name| Peer::ALL.iter().all(|peer| peer.name() != **name))
                 {
                     return Err(format!("no server {name}").into());
                 }
-                options
-                    .peers
-                    .retain(|peer| named.iter().any(|name| name == peer.name()));
+                options.peers.retain(|peer| named.iter().any(|name| name == peer.name()));
             }
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("quick") => options.quick = true,
@@ -275,10 +254,8 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
     if options.rounds == 0 {
         options.rounds = if options.quick { 1 } else { 3 };
     }
-    if let Some(name) = options
-        .only
-        .iter()
-        .find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name))
+    if let Some(name) =
+        options.only.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name))
     {
         let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         return Err(format!("no scenario {name}; there are {}", known.join(", ")).into());

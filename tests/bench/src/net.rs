@@ -28,12 +28,7 @@ impl Poll {
 
     pub fn modify(&self, socket: &TcpStream, token: u64, writable: bool) -> io::Result<()> {
         let token = epoll::EventData::new_u64(token);
-        Ok(epoll::modify(
-            &self.epoll,
-            socket,
-            token,
-            interest(writable),
-        )?)
+        Ok(epoll::modify(&self.epoll, socket, token, interest(writable))?)
     }
 
     pub fn remove(&self, socket: &TcpStream) -> io::Result<()> {
@@ -59,11 +54,7 @@ pub fn unpack(event: &Ready) -> (u64, bool) {
 }
 
 fn interest(writable: bool) -> epoll::EventFlags {
-    if writable {
-        epoll::EventFlags::IN | epoll::EventFlags::OUT
-    } else {
-        epoll::EventFlags::IN
-    }
+    if writable { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN }
 }
 
 /// One source address has some 28,000 ports to one server. Taking turns over 64 addresses of the

@@ -51,14 +51,9 @@ impl Stage {
     pub fn new(newswire: Option<PathBuf>) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
-        let directory = tempfile::Builder::new()
-            .prefix("newswire-bench-")
-            .permissions(open)
-            .tempdir()?;
-        let stage = Self {
-            newswire,
-            directory,
-        };
+        let directory =
+            tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
+        let stage = Self { newswire, directory };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
             Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
@@ -87,34 +82,21 @@ impl Stage {
         let said = |command: &mut Command| {
             let output = command.output().ok()?;
             let text = [output.stdout, output.stderr].concat();
-            Some(
-                String::from_utf8_lossy(&text)
-                    .lines()
-                    .next()?
-                    .trim()
-                    .to_owned(),
-            )
+            Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
         };
         match peer {
             Peer::Newswire => self
                 .newswire
                 .as_ref()
                 .and_then(|newswire| said(Command::new(newswire).arg("--version"))),
-            Peer::Axum => Some(format!(
-                "axum {}, tokio {}",
-                locked("axum"),
-                locked("tokio")
-            )),
-            Peer::Nchan => nginx()
-                .and_then(|(nginx, _)| said(Command::new(nginx).arg("-v")))
-                .map(|version| {
+            Peer::Axum => Some(format!("axum {}, tokio {}", locked("axum"), locked("tokio"))),
+            Peer::Nchan => {
+                nginx().and_then(|(nginx, _)| said(Command::new(nginx).arg("-v"))).map(|version| {
                     let package = ["-W", "-f", "${Package} ${Version}", "libnginx-mod-nchan"];
                     let module = said(Command::new("dpkg-query").args(package)).unwrap_or_default();
-                    format!(
-                        "{} with {module}",
-                        version.trim_start_matches("nginx version: ")
-                    )
-                }),
+                    format!("{} with {module}", version.trim_start_matches("nginx version: "))
+                })
+            }
             Peer::Floor => Some("floor, std only".to_owned()),
         }
         .unwrap_or_else(|| peer.name().to_owned())
@@ -126,13 +108,7 @@ impl Stage {
             Peer::Newswire => {
                 let mut command = Command::new(self.newswire.as_ref().ok_or_else(missing)?);
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
-                command.args([
-                    "serve",
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--publish-open",
-                    "--quiet",
-                ]);
+                command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
                 command.args([
                     "--max-connections",
                     "19000",
@@ -244,17 +220,11 @@ http {{
 
 /// Starts a server that prints the URL it listens at.
 fn start_and_listen(mut command: Command) -> io::Result<Server> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().map(BufReader::new);
     let address = read_address(stdout.as_mut());
-    let mut server = Server {
-        address: SocketAddrV4::new([127, 0, 0, 1].into(), 0),
-        child,
-        _stdout: stdout,
-    };
+    let mut server =
+        Server { address: SocketAddrV4::new([127, 0, 0, 1].into(), 0), child, _stdout: stdout };
     server.address = address?;
     server.wait_until_it_answers()?;
     Ok(server)

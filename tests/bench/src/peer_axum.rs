@@ -54,30 +54,20 @@ struct Channels(Arc<RwLock<HashMap<String, Arc<Channel>>>>);
 
 impl Channels {
     fn named(&self, name: &str) -> Arc<Channel> {
-        if let Some(channel) = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-        {
+        if let Some(channel) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Arc::clone(channel);
         }
         let mut channels = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let channel = channels.entry(name.to_owned()).or_insert_with(|| {
             let (live, _) = broadcast::channel(HISTORY);
-            Arc::new(Channel {
-                live,
-                log: Mutex::default(),
-            })
+            Arc::new(Channel { live, log: Mutex::default() })
         });
         Arc::clone(channel)
     }
 }
 
 pub fn serve(page: Vec<u8>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
     runtime.block_on(async {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
@@ -124,36 +114,27 @@ async fn subscribe(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Sse<impl stream::Stream<Item = Result<Event, Infallible>>> {
-    let seen = headers
-        .get("last-event-id")
-        .and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let channel = channels.named(&name);
     let (missed, receiver) = {
         let log = channel.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = seen
-            .map_or(0, |seen| log.last_id.saturating_sub(seen) as usize)
-            .min(log.events.len());
-        let missed: VecDeque<Arc<Event>> = log
-            .events
-            .range(log.events.len() - missed..)
-            .cloned()
-            .collect();
+        let missed =
+            seen.map_or(0, |seen| log.last_id.saturating_sub(seen) as usize).min(log.events.len());
+        let missed: VecDeque<Arc<Event>> =
+            log.events.range(log.events.len() - missed..).cloned().collect();
         (missed.into_iter(), channel.live.subscribe())
     };
-    Sse::new(stream::unfold(
-        (missed, receiver),
-        async |(mut missed, mut receiver)| {
-            let event = match missed.next() {
-                Some(event) => event,
-                None => loop {
-                    match receiver.recv().await {
-                        Ok(event) => break event,
-                        Err(RecvError::Lagged(_)) => {}
-                        Err(RecvError::Closed) => return None,
-                    }
-                },
-            };
-            Some((Ok(Event::clone(&event)), (missed, receiver)))
-        },
-    ))
+    Sse::new(stream::unfold((missed, receiver), async |(mut missed, mut receiver)| {
+        let event = match missed.next() {
+            Some(event) => event,
+            None => loop {
+                match receiver.recv().await {
+                    Ok(event) => break event,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            },
+        };
+        Some((Ok(Event::clone(&event)), (missed, receiver)))
+    }))
 }

@@ -44,23 +44,15 @@ fn converse(mut socket: TcpStream, page: &[u8], channels: &Channels) -> io::Resu
             match request.method {
                 "POST" => {
                     published += 1;
-                    let frame = [
-                        format!("id: {published}\ndata: ").as_bytes(),
-                        request.body,
-                        b"\n\n",
-                    ]
-                    .concat();
+                    let frame =
+                        [format!("id: {published}\ndata: ").as_bytes(), request.body, b"\n\n"]
+                            .concat();
                     let list = list();
                     let mut subscribers = list.lock().unwrap_or_else(PoisonError::into_inner);
                     subscribers.retain_mut(|subscriber| subscriber.write_all(&frame).is_ok());
                     let subscribers = subscribers.len();
                     let body = format!("{{\"id\":\"{published}\",\"subscribers\":{subscribers}}}");
-                    answer(
-                        &mut socket,
-                        "application/json",
-                        body.as_bytes(),
-                        request.close,
-                    )?;
+                    answer(&mut socket, "application/json", body.as_bytes(), request.close)?;
                 }
                 _ if request.path == "/" => {
                     answer(&mut socket, "text/html; charset=utf-8", page, request.close)?
@@ -102,29 +94,15 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Request<'_>>> {
         httparse::Status::Complete(head) => head,
         httparse::Status::Partial => return Ok(None),
     };
-    let (method, path) = (
-        request.method.unwrap_or_default(),
-        request.path.unwrap_or_default(),
-    );
+    let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let field = |name: &str| {
-        let field = request
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))?;
+        let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(field.value).ok()
     };
-    let body = field("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
+    let body = field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let close = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let length = head + body;
-    Ok(bytes.get(head..length).map(|body| Request {
-        method,
-        path,
-        body,
-        close,
-        length,
-    }))
+    Ok(bytes.get(head..length).map(|body| Request { method, path, body, close, length }))
 }
 
 fn answer(socket: &mut TcpStream, kind: &str, body: &[u8], close: bool) -> io::Result<()> {

@@ -44,11 +44,7 @@ pub fn family(process: u32) -> Vec<u32> {
     let children =
         fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     std::iter::once(process)
-        .chain(
-            children
-                .split_whitespace()
-                .filter_map(|child| child.parse().ok()),
-        )
+        .chain(children.split_whitespace().filter_map(|child| child.parse().ok()))
         .collect()
 }
 
@@ -73,11 +69,7 @@ pub fn available_memory() -> f64 {
 /// would have them for nothing. Only root may; without, memory per connection is the rounds' median
 /// of a lottery.
 fn shrink_slabs() {
-    for pool in fs::read_dir("/sys/kernel/slab")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for pool in fs::read_dir("/sys/kernel/slab").into_iter().flatten().flatten() {
         let _ = fs::write(pool.path().join("shrink"), "1");
     }
 }
@@ -90,10 +82,7 @@ fn median_of_a_second() -> f64 {
         })
         .collect();
     readings.sort_by(f64::total_cmp);
-    readings
-        .get(readings.len() / 2)
-        .copied()
-        .unwrap_or_default()
+    readings.get(readings.len() / 2).copied().unwrap_or_default()
 }
 
 /// Processor time that the whole machine has used, and what its host took from it.
@@ -108,10 +97,7 @@ pub fn machine() -> Duration {
         .filter_map(|field| field.parse().ok())
         .collect();
     // user, nice, system, (idle, iowait,) irq, softirq, steal
-    let busy: u64 = [0, 1, 2, 5, 6, 7]
-        .iter()
-        .filter_map(|place| fields.get(*place))
-        .sum();
+    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|place| fields.get(*place)).sum();
     Duration::from_secs_f64(busy as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -122,10 +108,7 @@ pub fn description() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([' ', '\t', ':']);
     format!("{cores} cores ({model}), {gigabytes:.0} GB, Linux {kernel}")
 }
@@ -142,17 +125,8 @@ pub fn allow_open_files(wanted: u64) -> io::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Anyone may go up to the upper limit; only root may lift it.
     let lifted = maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: lifted,
-            maximum: lifted,
-        },
-    )
-    .map_err(|_| {
-        io::Error::other(format!(
-            "the bench needs {wanted} open files, and ulimit -Hn is lower"
-        ))
+    setrlimit(Resource::Nofile, Rlimit { current: lifted, maximum: lifted }).map_err(|_| {
+        io::Error::other(format!("the bench needs {wanted} open files, and ulimit -Hn is lower"))
     })
 }
 

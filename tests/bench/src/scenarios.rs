@@ -37,11 +37,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         about: "100-byte events to one channel, published as fast as they are received",
         run: flat_out,
     },
-    Scenario {
-        name: PACED,
-        about: "100-byte events to one channel at a steady pace",
-        run: paced,
-    },
+    Scenario { name: PACED, about: "100-byte events to one channel at a steady pace", run: paced },
     Scenario {
         name: MANY_CHANNELS,
         about: "1,000 channels with ten subscribers each, 3 events a second to each; then flat out",
@@ -62,11 +58,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         about: "900 subscribers, 30 events of 8 KB a second; then 100 more who read nothing",
         run: stalled,
     },
-    Scenario {
-        name: PLAIN,
-        about: "GET / from 64 clients at once",
-        run: plain,
-    },
+    Scenario { name: PLAIN, about: "GET / from 64 clients at once", run: plain },
 ];
 
 pub const IDLE: &str = "idle";
@@ -105,11 +97,7 @@ pub fn count(number: usize) -> String {
 
 /// "1,000 subscribers"
 pub fn subscribers(number: usize) -> String {
-    format!(
-        "{} subscriber{}",
-        count(number),
-        if number == 1 { "" } else { "s" }
-    )
+    format!("{} subscriber{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 pub fn paced_case(number: usize) -> String {
@@ -144,11 +132,7 @@ impl Bench {
         for round in 0..rounds {
             for (case, setting) in cases {
                 for turn in 0..peers.len() {
-                    let forward = if round % 2 == 0 {
-                        turn
-                    } else {
-                        peers.len() - turn
-                    };
+                    let forward = if round % 2 == 0 { turn } else { peers.len() - turn };
                     let peer = peers[(round + forward) % peers.len()];
                     eprintln!(
                         "{scenario}, {case}, {}, round {} of {rounds}",
@@ -209,19 +193,11 @@ struct Spent {
 impl Clock {
     fn start(server: &Server) -> Self {
         let server = server.processes();
-        Self {
-            begin: Instant::now(),
-            cpu: Self::look(&server),
-            server,
-        }
+        Self { begin: Instant::now(), cpu: Self::look(&server), server }
     }
 
     fn look(server: &[u32]) -> [Duration; 3] {
-        [
-            probe::cpu(server),
-            probe::cpu(&[std::process::id()]),
-            probe::machine(),
-        ]
+        [probe::cpu(server), probe::cpu(&[std::process::id()]), probe::machine()]
     }
 
     fn stop(self) -> Spent {
@@ -229,12 +205,7 @@ impl Clock {
         let now = Self::look(&self.server);
         let [cpu, load_cpu, all] =
             [0, 1, 2].map(|who| now[who].saturating_sub(self.cpu[who]).as_secs_f64());
-        Spent {
-            seconds,
-            cpu,
-            load_cpu,
-            other_cpu: (all - cpu - load_cpu).max(0.0),
-        }
+        Spent { seconds, cpu, load_cpu, other_cpu: (all - cpu - load_cpu).max(0.0) }
     }
 }
 
@@ -243,11 +214,7 @@ impl Spent {
     /// And how busy everything that is neither: other programs, and the machine's host, so that a
     /// noisy run can be told.
     fn put_surroundings(&self, place: &mut Place) {
-        place.put(
-            "load gen",
-            Unit::Percent,
-            self.load_cpu / self.seconds * 100.0,
-        );
+        place.put("load gen", Unit::Percent, self.load_cpu / self.seconds * 100.0);
         place.put(OTHERS, Unit::Percent, self.other_cpu / self.seconds * 100.0);
     }
 }
@@ -267,11 +234,7 @@ fn timed(server: &Server, load: &mut Load, time: Duration) -> io::Result<(f64, S
 /// ended.
 fn put_losses(place: &mut Place, load: &Load) {
     let (tally, losses) = (load.tally(), load.losses());
-    place.put(
-        "lost",
-        Unit::Percent,
-        losses.lost as f64 / (tally.expected.max(1)) as f64 * 100.0,
-    );
+    place.put("lost", Unit::Percent, losses.lost as f64 / (tally.expected.max(1)) as f64 * 100.0);
     place.put("repeated", Unit::Count, losses.repeated as f64);
     place.put("ended", Unit::Count, losses.ended as f64);
     if tally.refused > 0 {
@@ -281,16 +244,8 @@ fn put_losses(place: &mut Place, load: &Load) {
 
 fn put_latency(place: &mut Place, latency: &Histogram<u64>) {
     let micros = |nanos: u64| nanos as f64 / 1e3;
-    place.put(
-        P50,
-        Unit::Microseconds,
-        micros(latency.value_at_quantile(0.50)),
-    );
-    place.put(
-        P99,
-        Unit::Microseconds,
-        micros(latency.value_at_quantile(0.99)),
-    );
+    place.put(P50, Unit::Microseconds, micros(latency.value_at_quantile(0.50)));
+    place.put(P99, Unit::Microseconds, micros(latency.value_at_quantile(0.99)));
     place.put(MAX, Unit::Microseconds, micros(latency.max()));
 }
 
@@ -353,46 +308,27 @@ fn idle(bench: &mut Bench) {
         let load = Load::new(server.address, 1, EVENT, IDLE_CONNECTIONS);
         let _ = load.and_then(|mut load| load.subscribe(IDLE_CONNECTIONS));
     }
-    bench.take_turns(
-        IDLE,
-        bench.rounds,
-        &sizes,
-        &peers,
-        |server, &size, place| {
-            let mut load = Load::new(server.address, 1, EVENT, size)?;
-            let available = probe::available_memory();
-            weigh(server, &mut load, size, place)?;
-            let taken = available - probe::available_memory();
-            place.put(SYSTEM_MEMORY, Unit::Kilobytes, taken / size as f64);
-            place.put(THREADS, Unit::Count, probe::threads(&server.processes()));
-            place.put("ended", Unit::Count, load.losses().ended as f64);
-            Ok(())
-        },
-    );
+    bench.take_turns(IDLE, bench.rounds, &sizes, &peers, |server, &size, place| {
+        let mut load = Load::new(server.address, 1, EVENT, size)?;
+        let available = probe::available_memory();
+        weigh(server, &mut load, size, place)?;
+        let taken = available - probe::available_memory();
+        place.put(SYSTEM_MEMORY, Unit::Kilobytes, taken / size as f64);
+        place.put(THREADS, Unit::Count, probe::threads(&server.processes()));
+        place.put("ended", Unit::Count, load.losses().ended as f64);
+        Ok(())
+    });
 }
 
 fn flat_out(bench: &mut Bench) {
-    let sizes = if bench.quick {
-        &[1, 1_000][..]
-    } else {
-        &[1, 100, 1_000, 10_000]
-    };
-    let cases: Vec<_> = sizes
-        .iter()
-        .map(|&size| (subscribers(size), size))
-        .collect();
+    let sizes = if bench.quick { &[1, 1_000][..] } else { &[1, 100, 1_000, 10_000] };
+    let cases: Vec<_> = sizes.iter().map(|&size| (subscribers(size), size)).collect();
     let (peers, time) = (bench.peers.clone(), bench.seconds(2.5, 1.5));
-    bench.take_turns(
-        FLAT_OUT,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, &size, place| {
-            let mut load = Load::new(server.address, 1, EVENT, size)?;
-            load.subscribe(size)?;
-            flood(server, &mut load, time, place)
-        },
-    );
+    bench.take_turns(FLAT_OUT, bench.rounds, &cases, &peers, |server, &size, place| {
+        let mut load = Load::new(server.address, 1, EVENT, size)?;
+        load.subscribe(size)?;
+        flood(server, &mut load, time, place)
+    });
 }
 
 fn paced(bench: &mut Bench) {
@@ -403,74 +339,34 @@ fn paced(bench: &mut Bench) {
     bench.take_turns(PACED, rounds, &cases, &peers, |server, &size, place| {
         let mut load = Load::new(server.address, 1, EVENT, size)?;
         load.subscribe(size)?;
-        steady(
-            server,
-            &mut load,
-            Duration::from_secs(1) / pace(size),
-            time,
-            place,
-        )
+        steady(server, &mut load, Duration::from_secs(1) / pace(size), time, place)
     });
 }
 
 fn many_channels(bench: &mut Bench) {
     const CHANNELS: usize = 1_000;
-    let cases = [
-        (MANY_PACED.to_owned(), true),
-        ("flat out".to_owned(), false),
-    ];
+    let cases = [(MANY_PACED.to_owned(), true), ("flat out".to_owned(), false)];
     let (peers, time) = (bench.peers.clone(), bench.seconds(3.0, 2.0));
-    bench.take_turns(
-        MANY_CHANNELS,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, &steadily, place| {
-            let mut load = Load::new(server.address, CHANNELS, EVENT, CHANNELS * 10)?;
-            load.subscribe(CHANNELS * 10)?;
-            if steadily {
-                steady(
-                    server,
-                    &mut load,
-                    Duration::from_secs(1) / (3 * CHANNELS as u32),
-                    time,
-                    place,
-                )
-            } else {
-                flood(server, &mut load, time, place)
-            }
-        },
-    );
+    bench.take_turns(MANY_CHANNELS, bench.rounds, &cases, &peers, |server, &steadily, place| {
+        let mut load = Load::new(server.address, CHANNELS, EVENT, CHANNELS * 10)?;
+        load.subscribe(CHANNELS * 10)?;
+        if steadily {
+            steady(server, &mut load, Duration::from_secs(1) / (3 * CHANNELS as u32), time, place)
+        } else {
+            flood(server, &mut load, time, place)
+        }
+    });
 }
 
 fn growth(bench: &mut Bench) {
-    let sizes = if bench.quick {
-        &[1_000, 15_000][..]
-    } else {
-        &[100, 1_000, 5_000, 15_000]
-    };
-    let cases: Vec<_> = sizes
-        .iter()
-        .map(|&size| (subscribers(size), size))
-        .collect();
+    let sizes = if bench.quick { &[1_000, 15_000][..] } else { &[100, 1_000, 5_000, 15_000] };
+    let cases: Vec<_> = sizes.iter().map(|&size| (subscribers(size), size)).collect();
     let (peers, time) = (bench.peers.clone(), bench.seconds(4.0, 3.0));
-    bench.take_turns(
-        GROWTH,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, &size, place| {
-            let mut load = Load::new(server.address, 1, EVENT, size)?;
-            weigh(server, &mut load, size, place)?;
-            steady(
-                server,
-                &mut load,
-                Duration::from_secs_f64(size as f64 / 30_000.0),
-                time,
-                place,
-            )
-        },
-    );
+    bench.take_turns(GROWTH, bench.rounds, &cases, &peers, |server, &size, place| {
+        let mut load = Load::new(server.address, 1, EVENT, size)?;
+        weigh(server, &mut load, size, place)?;
+        steady(server, &mut load, Duration::from_secs_f64(size as f64 / 30_000.0), time, place)
+    });
 }
 
 fn coming_back(bench: &mut Bench) {
@@ -479,74 +375,51 @@ fn coming_back(bench: &mut Bench) {
     let cases = [(format!("{} at once", count(RETURNING)), ())];
     let peers = bench.with_history();
     let quiet = bench.seconds(3.0, 2.0);
-    bench.take_turns(
-        COMING_BACK,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, (), place| {
-            let mut load = Load::new(server.address, 1, EVENT, STAYED + RETURNING)?;
-            load.subscribe(STAYED)?;
-            load.offer(Offer::Paced(Duration::from_millis(50)));
+    bench.take_turns(COMING_BACK, bench.rounds, &cases, &peers, |server, (), place| {
+        let mut load = Load::new(server.address, 1, EVENT, STAYED + RETURNING)?;
+        load.subscribe(STAYED)?;
+        load.offer(Offer::Paced(Duration::from_millis(50)));
+        load.run(Duration::from_secs(1))?;
+        load.take_latency();
+        load.run(quiet)?;
+        let before = load.take_latency();
+        load.drain()?;
+        let seen = learn_id(server.address, &mut load)?;
+        for _ in 0..100 {
+            load.publish_one()?;
+        }
+        load.take_latency();
+        load.offer(Offer::Paced(Duration::from_millis(50)));
+        let clock = Clock::start(server);
+        let whole = load.come_back(RETURNING, &seen, 100)?;
+        let spent = clock.stop();
+        let meanwhile = load.take_latency();
+        load.drain()?;
+        // That does not wait for those who came back: as long as something comes to them.
+        let mut lost = u64::MAX;
+        while load.losses_of_returning().lost < lost {
+            lost = load.losses_of_returning().lost;
             load.run(Duration::from_secs(1))?;
-            load.take_latency();
-            load.run(quiet)?;
-            let before = load.take_latency();
-            load.drain()?;
-            let seen = learn_id(server.address, &mut load)?;
-            for _ in 0..100 {
-                load.publish_one()?;
-            }
-            load.take_latency();
-            load.offer(Offer::Paced(Duration::from_millis(50)));
-            let clock = Clock::start(server);
-            let whole = load.come_back(RETURNING, &seen, 100)?;
-            let spent = clock.stop();
-            let meanwhile = load.take_latency();
-            load.drain()?;
-            // That does not wait for those who came back: as long as something comes to them.
-            let mut lost = u64::MAX;
-            while load.losses_of_returning().lost < lost {
-                lost = load.losses_of_returning().lost;
-                load.run(Duration::from_secs(1))?;
-            }
-            if let Some(whole) = whole {
-                let whole = whole.as_secs_f64() * 1e3;
-                place.put("all whole after", Unit::Milliseconds, whole);
-            }
-            let Losses {
-                lost,
-                repeated,
-                ended,
-            } = load.losses_of_returning();
-            place.put("returning: lost", Unit::Count, lost as f64);
-            place.put("returning: repeated", Unit::Count, repeated as f64);
-            place.put("returning: cut off", Unit::Count, ended as f64);
-            place.put(
-                "CPU/returning",
-                Unit::Microseconds,
-                spent.cpu / RETURNING as f64 * 1e6,
-            );
-            spent.put_surroundings(place);
-            let micros = |latency: &Histogram<u64>, quantile| {
-                latency.value_at_quantile(quantile) as f64 / 1e3
-            };
-            place.put(
-                "stayed, before: p99",
-                Unit::Microseconds,
-                micros(&before, 0.99),
-            );
-            place.put(
-                "meanwhile: p50",
-                Unit::Microseconds,
-                micros(&meanwhile, 0.50),
-            );
-            place.put("p99", Unit::Microseconds, micros(&meanwhile, 0.99));
-            place.put("max", Unit::Microseconds, meanwhile.max() as f64 / 1e3);
-            put_losses(place, &load);
-            Ok(())
-        },
-    );
+        }
+        if let Some(whole) = whole {
+            let whole = whole.as_secs_f64() * 1e3;
+            place.put("all whole after", Unit::Milliseconds, whole);
+        }
+        let Losses { lost, repeated, ended } = load.losses_of_returning();
+        place.put("returning: lost", Unit::Count, lost as f64);
+        place.put("returning: repeated", Unit::Count, repeated as f64);
+        place.put("returning: cut off", Unit::Count, ended as f64);
+        place.put("CPU/returning", Unit::Microseconds, spent.cpu / RETURNING as f64 * 1e6);
+        spent.put_surroundings(place);
+        let micros =
+            |latency: &Histogram<u64>, quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        place.put("stayed, before: p99", Unit::Microseconds, micros(&before, 0.99));
+        place.put("meanwhile: p50", Unit::Microseconds, micros(&meanwhile, 0.50));
+        place.put("p99", Unit::Microseconds, micros(&meanwhile, 0.99));
+        place.put("max", Unit::Microseconds, meanwhile.max() as f64 / 1e3);
+        put_losses(place, &load);
+        Ok(())
+    });
 }
 
 /// Publishes an event, and reads from a subscription of its own which id the server gave it.
@@ -566,13 +439,8 @@ fn learn_id(server: SocketAddrV4, load: &mut Load) -> io::Result<String> {
         }
     }
     let text = String::from_utf8_lossy(&stream[..length]);
-    let id = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("id:"))
-        .next_back()
-        .map(str::trim);
-    id.map(str::to_owned)
-        .ok_or_else(|| io::Error::other("an event without an id"))
+    let id = text.lines().filter_map(|line| line.strip_prefix("id:")).next_back().map(str::trim);
+    id.map(str::to_owned).ok_or_else(|| io::Error::other("an event without an id"))
 }
 
 fn stalled(bench: &mut Bench) {
@@ -628,11 +496,7 @@ fn stalled(bench: &mut Bench) {
         place.put("p99 without", Unit::Microseconds, micros(&without));
         place.put("p99 with", Unit::Microseconds, micros(&with));
         place.put(P99_RATIO, Unit::Count, micros(&with) / micros(&without));
-        place.put(
-            "max with",
-            Unit::Milliseconds,
-            later.max().max(with.max()) as f64 / 1e6,
-        );
+        place.put("max with", Unit::Milliseconds, later.max().max(with.max()) as f64 / 1e6);
         place.put("server grew", Unit::Megabytes, grown / 1024.0);
         place.put("system grew", Unit::Megabytes, taken / 1024.0);
         put_losses(place, &load);
@@ -644,25 +508,19 @@ fn stalled(bench: &mut Bench) {
 fn plain(bench: &mut Bench) {
     let cases = [(KEPT.to_owned(), true), (ANEW.to_owned(), false)];
     let (peers, time) = (bench.peers.clone(), bench.seconds(2.5, 1.5));
-    bench.take_turns(
-        PLAIN,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, &keep, place| {
-            let mut visits = Visits::new(server.address, keep)?;
-            visits.run(Duration::from_millis(500))?;
-            let (answered, clock) = (visits.answered, Clock::start(server));
-            visits.run(time)?;
-            let (answered, spent) = ((visits.answered - answered) as f64, clock.stop());
-            if answered == 0.0 {
-                return Err(io::Error::other("nothing was answered"));
-            }
-            place.put(ANSWERS, Unit::PerSecond, answered / spent.seconds);
-            place.put("CPU/answer", Unit::Microseconds, spent.cpu / answered * 1e6);
-            place.put("failed", Unit::Count, visits.failed as f64);
-            spent.put_surroundings(place);
-            Ok(())
-        },
-    );
+    bench.take_turns(PLAIN, bench.rounds, &cases, &peers, |server, &keep, place| {
+        let mut visits = Visits::new(server.address, keep)?;
+        visits.run(Duration::from_millis(500))?;
+        let (answered, clock) = (visits.answered, Clock::start(server));
+        visits.run(time)?;
+        let (answered, spent) = ((visits.answered - answered) as f64, clock.stop());
+        if answered == 0.0 {
+            return Err(io::Error::other("nothing was answered"));
+        }
+        place.put(ANSWERS, Unit::PerSecond, answered / spent.seconds);
+        place.put("CPU/answer", Unit::Microseconds, spent.cpu / answered * 1e6);
+        place.put("failed", Unit::Count, visits.failed as f64);
+        spent.put_surroundings(place);
+        Ok(())
+    });
 }

@@ -50,12 +50,7 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
             Bound::AtLeast(least) => measured.median >= least,
             Bound::AtMost(most) => measured.median <= most,
         });
-        targets.push(Target {
-            what: what.to_owned(),
-            bound,
-            measured,
-            met,
-        });
+        targets.push(Target { what: what.to_owned(), bound, measured, met });
     };
     use Bound::{AtLeast, AtMost};
 
@@ -88,27 +83,11 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
     );
     let idle = idle_case();
     let memory = |peer| ratio(IDLE, &idle, SYSTEM_MEMORY, peer);
-    add(
-        "idle: system's KB per connection",
-        AtMost(6.0),
-        ours(IDLE, &idle, SYSTEM_MEMORY),
-    );
-    add(
-        "idle: system's memory, of nchan's",
-        AtMost(0.55),
-        memory("nchan"),
-    );
-    add(
-        "idle: system's memory, of axum's",
-        AtMost(0.30),
-        memory("axum"),
-    );
+    add("idle: system's KB per connection", AtMost(6.0), ours(IDLE, &idle, SYSTEM_MEMORY));
+    add("idle: system's memory, of nchan's", AtMost(0.55), memory("nchan"));
+    add("idle: system's memory, of axum's", AtMost(0.30), memory("axum"));
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    add(
-        "idle: threads (cores + 4)",
-        AtMost(cores as f64 + 4.0),
-        ours(IDLE, &idle, THREADS),
-    );
+    add("idle: threads (cores + 4)", AtMost(cores as f64 + 4.0), ours(IDLE, &idle, THREADS));
     add(
         "one subscriber: latency p50, of the floor's",
         AtMost(1.3),
@@ -142,30 +121,20 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
 const ON_A_PAR: f64 = 0.95;
 
 pub fn table(targets: &[Target]) -> String {
-    let mut lines = vec![
-        ["target", "bound", "measured", ""]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut lines = vec![["target", "bound", "measured", ""].map(str::to_owned).to_vec()];
     for target in targets {
         let bound = match target.bound {
             Bound::AtLeast(least) => format!(">= {least}"),
             Bound::AtMost(most) => format!("<= {most}"),
         };
-        let measured = target
-            .measured
-            .map_or_else(|| "-".to_owned(), |measured| measured.to_string());
+        let measured =
+            target.measured.map_or_else(|| "-".to_owned(), |measured| measured.to_string());
         let verdict = match target.met {
             Some(true) => "met",
             Some(false) => "MISSED",
             None => "not measured",
         };
-        lines.push(vec![
-            target.what.clone(),
-            bound,
-            measured,
-            verdict.to_owned(),
-        ]);
+        lines.push(vec![target.what.clone(), bound, measured, verdict.to_owned()]);
     }
     align(&lines)
 }

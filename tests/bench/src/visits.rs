@@ -31,16 +31,8 @@ impl Visits {
     pub fn new(server: SocketAddrV4, keep: bool) -> io::Result<Self> {
         let (poll, sources, visitors) = (Poll::new()?, Sources::default(), Vec::new());
         let request = wire::visit(server, keep);
-        let mut visits = Self {
-            server,
-            keep,
-            request,
-            poll,
-            sources,
-            visitors,
-            answered: 0,
-            failed: 0,
-        };
+        let mut visits =
+            Self { server, keep, request, poll, sources, visitors, answered: 0, failed: 0 };
         for token in 0..AT_ONCE {
             let socket = net::connect(server, &mut visits.sources, None)?;
             visits.poll.add(&socket, token as u64, true)?;

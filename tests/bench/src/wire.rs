@@ -41,9 +41,7 @@ pub fn visit(server: SocketAddrV4, keep: bool) -> String {
 
 /// A GET that subscribes, as an `EventSource` sends it.
 pub fn subscribe(server: SocketAddrV4, path: &str, last_event_id: Option<&str>) -> String {
-    let resume = last_event_id
-        .map(|id| format!("Last-Event-ID: {id}\r\n"))
-        .unwrap_or_default();
+    let resume = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: text/event-stream\r\n{resume}\r\n")
 }
 
@@ -126,9 +124,7 @@ pub fn answer(bytes: &[u8]) -> io::Result<Option<(usize, u16)>> {
     };
     // Every peer announces the length of these short answers; one that does not is a bug to be
     // seen.
-    let body = head
-        .body
-        .ok_or_else(|| io::Error::other("an answer without Content-Length"))?;
+    let body = head.body.ok_or_else(|| io::Error::other("an answer without Content-Length"))?;
     let end = head.length + body;
     Ok((bytes.len() >= end).then_some((end, head.status)))
 }

@@ -62,9 +62,7 @@ pub fn pieces<'w>(whole: &'w [u8], lengths: &'w [u8]) -> impl Iterator<Item = &'
         if rest.is_empty() {
             return None;
         }
-        let length = lengths
-            .next()
-            .map_or(rest.len(), |&length| usize::from(length.max(1)));
+        let length = lengths.next().map_or(rest.len(), |&length| usize::from(length.max(1)));
         let (piece, after) = rest.split_at(length.min(rest.len()));
         rest = after;
         Some(piece)

@@ -63,11 +63,7 @@ fn start() -> Stage {
         ..Limits::default()
     };
     let (address, channels) = newswire_fuzz::serve(limits);
-    Stage {
-        address,
-        channels,
-        runs: AtomicU64::new(0),
-    }
+    Stage { address, channels, runs: AtomicU64::new(0) }
 }
 
 fuzz_target!(|input: Input| {
@@ -76,11 +72,7 @@ fuzz_target!(|input: Input| {
     let channel = stage.channels.open(&name).unwrap();
     // The opening of a stream whose client names no id says where the log begins.
     let began = ask(stage.address, &name, None).unwrap().last_event_id;
-    let mut model = Model {
-        began: began.clone(),
-        forgotten: began,
-        ..Model::default()
-    };
+    let mut model = Model { began: began.clone(), forgotten: began, ..Model::default() };
     let mut open: Vec<(Stream, Vec<Expected>)> = Vec::new();
 
     let subscribe = |model: &Model, asked: &Asked| {
@@ -95,10 +87,7 @@ fuzz_target!(|input: Input| {
             }
             (None, Some(mut stream)) => {
                 let _ = stream.socket.read_to_end(&mut stream.rest);
-                panic!(
-                    "{id:?} should be told 204, not {:?}",
-                    String::from_utf8_lossy(&stream.rest)
-                )
+                panic!("{id:?} should be told 204, not {:?}", String::from_utf8_lossy(&stream.rest))
             }
             (Some(expected), None) => panic!("{id:?} was told 204, and lacks {expected:?}"),
         }
@@ -119,9 +108,7 @@ fuzz_target!(|input: Input| {
             Act::Subscribe(asked) => {
                 // Each has two sockets here.
                 open.extend(
-                    Some(())
-                        .filter(|()| open.len() < 64)
-                        .and_then(|()| subscribe(&model, asked)),
+                    Some(()).filter(|()| open.len() < 64).and_then(|()| subscribe(&model, asked)),
                 );
                 continue;
             }
@@ -140,10 +127,7 @@ fuzz_target!(|input: Input| {
         }
         let summary = channel.summary();
         assert_eq!(summary.events, model.kept.len());
-        assert_eq!(
-            summary.bytes,
-            model.kept.iter().map(|(_, bytes)| bytes).sum::<usize>()
-        );
+        assert_eq!(summary.bytes, model.kept.iter().map(|(_, bytes)| bytes).sum::<usize>());
         assert_eq!(
             summary.last_id.as_ref(),
             model.kept.last().map(|(message, _)| &message.last_event_id)
@@ -196,11 +180,7 @@ impl Model {
         {
             self.forgotten = self.kept.remove(0).0.last_event_id;
         }
-        let message = Message {
-            event_type: "message".to_owned(),
-            data,
-            last_event_id: id.clone(),
-        };
+        let message = Message { event_type: "message".to_owned(), data, last_event_id: id.clone() };
         self.kept.push((message.clone(), bytes));
         self.ids.push(id);
         self.completed = false;
@@ -223,15 +203,12 @@ impl Model {
             _ => (true, None),
         };
         let oldest = || messages().next().map(|message| message.last_event_id);
-        let mut expected: Vec<_> = Some(Expected::Gap(oldest()))
-            .filter(|_| gap)
-            .into_iter()
-            .collect();
+        let mut expected: Vec<_> =
+            Some(Expected::Gap(oldest())).filter(|_| gap).into_iter().collect();
         let lacking = messages().filter(|message| number(&message.last_event_id) > after);
         expected.extend(lacking.map(Expected::Event));
-        let lacks_something = expected
-            .iter()
-            .any(|expected| matches!(expected, Expected::Event(_)));
+        let lacks_something =
+            expected.iter().any(|expected| matches!(expected, Expected::Event(_)));
         if self.completed && !lacks_something {
             return None;
         }
@@ -246,11 +223,8 @@ impl Model {
     }
 
     fn id_of(&self, asked: &Asked) -> Option<String> {
-        let known = |at: u8| {
-            self.ids
-                .get(usize::from(at) % self.ids.len().max(1))
-                .unwrap_or(&self.began)
-        };
+        let known =
+            |at: u8| self.ids.get(usize::from(at) % self.ids.len().max(1)).unwrap_or(&self.began);
         match asked {
             Asked::Nothing => None,
             Asked::Earliest => Some("earliest".to_owned()),
@@ -258,11 +232,7 @@ impl Model {
             Asked::Near(at, by) => {
                 let (ms, n) = number(known(*at))?;
                 let n = i64::from(n) + i64::from(*by);
-                Some(if n < 0 {
-                    format!("{}-{}", ms - 1, -n)
-                } else {
-                    format!("{ms}-{n}")
-                })
+                Some(if n < 0 { format!("{}-{}", ms - 1, -n) } else { format!("{ms}-{n}") })
             }
             Asked::Began => Some(self.began.clone()),
             Asked::Mad(text) => {
@@ -293,9 +263,7 @@ struct Stream {
 /// missed. `None` stands for a 204.
 fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> Option<Stream> {
     let mut socket = TcpStream::connect(address).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let query = id.map_or(String::new(), |id| {
         let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
         format!("?last_event_id={encoded}")
@@ -306,11 +274,7 @@ fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> Option<Stream> {
     if head.starts_with(b"HTTP/1.1 204 ") {
         return None;
     }
-    assert!(
-        head.starts_with(b"HTTP/1.1 200 "),
-        "{:?}",
-        String::from_utf8_lossy(&head)
-    );
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&head));
     let opening = read_through(b"\n\n", &mut socket, &mut wire);
     let mut parser = Parser::new();
     assert_eq!(parser.feed(&opening), Ok(Vec::new()));
@@ -391,9 +355,8 @@ fn check(mut stream: Stream, expected: &[Expected]) {
 
     let is_end = |expected: &Expected| *expected == Expected::End;
     let events = expected.iter().filter(|expected| !is_end(expected));
-    let is_beginning = events
-        .zip(&seen)
-        .all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
+    let is_beginning =
+        events.zip(&seen).all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
     // As many events before one of the ends, and these.
     let mut before = 0;
     let is_told_there = expected.iter().any(|expected| {

@@ -30,20 +30,14 @@ struct Extension(u8, u16);
 
 impl Extension {
     fn text(&self) -> String {
-        char::from(b'a' + self.0 % 26)
-            .to_string()
-            .repeat(usize::from(self.1 % 6000))
+        char::from(b'a' + self.0 % 26).to_string().repeat(usize::from(self.1 % 6000))
     }
 }
 
 fuzz_target!(|input: Input| {
     let (wire, made) = match &input.coding {
         Coding::Wild(wire) => (wire.clone(), None),
-        Coding::Tame {
-            chunks,
-            trailer,
-            then,
-        } => encode(chunks, trailer.as_ref(), then),
+        Coding::Tame { chunks, trailer, then } => encode(chunks, trailer.as_ref(), then),
     };
     let whole = decode([wire.as_slice()]);
     assert_eq!(decode(pieces(&wire, &input.lengths)), whole);
@@ -77,19 +71,11 @@ fn decode<'w>(pieces: impl IntoIterator<Item = &'w [u8]>) -> Decoded {
             }
             // How far it had come in this piece it does not say.
             Err(refusal) => {
-                return Decoded {
-                    content,
-                    taken: 0,
-                    outcome: Err(refusal),
-                };
+                return Decoded { content, taken: 0, outcome: Err(refusal) };
             }
         }
     }
-    Decoded {
-        content,
-        taken,
-        outcome: Ok(chunks.is_whole()),
-    }
+    Decoded { content, taken, outcome: Ok(chunks.is_whole()) }
 }
 
 /// A coding that is right but for extensions that may be too long; its content, and where it ends.

@@ -11,15 +11,8 @@ use std::time::Duration;
 
 #[derive(Arbitrary, Debug)]
 enum Input {
-    Stream {
-        bytes: Vec<u8>,
-        lengths: Vec<u8>,
-        limit: Option<u8>,
-    },
-    Events {
-        events: Vec<Made>,
-        lengths: Vec<u8>,
-    },
+    Stream { bytes: Vec<u8>, lengths: Vec<u8>, limit: Option<u8> },
+    Events { events: Vec<Made>, lengths: Vec<u8> },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -32,11 +25,7 @@ struct Made {
 }
 
 fuzz_target!(|input: Input| match input {
-    Input::Stream {
-        bytes,
-        lengths,
-        limit,
-    } => {
+    Input::Stream { bytes, lengths, limit } => {
         let limit = limit.map_or(1 << 20, usize::from);
         let whole = read([bytes.as_slice()], limit);
         assert_eq!(read(pieces(&bytes, &lengths), limit), whole);
@@ -61,21 +50,14 @@ fn read<'s>(pieces: impl IntoIterator<Item = &'s [u8]>, limit: usize) -> Option<
     }
     // Where the last piece has completed events, this call is told that the rest was too large.
     parser.feed(&[]).ok()?;
-    Some((
-        messages,
-        parser.last_event_id().to_owned(),
-        parser.reconnection_time(),
-    ))
+    Some((messages, parser.last_event_id().to_owned(), parser.reconnection_time()))
 }
 
 /// HTML, 9.2.6 without a thought of pieces or memory: the whole stream is one string.
 fn read_plainly(bytes: &[u8]) -> Read {
     let text = String::from_utf8_lossy(bytes);
-    let text = text
-        .strip_prefix('\u{feff}')
-        .unwrap_or(&text)
-        .replace("\r\n", "\n")
-        .replace('\r', "\n");
+    let text =
+        text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
     let (mut messages, mut retry) = (Vec::new(), None);
     let (mut data, mut event_type, mut id, mut last_id) =
         (None::<String>, String::new(), String::new(), String::new());
@@ -89,16 +71,9 @@ fn read_plainly(bytes: &[u8]) -> Read {
                 last_id = id.clone();
                 let event_type = std::mem::take(&mut event_type);
                 if let Some(data) = data.take() {
-                    let event_type = if event_type.is_empty() {
-                        "message".to_owned()
-                    } else {
-                        event_type
-                    };
-                    messages.push(Message {
-                        event_type,
-                        data,
-                        last_event_id: last_id.clone(),
-                    });
+                    let event_type =
+                        if event_type.is_empty() { "message".to_owned() } else { event_type };
+                    messages.push(Message { event_type, data, last_event_id: last_id.clone() });
                 }
             }
             "data" => {
@@ -124,11 +99,8 @@ fn round(events: &[Made], lengths: &[u8]) {
     let (mut wire, mut sent, mut last_id, mut retry) =
         (Vec::new(), Vec::new(), String::new(), None);
     for made in events {
-        let mut event = if made.comment {
-            Event::comment(&*made.text)
-        } else {
-            Event::new(&*made.text)
-        };
+        let mut event =
+            if made.comment { Event::comment(&*made.text) } else { Event::new(&*made.text) };
         let is_bad = |text: &str| text.contains(['\r', '\n', '\0']);
         let mut event_type = "message";
         if let Some(id) = &made.id {
@@ -171,8 +143,5 @@ fn round(events: &[Made], lengths: &[u8]) {
             });
         }
     }
-    assert_eq!(
-        read(pieces(&wire, lengths), usize::MAX),
-        Some((sent, last_id, retry))
-    );
+    assert_eq!(read(pieces(&wire, lengths), usize::MAX), Some((sent, last_id, retry)));
 }

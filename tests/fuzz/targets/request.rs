@@ -63,10 +63,7 @@ fn agrees_with_itself(head: &Head, limits: &Limits) {
 
     let queries: Vec<_> = head.queries().collect();
     for (name, _) in &queries {
-        let first = queries
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.clone());
+        let first = queries.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
         assert_eq!(head.query(name), first);
     }
     assert!(head.values("host").count() <= 1);
@@ -80,8 +77,7 @@ fn agrees_with_itself(head: &Head, limits: &Limits) {
         }
         Framing::Length(bytes) => {
             assert_eq!(
-                head.field("content-length")
-                    .and_then(|digits| digits.parse().ok()),
+                head.field("content-length").and_then(|digits| digits.parse().ok()),
                 Some(bytes)
             );
             assert_eq!(head.values("content-length").count(), 1);
@@ -105,17 +101,12 @@ fn agrees_with_another(head: &Head, wire: &[u8]) {
     match other.parse(wire) {
         // It knows no later minor version than 1.1.
         Err(httparse::Error::Version) => return,
-        parsed => assert_eq!(
-            parsed,
-            Ok(httparse::Status::Complete(wire.len())),
-            "it reads {other:?}"
-        ),
+        parsed => {
+            assert_eq!(parsed, Ok(httparse::Status::Complete(wire.len())), "it reads {other:?}")
+        }
     }
     assert_eq!(other.method, Some(head.method().name()));
-    assert_eq!(
-        other.version,
-        Some(u8::from(head.version() == Version::Http11))
-    );
+    assert_eq!(other.version, Some(u8::from(head.version() == Version::Http11)));
     let target = other.path.unwrap_or_default();
     assert!(target.contains(head.path()) || head.path() == "/");
     for field in other.headers.iter() {

@@ -34,9 +34,7 @@ fn start() -> SocketAddr {
 // Any panic in the server's threads ends this process: libfuzzer-sys sees to that.
 fuzz_target!(|wire: &[u8]| {
     let mut socket = TcpStream::connect(SERVER.get_or_init(start)).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // A server that has heard enough may have closed already.
     let _ = socket.write_all(wire);
     let _ = socket.shutdown(Shutdown::Write);
@@ -96,13 +94,9 @@ fn parse(wire: &[u8]) -> Option<(u16, usize, Option<usize>)> {
     };
     let status = response.code?;
     let field = |name: &str| {
-        let mut named = response
-            .headers
-            .iter()
-            .filter(|field| field.name.eq_ignore_ascii_case(name));
-        let first = named
-            .next()
-            .map(|field| String::from_utf8_lossy(field.value).into_owned());
+        let mut named =
+            response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        let first = named.next().map(|field| String::from_utf8_lossy(field.value).into_owned());
         assert!(named.next().is_none(), "{name} comes twice");
         first
     };
