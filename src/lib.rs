@@ -2,17 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
-mod gate;
+pub mod channel;
 pub mod http;
 mod lab;
-mod limits;
-mod line;
-mod lock;
-mod metrics;
-mod script;
 pub mod sse;
-mod words;
 
-pub use http::{Cors, Request, Response, Router, Server};
-pub use limits::Limits;
-pub use sse::{Channel, Channels, Emitter, Event};
+pub use channel::{Channel, Channels};
+pub use http::{Cors, Request, Response, Router, Server, ServerHandle};
+pub use sse::{Emitter, Event};

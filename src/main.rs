@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use newswire::Cors;
 use newswire::app::{App, Publishers, publish_lines};
-use newswire::sse::{Channel, Channels, NoChannel};
-use newswire::{Cors, Limits};
+use newswire::channel::{Channel, Channels, NoChannel};
+use newswire::http::Limits;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -77,7 +78,7 @@ fn run() -> Result<(), Failure> {
         let thread = thread::Builder::new().name("stdin".into()).spawn(publish);
         thread.map_err(|error| Failure(format!("cannot start a thread: {error}"), 1))?;
     }
-    listening.run()
+    listening.run().map_err(|error| Failure(error.to_string(), 1))
 }
 
 fn publish_stdin(channel: &Channel, limits: &Limits) {
@@ -139,7 +140,7 @@ impl Order {
         let mut arguments = Arguments { rest: arguments, pending: None };
         let mut is_first = true;
         while let Some(argument) = arguments.next()? {
-            let limits = &mut app.limits;
+            let channels = &mut app.channel_limits;
             match argument.as_str() {
                 "serve" if is_first => {}
                 "--listen" => {
@@ -157,7 +158,7 @@ impl Order {
                 "--publish-open" => publishers.push(Publishers::Anyone),
                 "--stdin" => stdin = Some(channel_name(arguments.value("--stdin", "a name")?)?),
                 "--heartbeat" => {
-                    limits.heartbeat =
+                    channels.heartbeat =
                         Duration::from_secs(arguments.number("--heartbeat", 0, 86_400)? as u64);
                 }
                 "--max-connections" => {
@@ -167,14 +168,14 @@ impl Order {
                     subscribers = Some(arguments.number("--max-subscribers", 0, 10_000_000)?)
                 }
                 "--max-channels" => {
-                    limits.channels = arguments.number("--max-channels", 1, 10_000_000)?
+                    channels.channels = arguments.number("--max-channels", 1, 10_000_000)?
                 }
                 "--history-events" => {
-                    limits.history_events =
+                    channels.history_events =
                         arguments.number("--history-events", 1, 1_000_000_000)?
                 }
                 "--history-bytes" => {
-                    limits.history_bytes = arguments.number("--history-bytes", 1024, 1 << 40)?
+                    channels.history_bytes = arguments.number("--history-bytes", 1024, 1 << 40)?
                 }
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" => {
@@ -211,7 +212,7 @@ impl Order {
         }
         let limit_note = limit_connections(&mut app.limits, connections);
         let most = app.limits.connections * 9 / 10;
-        app.limits.subscribers = subscribers.unwrap_or(most.max(1));
+        app.limits.streams = subscribers.unwrap_or(most.max(1));
         Ok(Some(Order { app, stdin, limit_note }))
     }
 }

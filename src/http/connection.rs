@@ -1,130 +1,277 @@
-//! Accepted connections: each holds a place under the limit for as long as it lives, whoever owns
-//! it. While all are taken, newcomers wait here, and those who have said what they want go first.
+//! A connection: its socket, and since when its peer keeps the server waiting.
 
-use crate::Limits;
-use crate::lock::hold;
-use std::collections::VecDeque;
-use std::io::ErrorKind::{ConnectionAborted, Interrupted, TimedOut, WouldBlock};
-use std::io::{self, Read};
+use super::admission::Admission;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// When every place is taken, a connection that its peer has kept waiting this long for a request
-/// gives way to a newcomer: silence must not keep out who has something to say. Anyone who speaks at
-/// once is safe from it. Were it longer, newcomers would wait for so long when many are silent.
+/// A connection in the middle of a request or of an answer can be evicted when its peer makes no progress for this
+/// long. A peer that sends or takes bytes at once is safe.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long the thread of a connection that gives way may take to end it, before the next one does.
-const WAY_OUT: Duration = Duration::from_millis(50);
+/// The least rate that counts as progress, both ways; the one of Kestrel. A peer that takes a byte now and then would
+/// hold its place for good.
+const LEAST_BYTES_PER_SECOND: u64 = 240;
 
-/// How often those who wait are looked at, and how much of what each has sent: a system call for each.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-const LOOK_BYTES: usize = 4 * 1024;
+/// A blocked write looks this often whether the peer has taken something.
+pub(super) const WRITE_STEP: Duration = Duration::from_secs(1);
 
-/// How long we go on reading after our last byte.
+/// How long the server goes on reading after its last byte.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A socket and its place under the limit, owned by one thread at a time. Dropping it closes the
-/// one and frees the other.
-pub(crate) struct Connection {
-    seat: Arc<Seat>,
-    place: usize,
-    connections: Arc<Connections>,
-}
+/// The value of `evictable_from_ms` of a connection that was evicted. It never changes again.
+pub(super) const EVICTED: u64 = u64::MAX;
 
-/// What an accept loop can see of a connection that a thread owns.
-struct Seat {
-    socket: TcpStream,
-    /// Milliseconds on the connections' clock since which we wait for the peer; 0 while we do not.
-    awaited_since: AtomicU64,
-}
-
-/// The moment of the connections' clock that makes a connection the first to give way, and the one that says
-/// that it has.
+/// The value for a connection that has had its answer: it is evicted before any other.
 const FIRST: u64 = 1;
-const GAVE_WAY: u64 = u64::MAX;
+
+/// The clock of all connections, in milliseconds; never 0.
+pub(super) fn now_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    1 + START.elapsed().as_millis() as u64
+}
+
+/// From when on a connection whose peer makes no progress can be evicted.
+fn grace_ms() -> u64 {
+    now_ms() + GRACE.as_millis() as u64
+}
+
+/// What the table of connections knows of each.
+pub(super) struct Slot {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// From when on the connection may be evicted, in [`now_ms`]; 0 while the server does not wait for the peer.
+    pub(super) evictable_from_ms: AtomicU64,
+    /// Where it stands in the table.
+    pub(super) index: AtomicUsize,
+    pub(super) has_place: AtomicBool,
+    pub(super) is_stream: AtomicBool,
+    farewell: OnceLock<fn() -> Vec<u8>>,
+}
+
+impl Slot {
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr) -> Slot {
+        Slot {
+            socket,
+            peer,
+            evictable_from_ms: AtomicU64::new(grace_ms()),
+            index: AtomicUsize::new(usize::MAX),
+            has_place: AtomicBool::new(false),
+            is_stream: AtomicBool::new(false),
+            farewell: OnceLock::new(),
+        }
+    }
+
+    /// `false` for a connection that was evicted. What its peer sent before can still be read, and must not be
+    /// carried out.
+    fn set_evictable_from(&self, from_ms: u64) -> bool {
+        let unless_evicted = |before| (before != EVICTED).then_some(from_ms);
+        self.evictable_from_ms.fetch_update(Relaxed, Relaxed, unless_evicted).is_ok()
+    }
+
+    /// The server does not wait for the peer any more. `false` when the connection was evicted.
+    pub(super) fn resume(&self) -> bool {
+        self.set_evictable_from(0)
+    }
+
+    /// The server stops. An idle connection ends, a stream ends with its farewell, and a request is still answered.
+    pub(super) fn stop(&self) {
+        let is_waiting = self.evictable_from_ms.load(Relaxed) != 0;
+        if self.is_stream.load(Relaxed) {
+            // Behind half of a frame the farewell would be part of it.
+            if let Some(farewell) = self.farewell.get().filter(|_| !is_waiting) {
+                let _ = (&mut &self.socket).write(&farewell());
+            }
+            let _ = self.socket.shutdown(Shutdown::Write);
+        } else if is_waiting {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// A connection, owned by one thread at a time. Dropping it closes the socket and gives its place back.
+pub(crate) struct Connection {
+    slot: Arc<Slot>,
+    admission: Arc<Admission>,
+}
 
 impl Connection {
-    /// From here on, until [`resume`](Connection::resume), nothing but the peer keeps this
-    /// connection busy.
-    pub(crate) fn await_peer(&self) {
-        self.await_peer_since(self.connections.clock_ms());
+    pub(super) fn new(slot: Arc<Slot>, admission: Arc<Admission>) -> Connection {
+        Connection { slot, admission }
     }
 
-    /// As [`await_peer`](Connection::await_peer), but so long the peer may take for what is written to it:
-    /// a byte at a time must not hold a place for good. Zero is for good.
-    pub(crate) fn await_peer_after(&self, patience: Duration) {
-        let since = match u64::try_from(patience.as_millis()) {
-            Ok(ms @ 1..) => self.connections.clock_ms().saturating_add(ms),
-            _ => 0,
-        };
-        self.await_peer_since(since.min(GAVE_WAY - 1));
+    pub(super) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
-    /// As [`await_peer`](Connection::await_peer), for who has had its answer: it needs its place less
-    /// than anyone.
-    pub(crate) fn give_way_first(&self) {
-        self.await_peer_since(FIRST);
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.slot.peer
     }
 
-    /// `false`, for good, when it has given way: what was sent to it before can be read still, and must
-    /// not be carried out.
-    fn await_peer_since(&self, since: u64) -> bool {
-        let unless_it_gave_way = |before| (before != GAVE_WAY).then_some(since);
-        let awaited_since = &self.seat.awaited_since;
-        awaited_since.fetch_update(Relaxed, Relaxed, unless_it_gave_way).is_ok()
-    }
-
-    /// `false` when it has given way meanwhile: nobody would hear an answer.
-    pub(crate) fn resume(&self) -> bool {
-        self.await_peer_since(0)
-    }
-
-    /// For who has nothing to write for long, and would not notice otherwise: whether the peer is known to
-    /// have left. One that has closed its half may be listening still; a write tells, by the error that
-    /// comes back some time after it.
+    /// What a socket of ours has: small frames leave at once, and a blocked write looks up from time to time.
     ///
     /// # Errors
-    /// When it has left.
-    pub(crate) fn look_for_peer(&self) -> io::Result<()> {
-        // The shortest wait there is; zero would be for good.
-        self.set_read_timeout(Some(Duration::from_micros(1)))?;
-        match (&mut &**self).read(&mut [0; 1024]) {
-            Ok(0) if !self.await_peer_since(FIRST) => return Err(ConnectionAborted.into()),
-            Ok(0) => return self.take_error()?.map_or(Ok(()), Err),
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
+    /// When the peer has left already.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        self.set_nodelay(true)?;
+        self.set_write_timeout(Some(self.admission.write_stall.min(WRITE_STEP)))
     }
 
-    /// Closes its writing half, and waits for the peer to close the other.
+    /// The connection is idle, and may be evicted at once; a new one only after [`GRACE`].
+    pub(super) fn wait_for_request(&self) {
+        if self.slot.has_place.load(Relaxed) {
+            self.slot.set_evictable_from(now_ms());
+        }
+    }
+
+    /// What the client is told when the server stops while the connection is a stream.
+    pub(super) fn set_farewell(&self, farewell: fn() -> Vec<u8>) {
+        let _ = self.slot.farewell.set(farewell);
+    }
+
+    /// The server waits for bytes of the peer, or for the peer to take bytes: it may be evicted after [`GRACE`].
+    pub(super) fn wait_for_peer(&self) {
+        self.slot.set_evictable_from(grace_ms());
+    }
+
+    /// The peer has sent or taken bytes: that buys time at the least rate.
+    pub(super) fn progress(&self, bytes: usize) {
+        let bought_ms = (bytes as u64).saturating_mul(1000) / LEAST_BYTES_PER_SECOND;
+        let latest_ms = grace_ms();
+        let later = |from_ms: u64| {
+            let is_waiting = from_ms != EVICTED && from_ms != 0;
+            is_waiting.then(|| from_ms.saturating_add(bought_ms).min(latest_ms))
+        };
+        let _ = self.slot.evictable_from_ms.fetch_update(Relaxed, Relaxed, later);
+    }
+
+    /// The server does not wait for the peer any more. `false` when the connection was evicted meanwhile.
+    pub(super) fn resume(&self) -> bool {
+        self.slot.resume()
+    }
+
+    /// A request is here. Waits for a place if all are taken; `false` when there is none in time.
+    pub(super) fn take_place(&self) -> bool {
+        if self.slot.has_place.load(Relaxed) {
+            return self.resume();
+        }
+        self.admission.take_place(&self.slot)
+    }
+
+    /// Counts the connection as a stream; `false` when there is no room for one more.
+    pub(super) fn take_stream(&self) -> bool {
+        self.admission.take_stream(&self.slot)
+    }
+
+    /// Lets another thread end the connection.
+    pub(crate) fn closer(&self) -> Closer {
+        Closer(Arc::downgrade(&self.slot))
+    }
+
+    /// Writes all of `bytes` on a blocking socket, and waits for the peer to take them.
     ///
-    /// "If a server performs an immediate close of a TCP connection, there is a significant risk
-    /// that the client will not be able to read the last HTTP response": bytes of the peer that
-    /// nobody has read make the system answer with a reset, which erases what the peer has not read
-    /// yet (RFC 9112, 9.6).
+    /// # Errors
+    /// `TimedOut` when the peer has made no progress for [`Limits::write_stall`](super::Limits::write_stall); else as
+    /// the socket says.
+    pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        self.write_with(|| {
+            let written = (&mut &self.slot.socket).write(rest)?;
+            rest = &rest[written..];
+            Ok((written, rest.is_empty()))
+        })
+    }
+
+    /// As [`write_all`](Connection::write_all), for two pieces in one call.
+    pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        let mut pieces = [IoSlice::new(first), IoSlice::new(second)];
+        let mut rest = &mut pieces[..];
+        self.write_with(|| {
+            let written = (&mut &self.slot.socket).write_vectored(rest)?;
+            IoSlice::advance_slices(&mut rest, written);
+            Ok((written, rest.is_empty()))
+        })
+    }
+
+    /// `write` says how many bytes the peer took, and whether those were the last ones.
+    fn write_with(&self, mut write: impl FnMut() -> io::Result<(usize, bool)>) -> io::Result<()> {
+        let stall = self.admission.write_stall;
+        let was_waiting = self.slot.evictable_from_ms.load(Relaxed) != 0;
+        self.wait_for_peer();
+        let mut progress_until = Instant::now() + stall;
+        loop {
+            match write() {
+                Ok((_, true)) => {
+                    self.slot.set_evictable_from(if was_waiting { grace_ms() } else { 0 });
+                    return Ok(());
+                }
+                Ok((0, false)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok((written, false)) => {
+                    self.progress(written);
+                    let bought =
+                        Duration::from_secs(written as u64) / LEAST_BYTES_PER_SECOND as u32;
+                    progress_until = (progress_until + bought).min(Instant::now() + stall);
+                }
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) if !matches!(error.kind(), WouldBlock | TimedOut) => return Err(error),
+                Err(_) => {}
+            }
+            if Instant::now() >= progress_until {
+                return Err(TimedOut.into());
+            }
+        }
+    }
+
+    /// Looks whether the peer has left. A peer that has closed its half may still be reading: then [`Peer::HalfClosed`]
+    /// says that only a write can tell, by the error that comes back some time after it.
+    pub(crate) fn look_for_peer(&self) -> Peer {
+        // The shortest wait there is; zero is an error.
+        if self.set_read_timeout(Some(Duration::from_micros(1))).is_err() {
+            return Peer::Gone;
+        }
+        match (&mut &self.slot.socket).read(&mut [0; 1024]) {
+            Ok(0) => match self.take_error() {
+                Ok(None) => Peer::HalfClosed,
+                _ => Peer::Gone,
+            },
+            // On a stream a client has nothing to say.
+            Ok(_) => Peer::Open,
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Peer::Open,
+            Err(_) => Peer::Gone,
+        }
+    }
+
+    /// Closes the writing half, and waits for the peer to close the other.
+    ///
+    /// "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
+    /// not be able to read the last HTTP response": the system answers bytes that were never read with a reset, which
+    /// erases what the peer has not read yet (RFC 9112, 9.6).
     pub(crate) fn linger(&self) {
         if self.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.give_way_first();
+        self.slot.set_evictable_from(FIRST);
         let deadline = Instant::now() + LINGER;
-        let mut unheard = [0; 4096];
+        let mut unread = [0; 4096];
         loop {
             let wait = deadline.saturating_duration_since(Instant::now());
             if wait.is_zero() || self.set_read_timeout(Some(wait)).is_err() {
                 return;
             }
-            match (&mut &**self).read(&mut unheard) {
+            match (&mut &self.slot.socket).read(&mut unread) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
         }
+    }
+
+    /// The connection has had its answer, and what is still read is thrown away.
+    pub(super) fn evict_first(&self) {
+        self.slot.set_evictable_from(FIRST);
     }
 }
 
@@ -132,278 +279,35 @@ impl Deref for Connection {
     type Target = TcpStream;
 
     fn deref(&self) -> &TcpStream {
-        &self.seat.socket
+        &self.slot.socket
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut places = hold(&self.connections.places);
-        let seat = places.seats[self.place].take();
-        places.free.push(self.place);
-        let is_awaited = places.is_attended;
-        drop(places);
-        // The socket is closed when `self.seat` goes, after this.
-        drop(seat);
-        // Waking costs a system call, also when nobody sleeps.
-        if is_awaited {
-            self.connections.freed.notify_all();
-        }
+        self.admission.close(&self.slot);
     }
 }
 
-/// All connections of a server, and what is counted about them.
-pub(crate) struct Connections {
-    limit: usize,
-    waiting_limit: usize,
-    started: Instant,
-    /// When a connection was last told to give way, on the same clock as theirs.
-    gave_way_ms: AtomicU64,
-    places: Mutex<Places>,
-    /// A place is free. Who finds no room to wait in looks again from time to time.
-    freed: Condvar,
-    pub(crate) counts: Counts,
+/// What is known of a peer that has nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Open,
+    HalfClosed,
+    Gone,
 }
 
-struct Places {
-    seats: Vec<Option<Arc<Seat>>>,
-    free: Vec<usize>,
-    /// Newcomers whom the thread that lets them in has not seen yet.
-    arrivals: VecDeque<Newcomer>,
-    /// How many wait, seen or not.
-    waiting: usize,
-    /// Some thread is letting them in.
-    is_attended: bool,
-}
+/// Ends a connection that another thread owns.
+#[derive(Clone)]
+pub(crate) struct Closer(Weak<Slot>);
 
-/// An accepted socket that has no place yet.
-struct Newcomer {
-    socket: TcpStream,
-    peer: SocketAddr,
-    since: Instant,
-    /// The head of its request is here.
-    has_asked: bool,
-}
-
-/// Counters since the server began.
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) accepted: AtomicU64,
-    pub(crate) requests: AtomicU64,
-    pub(crate) accept_errors: AtomicU64,
-    pub(crate) threads_refused: AtomicU64,
-    pub(crate) gave_way: AtomicU64,
-    pub(crate) panics: AtomicU64,
-}
-
-impl Newcomer {
-    /// Looks at what it has sent, without taking it. `false` when it has left.
-    fn look(&mut self) -> bool {
-        if self.has_asked {
-            return true;
-        }
-        let mut sent = [0; LOOK_BYTES];
-        match self.socket.peek(&mut sent) {
-            Ok(0) => false,
-            Ok(bytes) => {
-                // An empty line ends a head, and others may stand before it; a line may end in a bare
-                // LF (RFC 9112, 2.2). A head that is longer than this look is no silence, either.
-                let head = sent[..bytes].trim_ascii_start();
-                let ends = |at: usize| {
-                    matches!(&head[at..], [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..])
-                };
-                self.has_asked = bytes == LOOK_BYTES || (0..head.len()).any(ends);
-                true
-            }
-            Err(error) => matches!(error.kind(), WouldBlock | Interrupted),
-        }
-    }
-}
-
-impl Connections {
-    pub(crate) fn new(limits: &Limits) -> Arc<Connections> {
-        Arc::new(Connections {
-            limit: limits.connections.max(1),
-            waiting_limit: limits.waiting.max(1),
-            started: Instant::now(),
-            gave_way_ms: AtomicU64::new(0),
-            places: Mutex::new(Places {
-                seats: Vec::new(),
-                free: Vec::new(),
-                arrivals: VecDeque::new(),
-                waiting: 0,
-                is_attended: false,
-            }),
-            freed: Condvar::new(),
-            counts: Counts::default(),
-        })
+impl Closer {
+    /// Ends the connection, if it is still there. `false` when it is not.
+    pub(crate) fn close(&self) -> bool {
+        self.0.upgrade().is_some_and(|slot| slot.socket.shutdown(Shutdown::Both).is_ok())
     }
 
-    /// How many there are now.
-    pub(crate) fn len(&self) -> usize {
-        let places = hold(&self.places);
-        places.seats.len() - places.free.len()
-    }
-
-    /// How many wait for a place.
-    pub(crate) fn waiting(&self) -> usize {
-        hold(&self.places).waiting
-    }
-
-    /// Gives `socket` a place and lets it in. While all are taken it waits with others; who comes first
-    /// to that does not return before none of them waits, and who comes when no more may wait does not
-    /// before one does not any more.
-    pub(crate) fn admit(
-        self: &Arc<Connections>,
-        socket: TcpStream,
-        peer: SocketAddr,
-        let_in: impl Fn(Connection, SocketAddr),
-    ) {
-        let mut places = hold(&self.places);
-        if !places.is_attended
-            && let Some(place) = places.vacant(self.limit)
-        {
-            let connection = self.seat(places, place, socket);
-            return let_in(connection, peer);
-        }
-        while places.waiting >= self.waiting_limit {
-            places = self.wait_for_a_place(places);
-        }
-        places.waiting += 1;
-        places.arrivals.push_back(Newcomer {
-            socket,
-            peer,
-            since: Instant::now(),
-            has_asked: false,
-        });
-        if !std::mem::replace(&mut places.is_attended, true) {
-            drop(places);
-            self.let_all_in(let_in);
-        }
-    }
-
-    /// Until nobody waits any more. Who has asked goes first, then who came first.
-    fn let_all_in(self: &Arc<Connections>, let_in: impl Fn(Connection, SocketAddr)) {
-        let mut newcomers = VecDeque::new();
-        let mut looked_at: Option<Instant> = None;
-        loop {
-            let (arrivals, is_full) = {
-                let mut places = hold(&self.places);
-                let is_full = places.waiting >= self.waiting_limit;
-                (std::mem::take(&mut places.arrivals), is_full)
-            };
-            let does_not_block =
-                |newcomer: &Newcomer| newcomer.socket.set_nonblocking(true).is_ok();
-            newcomers.extend(arrivals.into_iter().filter(does_not_block));
-            let now = Instant::now();
-            if looked_at.is_none_or(|looked_at| now - looked_at >= LOOK_INTERVAL) {
-                newcomers.retain_mut(Newcomer::look);
-                looked_at = Some(now);
-            }
-            if is_full {
-                // Silence must not keep others from waiting, either.
-                let before = newcomers.len();
-                newcomers.retain(|one| one.has_asked || now - one.since < GRACE);
-                let gone = before - newcomers.len();
-                self.counts.gave_way.fetch_add(gone as u64, Relaxed);
-            }
-
-            let mut places = hold(&self.places);
-            places.waiting = places.arrivals.len() + newcomers.len();
-            if places.waiting == 0 {
-                places.is_attended = false;
-                return;
-            }
-            if newcomers.is_empty() {
-                // All of those have left, and others have just come.
-                continue;
-            }
-            let has_asked = newcomers.iter().position(|one| one.has_asked);
-            let next = has_asked.unwrap_or(0);
-            if let Some(place) = places.vacant(self.limit)
-                && let Some(newcomer) = newcomers.remove(next)
-            {
-                places.waiting -= 1;
-                let connection = self.seat(places, place, newcomer.socket);
-                if connection.set_nonblocking(false).is_ok() {
-                    let_in(connection, newcomer.peer);
-                }
-            } else {
-                drop(places);
-                self.let_one_give_way();
-                let places = hold(&self.places);
-                // Somebody may have ended meanwhile.
-                if places.free.is_empty() {
-                    drop(self.wait_for_a_place(places));
-                }
-            }
-        }
-    }
-
-    fn seat(
-        self: &Arc<Connections>,
-        mut places: MutexGuard<'_, Places>,
-        place: usize,
-        socket: TcpStream,
-    ) -> Connection {
-        let seat = Arc::new(Seat { socket, awaited_since: AtomicU64::new(0) });
-        places.seats[place] = Some(Arc::clone(&seat));
-        Connection { seat, place, connections: Arc::clone(self) }
-    }
-
-    fn wait_for_a_place<'p>(&self, places: MutexGuard<'p, Places>) -> MutexGuard<'p, Places> {
-        let waited = self.freed.wait_timeout(places, LOOK_INTERVAL);
-        waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// Ends the connection that has been waited for longest, if that is long enough: something that
-    /// the system has no more of is wanted for another.
-    pub(crate) fn let_one_give_way(&self) {
-        let now_ms = self.clock_ms();
-        let latest = now_ms.saturating_sub(GRACE.as_millis() as u64);
-        let since = |seat: &Arc<Seat>| seat.awaited_since.load(Relaxed);
-        let longest = {
-            let places = hold(&self.places);
-            let seats = places.seats.iter().flatten();
-            let was_told_ms = now_ms.saturating_sub(self.gave_way_ms.load(Relaxed));
-            if was_told_ms < WAY_OUT.as_millis() as u64
-                && seats.clone().any(|seat| since(seat) == GAVE_WAY)
-            {
-                // Somebody is on the way out already.
-                return;
-            }
-            let longest = seats
-                .map(|seat| (since(seat), seat))
-                .filter(|(since, _)| (FIRST..=latest).contains(since))
-                .min_by_key(|(since, _)| *since);
-            longest.map(|(since, seat)| (since, Arc::clone(seat)))
-        };
-        let Some((since, seat)) = longest else {
-            return;
-        };
-        // Unless its peer has just spoken.
-        let gives_way = seat.awaited_since.compare_exchange(since, GAVE_WAY, Relaxed, Relaxed);
-        if gives_way.is_ok() {
-            self.gave_way_ms.store(now_ms, Relaxed);
-            self.counts.gave_way.fetch_add(1, Relaxed);
-            // Its thread sees the end of the stream and drops it; an error means that the peer is
-            // gone already.
-            let _ = seat.socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Never 0.
-    fn clock_ms(&self) -> u64 {
-        1 + self.started.elapsed().as_millis() as u64
-    }
-}
-
-impl Places {
-    fn vacant(&mut self, limit: usize) -> Option<usize> {
-        if self.free.is_empty() && self.seats.len() < limit {
-            self.seats.push(None);
-            return Some(self.seats.len() - 1);
-        }
-        self.free.pop()
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }

@@ -1,8 +1,9 @@
 //! The content of a request (RFC 9110, 6.4): read when a handler asks for it, never before.
 
+use super::connection::Connection;
+use super::limits::Limits;
 use super::status::{Refusal, Status};
 use super::wire::Wire;
-use crate::Limits;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ impl<'w> Content<'w> {
             return Err(too_large);
         }
         let deadline = Instant::now() + self.limits.content_deadline;
-        self.wire.connection().await_peer();
+        self.wire.connection().wait_for_peer();
         let mut whole = Vec::new();
         while self.read_some(&mut whole, || until(deadline))? {
             if whole.len() > self.limits.content_bytes {
@@ -113,14 +114,19 @@ impl<'w> Content<'w> {
 
     fn fill(&mut self, wait: Duration) -> Result<(), Refusal> {
         if std::mem::take(&mut self.continue_awaited) {
-            self.wire.owe().extend_from_slice(CONTINUE);
+            self.wire.out().extend_from_slice(CONTINUE);
         }
-        match self.wire.fill(wait) {
+        let flushed = self.wire.flush();
+        match flushed.and_then(|()| self.wire.fill(wait)) {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
             Err(_) => Err(Refusal::bad("The connection broke before the content ended.")),
         }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.wire.connection()
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -181,7 +187,7 @@ impl Rest {
         if content.wire.flush().is_err() {
             return false;
         }
-        content.wire.connection().give_way_first();
+        content.wire.connection().evict_first();
         let deadline = Instant::now() + limits.head_deadline;
         let (mut skipped, mut piece) = (0, Vec::new());
         while skipped <= SKIP_BYTES as usize {

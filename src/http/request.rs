@@ -5,9 +5,10 @@
 //! programs could make differently, it refuses: a proxy in front and this server must never
 //! disagree on where a request ends (request smuggling).
 
+use super::connection::Connection;
 use super::content::{Content, Framing, is_token_byte};
+use super::limits::Limits;
 use super::status::{Refusal, Status};
-use crate::Limits;
 use std::net::{Ipv6Addr, SocketAddr};
 
 /// The methods that newswire knows (RFC 9110, 9.3). Any other is `501`.
@@ -340,6 +341,10 @@ impl<'c> Request<'c> {
         Request { head, peer, content, limits, parameters: Vec::new() }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        self.content.connection()
+    }
+
     pub(super) fn into_content(self) -> Content<'c> {
         self.content
     }
@@ -378,6 +383,10 @@ impl<'c> Request<'c> {
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         self.check_length_is_said()?;
+        let _permit = self.connection().admission().take_upload().ok_or(Refusal::new(
+            Status::SERVICE_UNAVAILABLE,
+            "There are as many uploads as this server may have.",
+        ))?;
         let mut kept = Vec::new();
         loop {
             let searched = kept.len();

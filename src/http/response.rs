@@ -1,7 +1,7 @@
 //! What a handler answers: a status, fields, and a [`Body`] that is bytes, a file, a stream that
 //! runs on the connection's own thread, or the connection itself handed on.
 
-use super::connection::Connection;
+use super::connection::{Closer, Connection};
 use super::date::Date;
 use super::request::{Method, Version};
 use super::status::{Refusal, Status};
@@ -19,41 +19,43 @@ use std::io::{self, Write};
 /// ```
 pub struct Response {
     status: Status,
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     body: Body,
-    witness: Option<Witness>,
 }
 
 /// As many fields as most responses have.
 const FIELDS: usize = 10;
 
-/// Is shown the bytes of the head.
-type Witness = Box<dyn FnOnce(&[u8]) + Send>;
-
-pub(super) type Run = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
-pub(super) type Take = Box<dyn FnOnce(Connection) + Send>;
+pub(super) type Run = Box<dyn FnOnce(StreamWriter) -> io::Result<()> + Send>;
 
 pub(super) enum Body {
     Bytes(Cow<'static, [u8]>),
     /// A file, and how many bytes of it were promised.
     File(File, u64),
-    /// Delimited by the close of the connection. `opening` leaves in one write with the head.
-    Stream {
-        opening: Vec<u8>,
-        run: Run,
-    },
-    /// As a stream, but `take` gets the connection, and this thread may end.
-    HandOver {
-        opening: Vec<u8>,
-        take: Take,
-        /// Not at once, but when the peer has had the time to read what `opening` is part of.
-        is_delayed: bool,
-    },
+    Stream(Stream),
 }
+
+/// A body of unknown length. The close of the connection delimits it, so that telnet shows bare frames and no proxy
+/// waits for a chunk to be whole.
+pub(super) struct Stream {
+    /// Leaves with the head, at once.
+    pub(super) opening: Vec<u8>,
+    /// Writes the rest, when the peer has had the time to read the opening if `is_delayed`.
+    pub(super) run: Run,
+    pub(super) is_delayed: bool,
+    /// What stands in place of the stream when there are too many; without it the response is `503`.
+    pub(super) when_full: Option<Vec<u8>>,
+    /// What a stream is told when the server stops.
+    pub(super) farewell: Option<fn() -> Vec<u8>>,
+    /// Sees the head before it leaves, and can watch what is written.
+    pub(super) prepare: Option<Prepare>,
+}
+
+pub(super) type Prepare = Box<dyn FnOnce(&mut StreamWriter, &[u8]) + Send>;
 
 impl Response {
     fn new(status: Status, body: Body) -> Response {
-        Response { status, fields: Vec::with_capacity(FIELDS), body, witness: None }
+        Response { status, fields: Vec::with_capacity(FIELDS), body }
     }
 
     /// Without content.
@@ -95,56 +97,91 @@ impl Response {
             .field("X-Content-Type-Options", "nosniff")
     }
 
-    /// A stream of unknown length, `200`, that ends when `run` does. `opening` is sent with the
-    /// head, at once; each write that `run` makes leaves when it is made, and fails when the peer
-    /// has taken nothing for [`Limits::write_stall`](crate::Limits::write_stall). An error of `run`
-    /// only ends the connection.
+    /// A stream of unknown length, `200`, that ends when `run` does. `opening` leaves with the head, at once; each
+    /// write that `run` makes leaves when it is made, and fails when the peer makes no progress for
+    /// [`Limits::write_stall`](crate::http::Limits::write_stall). An error of `run` only ends the connection.
     ///
-    /// It is delimited by the close of the connection and never chunked, so that telnet shows bare
-    /// frames and no proxy waits for a chunk to be whole.
+    /// When there are [`Limits::streams`](crate::http::Limits::streams) already the response is `503`.
     pub fn stream(
         content_type: &'static str,
         opening: Vec<u8>,
         run: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        Response::new(Status::OK, Body::Stream { opening, run: Box::new(run) })
-            .field("Content-Type", content_type)
+        Response::streamed(content_type, opening, move |mut writer| {
+            run(&mut writer)?;
+            writer.finish();
+            Ok(())
+        })
     }
 
-    /// As [`stream`](Response::stream), but the connection itself is given away, with its place
-    /// under the limit: at once, or when it has rested for some milliseconds, for which it needs no
-    /// thread.
-    pub(crate) fn hand_over(
+    /// As [`stream`](Response::stream), but `run` owns the writer, and may take the connection out of it.
+    pub(crate) fn streamed(
         content_type: &'static str,
         opening: Vec<u8>,
-        is_delayed: bool,
-        take: impl FnOnce(Connection) + Send + 'static,
+        run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        Response::new(Status::OK, Body::HandOver { opening, take: Box::new(take), is_delayed })
-            .field("Content-Type", content_type)
+        let run: Run = Box::new(run);
+        let stream = Stream {
+            opening,
+            run,
+            is_delayed: false,
+            when_full: None,
+            farewell: None,
+            prepare: None,
+        };
+        Response::new(Status::OK, Body::Stream(stream)).field("Content-Type", content_type)
+    }
+
+    fn with_stream(mut self, change: impl FnOnce(&mut Stream)) -> Response {
+        if let Body::Stream(stream) = &mut self.body {
+            change(stream);
+        }
+        self
+    }
+
+    /// The stream goes on ten milliseconds after its opening, for which it needs no thread: a proxy that gets a piece
+    /// of the stream in one read with the head may hold it until the next bytes come (Varnish does).
+    pub(crate) fn delayed(self) -> Response {
+        self.with_stream(|stream| stream.is_delayed = true)
+    }
+
+    /// What the content is when there are too many streams.
+    pub(crate) fn when_full(self, content: Vec<u8>) -> Response {
+        self.with_stream(|stream| stream.when_full = Some(content))
+    }
+
+    /// What is written last when the server stops while the stream runs.
+    pub(crate) fn farewell(self, farewell: fn() -> Vec<u8>) -> Response {
+        self.with_stream(|stream| stream.farewell = Some(farewell))
+    }
+
+    /// Calls `prepare` with the head of the stream before it leaves: fields are still added after the handler has
+    /// returned.
+    pub(crate) fn prepare(
+        self,
+        prepare: impl FnOnce(&mut StreamWriter, &[u8]) + Send + 'static,
+    ) -> Response {
+        self.with_stream(|stream| stream.prepare = Some(Box::new(prepare)))
     }
 
     /// Adds a field. Control characters in a value that was made at run time become spaces, as RFC 9110,
     /// 5.5 asks for CR, LF and NUL: no stranger's text can begin another field. A literal is yours.
-    pub fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
+    pub fn field(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Response {
         let value = match value.into() {
             Cow::Owned(text) if text.contains(is_control) => text.replace(is_control, " ").into(),
             value => value,
         };
-        self.fields.push((name, value));
-        self
-    }
-
-    /// Shows the head to somebody as it leaves: fields are still added after the handler has
-    /// returned.
-    pub(crate) fn witnessed(mut self, witness: impl FnOnce(&[u8]) + Send + 'static) -> Response {
-        self.witness = Some(Box::new(witness));
+        self.fields.push((name.into(), value));
         self
     }
 
     /// With another Content-Type.
     pub(crate) fn with_content_type(mut self, content_type: String) -> Response {
-        self.fields.retain(|(name, _)| *name != "Content-Type");
+        self.fields.retain(|(name, _)| name != "Content-Type");
         self.field("Content-Type", content_type)
     }
 
@@ -161,7 +198,21 @@ impl Response {
 
     /// Whether the end of the content is the end of the connection.
     pub(super) fn is_close_delimited(&self) -> bool {
-        matches!(self.body, Body::Stream { .. } | Body::HandOver { .. })
+        matches!(self.body, Body::Stream(_))
+    }
+
+    /// What is sent in place of a stream when there are too many.
+    pub(super) fn full(mut self) -> Response {
+        let when_full = match &mut self.body {
+            Body::Stream(stream) => stream.when_full.take(),
+            _ => None,
+        };
+        let Some(content) = when_full else {
+            let sentence = "There are as many streams as this server may have.";
+            return Refusal::new(Status::SERVICE_UNAVAILABLE, sentence).into();
+        };
+        self.body = Body::Bytes(content.into());
+        self
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -171,8 +222,7 @@ impl Response {
     /// ```text
     /// status-line = HTTP-version SP status-code SP [ reason-phrase ]        (RFC 9112, 4)
     /// ```
-    pub(super) fn write_head(&mut self, keep: bool, version: Version, out: &mut Vec<u8>) {
-        let start = out.len();
+    pub(super) fn write_head(&self, keep: bool, version: Version, out: &mut Vec<u8>) {
         let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
         let status = self.status.to_string();
         put(&[b"HTTP/1.1 ", status.as_bytes()]);
@@ -183,7 +233,7 @@ impl Response {
         let length = match &self.body {
             Body::Bytes(content) => Some(content.len() as u64),
             Body::File(_, bytes) => Some(*bytes),
-            Body::Stream { .. } | Body::HandOver { .. } => None,
+            Body::Stream(_) => None,
         };
         let length = match self.status.0 {
             // "By ... Content-Length: 0" it says that there is nothing (RFC 9110, 15.3.6); the others
@@ -200,14 +250,71 @@ impl Response {
             put(&[b"Connection: keep-alive\r\n"]);
         }
         put(&[b"\r\n"]);
-        if let Some(witness) = self.witness.take() {
-            witness(&out[start..]);
-        }
     }
 
     /// Whether content follows the head: never behind HEAD, 204, 205 and 304.
     pub(super) fn has_content(&self, method: Method) -> bool {
         method != Method::Head && !self.status.forbids_content()
+    }
+}
+
+/// Writes the body of a stream. Each write leaves when it is made.
+pub(crate) struct StreamWriter {
+    connection: Connection,
+    tap: Option<Tap>,
+}
+
+type Tap = Box<dyn FnMut(&[u8]) + Send>;
+
+impl StreamWriter {
+    pub(super) fn new(connection: Connection) -> StreamWriter {
+        StreamWriter { connection, tap: None }
+    }
+
+    /// Writes the head and the opening in one piece.
+    pub(super) fn begin(&mut self, mut head: Vec<u8>, opening: &[u8]) -> io::Result<()> {
+        if let Some(tap) = self.tap.as_mut().filter(|_| !opening.is_empty()) {
+            tap(opening);
+        }
+        head.extend_from_slice(opening);
+        self.connection.write_all(&head)
+    }
+
+    /// Shows each piece to `tap` before it is written.
+    pub(crate) fn tap(&mut self, tap: impl FnMut(&[u8]) + Send + 'static) {
+        self.tap = Some(Box::new(tap));
+    }
+
+    /// Lets another thread end the stream.
+    pub(crate) fn closer(&self) -> Closer {
+        self.connection.closer()
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
+    /// Ends the stream so that the client reads all of it.
+    pub(crate) fn finish(self) {
+        self.connection.linger();
+    }
+}
+
+impl Write for StreamWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(tap) = &mut self.tap {
+            tap(bytes);
+        }
+        self.connection.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

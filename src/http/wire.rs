@@ -1,7 +1,7 @@
-//! The socket as a connection's own thread sees it: bytes not read yet, and bytes owed to the peer.
+//! A connection with its read buffer and its write buffer, as its own thread uses it.
 
 use super::connection::Connection;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub(crate) struct Wire {
     connection: Connection,
     storage: Vec<u8>,
     unread: Range<usize>,
-    owed: Vec<u8>,
+    out: Vec<u8>,
     /// What the socket's read timeout is set to, so that a system call is spent only on a change.
     read_timeout: Option<Duration>,
 }
 
 impl Wire {
     pub(crate) fn new(connection: Connection) -> Wire {
-        Wire { connection, storage: Vec::new(), unread: 0..0, owed: Vec::new(), read_timeout: None }
+        Wire { connection, storage: Vec::new(), unread: 0..0, out: Vec::new(), read_timeout: None }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -38,13 +38,10 @@ impl Wire {
         self.unread.start = (self.unread.start + bytes).min(self.unread.end);
     }
 
-    /// Waits at most `wait` for bytes of the peer; `Ok(0)` is the end of what it sends, `TimedOut`
-    /// is silence.
-    ///
-    /// Whatever is owed is written first: a peer that pipelines gets its responses together, and
-    /// one that waits for a response before it goes on is never kept waiting.
+    /// Waits at most `wait` for bytes of the peer; `Ok(0)` is the end of what it sends, `TimedOut` is silence. The
+    /// write buffer must be empty: the peer may wait for a response before it goes on.
     pub(crate) fn fill(&mut self, wait: Duration) -> io::Result<usize> {
-        self.flush()?;
+        debug_assert!(self.out.is_empty(), "the peer may wait for what is in the write buffer");
         if wait.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
@@ -65,6 +62,7 @@ impl Wire {
             let mut socket = &*self.connection;
             match socket.read(&mut self.storage[self.unread.end..]) {
                 Ok(bytes) => {
+                    self.connection.progress(bytes);
                     self.unread.end += bytes;
                     return Ok(bytes);
                 }
@@ -78,34 +76,25 @@ impl Wire {
         }
     }
 
-    /// Bytes to write before the next wait, or at the next [`flush`](Wire::flush).
-    pub(crate) fn owe(&mut self) -> &mut Vec<u8> {
-        &mut self.owed
+    /// The write buffer: responses to pipelined requests wait here for each other, and leave together at the next
+    /// [`flush`](Wire::flush).
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        let written = (&mut &*self.connection).write_all(&self.owed);
-        self.owed.clear();
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = self.connection.write_all(&self.out);
+        self.out.clear();
         written
     }
 
-    /// Writes what is owed, and `content` behind it, which is not copied for that.
+    /// Writes the write buffer, and `content` behind it, which is not copied for that.
     pub(crate) fn flush_with(&mut self, content: &[u8]) -> io::Result<()> {
-        let mut pieces = [IoSlice::new(&self.owed), IoSlice::new(content)];
-        let mut rest = &mut pieces[..];
-        let mut socket = &*self.connection;
-        let written = loop {
-            match socket.write_vectored(rest) {
-                Ok(0) => break Err(ErrorKind::WriteZero.into()),
-                Ok(bytes) => IoSlice::advance_slices(&mut rest, bytes),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-            if rest.is_empty() {
-                break Ok(());
-            }
-        };
-        self.owed.clear();
+        let written = self.connection.write_both(&self.out, content);
+        self.out.clear();
         written
     }
 }

@@ -2,12 +2,11 @@
 //! knows this.
 
 use super::event::Event;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, Status, StreamWriter};
 use std::collections::hash_map::RandomState;
 use std::error::Error;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
-use std::thread;
 use std::time::Duration;
 
 /// Writes events to one client; every frame leaves the machine when it is sent.
@@ -17,8 +16,8 @@ use std::time::Duration;
 /// use std::{thread, time::Duration};
 ///
 /// let mut router = Router::new();
-/// router.get("/countdown", |_| {
-///     Emitter::stream(|mut emitter| {
+/// router.get("/countdown", |request| {
+///     Emitter::stream(request, |mut emitter| {
 ///         for seconds in (0..10).rev() {
 ///             emitter.send(seconds.to_string())?;
 ///             thread::sleep(Duration::from_secs(1));
@@ -42,20 +41,23 @@ impl<'s> Emitter<'s> {
     /// two to three seconds and a comment leave at once, before any event exists, so that the
     /// browser reports `open`. When `emit` returns, or a send fails, the connection ends;
     /// EventSource will then reconnect, until it is answered with [`finished`](Emitter::finished).
-    pub fn stream(emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static) -> Response {
-        let run = move |stream: &mut dyn Write| {
-            // As for a replay (see Channel::subscribe): no event in the read in which a proxy gets the head.
-            thread::sleep(Duration::from_millis(10));
-            emit(Emitter::new(stream))
+    pub fn stream(
+        request: &Request<'_>,
+        emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        let _ = request;
+        let run = move |mut writer: StreamWriter| {
+            emit(Emitter::new(&mut writer))?;
+            writer.finish();
+            Ok(())
         };
-        let opening = opening().to_string().into_bytes();
-        with_stream_fields(Response::stream(CONTENT_TYPE, opening, run))
+        event_stream(opening(), run).delayed()
     }
 
     /// The response that tells an EventSource not to come back: `204` (HTML, 9.2.3, "any other
     /// status ... fail the connection").
     pub fn finished() -> Response {
-        Response::empty(crate::http::Status::NO_CONTENT).field("Cache-Control", "no-store")
+        Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
     }
 
     /// Sends one event, in one write.
@@ -117,18 +119,48 @@ pub fn last_event_id(request: &Request<'_>) -> Option<String> {
 
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
-/// What every stream says of itself: no cache may keep it or join clients in it, no proxy may
-/// transform or buffer it.
-pub(crate) fn with_stream_fields(response: Response) -> Response {
+/// The response that begins an event stream. No cache may keep it or join clients in it, no proxy may transform or
+/// buffer it. When there are too many streams, the client is told to come back: any status but `200` would end a
+/// browser's EventSource for good.
+pub(crate) fn event_stream(
+    opening: Vec<u8>,
+    run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
+) -> Response {
+    with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
+        .when_full(come_back_later())
+        .farewell(|| format!("retry: {}\n", jittered(RETRY).as_millis()).into_bytes())
+}
+
+/// What a stream says that is refused for load.
+pub(crate) fn come_back_later() -> Vec<u8> {
+    let retry = jittered(Duration::from_secs(5)).as_millis();
+    format!(": there is no room for another stream now; come back later\nretry: {retry}\n")
+        .into_bytes()
+}
+
+/// A stream that only tells the client to come back later.
+pub(crate) fn refused() -> Response {
+    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
+}
+
+fn with_stream_fields(response: Response) -> Response {
     response
         .field("Cache-Control", "no-store, no-transform")
         .field("X-Accel-Buffering", "no")
         .field("X-Content-Type-Options", "nosniff")
 }
 
-/// The first block of a stream: a reconnection time and a comment.
-pub(crate) fn opening() -> Event {
-    Event::comment("newswire").reconnection_time(jittered(Duration::from_secs(2)))
+/// How long clients wait before they reconnect, at least.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
+/// dispatch an empty message for a block without data.
+pub(crate) fn opening() -> Vec<u8> {
+    opening_with(jittered(RETRY))
+}
+
+pub(crate) fn opening_with(retry: Duration) -> Vec<u8> {
+    format!(": newswire\nretry: {}\n", retry.as_millis()).into_bytes()
 }
 
 /// Between `time` and half as much again, so that a restart of the server does not bring everyone

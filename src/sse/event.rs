@@ -117,19 +117,13 @@ impl Event {
         self
     }
 
-    /// With an id that we have made, of characters that cannot spoil it.
-    pub(super) fn with_id(mut self, id: impl Display) -> Event {
-        self.id = Some(id.to_string());
-        self
-    }
-
     pub(crate) fn without_id(mut self) -> Event {
         self.id = None;
         self
     }
 
     /// The block, if it has at most so many bytes: a kilobyte of line ends becomes seven.
-    pub(super) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
+    pub(crate) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
         let mut bounded = Bounded { text: String::new(), most_bytes };
         write!(bounded, "{self}").ok()?;
         Some(bounded.text)
@@ -203,28 +197,4 @@ fn lines(text: Option<&str>) -> impl Iterator<Item = &str> {
         rest = Some(text[end..].strip_prefix("\r\n").unwrap_or(&text[end + 1..]));
         Some(&text[..end])
     })
-}
-
-/// Bytes as text: base64 with padding (RFC 4648, 4).
-///
-/// ```
-/// use newswire::sse::base64;
-///
-/// assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-/// assert_eq!(base64(b"foob"), "Zm9vYg==");
-/// ```
-pub fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .enumerate()
-            .fold(0, |bits, (at, &byte)| bits | usize::from(byte) << (16 - 8 * at));
-        for sextet in 0..4 {
-            let letter = ALPHABET[bits >> (18 - 6 * sextet) & 63];
-            text.push(char::from(if sextet <= group.len() { letter } else { b'=' }));
-        }
-    }
-    text
 }

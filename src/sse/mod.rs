@@ -1,25 +1,15 @@
-//! Server-Sent Events (HTML, 9.2): writing them, reading them, sending them to one client or to
-//! many.
+//! Server-Sent Events (HTML, 9.2): the format, and the two ends of one stream.
 //!
-//! Read it in this order; each file uses only those before it: `event`, `parser`, `emitter` for one
-//! client; `id`, `history`, `bell`, `counts`, `subscriber`, `channel`, `fanout`, `channels` for many.
+//! Read it in this order; each file uses only those before it: `event`, `parser`, `text`, `emitter`.
 
-mod bell;
-pub(crate) mod channel;
-mod channels;
-mod counts;
 mod emitter;
 mod event;
-mod fanout;
-mod history;
-mod id;
 mod parser;
-mod subscriber;
+mod text;
 
-pub(crate) use channel::json_string;
-pub use channel::{Channel, Published, Summary, TooLargeToKeep};
-pub use channels::{Channels, NoChannel};
-pub(crate) use emitter::{CONTENT_TYPE, jittered, with_stream_fields};
 pub use emitter::{Emitter, last_event_id};
-pub use event::{Event, MalformedEvent, base64};
+pub(crate) use emitter::{event_stream, opening, opening_with, refused};
+pub use event::{Event, MalformedEvent};
 pub use parser::{EventTooLarge, Message, Parser};
+pub use text::base64;
+pub(crate) use text::json_string;

@@ -5,9 +5,12 @@ use crate::server::{
     Answer, Dice, PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange,
     serve_app,
 };
+use newswire::Event;
 use newswire::app::{App, Publishers};
-use newswire::sse::{Channel, Message};
-use newswire::{Event, Limits};
+use newswire::channel::Channel;
+use newswire::channel::Limits;
+use newswire::http;
+use newswire::sse::Message;
 use std::fs;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,8 +31,8 @@ fn ids(messages: &[Message]) -> Vec<&str> {
 }
 
 /// In this process, with these limits; anyone may publish.
-fn start(limits: Limits) -> (SocketAddr, newswire::sse::Channels) {
-    serve_app(App { limits, publishers: Publishers::Anyone, ..App::default() })
+fn start(limits: Limits) -> (SocketAddr, newswire::channel::Channels) {
+    serve_app(App { channel_limits: limits, publishers: Publishers::Anyone, ..App::default() })
 }
 
 /// The value of one line of the metrics.
@@ -400,12 +403,16 @@ fn expect(socket: &mut TcpStream, expected: &[u8]) {
 fn a_stalled_reader_costs_the_live_ones_nothing_and_comes_back_to_a_gap_or_the_rest() {
     // One falls off the end of the log; the other is still within it when its time is up.
     for (history_bytes, has_gap) in [(4 << 20, true), (1 << 30, false)] {
-        let (address, _) = start(Limits {
-            history_events: 1_000_000,
-            history_bytes,
-            write_stall: Duration::from_secs(1),
-            heartbeat: Duration::ZERO,
-            ..Limits::default()
+        let (address, _) = serve_app(App {
+            limits: http::Limits { write_stall: Duration::from_secs(1), ..http::Limits::default() },
+            channel_limits: Limits {
+                history_events: 1_000_000,
+                history_bytes,
+                heartbeat: Duration::ZERO,
+                ..Limits::default()
+            },
+            publishers: Publishers::Anyone,
+            ..App::default()
         });
         let mut stalled = Stream::subscribe(address, "c");
         let live = [(); 2].map(|()| Stream::subscribe(address, "c").into_socket());

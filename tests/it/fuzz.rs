@@ -6,10 +6,13 @@
 use crate::events::{interpret, parse};
 use crate::laboratory::PARAMETERS;
 use crate::server::{Answer, Dice, Stream, ask, connect, exchange, serve_app};
+use newswire::Event;
 use newswire::app::{App, Publishers};
+use newswire::channel::Limits;
+use newswire::channel::{Channel, Channels};
+use newswire::http;
 use newswire::http::{Chunks, Head, Method};
-use newswire::sse::{Channel, Channels, Message, Parser};
-use newswire::{Event, Limits};
+use newswire::sse::{Message, Parser};
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -155,10 +158,11 @@ fn a_head(dice: &mut Dice) -> Vec<u8> {
 
 #[test]
 fn heads() {
-    let tiny = Limits { target_bytes: 24, head_bytes: 160, fields: 3, ..Limits::default() };
+    let tiny =
+        http::Limits { target_bytes: 24, head_bytes: 160, fields: 3, ..http::Limits::default() };
     fuzz("heads", |dice| {
         let wire = a_head(dice);
-        let limits = if dice.once_in(4) { tiny.clone() } else { Limits::default() };
+        let limits = if dice.once_in(4) { tiny.clone() } else { http::Limits::default() };
         let outcome = |wire: &[u8]| Head::parse(wire, &limits);
         let shown = String::from_utf8_lossy(&wire).into_owned();
         // However much of it has arrived: not enough yet, until it is known; from then on always the same.
@@ -407,7 +411,7 @@ fn events() {
 /// The application in this process, where a panic is counted, and nothing is said of one's own accord.
 fn start(limits: Limits) -> (SocketAddr, Channels) {
     serve_app(App {
-        limits: Limits { heartbeat: Duration::ZERO, ..limits },
+        channel_limits: Limits { heartbeat: Duration::ZERO, ..limits },
         publishers: Publishers::Anyone,
         ..App::default()
     })

@@ -2,8 +2,9 @@
 //! content as a whole and line by line, an emitter's one client.
 
 use crate::server::{Answer, PATIENCE, ask, connect, exchange, read_until, serve};
+use newswire::http::Limits;
 use newswire::http::{Files, Method, Refusal, Status};
-use newswire::{Emitter, Limits, Response, Router, Server};
+use newswire::{Emitter, Response, Router, Server};
 use std::io::{BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -47,8 +48,8 @@ fn a_panicking_handler_costs_its_own_connection_and_no_other() {
         let content = request.content();
         panic!("on purpose: a handler with {content:?}")
     });
-    router.get("/panics/later", |_| {
-        Emitter::stream(|mut emitter| {
+    router.get("/panics/later", |request| {
+        Emitter::stream(request, |mut emitter| {
             emitter.send("before")?;
             panic!("on purpose: a stream")
         })
@@ -261,8 +262,8 @@ fn a_status_without_content_has_none_whatever_it_was_made_of() {
     for (path, status) in [("/204", Status::NO_CONTENT), ("/304", Status::NOT_MODIFIED)] {
         router.get(path, move |_| Response::text(Status::OK, "content\n").with_status(status));
     }
-    router.get("/stream", |_| {
-        Emitter::stream(|_| panic!("nobody wants this")).with_status(Status::NO_CONTENT)
+    router.get("/stream", |request| {
+        Emitter::stream(request, |_| panic!("nobody wants this")).with_status(Status::NO_CONTENT)
     });
     router.get("/299", |_| Response::text(Status(299), "content\n"));
     let address = serve(router, |server| server);
@@ -291,7 +292,7 @@ fn echo(limits: Limits) -> SocketAddr {
         .route(Method::Delete, "/", handler)
         .get("/", handler)
         .route(Method::Post, "/unread", |_| Response::text(Status::OK, "unread\n"));
-    serve(router, |server| server.limits(limits))
+    serve(router, |server| server.limits(limits).expect("they are in range"))
 }
 
 #[test]
@@ -362,7 +363,7 @@ fn liner(limits: Limits) -> (SocketAddr, Receiver<String>) {
         })?;
         Ok::<_, Refusal>(Response::text(Status::OK, count.to_string()))
     });
-    (serve(router, |server| server.limits(limits)), lines)
+    (serve(router, |server| server.limits(limits).expect("they are in range")), lines)
 }
 
 #[test]
@@ -444,9 +445,9 @@ fn an_event_arrives_while_its_handler_still_runs() {
     let (sender, go_on) = channel::<()>();
     let go_on = Mutex::new(Some(go_on));
     let mut router = Router::new();
-    router.get("/", move |_| {
+    router.get("/", move |request| {
         let go_on = go_on.lock().expect("nobody panics").take().expect("one client");
-        Emitter::stream(move |mut emitter| {
+        Emitter::stream(request, move |mut emitter| {
             let wait = || go_on.recv_timeout(PATIENCE).map_err(std::io::Error::other);
             wait()?;
             emitter.send("one")?;
@@ -486,9 +487,9 @@ pub(crate) fn endless(
     let (sender, outcomes) = channel();
     let sender = Mutex::new(sender);
     let mut router = Router::new();
-    router.get("/", move |_| {
+    router.get("/", move |request| {
         let sender = sender.lock().expect("nobody panics").clone();
-        Emitter::stream(move |mut emitter| {
+        Emitter::stream(request, move |mut emitter| {
             let error = loop {
                 if let Err(error) = emitter.send(data) {
                     break error;
@@ -499,7 +500,7 @@ pub(crate) fn endless(
             Err(error)
         })
     });
-    (serve(router, |server| server.limits(limits)), outcomes)
+    (serve(router, |server| server.limits(limits).expect("they are in range")), outcomes)
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use crate::library::endless;
 use crate::server::{Answer, PATIENCE, Server, Stream, ask, connect, eventually, exchange, serve};
+use newswire::http::Limits;
 use newswire::http::{Method, Status};
-use newswire::{Emitter, Limits, Response, Router};
+use newswire::{Emitter, Response, Router};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +50,7 @@ fn start(limits: Limits) -> SocketAddr {
         })?;
         Ok::<_, newswire::http::Refusal>(Response::text(Status::OK, count.to_string()))
     });
-    serve(router, |server| server.limits(limits))
+    serve(router, |server| server.limits(limits).expect("they are in range"))
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -202,8 +203,8 @@ fn a_kept_connection_may_be_idle_for_as_long_as_it_says() {
 #[test]
 fn a_half_closed_connection_gets_its_whole_response() {
     let mut router = Router::new();
-    router.get("/", |_| {
-        Emitter::stream(|mut emitter| {
+    router.get("/", |request| {
+        Emitter::stream(request, |mut emitter| {
             for number in 0..10 {
                 emitter.send(number.to_string())?;
                 thread::sleep(SHORT / 10);
@@ -299,14 +300,14 @@ fn hold(limits: Limits) -> Held {
         in_post();
         Ok::<_, newswire::http::Refusal>(Response::bytes(Status::OK, "text/plain", content))
     });
-    router.get("/streams", move |_| {
+    router.get("/streams", move |request| {
         let wait = wait.clone();
-        Emitter::stream(move |mut emitter| {
+        Emitter::stream(request, move |mut emitter| {
             wait();
             emitter.send("end")
         })
     });
-    let address = serve(router, |server| server.limits(limits));
+    let address = serve(router, |server| server.limits(limits).expect("they are in range"));
     Held { address, end, begun }
 }
 
@@ -529,7 +530,7 @@ fn a_file_that_nobody_takes_frees_its_place() {
         Response::bytes(Status::OK, "application/octet-stream", large.clone())
     });
     let limits = Limits { write_stall: SHORT, connections: 1, ..lenient() };
-    let address = serve(router, |server| server.limits(limits));
+    let address = serve(router, |server| server.limits(limits).expect("they are in range"));
     let stalled = connect(address);
     say(&stalled, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(ask(address, "GET", "/", &[], "").text(), "ok\n");
@@ -545,7 +546,7 @@ fn at_the_limit_who_takes_an_answer_slowly_gives_way() {
         Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
     });
     let limits = Limits { write_stall: 3 * SHORT, connections: 1, ..lenient() };
-    let address = serve(router, |server| server.limits(limits));
+    let address = serve(router, |server| server.limits(limits).expect("they are in range"));
     let mut slow = connect(address);
     say(&slow, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let taken = thread::spawn(move || {

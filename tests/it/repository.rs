@@ -74,6 +74,7 @@ fn the_top_level_has_what_it_is_meant_to_have_and_nothing_else() {
         "CHANGELOG.md",
         "Cargo.lock",
         ".gitignore",
+        ".rustfmt.toml",
         ".ci",
     ];
     let unkept = [".git", "target"];

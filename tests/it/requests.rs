@@ -5,7 +5,7 @@
 //! Hostile bytes carry the word `zebra` wherever they can, and no answer may have it in it.
 
 use crate::server::{Answer, Server, connect};
-use newswire::Limits;
+use newswire::http::Limits;
 use newswire::http::{Chunks, Framing, Head};
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -2,7 +2,8 @@
 
 use newswire::Router;
 use newswire::app::App;
-use newswire::sse::{Channels, Message, Parser};
+use newswire::channel::Channels;
+use newswire::sse::{Message, Parser};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

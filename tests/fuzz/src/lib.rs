@@ -28,9 +28,9 @@
 //! | `channels` | whoever subscribes, with whatever last event ID, gets what a model of a few lines says |
 //! | `server` | whatever is sent to the whole server, it answers, in HTTP, and nothing panics |
 
-use newswire::Limits;
+use newswire::http::Limits;
 use newswire::app::{App, Publishers};
-use newswire::sse::Channels;
+use newswire::channel::Channels;
 use std::net::SocketAddr;
 use std::thread;
 

@@ -4,8 +4,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use newswire::sse::{Channels, Message, Parser};
-use newswire::{Event, Limits};
+use newswire::channel::Channels;
+use newswire::sse::{Message, Parser};
+use newswire::{Event};
+use newswire::channel::Limits;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use newswire::Limits;
+use newswire::http::Limits;
 use newswire::http::{Framing, Head, Method, Refusal, Version};
 
 type Verdict = Result<Option<(Head, usize)>, Refusal>;

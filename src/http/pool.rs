@@ -5,7 +5,7 @@
 //! Who accepts only submits, and never begins a thread: that takes longer than accepting, and
 //! connections that nobody accepts are dropped.
 
-use crate::lock::hold;
+use super::lock::hold;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,12 +42,14 @@ impl Backoff {
 }
 
 /// Threads that do jobs, each one at a time.
-pub(super) struct Workers<J> {
+pub(super) struct Pool<J> {
     queue: Mutex<Queue<J>>,
     /// A job waits, and a worker is idle.
     arrived: Condvar,
     /// A job waits, and no worker is idle; or the first one is delayed.
     wanted: Condvar,
+    /// A thread has ended, while the pool stops.
+    ended: Condvar,
 }
 
 struct Queue<J> {
@@ -57,26 +59,36 @@ struct Queue<J> {
     idle: usize,
     /// Threads that have been begun and have not looked for a job yet.
     beginning: usize,
+    /// All threads, but for the one that begins them.
+    threads: usize,
+    is_stopping: bool,
 }
 
-impl<J: Send + 'static> Workers<J> {
+impl<J: Send + 'static> Pool<J> {
     /// With a thread that begins others, each of which does jobs with `work`; `refused` is told
     /// when the system refuses one. `thread::spawn` would panic.
     pub(super) fn start(
-        work: impl Fn(J, &Workers<J>) + Send + Sync + 'static,
+        work: impl Fn(J, &Pool<J>) + Send + Sync + 'static,
         refused: impl Fn(io::Error) + Send + 'static,
-    ) -> io::Result<Arc<Workers<J>>> {
-        let queue =
-            Queue { jobs: VecDeque::new(), delayed: VecDeque::new(), idle: 0, beginning: 0 };
-        let workers = Arc::new(Workers {
+    ) -> io::Result<Arc<Pool<J>>> {
+        let queue = Queue {
+            jobs: VecDeque::new(),
+            delayed: VecDeque::new(),
+            idle: 0,
+            beginning: 0,
+            threads: 0,
+            is_stopping: false,
+        };
+        let pool = Arc::new(Pool {
             queue: Mutex::new(queue),
             arrived: Condvar::new(),
             wanted: Condvar::new(),
+            ended: Condvar::new(),
         });
-        let (begun, work) = (Arc::clone(&workers), Arc::new(work));
+        let (begun, work) = (Arc::clone(&pool), Arc::new(work));
         let spawner = thread::Builder::new().name("spawner".into());
         spawner.spawn(move || begun.begin_threads(&work, refused))?;
-        Ok(workers)
+        Ok(pool)
     }
 
     pub(super) fn submit(&self, job: J) {
@@ -102,9 +114,29 @@ impl<J: Send + 'static> Workers<J> {
         }
     }
 
+    /// Ends the threads, each after its job.
+    pub(super) fn stop(&self) {
+        hold(&self.queue).is_stopping = true;
+        self.arrived.notify_all();
+        self.wanted.notify_one();
+    }
+
+    /// Waits for the threads of a pool that stops; how many are left at the deadline.
+    pub(super) fn join(&self, deadline: Instant) -> usize {
+        let mut queue = hold(&self.queue);
+        loop {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if queue.threads == 0 || wait.is_zero() {
+                return queue.threads;
+            }
+            let waited = self.ended.wait_timeout(queue, wait);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     fn begin_threads(
         self: Arc<Self>,
-        work: &Arc<impl Fn(J, &Workers<J>) + Send + Sync + 'static>,
+        work: &Arc<impl Fn(J, &Pool<J>) + Send + Sync + 'static>,
         refused: impl Fn(io::Error),
     ) {
         let mut backoff = Backoff::new();
@@ -115,16 +147,20 @@ impl<J: Send + 'static> Workers<J> {
             for _ in 0..queue.queue_due().min(queue.idle) {
                 self.arrived.notify_one();
             }
+            if queue.is_stopping && queue.jobs.is_empty() && queue.delayed.is_empty() {
+                return;
+            }
             retry = retry.filter(|&retry| Instant::now() < retry);
             if !queue.is_wanted() || retry.is_some() {
                 queue = self.wait_until_wanted(queue, retry);
                 continue;
             }
             queue.beginning += 1;
+            queue.threads += 1;
             drop(queue);
-            let (workers, work) = (Arc::clone(&self), Arc::clone(work));
+            let (pool, work) = (Arc::clone(&self), Arc::clone(work));
             let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
-            match worker.spawn(move || workers.run_jobs(&*work)) {
+            match worker.spawn(move || pool.run_jobs(&*work)) {
                 Ok(_) => {
                     backoff = Backoff::new();
                     queue = hold(&self.queue);
@@ -134,6 +170,7 @@ impl<J: Send + 'static> Workers<J> {
                     retry = Some(Instant::now() + backoff.next());
                     queue = hold(&self.queue);
                     queue.beginning -= 1;
+                    queue.threads -= 1;
                 }
             }
         }
@@ -154,7 +191,7 @@ impl<J: Send + 'static> Workers<J> {
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn run_jobs(&self, work: impl Fn(J, &Workers<J>)) {
+    fn run_jobs(&self, work: impl Fn(J, &Pool<J>)) {
         let mut queue = hold(&self.queue);
         queue.beginning -= 1;
         loop {
@@ -164,12 +201,18 @@ impl<J: Send + 'static> Workers<J> {
                 queue = hold(&self.queue);
                 continue;
             }
+            if queue.is_stopping {
+                queue.threads -= 1;
+                drop(queue);
+                return self.ended.notify_all();
+            }
             queue.idle += 1;
             let waited = self.arrived.wait_timeout(queue, SPARE);
             let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             queue.idle -= 1;
             if timeout.timed_out() && queue.jobs.is_empty() {
+                queue.threads -= 1;
                 return;
             }
         }

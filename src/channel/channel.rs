@@ -7,16 +7,15 @@
 //! gets a thread of its own until it has caught up. Replay and live delivery ask the log the same
 //! question, "what comes after this cursor?", so that there is no seam between them.
 
-use super::bell::Bell;
-use super::counts::Counts;
-use super::emitter::{CONTENT_TYPE, Emitter, jittered, last_event_id, opening, with_stream_fields};
-use super::event::Event;
+use super::counters::Counters;
 use super::history::{Batch, Cursor, EARLIEST, History};
 use super::id::{Id, Ids};
-use super::subscriber::{Departure, END, Permit, Subscriber, Written};
-use crate::Limits;
+use super::limits::Limits;
+use super::notifier::Notifier;
+use super::subscriber::{Departure, END, Presence, Subscriber, Written};
+use crate::http::lock::hold;
 use crate::http::{Request, Response};
-use crate::lock::hold;
+use crate::sse::{Emitter, Event, event_stream, json_string, last_event_id, opening};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,11 +43,8 @@ pub(crate) struct Common {
     pub(crate) limits: Limits,
     pub(crate) ids: Ids,
     /// One for each fan-out thread.
-    pub(crate) bells: Vec<Bell<Channel>>,
-    pub(crate) counts: Counts,
-    /// Of all channels, and what lasts as long but is no channel's.
-    pub(crate) subscribers: Arc<AtomicUsize>,
-    pub(crate) uploads: Arc<AtomicUsize>,
+    pub(crate) notifiers: Vec<Notifier<Channel>>,
+    pub(crate) counters: Counters,
     joined: AtomicU64,
     began: Instant,
 }
@@ -58,10 +54,8 @@ impl Common {
         Arc::new(Common {
             limits,
             ids: Ids::new(),
-            bells: (0..fanout_threads).map(|_| Bell::new()).collect(),
-            counts: Counts::default(),
-            subscribers: Arc::default(),
-            uploads: Arc::default(),
+            notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
+            counters: Counters::default(),
             joined: AtomicU64::new(0),
             began: Instant::now(),
         })
@@ -191,7 +185,7 @@ impl Channel {
             waiting: 0,
             completions: 0,
             completed_at: 0,
-            lanes: common.bells.iter().map(|_| Lane::default()).collect(),
+            lanes: common.notifiers.iter().map(|_| Lane::default()).collect(),
         };
         Channel {
             shared: Arc::new(Shared {
@@ -229,8 +223,8 @@ impl Channel {
         let mut state = self.make_room(hold(&self.shared.state), most_bytes);
         let id = common.ids.next();
         let frame = format!("id: {id}\n{block}").into_bytes().into_boxed_slice();
-        common.counts.events_published.fetch_add(1, Relaxed);
-        common.counts.bytes_published.fetch_add(frame.len() as u64, Relaxed);
+        common.counters.events_published.fetch_add(1, Relaxed);
+        common.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
         state.history.append(id, frame);
 
         let subscribers = self.subscribers();
@@ -280,8 +274,8 @@ impl Channel {
             *due = lane.is_to_ring();
         }
         drop(state);
-        for (bell, _) in self.common().bells.iter().zip(due).filter(|(_, due)| *due) {
-            bell.ring(self.clone());
+        for (notifier, _) in self.common().notifiers.iter().zip(due).filter(|(_, due)| *due) {
+            notifier.ring(self.clone());
         }
     }
 
@@ -319,7 +313,7 @@ impl Channel {
     }
 
     fn write_and_put_back(&self, mut outing: Outing, batch: &Batch) -> bool {
-        let (counts, now_ms) = (&self.common().counts, self.common().now_ms());
+        let (counters, now_ms) = (&self.common().counters, self.common().now_ms());
         let (mut events, mut bytes) = (0, 0);
         let (completions, completed_at) = (outing.completions, outing.completed_at);
         self.write_each(&mut outing.subscribers, |subscriber| {
@@ -338,8 +332,8 @@ impl Channel {
             }
             written
         });
-        counts.events_delivered.fetch_add(events, Relaxed);
-        counts.bytes_delivered.fetch_add(bytes, Relaxed);
+        counters.events_delivered.fetch_add(events, Relaxed);
+        counters.bytes_delivered.fetch_add(bytes, Relaxed);
         self.put_back(outing)
     }
 
@@ -372,7 +366,7 @@ impl Channel {
             match write(&mut subscribers[at]) {
                 Written::All => at += 1,
                 Written::Departed(departure) => {
-                    departure.count(&self.common().counts);
+                    departure.count(&self.common().counters);
                     subscribers.swap_remove(at);
                 }
                 Written::Blocked { rest, cursor, ended } => {
@@ -400,7 +394,7 @@ impl Channel {
         // If nobody is left here, nothing is to be copied for them.
         self.tell_of_room(state);
         if is_to_ring {
-            self.common().bells[outing.lane].ring(self.clone());
+            self.common().notifiers[outing.lane].ring(self.clone());
         }
         has_some
     }
@@ -468,18 +462,11 @@ impl Channel {
     /// browser's last event ID stays what it was.
     pub fn subscribe(&self, request: &Request<'_>) -> Response {
         let last_event_id = last_event_id(request);
-        let mut opening = opening();
         let (resumed, completions) = {
             let state = hold(&self.shared.state);
             let resumed = state.history.resume(last_event_id.as_deref());
             if state.is_completed() && resumed.cursor == state.history.end() {
                 return Emitter::finished();
-            }
-            // "Set the last event ID string of the event source to the value of the last event ID
-            // buffer. If the data buffer is an empty string, ... return" (HTML, 9.2.6): who is cut off
-            // before its first event comes back with this.
-            if last_event_id.is_none() {
-                opening = opening.with_id(state.history.newest());
             }
             // Who comes after the completion, and has something left to hear, is one of those whom
             // it ends.
@@ -487,26 +474,21 @@ impl Channel {
             (resumed, completions)
         };
         let common = self.common();
-        let limit = common.limits.subscribers;
-        let Some(permit) = Permit::take(&self.shared.subscribers, &common.subscribers, limit)
-        else {
-            return refused(common);
-        };
-        if last_event_id.is_some() {
-            common.counts.replays.fetch_add(1, Relaxed);
+        let presence = Presence::new(&self.shared.subscribers);
+        let is_replay = last_event_id.is_some();
+        if is_replay {
+            common.counters.replays.fetch_add(1, Relaxed);
         }
-        // What is replayed at once is kept out of the read in which a proxy gets the head: Varnish holds
-        // what came in that read until the next bytes come, which may be a heartbeat later.
-        let is_delayed = last_event_id.is_some();
         let channel = self.clone();
-        let take = move |connection| {
-            let subscriber = Subscriber::new(connection, permit, resumed.cursor, completions);
+        let response = event_stream(opening(), move |writer| {
+            let connection = writer.into_connection();
+            let subscriber = Subscriber::new(connection, presence, resumed.cursor, completions);
             if let Err(departure) = channel.begin(subscriber, resumed.gap, last_event_id) {
-                departure.count(&channel.common().counts);
+                departure.count(&channel.common().counters);
             }
-        };
-        let opening = opening.to_string().into_bytes();
-        with_stream_fields(Response::hand_over(CONTENT_TYPE, opening, is_delayed, take))
+            Ok(())
+        });
+        if is_replay { response.delayed() } else { response }
     }
 
     /// The beginning of a stream: the event that tells of a gap, if there is one, and the first of what
@@ -530,7 +512,7 @@ impl Channel {
         let asked = asked.unwrap_or_default();
         let mut owed = Vec::new();
         if has_gap || (overtaken && asked != EARLIEST) {
-            self.common().counts.gaps.fetch_add(1, Relaxed);
+            self.common().counters.gaps.fetch_add(1, Relaxed);
             owed = gap_event(&asked, oldest).into_bytes();
         }
         owed.extend_from_slice(batch.between(subscriber.cursor, Cursor::MAX));
@@ -543,10 +525,10 @@ impl Channel {
     }
 
     fn count_delivered(&self, batch: &Batch, from: Cursor) {
-        let counts = &self.common().counts;
+        let counters = &self.common().counters;
         let (events, bytes) = (batch.end() - from, batch.between(from, Cursor::MAX).len());
-        counts.events_delivered.fetch_add(events, Relaxed);
-        counts.bytes_delivered.fetch_add(bytes as u64, Relaxed);
+        counters.events_delivered.fetch_add(events, Relaxed);
+        counters.bytes_delivered.fetch_add(bytes as u64, Relaxed);
     }
 
     fn catch_up_on_a_thread(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
@@ -555,7 +537,7 @@ impl Channel {
             thread::Builder::new().name("catch-up".into()).stack_size(CATCH_UP_STACK_BYTES);
         if thread.spawn(move || channel.catch_up(subscriber, owed, ended)).is_err() {
             // The subscriber went with the closure. It will come back.
-            Departure::Slow.count(&self.common().counts);
+            Departure::Slow.count(&self.common().counters);
         }
     }
 
@@ -564,7 +546,7 @@ impl Channel {
     /// it is to get.
     fn catch_up(&self, subscriber: Subscriber, owed: Vec<u8>, ended: bool) {
         if let Err(departure) = self.try_to_catch_up(subscriber, owed, ended) {
-            departure.count(&self.common().counts);
+            departure.count(&self.common().counters);
         }
     }
 
@@ -621,7 +603,7 @@ impl Channel {
             patience => u32::try_from(patience).unwrap_or(u32::MAX),
         };
         subscriber.heard_ms = common.now_ms();
-        let lane = nth as usize % common.bells.len();
+        let lane = nth as usize % common.notifiers.len();
         let mut state = hold(&self.shared.state);
         if subscriber.cursor < state.history.first() {
             return Err(Departure::Slow);
@@ -630,7 +612,7 @@ impl Channel {
         lane_state.newcomers.push(subscriber);
         if lane_state.is_to_ring() {
             drop(state);
-            common.bells[lane].ring(self.clone());
+            common.notifiers[lane].ring(self.clone());
         }
         Ok(())
     }
@@ -702,7 +684,7 @@ impl Lane {
         !self.subscribers.is_empty() || !self.newcomers.is_empty()
     }
 
-    /// Whether the fan-out thread is to be told now; then it counts as told. Who has the subscribers
+    /// Whether the fan-out thread is to be told now; then it counters as told. Who has the subscribers
     /// out needs no telling.
     fn is_to_ring(&mut self) -> bool {
         !self.out && self.has_some() && !std::mem::replace(&mut self.rung, true)
@@ -716,33 +698,4 @@ fn gap_event(asked: &str, oldest: Option<Id>) -> String {
     let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let gap = Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}}}", json_string(&asked)));
     gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
-}
-
-/// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
-pub(crate) fn json_string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            ' '..='~' => json.push(character),
-            _ => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    json.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    json.push('"');
-    json
-}
-
-/// For a subscriber too many. Any status but `200` would end a browser's EventSource for good; so
-/// it gets a stream, a longer reconnection time, and the end.
-pub(crate) fn refused(common: &Common) -> Response {
-    common.counts.refused.fetch_add(1, Relaxed);
-    let mut opening = Vec::new();
-    Event::comment("no room for another subscriber now; come back later")
-        .reconnection_time(jittered(Duration::from_secs(5)))
-        .encode(&mut opening);
-    with_stream_fields(Response::stream(CONTENT_TYPE, opening, |_| Ok(())))
 }

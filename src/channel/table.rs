@@ -3,9 +3,8 @@
 use super::channel::{Channel, Common, MAX_FANOUT_THREADS, Summary};
 use super::fanout;
 use super::id::Id;
-use super::subscriber::Permit;
-use crate::Limits;
-use crate::lock::hold;
+use super::limits::Limits;
+use crate::http::lock::hold;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -131,18 +130,6 @@ impl Channels {
         let channel = Channel::new(name.to_owned(), common, began);
         table.channels.insert(name.to_owned(), channel.clone());
         channel
-    }
-
-    /// For a stream that is no channel's: it counts as a subscriber.
-    pub(crate) fn permit_stream(&self) -> Option<Permit> {
-        let common = &self.common;
-        Permit::take(&Arc::default(), &common.subscribers, common.limits.subscribers)
-    }
-
-    /// For an upload that may last.
-    pub(crate) fn permit_upload(&self) -> Option<Permit> {
-        let common = &self.common;
-        Permit::take(&Arc::default(), &common.uploads, common.limits.uploads())
     }
 
     /// A channel that is not in the table.

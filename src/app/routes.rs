@@ -1,14 +1,14 @@
 //! Which routes exist: the one place that ties HTTP and Server-Sent Events to URLs.
 
-use crate::gate::Gate;
-pub use crate::gate::Publishers;
-use crate::http::connection::Connections;
-use crate::http::{Cors, Files, Method, Refusal, Request, Response, Router, Server, Status};
-use crate::limits::Limits;
-use crate::line::Lines;
-use crate::sse::channel::refused;
-use crate::sse::{Channel, Channels, Event, NoChannel, json_string};
-use crate::{lab, metrics, words};
+use super::access::{Gate, Publishers};
+use super::{metrics, words};
+use crate::channel::{self, Channel, Channels, NoChannel, Published};
+use crate::http::admission::Admission;
+use crate::http::{
+    self, Cors, Files, Method, Refusal, Request, Response, Router, Server, ServerHandle, Status,
+};
+use crate::lab::{self, Lines};
+use crate::sse::{Event, json_string, refused};
 use std::io::{self, BufRead, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 /// The page, as it was when the binary was built.
 const SITE: &[(&str, &[u8])] = &[
-    ("index.html", include_bytes!("../www/index.html")),
-    ("style.css", include_bytes!("../www/style.css")),
-    ("app.js", include_bytes!("../www/app.js")),
-    ("favicon.svg", include_bytes!("../www/favicon.svg")),
+    ("index.html", include_bytes!("../../www/index.html")),
+    ("style.css", include_bytes!("../../www/style.css")),
+    ("app.js", include_bytes!("../../www/app.js")),
+    ("favicon.svg", include_bytes!("../../www/favicon.svg")),
 ];
 
 /// What the command line says. [`App::listen`] makes a server of it.
@@ -31,8 +31,10 @@ pub struct App {
     pub www: Option<PathBuf>,
     /// Pages of which origins may read.
     pub cors: Cors,
-    /// Every bound.
-    pub limits: Limits,
+    /// The bounds of the server.
+    pub limits: http::Limits,
+    /// The bounds of its channels.
+    pub channel_limits: channel::Limits,
     /// Who may publish; nobody.
     pub publishers: Publishers,
     /// Whether every request is a line on standard error; it is.
@@ -45,7 +47,8 @@ impl Default for App {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             www: None,
             cors: Cors::default(),
-            limits: Limits::default(),
+            limits: http::Limits::default(),
+            channel_limits: channel::Limits::default(),
             publishers: Publishers::None,
             log_accesses: true,
         }
@@ -59,13 +62,14 @@ impl Default for App {
 ///
 /// let listening = App::default().listen()?;
 /// println!("http://{}/", listening.address()?);
-/// listening.run();
+/// listening.run()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Listening {
     server: Server,
     router: Router,
     channels: Channels,
+    admission: Arc<Admission>,
 }
 
 impl App {
@@ -92,20 +96,16 @@ impl App {
                 ),
             ));
         }
-        let connections = Connections::new(&self.limits);
+        let admission = Admission::new(&self.limits);
         let server = Server::bind(self.address)
             .map_err(failed(format!("cannot listen on {}", self.address)))?;
-        let channels = Channels::start(self.limits.clone())
+        let channels = Channels::start(self.channel_limits.clone())
             .map_err(failed("cannot start a thread".to_owned()))?;
         let gate = Gate::new(self.publishers, self.cors.clone(), self.address.ip());
         let gate = Arc::new(gate);
-        let router = routes(files, &channels, &gate, &connections);
-        let server = server
-            .limits(self.limits)
-            .cors(self.cors)
-            .log_accesses(self.log_accesses)
-            .connections(connections);
-        Ok(Listening { server, router, channels })
+        let router = routes(files, &channels, &gate, &admission);
+        let server = server.limits(self.limits)?.cors(self.cors).log_accesses(self.log_accesses);
+        Ok(Listening { server, router, channels, admission })
     }
 }
 
@@ -123,9 +123,21 @@ impl Listening {
         &self.channels
     }
 
-    /// Serves, for good.
-    pub fn run(self) -> ! {
-        self.server.run(self.router)
+    /// Serves until the process ends or the handle stops it.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn serve(self) -> io::Result<ServerHandle> {
+        self.server.serve_with(self.router, self.admission)
+    }
+
+    /// Serves until the process ends.
+    ///
+    /// # Errors
+    /// As [`serve`](Listening::serve).
+    pub fn run(self) -> io::Result<()> {
+        self.serve()?.wait();
+        Ok(())
     }
 }
 
@@ -133,13 +145,19 @@ fn routes(
     files: Files,
     channels: &Channels,
     gate: &Arc<Gate>,
-    connections: &Arc<Connections>,
+    admission: &Arc<Admission>,
 ) -> Router {
     let mut router = Router::new();
     let lines = Arc::new(Lines::new(channels.clone(), channels.common().limits.history_bytes));
     let (spoken, streamed) = (Arc::clone(&lines), Arc::clone(&lines));
     let (watched, cut) = (Arc::clone(&lines), lines);
-    router.get("/sse/mvc/words", move |request| words::respond(request, &spoken));
+    router.get("/sse/mvc/words", move |request| {
+        let name = request.query("line").filter(|name| Channels::is_name(name));
+        match name.and_then(|name| spoken.open(&name)) {
+            Some(line) => lab::on_line(words::respond(request), line),
+            None => words::respond(request),
+        }
+    });
     router.get("/lab", move |request| lab::respond(request, &streamed));
     router.get("/lab/lines/{line}", move |request| lab::watch(request, &watched));
     router.route(Method::Delete, "/lab/lines/{line}", move |request| lab::cut(request, &cut));
@@ -163,7 +181,7 @@ fn routes(
 
     router
         .get("/healthz", |_| Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store"));
-    let (table, counted) = (channels.clone(), Arc::clone(connections));
+    let (table, counted) = (channels.clone(), Arc::clone(admission));
     router.get("/metrics", move |_| metrics::respond(&table, &counted));
     router.fallback(move |request| files.respond(request));
     router
@@ -172,7 +190,7 @@ fn routes(
 fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
     match channels.open_to_subscribe(request.parameter("name")) {
         Ok(channel) => channel.subscribe(request),
-        Err(NoChannel::Full) => refused(channels.common()),
+        Err(NoChannel::Full) => refused(),
         Err(name) => refusal_of(name).into(),
     }
 }
@@ -200,10 +218,6 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
             ))
         });
     }
-    let _permit = channels.permit_upload().ok_or(Refusal::new(
-        Status::SERVICE_UNAVAILABLE,
-        "There are as many uploads as this server may have.",
-    ))?;
     let channel = open(request, channels)?;
     let (mut count, mut last_id) = (0u64, String::new());
     request.lines(|line| {
@@ -229,7 +243,7 @@ fn typed(name: String) -> Result<Event, Refusal> {
     event.name(name).map_err(|_| Refusal::bad("The event type has a line end or a NUL in it."))
 }
 
-fn publish_event(channel: &Channel, event: Event) -> Result<crate::sse::Published, Refusal> {
+fn publish_event(channel: &Channel, event: Event) -> Result<Published, Refusal> {
     channel.publish(event).map_err(|_| {
         Refusal::new(
             Status::CONTENT_TOO_LARGE,
@@ -297,7 +311,7 @@ fn list(channels: &Channels) -> Response {
 pub fn publish_lines(
     mut input: impl BufRead,
     channel: &Channel,
-    limits: &Limits,
+    limits: &http::Limits,
 ) -> io::Result<()> {
     let (mut line, mut is_continued) = (Vec::new(), false);
     loop {

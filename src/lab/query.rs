@@ -1,11 +1,11 @@
 //! The laboratory: a query to a [`Script`]. Each parameter says its range in the sentence that
 //! refuses what lies outside.
 
+use super::line::Lines;
+use super::script::{Newline, Script};
+use crate::channel::Channels;
 use crate::http::{Head, Refusal, Request, Response, Status};
-use crate::line::Lines;
-use crate::script::{Newline, Script};
-use crate::sse::{Channels, last_event_id};
-use crate::words;
+use crate::sse::last_event_id;
 use std::time::Duration;
 
 /// No stream of the laboratory is longer than these two.
@@ -33,7 +33,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
         Some(name) => Some(lines.open(name).ok_or(TOO_MANY_LINES)?),
         None => None,
     };
-    let response = order.script.respond(last_event_id(request).as_deref(), line, lines.channels());
+    let response = order.script.respond(last_event_id(request).as_deref(), line);
     Ok(match order.content_type {
         Some(content_type) => response.with_content_type(content_type),
         None => response,
@@ -72,7 +72,7 @@ struct Order {
 
 impl Order {
     fn parse(head: &Head) -> Result<Order, Refusal> {
-        let text = head.query("text").unwrap_or_else(|| words::TEXT.to_owned());
+        let text = head.query("text").unwrap_or_else(|| crate::app::TEXT.to_owned());
         let mut order = Order {
             script: Script::of(&text),
             status: None,

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// How often in a heartbeat's interval a thread looks who is due.
 const BEATS_PER_INTERVAL: u32 = 32;
 
-/// Starts one thread for each of the bells.
+/// Starts one thread for each of the notifiers.
 pub(super) fn start(common: &Arc<Common>) -> io::Result<()> {
-    for lane in 0..common.bells.len() {
+    for lane in 0..common.notifiers.len() {
         let common = Arc::clone(common);
         let thread = thread::Builder::new().name(format!("fan-out {lane}"));
         thread.spawn(move || fan_out(lane, &common))?;
@@ -36,7 +36,7 @@ fn fan_out(lane: usize, common: &Common) -> ! {
     let mut attended: HashMap<usize, Channel> = HashMap::new();
     loop {
         let deadline = (!attended.is_empty()).then_some(next_beat);
-        if let Some(channel) = common.bells[lane].wait(deadline) {
+        if let Some(channel) = common.notifiers[lane].wait(deadline) {
             if !channel.deliver(lane, &mut batch) {
                 attended.remove(&channel.key());
             } else {

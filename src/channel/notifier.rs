@@ -1,12 +1,12 @@
 //! How a fan-out thread is told that there is something to do: a queue that wakes who sleeps on it.
 
-use crate::lock::hold;
+use crate::http::lock::hold;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// How a fan-out thread is told what has something for it to do.
-pub(crate) struct Bell<T> {
+pub(crate) struct Notifier<T> {
     rung: Mutex<Rung<T>>,
     wake: Condvar,
 }
@@ -16,9 +16,12 @@ struct Rung<T> {
     asleep: bool,
 }
 
-impl<T> Bell<T> {
-    pub(crate) fn new() -> Bell<T> {
-        Bell { rung: Mutex::new(Rung { by: VecDeque::new(), asleep: false }), wake: Condvar::new() }
+impl<T> Notifier<T> {
+    pub(crate) fn new() -> Notifier<T> {
+        Notifier {
+            rung: Mutex::new(Rung { by: VecDeque::new(), asleep: false }),
+            wake: Condvar::new(),
+        }
     }
 
     pub(crate) fn ring(&self, by: T) {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 /// Events and frames published and delivered, subscriptions that resumed, and subscribers that are no
 /// more, by reason.
 #[derive(Default)]
-pub(crate) struct Counts {
+pub(crate) struct Counters {
     pub(crate) events_published: AtomicU64,
     pub(crate) bytes_published: AtomicU64,
     pub(crate) events_delivered: AtomicU64,
@@ -16,5 +16,4 @@ pub(crate) struct Counts {
     pub(crate) slow: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) completed: AtomicU64,
-    pub(crate) refused: AtomicU64,
 }

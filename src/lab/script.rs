@@ -1,14 +1,14 @@
 //! A stream that was written beforehand: what it says, how it flows, and what goes wrong. The words
 //! are one; the laboratory makes others to order.
 
-use crate::http::Response;
-use crate::http::connection::Connection;
-use crate::line::Line;
-use crate::sse::channel::refused;
-use crate::sse::{CONTENT_TYPE, Channels, Emitter, Event, base64, with_stream_fields};
+use super::line::{Line, on_line};
+use crate::http::connection::Peer;
+use crate::http::lock::hold;
+use crate::http::{Response, StreamWriter};
+use crate::sse::{Emitter, Event, base64, event_stream, opening_with};
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,12 +82,7 @@ impl Script {
     /// The response to a client that names the event it heard last: it goes on behind it. One that
     /// has heard everything is told to stop, and an id that makes no sense begins at the beginning.
     /// Who comes when there are as many streams as there may be is told to come back.
-    pub(crate) fn respond(
-        self,
-        last_event_id: Option<&str>,
-        line: Option<Arc<Line>>,
-        channels: &Channels,
-    ) -> Response {
+    pub(crate) fn respond(self, last_event_id: Option<&str>, line: Option<Arc<Line>>) -> Response {
         let number = |id: &str| {
             id.parse::<usize>().ok().filter(|_| id.bytes().all(|byte| byte.is_ascii_digit()))
         };
@@ -98,40 +93,26 @@ impl Script {
             _ => 1,
         };
         let returning = last_event_id.is_some();
-        let Some(permit) = channels.permit_stream() else {
-            return refused(channels.common());
-        };
-        let opening = Event::comment("newswire").reconnection_time(self.retry);
-        let mark = if self.bom { "\u{feff}" } else { "" };
+        let opening = opening_with(self.retry);
+        let mark = if self.bom { "\u{feff}".as_bytes() } else { b"" };
+        let opening = [mark, &opening].concat();
         // Cut into pieces, the opening takes the way of the frames.
-        let with_head = match self.chunk {
-            Some(_) => Vec::new(),
-            None => self.newline.end_lines(format!("{mark}{opening}").as_bytes()).into_owned(),
+        let (with_head, opening) = match self.chunk {
+            Some(_) => (Vec::new(), opening),
+            None => (self.newline.end_lines(&opening).into_owned(), Vec::new()),
         };
-        let (witness, shown) = (line.clone(), with_head.clone());
-        // A cut counts from the moment that the client can know of the stream.
-        let cuts = line.as_ref().map_or(0, |line| line.cuts());
-        let response = Response::hand_over(CONTENT_TYPE, with_head, true, move |connection| {
-            let _permit = permit;
-            if let Some(line) = &line {
-                line.show("bytes", &shown);
-            }
-            let audience =
-                Audience { connection: &connection, script: &self, line: line.as_deref(), cuts };
-            let begun = match self.chunk {
-                Some(_) => (&audience).write_all(format!("{mark}{opening}").as_bytes()),
-                None => Ok(()),
-            };
-            // An error says that the client has left.
-            if begun.and_then(|()| self.play(first, returning, &audience)).is_ok() {
-                connection.linger();
-            }
+        let response = event_stream(with_head, move |writer| {
+            let audience = Audience { writer: Mutex::new(writer), script: &self };
+            (&audience).write_all(&opening)?;
+            self.play(first, returning, &audience)?;
+            let writer = audience.writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+            writer.finish();
+            Ok(())
         });
-        let response = match witness {
-            Some(line) => response.witnessed(move |head| line.show("head", head)),
-            None => response,
-        };
-        with_stream_fields(response)
+        match line {
+            Some(line) => on_line(response.delayed(), line),
+            None => response.delayed(),
+        }
     }
 
     fn play(&self, first: usize, returning: bool, audience: &Audience<'_>) -> io::Result<()> {
@@ -175,7 +156,7 @@ impl Script {
             if left.is_zero() {
                 return Ok(true);
             }
-            emitter.comment("")?;
+            emitter.send_raw(b":\n")?;
         }
     }
 
@@ -288,11 +269,8 @@ impl Newline {
 /// Who listens to a script, and who watches. What an emitter sends is written as the script wants it: with
 /// other line ends, in pieces.
 struct Audience<'s> {
-    connection: &'s Connection,
+    writer: Mutex<StreamWriter>,
     script: &'s Script,
-    line: Option<&'s Line>,
-    /// How often the line had been cut when this stream began.
-    cuts: u64,
 }
 
 /// How often a silence is interrupted to see whether the client is still there.
@@ -308,15 +286,13 @@ impl Audience<'_> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let step = left.min(GLANCE_INTERVAL);
-            match self.line {
-                Some(line) if line.is_cut_within(step, self.cuts) => return Ok(false),
-                Some(_) => {}
-                None => thread::sleep(step),
-            }
+            thread::sleep(step);
             if step == left {
                 return Ok(true);
             }
-            self.connection.look_for_peer()?;
+            if hold(&self.writer).connection().look_for_peer() == Peer::Gone {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
     }
 }
@@ -329,10 +305,7 @@ impl Write for &Audience<'_> {
             if at > 0 {
                 thread::sleep(PIECE_PAUSE);
             }
-            (&mut &**self.connection).write_all(piece)?;
-            if let Some(line) = self.line {
-                line.show("bytes", piece);
-            }
+            hold(&self.writer).write_all(piece)?;
         }
         Ok(frame.len())
     }

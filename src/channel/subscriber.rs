@@ -1,6 +1,6 @@
 //! A subscriber that has room in its socket: what it lacks is written without waiting for it.
 
-use super::counts::Counts;
+use super::counters::Counters;
 use super::history::{Batch, Cursor};
 use crate::http::connection::Connection;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What an idle subscriber is sent: the shortest comment, in a block of its own.
-const HEARTBEAT: &[u8] = b":\n\n";
+/// What an idle subscriber is sent: the shortest comment. No blank line ends it (see the opening of a stream).
+const HEARTBEAT: &[u8] = b":\n";
 
 /// How often it is looked whether an idle subscriber has left, if heartbeats do not tell before.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
@@ -34,7 +34,7 @@ pub(super) struct Subscriber {
     looked_ms: u64,
     /// It has closed its half of the connection: it may still be listening, or be gone.
     half_closed: bool,
-    _permit: Permit,
+    _presence: Presence,
 }
 
 /// What came of writing to a subscriber.
@@ -53,7 +53,7 @@ pub(super) enum Written {
 pub(super) enum Departure {
     /// The client closed its connection, or it broke.
     Left,
-    /// It took nothing for [`Limits::write_stall`](crate::Limits::write_stall).
+    /// It took nothing for [`Limits::write_stall`](crate::http::Limits::write_stall).
     Stalled,
     /// The log moved past it, or there was no thread for it.
     Slow,
@@ -61,49 +61,37 @@ pub(super) enum Departure {
 }
 
 impl Departure {
-    pub(super) fn count(self, counts: &Counts) {
+    pub(super) fn count(self, counters: &Counters) {
         let counter = match self {
-            Departure::Left => &counts.left,
-            Departure::Stalled => &counts.stalled,
-            Departure::Slow => &counts.slow,
-            Departure::Completed => &counts.completed,
+            Departure::Left => &counters.left,
+            Departure::Stalled => &counters.stalled,
+            Departure::Slow => &counters.slow,
+            Departure::Completed => &counters.completed,
         };
         counter.fetch_add(1, Relaxed);
     }
 }
 
-/// Leave to last: as one of a channel's subscribers, or of whatever is counted with it, and as one of all
-/// that the limits admit.
-pub(crate) struct Permit {
-    of_channel: Arc<AtomicUsize>,
-    of_all: Arc<AtomicUsize>,
-}
+/// One of a channel's subscribers, as long as this lives.
+pub(super) struct Presence(Arc<AtomicUsize>);
 
-impl Permit {
-    /// `None` when `limit` of all places are taken.
-    pub(super) fn take(
-        of_channel: &Arc<AtomicUsize>,
-        of_all: &Arc<AtomicUsize>,
-        limit: usize,
-    ) -> Option<Permit> {
-        let one_more = |taken| (taken < limit).then_some(taken + 1);
-        of_all.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        of_channel.fetch_add(1, Relaxed);
-        Some(Permit { of_channel: Arc::clone(of_channel), of_all: Arc::clone(of_all) })
+impl Presence {
+    pub(super) fn new(subscribers: &Arc<AtomicUsize>) -> Presence {
+        subscribers.fetch_add(1, Relaxed);
+        Presence(Arc::clone(subscribers))
     }
 }
 
-impl Drop for Permit {
+impl Drop for Presence {
     fn drop(&mut self) {
-        self.of_channel.fetch_sub(1, Relaxed);
-        self.of_all.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
 impl Subscriber {
     pub(super) fn new(
         connection: Connection,
-        permit: Permit,
+        presence: Presence,
         cursor: Cursor,
         completions: u32,
     ) -> Subscriber {
@@ -115,7 +103,7 @@ impl Subscriber {
             heard_ms: 0,
             looked_ms: 0,
             half_closed: false,
-            _permit: permit,
+            _presence: presence,
         }
     }
 
@@ -206,7 +194,7 @@ impl Subscriber {
 
     /// Waits for the client, but not for one that takes nothing.
     pub(super) fn write_blocking(&self, bytes: &[u8]) -> Result<(), Departure> {
-        let written = (&mut &*self.connection).write_all(bytes);
+        let written = self.connection.write_all(bytes);
         written.map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Departure::Stalled,
             _ => Departure::Left,

@@ -1,13 +1,13 @@
 //! What is counted, for machines.
 
-use crate::http::connection::Connections;
+use crate::channel::{Channels, Summary};
+use crate::http::admission::Admission;
 use crate::http::{Response, Status};
-use crate::sse::{Channels, Summary};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4.
-pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Response {
-    let counts = &channels.common().counts;
+pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response {
+    let counts = &channels.common().counters;
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let listed = channels.list();
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
@@ -23,25 +23,25 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
         (
             "connections_accepted",
             "Connections that were given a place.",
-            of(&connections.counts.accepted),
+            of(&connections.counters.accepted),
         ),
-        ("requests", "Requests read.", of(&connections.counts.requests)),
+        ("requests", "Requests read.", of(&connections.counters.requests)),
         (
             "accept_errors",
             "Connections that could not be accepted.",
-            of(&connections.counts.accept_errors),
+            of(&connections.counters.accept_errors),
         ),
         (
             "threads_refused",
             "Threads that the system refused.",
-            of(&connections.counts.threads_refused),
+            of(&connections.counters.threads_refused),
         ),
         (
-            "connections_gave_way",
-            "Silent connections closed to let another in.",
-            of(&connections.counts.gave_way),
+            "connections_evicted",
+            "Connections evicted for another one.",
+            of(&connections.counters.evicted),
         ),
-        ("panics", "Handlers that panicked.", of(&connections.counts.panics)),
+        ("panics", "Handlers that panicked.", of(&connections.counters.panics)),
         ("events_published", "Events published.", of(&counts.events_published)),
         ("bytes_published", "Their bytes as frames.", of(&counts.bytes_published)),
         ("events_delivered", "Events written to subscribers.", of(&counts.events_delivered)),
@@ -54,7 +54,6 @@ pub(crate) fn respond(channels: &Channels, connections: &Connections) -> Respons
         ("slow", of(&counts.slow)),
         ("stalled", of(&counts.stalled)),
         ("completed", of(&counts.completed)),
-        ("refused", of(&counts.refused)),
     ];
     let mut text = String::new();
     for (name, help, value) in gauges {

@@ -1,47 +1,36 @@
 //! Lines of the laboratory: a stream that was given a name can be watched byte by byte, and cut,
 //! from another connection.
 
-use crate::lock::hold;
-use crate::sse::{Channel, Channels, Event, base64};
+use crate::channel::{Channel, Channels};
+use crate::http::Response;
+use crate::http::connection::Closer;
+use crate::http::lock::hold;
+use crate::sse::{Event, base64};
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
 /// Lines at a time; one more is not watched. A page has one or two, for as long as it is open.
 const LINES: usize = 256;
 
-/// What can be done to a stream while it runs.
+/// Streams that can be watched and cut.
 pub(crate) struct Line {
-    /// How often it was cut.
-    cuts: Mutex<u64>,
-    cut: Condvar,
+    streams: Mutex<Vec<Closer>>,
     wire: Channel,
     piece_bytes: usize,
 }
 
 impl Line {
-    /// How often it was cut until now, for a stream that begins.
-    pub(crate) fn cuts(&self) -> u64 {
-        *hold(&self.cuts)
+    fn attach(&self, stream: Closer) {
+        let mut streams = hold(&self.streams);
+        streams.retain(Closer::is_open);
+        streams.push(stream);
     }
 
-    /// Waits, and says whether the line was cut meanwhile, or before, since a stream began that saw
-    /// `cuts`.
-    pub(crate) fn is_cut_within(&self, time: Duration, since: u64) -> bool {
-        let deadline = Instant::now() + time;
-        let mut cuts = hold(&self.cuts);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if *cuts != since || left.is_zero() {
-                return *cuts != since;
-            }
-            cuts = self.cut.wait_timeout(cuts, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
+    /// Breaks the connections of the streams.
     pub(crate) fn cut(&self) {
-        *hold(&self.cuts) += 1;
-        self.cut.notify_all();
+        for stream in std::mem::take(&mut *hold(&self.streams)) {
+            stream.close();
+        }
     }
 
     /// Shows bytes to who watches, in events named after what they are part of: their data is base64,
@@ -64,6 +53,15 @@ impl Line {
     }
 }
 
+/// Lets a stream be watched and cut on this line, from outside of it.
+pub(crate) fn on_line(response: Response, line: Arc<Line>) -> Response {
+    response.prepare(move |writer, head| {
+        line.attach(writer.closer());
+        line.show("head", head);
+        writer.tap(move |piece| line.show("bytes", piece));
+    })
+}
+
 /// Lines by name, each for as long as somebody streams on it or watches it.
 pub(crate) struct Lines {
     channels: Channels,
@@ -76,11 +74,6 @@ impl Lines {
     pub(crate) fn new(channels: Channels, history_bytes: usize) -> Lines {
         let piece_bytes = (history_bytes / 4).clamp(1, 32 * 1024);
         Lines { channels, piece_bytes, lines: Mutex::default() }
-    }
-
-    /// The channels that lines are shown on, and whose places streams take.
-    pub(crate) fn channels(&self) -> &Channels {
-        &self.channels
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Line>> {
@@ -98,12 +91,8 @@ impl Lines {
             return None;
         }
         let wire = self.channels.unlisted(name);
-        let line = Arc::new(Line {
-            cuts: Mutex::new(0),
-            cut: Condvar::new(),
-            wire,
-            piece_bytes: self.piece_bytes,
-        });
+        let line =
+            Arc::new(Line { streams: Mutex::default(), wire, piece_bytes: self.piece_bytes });
         lines.insert(name.to_owned(), Arc::clone(&line));
         Some(line)
     }

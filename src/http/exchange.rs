@@ -1,0 +1,307 @@
+//! Requests and their responses on one connection: the only place that answers.
+
+use super::admission::Admission;
+use super::connection::Connection;
+use super::content::{Content, Framing, Rest};
+use super::cors::Cors;
+use super::date::Date;
+use super::limits::Limits;
+use super::log::Log;
+use super::pool::Pool;
+use super::request::{Head, Method, Request, Version, origin_of};
+use super::response::{Body, Response, Run, Stream, StreamWriter};
+use super::router::Router;
+use super::status::{Refusal, Status};
+use super::wire::Wire;
+use std::io::{self, ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Responses to pipelined requests wait for each other in a write buffer of this size.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A content that is larger is not copied to the write buffer.
+const COPIED_BYTES: usize = 4 * 1024;
+
+/// What all connections of a server share.
+pub(super) struct Service {
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    pub(super) cors: Cors,
+    pub(super) admission: Arc<Admission>,
+    pub(super) log: Log,
+}
+
+/// What a thread is needed for.
+pub(super) enum Job {
+    Serve(Connection),
+    /// The opening of the stream has left.
+    Run(StreamWriter, Run),
+}
+
+/// How a response is to be sent.
+struct Reply {
+    method: Method,
+    version: Version,
+    keeps_connection: bool,
+    /// The peer sends nothing more: the connection can be closed without waiting for the peer.
+    is_last: bool,
+    /// Content of the request that no handler asked for; `None` when the next request cannot be found.
+    rest: Option<Rest>,
+}
+
+/// What becomes of a connection after a response.
+enum After {
+    /// It answered a request of this method, and the peer may send another.
+    Next(Method),
+    /// The peer may still be sending.
+    Close,
+    /// "A client that sends a "close" connection option MUST NOT send further requests on that connection" (RFC 9112,
+    /// 9.6).
+    CloseAtOnce,
+    Stream(Stream),
+}
+
+impl Service {
+    pub(super) fn work(&self, job: Job, pool: &Pool<Job>) {
+        match job {
+            Job::Serve(connection) => self.serve(connection, pool),
+            Job::Run(writer, run) => self.run(writer, run),
+        }
+    }
+
+    /// Answers one request after another. An error says that the peer has left, or takes nothing.
+    fn serve(&self, connection: Connection, pool: &Pool<Job>) {
+        if connection.prepare().is_err() {
+            return;
+        }
+        let mut wire = Wire::new(connection);
+        let (mut wait, mut has_published) = (self.limits.head_deadline, false);
+        loop {
+            // The next request of a busy peer is here when the turn of this thread comes again: to let others go first
+            // costs less than to fall asleep and be woken. Not after a publish: the delivery would go first, and it
+            // writes less at once when it comes early.
+            if wire.unread().is_empty() && !has_published {
+                if wire.flush().is_err() {
+                    return;
+                }
+                thread::yield_now();
+            }
+            let after = match self.read_head(&mut wire, wait) {
+                Ok(Some(head)) => self.exchange(head, &mut wire),
+                Ok(None) => return,
+                Err(refusal) => self.refuse_head(refusal, &mut wire),
+            };
+            match after {
+                Ok(After::Next(method)) => {
+                    wait = self.limits.idle;
+                    has_published = matches!(method, Method::Post | Method::Put);
+                }
+                Ok(After::Close) => {
+                    if wire.flush().is_ok() {
+                        wire.connection().linger();
+                    }
+                    return;
+                }
+                Ok(After::CloseAtOnce) => {
+                    let _ = wire.flush();
+                    return;
+                }
+                Ok(After::Stream(stream)) => return self.begin_stream(stream, wire, pool),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The next head; `None` when the peer has left, was silent for `wait`, or was evicted.
+    fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
+        let mut deadline = None;
+        loop {
+            if !wire.unread().is_empty() {
+                if let Some((head, length)) = Head::parse(wire.unread(), &self.limits)? {
+                    wire.consume(length);
+                    return Ok(Some(head).filter(|_| wire.connection().take_place()));
+                }
+            }
+            if wire.flush().is_err() {
+                return Ok(None);
+            }
+            if wire.unread().is_empty() {
+                wire.connection().wait_for_request();
+            } else if deadline.is_none() {
+                deadline = Some(Instant::now() + self.limits.head_deadline);
+                wire.connection().wait_for_peer();
+            }
+            let wait = deadline
+                .map_or(wait, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match wire.fill(wait) {
+                Ok(0) if is_blank(wire.unread()) => return Ok(None),
+                Ok(0) => return Err(Refusal::bad("The connection ended before the head did.")),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut && !is_blank(wire.unread()) => {
+                    return Err(Refusal::new(
+                        Status::REQUEST_TIMEOUT,
+                        "The request did not arrive in time.",
+                    ));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// A head that cannot be read is answered all the same, and the connection is closed.
+    fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
+        let peer = wire.connection().peer();
+        self.log.access(|| format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0));
+        let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
+        let reply = Reply {
+            method: if is_head { Method::Head } else { Method::Get },
+            version: Version::Http11,
+            keeps_connection: false,
+            is_last: false,
+            rest: None,
+        };
+        let origin = origin_of(wire.unread());
+        self.answer(self.cors.mark(origin.as_deref(), refusal.into()), reply, wire)
+    }
+
+    fn exchange(&self, head: Head, wire: &mut Wire) -> io::Result<After> {
+        self.admission.counters.requests.fetch_add(1, Relaxed);
+        let peer = wire.connection().peer();
+        let has_content = head.framing() != Framing::None;
+        let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
+        let mut request = Request::new(head, peer, content, &self.limits);
+        let answered = self
+            .cors
+            .preflight(&request)
+            .or_else(|| self.guard(|| self.router.respond(&mut request)));
+        // A handler that panicked has left its work undone.
+        let keeps_connection =
+            answered.is_some() && request.keeps_connection() && !self.admission.is_stopping();
+        let response = answered.unwrap_or_else(|| PANICKED.into());
+        let response = self.with_room(response, request.connection());
+        let response = self.cors.mark(request.field("origin"), response);
+        self.log.access(|| {
+            let date = Date::now().rfc3339();
+            format!("{date} {peer} {} {}", request.line(), response.status().0)
+        });
+        let reply = Reply {
+            method: request.method(),
+            version: request.version(),
+            keeps_connection,
+            // A POST may have forgotten to announce its content.
+            is_last: request.lists("connection", "close")
+                && !has_content
+                && matches!(request.method(), Method::Get | Method::Head),
+            rest: request.into_content().into_rest(),
+        };
+        if !wire.connection().resume() {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        self.answer(response, reply, wire)
+    }
+
+    /// A stream needs room among the streams.
+    fn with_room(&self, response: Response, connection: &Connection) -> Response {
+        match response.is_close_delimited() && !connection.take_stream() {
+            true => response.full(),
+            false => response,
+        }
+    }
+
+    /// Every response leaves here: the head, and the content unless the method or the status forbids it.
+    fn answer(&self, response: Response, reply: Reply, wire: &mut Wire) -> io::Result<After> {
+        let is_stream = response.is_close_delimited();
+        let keep = reply.keeps_connection && reply.rest.is_some() && !is_stream;
+        response.write_head(keep, reply.version, wire.out());
+        let mut is_whole = true;
+        if response.has_content(reply.method) {
+            match response.into_body() {
+                Body::Stream(stream) => return Ok(After::Stream(stream)),
+                Body::Bytes(content) => write_bytes(&content, wire)?,
+                Body::File(file, promised) => is_whole = write_file(file, promised, wire)?,
+            }
+        }
+        let finds_next = keep && is_whole;
+        if finds_next && reply.rest.is_some_and(|rest| rest.skip(wire, &self.limits)) {
+            return Ok(After::Next(reply.method));
+        }
+        let closes_at_once = reply.is_last && is_whole && !is_stream && wire.unread().is_empty();
+        Ok(if closes_at_once { After::CloseAtOnce } else { After::Close })
+    }
+
+    /// The head and the opening of a stream leave together.
+    fn begin_stream(&self, mut stream: Stream, mut wire: Wire, pool: &Pool<Job>) {
+        let head = std::mem::take(wire.out());
+        let mut writer = StreamWriter::new(wire.into_connection());
+        if let Some(prepare) = stream.prepare.take() {
+            prepare(&mut writer, &head);
+        }
+        if let Some(farewell) = stream.farewell {
+            writer.connection().set_farewell(farewell);
+        }
+        if writer.begin(head, &stream.opening).is_err() {
+            return;
+        }
+        match stream.is_delayed {
+            true => pool.submit_later(Job::Run(writer, stream.run)),
+            false => self.run(writer, stream.run),
+        }
+    }
+
+    /// An error of a stream says that the client has left.
+    fn run(&self, writer: StreamWriter, run: Run) {
+        self.guard(|| {
+            let _ = run(writer);
+        });
+    }
+
+    /// Runs code that may not be ours: a panic in it is counted, reported by the panic hook, and costs this connection.
+    fn guard<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        if outcome.is_err() {
+            self.admission.counters.panics.fetch_add(1, Relaxed);
+        }
+        outcome.ok()
+    }
+}
+
+const PANICKED: Refusal =
+    Refusal::new(Status::INTERNAL_SERVER_ERROR, "The server failed to answer this request.");
+
+fn write_bytes(content: &[u8], wire: &mut Wire) -> io::Result<()> {
+    if content.len() > COPIED_BYTES {
+        return wire.flush_with(content);
+    }
+    wire.out().extend_from_slice(content);
+    if wire.out().len() > BUFFER_BYTES {
+        wire.flush()?;
+    }
+    Ok(())
+}
+
+/// `false` when the file has become shorter: then only the close can tell the peer.
+fn write_file(file: std::fs::File, promised: u64, wire: &mut Wire) -> io::Result<bool> {
+    wire.flush()?;
+    let (mut file, mut written) = (file.take(promised), 0);
+    let mut piece = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(written == promised),
+            Ok(bytes) => {
+                wire.connection().write_all(&piece[..bytes])?;
+                written += bytes as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Line ends before a request line are ignored (RFC 9112, 2.2), and alone they are no request.
+fn is_blank(unread: &[u8]) -> bool {
+    unread.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}

@@ -1,0 +1,43 @@
+//! Bytes and text as other formats write them: base64 and JSON strings.
+
+/// Bytes as text: base64 with padding (RFC 4648, 4).
+///
+/// ```
+/// use newswire::sse::base64;
+///
+/// assert_eq!(base64(b"foobar"), "Zm9vYmFy");
+/// assert_eq!(base64(b"foob"), "Zm9vYg==");
+/// ```
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (at, &byte)| bits | usize::from(byte) << (16 - 8 * at));
+        for sextet in 0..4 {
+            let letter = ALPHABET[bits >> (18 - 6 * sextet) & 63];
+            text.push(char::from(if sextet <= group.len() { letter } else { b'=' }));
+        }
+    }
+    text
+}
+
+/// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
+pub(crate) fn json_string(text: &str) -> String {
+    let mut json = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            ' '..='~' => json.push(character),
+            _ => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    json.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    json.push('"');
+    json
+}
