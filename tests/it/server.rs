@@ -401,7 +401,7 @@ impl Stream {
 
     /// The socket, for whoever counts bytes, once the opening and nothing else has arrived.
     pub(crate) fn into_socket(mut self) -> TcpStream {
-        self.read_until(|bytes| bytes.ends_with(b"\n\n"));
+        self.read_until(|bytes| is_opening(bytes));
         let is_opening = self.bytes.starts_with(b":") && self.messages.is_empty();
         assert!(is_opening && self.reader.buffer().is_empty(), "{:?}", self.tail());
         self.reader.into_inner()
@@ -483,4 +483,15 @@ impl Dice {
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
+}
+
+/// Whether a stream's first lines are here: a comment and a reconnection time, with no blank line behind them.
+pub(crate) fn is_opening(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.rsplit_once("retry: ").is_some_and(|(_, rest)| rest.ends_with('\n'))
+}
+
+/// Reads the first lines of a stream.
+pub(crate) fn read_opening(socket: &mut impl Read) -> String {
+    read_until(socket, "retry: ") + &read_until(socket, "\n")
 }
