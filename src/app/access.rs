@@ -1,22 +1,23 @@
-//! Who may publish, and from where.
+//! Which requests may read, publish and cut: the one place that decides it.
 
-use crate::http::{Cors, Refusal, Request, Status};
+use crate::http::{Cors, Head, Refusal, Status};
 use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
 
-/// Who may publish.
+/// Which clients may publish.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Publishers {
-    /// Nobody.
+    /// None.
     None,
-    /// Anyone who can reach the server, which must therefore listen on loopback.
+    /// All that can reach the server. [`App::listen`](super::App::listen) refuses this on an address that is not
+    /// loopback.
     Anyone,
-    /// Who has this token.
+    /// Those that send this token as `Authorization: Bearer TOKEN`.
     Bearer(String),
 }
 
-/// Without the token: whoever logs what the command line asked for must not log that.
+/// Without the token: a program that logs its configuration must not log the token.
 impl fmt::Debug for Publishers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -27,75 +28,105 @@ impl fmt::Debug for Publishers {
     }
 }
 
-/// Lets a publisher in, or not.
-pub(crate) struct Gate {
+/// The rules of one server. A route takes one of the three methods as its rule.
+pub(super) struct Access {
     publishers: Publishers,
     cors: Cors,
     on_loopback: bool,
 }
 
-impl Gate {
+impl Access {
     /// For a server that listens at `address`.
-    pub(crate) fn new(publishers: Publishers, cors: Cors, address: IpAddr) -> Gate {
-        Gate { publishers, cors, on_loopback: address.is_loopback() }
+    pub(super) fn new(publishers: Publishers, cors: Cors, address: IpAddr) -> Access {
+        Access { publishers, cors, on_loopback: address.is_loopback() }
     }
 
-    pub(crate) fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let forbidden = |sentence| Err(Refusal::new(Status::FORBIDDEN, sentence));
-        let authority = request.authority().to_ascii_lowercase();
-        // DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of the same
-        // origin as we are, but its browser still says whom it thinks it speaks to.
-        if self.on_loopback && !is_loopback_name(&authority) && !self.cors.names_host(&authority) {
-            return forbidden(
-                "This server listens on loopback, and the Host of the request is not a loopback name. Start it with \
-                 --allow-origin to name the origin that a proxy in front has.",
-            );
+    /// Streams, the list of channels, the metrics and the page. They are open to a page of any origin unless the
+    /// command line names origins.
+    pub(super) fn read(&self, head: &Head) -> Result<(), Refusal> {
+        if self.cors.is_open() {
+            return Ok(());
         }
-        // A page of any origin can make its browser post here, without being able to read the
-        // answer.
-        if let Some(origin) = request.field("origin") {
-            let own = origin
-                .split_once("://")
-                .is_some_and(|(_, host)| !host.is_empty() && host == authority);
-            if !own && !self.cors.names(origin) {
-                return forbidden(
-                    "A page of another origin may not publish here. Start the server with --allow-origin to name it.",
-                );
-            }
-        }
+        self.check_host(head)?;
+        self.check_origin(head)
+    }
+
+    /// Breaking the connections of a line. It needs no token, because the page cuts lines of its own.
+    pub(super) fn cut(&self, head: &Head) -> Result<(), Refusal> {
+        self.check_host(head)?;
+        self.check_origin(head)
+    }
+
+    /// Publishing an event, and completing a channel.
+    pub(super) fn publish(&self, head: &Head) -> Result<(), Refusal> {
+        self.cut(head)?;
         match &self.publishers {
             Publishers::Anyone => Ok(()),
-            Publishers::None => forbidden(
-                "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with \
-                 --publish-open.",
-            ),
-            Publishers::Bearer(token) => match request.field("authorization").map(bearer) {
+            Publishers::None => Err(PUBLISHING_IS_OFF),
+            Publishers::Bearer(token) => match head.field("authorization").map(bearer) {
                 Some(Some(given)) if is_same(given.as_bytes(), token.as_bytes()) => Ok(()),
-                _ => Err(Refusal::new(
-                    Status::UNAUTHORIZED,
-                    "Publishing needs Authorization: Bearer TOKEN.",
-                )),
+                _ => Err(TOKEN_NEEDED),
             },
         }
     }
+
+    /// DNS rebinding: the name of evil.example changes to 127.0.0.1 while its page is open. The browser takes this
+    /// server for evil.example then, so that nothing is cross-origin, but `Host` still has the name. Only a program
+    /// that is not a browser sends no `Host`.
+    fn check_host(&self, head: &Head) -> Result<(), Refusal> {
+        let authority = head.authority().to_ascii_lowercase();
+        let is_known = authority.is_empty()
+            || is_loopback_name(&authority)
+            || self.cors.names_host(&authority);
+        if is_known || !self.on_loopback { Ok(()) } else { Err(FOREIGN_HOST) }
+    }
+
+    /// A page of any origin can make its browser send a request here, although it cannot read the answer. Our own
+    /// origin is the one that the request was sent to (RFC 6454, 4). This server speaks plain HTTP: behind a proxy that
+    /// adds TLS, the page has another origin, which the command line must name. `null` is the origin of a sandbox.
+    fn check_origin(&self, head: &Head) -> Result<(), Refusal> {
+        let Some(origin) = head.field("origin") else { return Ok(()) };
+        let authority = head.authority().to_ascii_lowercase();
+        let is_own = !authority.is_empty() && origin == format!("{}://{authority}", head.scheme());
+        if is_own || self.cors.names(origin) { Ok(()) } else { Err(FOREIGN_ORIGIN) }
+    }
 }
 
-/// `credentials = "Bearer" 1*SP b64token` (RFC 6750, 2.1; the scheme's name in any case, RFC 9110,
-/// 11.1)
+const PUBLISHING_IS_OFF: Refusal = Refusal::new(
+    Status::FORBIDDEN,
+    "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with --publish-open.",
+);
+const TOKEN_NEEDED: Refusal =
+    Refusal::new(Status::UNAUTHORIZED, "Publishing needs Authorization: Bearer TOKEN.");
+const FOREIGN_HOST: Refusal = Refusal::new(
+    Status::FORBIDDEN,
+    "This server listens on loopback, and the Host of the request is not a loopback name. If the request came through \
+     a proxy, start the server with --allow-origin and the origin that the proxy has, as https://your.name.",
+);
+const FOREIGN_ORIGIN: Refusal = Refusal::new(
+    Status::FORBIDDEN,
+    "A page of another origin may not do this here. Start the server with --allow-origin and the origin of the page, \
+     as https://your.name.",
+);
+
+/// ```text
+/// credentials = "Bearer" 1*SP b64token        (RFC 6750, 2.1)
+/// ```
+/// The scheme's name is case-insensitive (RFC 9110, 11.1).
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
-/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last:
-/// else it could be guessed byte by byte. Its length is no secret.
+/// Compares in the same time wherever the first wrong byte is. Otherwise the time would tell an attacker how much of a
+/// guess is right. The length of the token is no secret.
 fn is_same(given: &[u8], token: &[u8]) -> bool {
-    given.len() == token.len()
-        && black_box(
-            given.iter().zip(token).fold(0, |differing, (a, b)| differing | black_box(a ^ b)),
-        ) == 0
+    let difference = |all, (a, b): (&u8, &u8)| all | black_box(a ^ b);
+    given.len() == token.len() && black_box(given.iter().zip(token).fold(0, difference)) == 0
 }
 
+/// Whether the host of an authority, which is in lower case, means this machine to every browser: a loopback address,
+/// `localhost`, or a name below it (RFC 6761, 6.3).
 fn is_loopback_name(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -103,7 +134,6 @@ fn is_loopback_name(authority: &str) -> bool {
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = host.strip_suffix('.').unwrap_or(host);
-    // "localhost." and names below it always mean loopback (RFC 6761, 6.3).
     name == "localhost"
         || name.ends_with(".localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -59,6 +59,11 @@ impl Cors {
         Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?) })
     }
 
+    /// Whether a page of any origin may read.
+    pub fn is_open(&self) -> bool {
+        self.origins.is_none()
+    }
+
     /// Whether the policy names this origin; any origin is not a name.
     pub fn names(&self, origin: &str) -> bool {
         self.origins.as_ref().is_some_and(|origins| origins.iter().any(|named| named == origin))

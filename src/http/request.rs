@@ -217,6 +217,11 @@ impl Head {
         }
     }
 
+    /// The scheme of an absolute-form target, in lower case, else `http`: this server speaks no TLS.
+    pub fn scheme(&self) -> &str {
+        self.target.scheme
+    }
+
     /// Whether the peer wants to send another request on this connection (RFC 9112, 9.3).
     pub(crate) fn keeps_connection(&self) -> bool {
         !self.lists("connection", "close")
@@ -549,6 +554,7 @@ fn parse_request_line(line: &[u8], limits: &Limits) -> Result<(Method, Target, V
 
 #[derive(Clone, Debug)]
 struct Target {
+    scheme: &'static str,
     authority: Option<String>,
     path: String,
     segments: Vec<String>,
@@ -575,6 +581,7 @@ impl Target {
                 return Err(Refusal::bad("The request target * is for OPTIONS."));
             }
             return Ok(Target {
+                scheme: "http",
                 authority: None,
                 path: "*".into(),
                 segments: Vec::new(),
@@ -588,7 +595,9 @@ impl Target {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = if path.is_empty() { "/" } else { path };
         let segments = path[1..].split('/').map(decode_segment).collect::<Result<_, _>>()?;
+        let is_https = authority.is_some() && target[..6].eq_ignore_ascii_case("https:");
         Ok(Target {
+            scheme: if is_https { "https" } else { "http" },
             authority: authority.map(str::to_owned),
             path: path.to_owned(),
             segments,

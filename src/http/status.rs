@@ -48,6 +48,7 @@ statuses! {
     URI_TOO_LONG 414 "URI Too Long",
     UNSUPPORTED_MEDIA_TYPE 415 "Unsupported Media Type",
     EXPECTATION_FAILED 417 "Expectation Failed",
+    UNPROCESSABLE_CONTENT 422 "Unprocessable Content",
     FIELDS_TOO_LARGE 431 "Request Header Fields Too Large",
     INTERNAL_SERVER_ERROR 500 "Internal Server Error",
     NOT_IMPLEMENTED 501 "Not Implemented",

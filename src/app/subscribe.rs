@@ -1,0 +1,65 @@
+//! Reading channels: subscribing to one, and listing all.
+
+use crate::channel::{Channels, NoChannel};
+use crate::http::{Head, Refusal, Request, Response, Status};
+use crate::sse::{json_string, refused};
+
+/// `GET /channels/{name}`
+pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
+    if let Err(refusal) = check_parameters(request, &["last_event_id"]) {
+        return refusal;
+    }
+    match channels.open_to_subscribe(request.parameter("name")) {
+        Ok(channel) => channel.subscribe(request),
+        Err(NoChannel::Full) => refused(),
+        Err(name) => refusal_of(name).into(),
+    }
+}
+
+/// `GET /channels`: a JSON array, an object for each channel.
+pub(super) fn list(channels: &Channels) -> Response {
+    let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
+    let channels = channels.list().into_iter().map(|channel| {
+        format!(
+            "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
+            json_string(&channel.name),
+            channel.subscribers,
+            channel.events,
+            channel.bytes,
+            id(&channel.first_id),
+            id(&channel.last_id),
+            channel.completed
+        )
+    });
+    Response::json(format!("[{}]\n", channels.collect::<Vec<_>>().join(",\n ")))
+        .field("Cache-Control", "no-store")
+}
+
+pub(super) fn refusal_of(no_channel: NoChannel) -> Refusal {
+    let status = match no_channel {
+        NoChannel::Name => Status::NOT_FOUND,
+        NoChannel::Full => Status::SERVICE_UNAVAILABLE,
+    };
+    Refusal::new(status, no_channel.sentence())
+}
+
+/// The longest name that a reply repeats.
+const SHOWN_NAME_BYTES: usize = 32;
+
+/// Refuses a query with a parameter that the path does not have. `?evnet=x` would publish an event of no type
+/// otherwise. The sentence repeats the name only when it is short and plain, since a request is hostile until proven
+/// otherwise.
+pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Response> {
+    let mut names = head.queries().map(|(name, _)| name);
+    let Some(unknown) = names.find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_shown = (1..=SHOWN_NAME_BYTES).contains(&unknown.len()) && unknown.bytes().all(is_plain);
+    let culprit =
+        if is_shown { format!("The parameter {unknown}") } else { "A parameter".to_owned() };
+    let known = match known {
+        [] => "none".to_owned(),
+        known => known.join(" and "),
+    };
+    let sentence = format!("{culprit} is unknown. Here is {known}.\n");
+    Err(Response::text(Status::BAD_REQUEST, sentence).field("Cache-Control", "no-store"))
+}

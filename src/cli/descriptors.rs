@@ -1,0 +1,48 @@
+//! How many connections the system has descriptors for.
+
+use newswire::http::Limits;
+use std::fs;
+
+/// Descriptors that are not connections with a request: standard streams, the listener, files being served, and half of
+/// these for connections whose first request is still to come.
+const RESERVED: usize = 64;
+
+/// The default, however many descriptors there are: as many threads as a small machine can have.
+const DEFAULT_MOST_CONNECTIONS: usize = 65_536;
+
+/// More connections without a request would cost memory, and would not get a client in any sooner.
+const MOST_WAITING: usize = 1_024;
+
+/// Sets `connections` and `waiting`. More than there are descriptors would only be refused by the system later, while
+/// clients are connected. Returns the sentence that tells the user of it.
+pub(super) fn limit_connections(limits: &mut Limits, asked: Option<usize>) -> Option<String> {
+    let process = fs::read_to_string("/proc/self/limits").ok();
+    let Some(descriptors) = process.and_then(|limits| soft_limit(&limits)) else {
+        limits.connections = asked.unwrap_or(limits.connections);
+        return None;
+    };
+    // With very few descriptors, half of them are reserved.
+    let room = (descriptors - RESERVED.min(descriptors / 2)).max(1);
+    limits.connections = asked.unwrap_or(DEFAULT_MOST_CONNECTIONS).min(room);
+    limits.waiting = ((descriptors - limits.connections) / 2).clamp(1, MOST_WAITING);
+    let sentence =
+        format!("the descriptor limit of {descriptors} leaves room for {room} connections");
+    match asked {
+        Some(asked) if asked > room => {
+            Some(format!("{sentence}, not {asked}; raise it with ulimit -n"))
+        }
+        None if room < 4_096 => Some(format!("{sentence}; raise it with ulimit -n")),
+        _ => None,
+    }
+}
+
+/// ```text
+/// Max open files            1024                 524288               files
+/// ```
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}

@@ -1,0 +1,33 @@
+//! The command line: a file for each command.
+//!
+//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`.
+
+mod arguments;
+mod descriptors;
+pub(crate) mod serve;
+
+pub(crate) use arguments::Arguments;
+use std::io::{self, Write};
+
+/// Why a command ends: a sentence for standard error, and the exit code. It is 2 for an argument that cannot be used,
+/// and 1 for what fails later.
+pub(crate) struct Failure {
+    pub(crate) sentence: String,
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    fn usage(sentence: impl Into<String>) -> Failure {
+        Failure { sentence: sentence.into(), code: 2 }
+    }
+
+    fn later(sentence: impl Into<String>) -> Failure {
+        Failure { sentence: sentence.into(), code: 1 }
+    }
+}
+
+/// Writes to standard output, which may be closed.
+fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
