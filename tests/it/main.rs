@@ -1,5 +1,6 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
+mod access;
 mod channels;
 mod command_line;
 mod cors;
