@@ -1,4 +1,4 @@
-// The page of newswire, as the browser runs it: nothing is built or bundled.
+// The script of the page. The browser runs this file as it is; there is no build step.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -9,12 +9,12 @@ function make(tag, properties, ...children) {
   return element;
 }
 
-/** Leaves a page alone in which nothing would change. */
+/** Sets a text only when it changes, because each change costs the browser work. */
 function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Says something to who listens to the page instead of looking at it: once a second, and of each subject the latest. */
+/** Tells a screen reader something: once a second, and only the latest text of each subject. */
 function say(subject, text) {
   if (said.size === 0) {
     setTimeout(() => {
@@ -26,7 +26,7 @@ function say(subject, text) {
 }
 const said = new Map();
 
-/** A button that cannot do anything now keeps the focus, which one that is disabled would lose. */
+/** A button with aria-disabled keeps the focus. A button with disabled would lose it. */
 const enable = (button, isEnabled) => button.setAttribute("aria-disabled", !isEnabled);
 const press = (button, action) => {
   button.onclick = () => button.getAttribute("aria-disabled") === "true" || action();
@@ -42,12 +42,12 @@ const STATES = ["connecting (0)", "open (1)", "closed (2)"];
 const resumed = (url, id) => id ? `${url}${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(id)}` : url;
 
 /**
- * An EventSource that lets go of its connection when the page has been out of sight for a while, because a browser has
- * six of them for a host and all its tabs; and that goes on where it stopped when the page is seen again.
+ * An EventSource that closes its connection when the page has been hidden for a while, and resumes when the page is
+ * visible again. A browser has six connections to a host for all its tabs.
  */
 class Stream {
-  /** `heard` has the functions opened, event, failed, changed and woken; `patience` is in milliseconds. */
-  constructor(patience, heard) {
+  /** `heard` has the functions opened, event, failed, changed and woken. `hiddenMs`: how long a hidden page stays connected. */
+  constructor(hiddenMs, heard) {
     this.heard = heard;
     this.state = CLOSED;
     this.asleep = false;
@@ -55,7 +55,7 @@ class Stream {
     document.addEventListener("visibilitychange", () => {
       clearTimeout(this.timer);
       if (document.hidden) {
-        this.timer = setTimeout(() => this.sleep(), patience);
+        this.timer = setTimeout(() => this.sleep(), hiddenMs);
       } else if (this.asleep) {
         this.heard.woken();
       }
@@ -91,9 +91,9 @@ class Stream {
   listen(type) {
     if (!this.types.includes(type)) this.types.push(type);
     this.source.addEventListener(type, (event) => {
-      // "error" is also what an EventSource itself says, and then without data.
+      // EventSource dispatches an "error" of its own, which has no data.
       if (event.data === undefined) return;
-      // A gap has no id. What was heard last stays so, also if this connection has brought nothing else yet.
+      // A gap has no id. The last id stays what it was.
       this.lastId = event.lastEventId || this.lastId;
       this.heard.event(event);
     });
@@ -119,7 +119,7 @@ class Stream {
   }
 }
 
-/** Shows a readyState, and says it. */
+/** Shows the readyState of a stream, and tells it to a screen reader. */
 function show(stream, name, prefix) {
   const text = stream.asleep ? "asleep, as this page is hidden" : STATES[stream.state];
   if ($(`${prefix}-state`).textContent === text) return;
@@ -128,7 +128,7 @@ function show(stream, name, prefix) {
   say(name, `${name}: ${text.replace(/ \(\d\)/, "")}`);
 }
 
-/** Why an EventSource gave up, which it tells nobody: the same request again, and a look at what comes. */
+/** Why an EventSource gave up. It does not say, so this sends the same request again and looks at the response. */
 async function why(url, lastId) {
   const look = new AbortController();
   try {
@@ -136,10 +136,10 @@ async function why(url, lastId) {
       signal: look.signal, cache: "no-store", headers: { Accept: "text/event-stream" },
     });
     const type = response.headers.get("Content-Type") ?? "";
-    if (response.status === 204) return "204: it has heard everything, and is told not to come back.";
-    if (response.status === 200) return `It gave up because of Content-Type: ${type}, where only text/event-stream is a stream.`;
+    if (response.status === 204) return "204: the client has every event, and the server tells it not to come back.";
+    if (response.status === 200) return `EventSource gave up because of Content-Type: ${type}. Only text/event-stream is a stream.`;
     const said = type.startsWith("text/plain") ? (await response.text()).trim().slice(0, 300) : "";
-    return `It gave up because of status ${response.status}: any but 200 ends an EventSource for good. ${said}`;
+    return `EventSource gave up because of status ${response.status}. Any status but 200 ends it for good. ${said}`;
   } catch {
     return "The server cannot be reached.";
   } finally {
@@ -147,15 +147,15 @@ async function why(url, lastId) {
   }
 }
 
-// ---- Tapes: lists of what happened, of bounded length
+// ---- Tapes: lists of what happened, each of bounded length
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const number = new Intl.NumberFormat("en").format;
 
-/** Bytes of a line that are shown, and lines of a block. */
+/** How many bytes of a line are shown, and how many lines of a block. */
 const LINE_BYTES = 240, BLOCK_LINES = 14;
 
-/** Draws blocks: lines of bytes on the left, which there may be none of, and on the right what they became. */
+/** Draws blocks: on the left the lines of bytes, if there are any; on the right what the browser made of them. */
 class Tape {
   constructor(list, most) {
     Object.assign(this, { list, most });
@@ -179,7 +179,7 @@ class Tape {
     this.touch(block);
   }
 
-  /** It will be drawn; a little later when so much happens that nobody could read all of it. */
+  /** Draws a block with the next frame. When many come, it draws less often: a person could not read all of them. */
   touch(block) {
     this.changed.add(block);
     if (this.changed.size > 4 * this.most) this.changed = new Set([...this.changed].slice(-this.most));
@@ -191,7 +191,7 @@ class Tape {
   draw() {
     this.isDue = false;
     const box = this.list.parentElement;
-    // It stays at its end, unless somebody has scrolled up to read.
+    // The list stays scrolled to its end, unless the reader has scrolled up.
     const follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     const added = this.added.splice(0), most = this.isFast ? 20 : this.most;
     this.isFast = added.length > 12;
@@ -211,7 +211,7 @@ class Tape {
   }
 }
 
-/** Characters that nobody would see. */
+/** Replaces characters that are invisible. */
 const visible = (text) => text.replace(/[\0-\x1f\ufeff]/g, (c) =>
   c === "\ufeff" ? "[BOM]" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
@@ -241,11 +241,11 @@ function drawBlock(block) {
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 /**
- * Two columns: the bytes of a stream in blocks, as the server wrote them, and beside each what the browser made of it.
- * The bytes come from /lab/lines/NAME, the events from the stream itself; the nth block that has data is the nth event.
+ * Two columns: the blocks of bytes that the server wrote, and what the browser made of each. The bytes come from
+ * /lab/lines/NAME, the events from the stream itself. The nth block with data becomes the nth event.
  */
 class Wire extends Tape {
-  /** `comment` is called for each block that is only a comment. */
+  /** `comment` is called for each comment. */
   constructor(list, most, comment = () => {}) {
     super(list, most);
     this.comment = comment;
@@ -261,15 +261,15 @@ class Wire extends Tape {
 
   forget() {
     this.block = null;
-    /** Blocks that wait for their event, and events that wait for their block. */
+    /** Blocks whose event has not come yet, and events whose block has not come yet. */
     this.blocks = new Map();
     this.events = new Map();
-    /** Connections so far, and events in this one: as the wire has them, as the browser has them. */
+    /** The number of the connection, and of the event in it: on the wire, and in the browser. */
     this.written = { connection: 0, event: 0 };
     this.made = { connection: 0, event: 0 };
   }
 
-  /** Resolves when the line is watched, or cannot be. One line is watched at a time, to spare connections. */
+  /** Resolves when the line is watched, or cannot be. One line is watched at a time, because connections are few. */
   watch(line) {
     Wire.watched?.unwatch();
     Wire.watched = this;
@@ -298,7 +298,10 @@ class Wire extends Tape {
     this.source = null;
   }
 
-  /** Line ends are CR, LF or CRLF; the LF of a CRLF may come in another piece, when its block is closed already. */
+  /**
+   * Reads one write of the server. A line ends in CR, LF or CRLF. The LF of a CRLF may come in the next write, when its
+   * block is closed already.
+   */
   read(bytes, isHead) {
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at];
@@ -328,9 +331,13 @@ class Wire extends Tape {
       }
       this.line.end = byte === 10 ? "\\n" : "\\r";
       if (!isHead) field(block, this.line);
+      if (this.line.kind === "comment") this.comment();
       if (this.line.length === 0) this.finish(block);
     }
-    if (this.block) this.touch(this.block);
+    if (!this.block) return;
+    // A comment and a reconnection time take effect at once. They need no empty line, so they are shown by themselves.
+    if (!isHead && !this.block.isPending && this.line.end) this.finish(this.block);
+    else this.touch(this.block);
   }
 
   finish(block) {
@@ -344,11 +351,10 @@ class Wire extends Tape {
       this.pair(`${connection}:${event}`, block, null);
     } else {
       block.note = block.notes?.join("; ") ?? "nothing: an empty block";
-      if (block.isComment) this.comment();
     }
   }
 
-  // What the browser made of it.
+  // What the browser made of the bytes
 
   opened() {
     this.flushEnd();
@@ -361,7 +367,7 @@ class Wire extends Tape {
     this.happened(`${this.made.connection}:${this.made.event++}`, { note: shown, type, id: lastEventId, kind: "event" });
   }
 
-  /** A little later, since the last bytes may take longer on their own way here. */
+  /** Notes the end a little later: the last bytes come on another connection, and may be late. */
   ended(note, kind) {
     this.flushEnd();
     this.end = { note, kind };
@@ -405,7 +411,7 @@ class Wire extends Tape {
   }
 }
 
-/** What a line means, by the standard's rules (HTML, 9.2.6), and what it leaves behind if its block has no data. */
+/** What a line means by the standard (HTML, 9.2.6), and what is left of it when its block has no data. */
 function field(block, line) {
   const text = decoder.decode(Uint8Array.from(line.bytes)).replace(/^\ufeff/, "");
   const [, name, value] = /^([^:]*)(?::? ?)([^]*)$/.exec(text);
@@ -414,36 +420,39 @@ function field(block, line) {
     line.kind = "empty";
   } else if (text.startsWith(":")) {
     line.kind = "comment";
-    block.isComment = true;
     note("a comment, ignored");
   } else if (name === "data") {
     line.kind = "data";
-    block.hasData = true;
+    block.isPending = block.hasData = true;
   } else if (name === "event" || name === "id" && !value.includes("\0")) {
     line.kind = name === "id" ? "id" : "type";
+    block.isPending = true;
     note(name === "id" ? `the last event ID is ${value}` : "no data, so no event");
   } else if (name === "retry" && /^\d+$/.test(value)) {
     line.kind = "retry";
     note(`reconnect after ${number(value)} ms`);
   } else {
     line.kind = "unknown";
-    note("no field that counts, ignored");
+    note("not a known field, ignored");
   }
 }
 
-/** A name for a line that nobody else has. One for each request of ours: the server may still write to the one before. */
+/** A name that no other line has. Each request gets a new one: the server may still write to the line before. */
 const freshLine = () => "page-" + [...crypto.getRandomValues(new Uint8Array(9))].map((b) => b.toString(36)).join("");
 
 const cutLine = (line) => fetch(`/lab/lines/${line}`, { method: "DELETE" });
 
+/** Whether the server has /lab. Where other machines reach the server, it has it only with --lab. */
+const labIsOn = fetch("/lab?status=204", { cache: "no-store" }).then(({ status }) => status !== 404, () => true);
+
 // ---- 1 and 2: the words, and their wire
 
-/** Milliseconds between two words, and how one says it. */
+/** Milliseconds between two words, and the same in words. */
 const PACES = [[4000, "a word in four seconds"], [2000, "a word in two seconds"], [1000, "a word a second"],
   [500, "two words a second"], [250, "four words a second"], [100, "ten words a second"], [20, "fifty words a second"]];
 
 function theWords() {
-  let pace = 2, line = "", arrived = 0, isBroken = false, run = 0;
+  let pace = 2, line = "", arrived = 0, isBroken = false, run = 0, hasLab = true;
   const caret = make("i", { className: "caret" });
   const wire = new Wire($("words-wire"), 80);
 
@@ -480,7 +489,7 @@ function theWords() {
     },
     changed() {
       show(stream, "The words", "words");
-      enable($("words-cut"), stream.state === OPEN);
+      enable($("words-cut"), stream.state === OPEN && line !== "");
       $("sentence").className = `s${stream.state}`;
       if (stream.asleep) wire.unwatch();
     },
@@ -489,33 +498,33 @@ function theWords() {
     },
   });
 
-  /** From the beginning, or behind the word that was heard last. */
+  /** Starts from the beginning, or behind the word with this id. */
   async function start(lastId) {
     const mine = ++run;
     stream.close();
-    line = freshLine();
+    line = hasLab ? freshLine() : "";
     isBroken = false;
     if (lastId) {
-      wire.ended(`closed by the page, which asks anew for what comes after ${lastId}`, "closed");
+      wire.ended(`closed by the page, which asks again for what comes after ${lastId}`, "closed");
     } else {
       wire.clear();
       $("sentence").replaceChildren(caret);
       $("words-id").textContent = "none";
       arrived = 0;
     }
-    // Words faster than speech are shown, and not read out.
+    // A screen reader does not read out words that are faster than speech.
     $("sentence").setAttribute("aria-live", PACES[pace][0] < 500 ? "off" : "polite");
-    if (!document.hidden) await wire.watch(line);
-    const path = PACES[pace][0] === 1000 ? "/sse/mvc/words?" : `/lab?interval=${PACES[pace][0]}&`;
-    if (mine === run) stream.open(`${path}line=${line}`, [], lastId);
+    if (line && !document.hidden) await wire.watch(line);
+    const path = PACES[pace][0] === 1000 ? "/sse/mvc/words" : `/lab?interval=${PACES[pace][0]}`;
+    if (mine === run) stream.open(line ? `${path}${path.includes("?") ? "&" : "?"}line=${line}` : path, [], lastId);
   }
 
   function step(by) {
     pace = Math.min(Math.max(pace + by, 0), PACES.length - 1);
     $("words-pace").textContent = PACES[pace][1];
     say("pace", PACES[pace][1]);
-    enable($("words-slower"), pace > 0);
-    enable($("words-faster"), pace < PACES.length - 1);
+    enable($("words-slower"), hasLab && pace > 0);
+    enable($("words-faster"), hasLab && pace < PACES.length - 1);
     if (stream.state !== CLOSED) start(stream.lastId);
   }
 
@@ -528,12 +537,16 @@ function theWords() {
     const text = since < 10 ? `${since.toFixed(1)} s` : since < 120 ? `${Math.round(since)} s` : `${Math.round(since / 60)} min`;
     set($("words-since"), arrived ? text : "–");
   }, 100);
-  start("");
+  labIsOn.then((isOn) => {
+    hasLab = isOn;
+    for (const name of ["words-slower", "words-faster"]) enable($(name), isOn);
+    start("");
+  });
 }
 
 // ---- 3: the laboratory
 
-/** What /lab understands: name, label, and its range or its choices. Empty is the default, which is shown. */
+/** The parameters of /lab: name, label, default, and the range or the choices. */
 const PARAMETERS = {
   "What is said": [
     ["text", "Text, a word an event", "The quick brown fox jumps over the lazy dog."],
@@ -565,22 +578,22 @@ const PARAMETERS = {
 };
 
 const PRESETS = [
-  ["An LLM’s tokens", "Small events, sixteen a second, of a type of their own. At the end it is told 204, and does not come back.", {
-    text: "A model writes its answer a token at a time, and nobody wants to wait for the last one before reading the first.",
+  ["An LLM’s tokens", "Small events of their own type, sixteen a second. At the end the server answers 204, and the browser does not come back.", {
+    text: "A model writes its answer a token at a time, and a reader does not want to wait for the last one before reading the first.",
     count: "46", event: "token", interval: "60" }],
-  ["A flaky mobile line", "A silence of two seconds, then a cut. The browser comes back after a second and a half, and misses nothing.", {
+  ["A flaky mobile line", "No byte for two seconds, then a cut. The browser comes back after a second and a half, and misses no event.", {
     count: "40", interval: "250", heartbeat: "100", stall: "8", silence: "2000", cut: "16", retry: "1500" }],
-  ["A server that never comes back", "Status 503. It is kind to a load balancer, and fatal to an EventSource, which gives up for good.", {
+  ["A server that never comes back", "Status 503. A load balancer expects it. An EventSource gives up for good.", {
     status: "503" }],
-  ["A silent server", "Open, and nothing more after the fifth event. No EventSource ever notices: that is what heartbeats are for.", {
+  ["A silent server", "The stream stays open, but nothing comes after the fifth event. An EventSource cannot notice that. Heartbeats let other clients notice.", {
     count: "6", interval: "300", stall: "5", silence: "600000" }],
-  ["A parser’s nightmare", "A byte order mark, CR for a line end, data in three lines, unknown fields, bad ids, an event without an end; one byte at a time.", {
+  ["A parser’s nightmare", "A byte order mark, CR as line end, data in three lines, unknown fields, bad ids, an event without an end, and each byte in a write of its own.", {
     interval: "200", lines: "3", chunk: "1", newline: "cr", bom: "on", garbage: "on" }],
-  ["A firehose", "An event a millisecond, for half a minute. See whether your page stays smooth; this one should.", {
+  ["A firehose", "An event a millisecond for half a minute. Does your page stay smooth? This one does.", {
     count: "30000", interval: "1", size: "100" }],
 ];
 
-/** What happened in the last while, in a fixed number of columns, however much it was. */
+/** What happened lately, in a fixed number of columns. */
 class Timeline {
   constructor(canvas) {
     this.canvas = canvas;
@@ -591,7 +604,7 @@ class Timeline {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  /** The time from edge to edge, in milliseconds. */
+  /** `width` is the time from edge to edge in milliseconds. */
   begin(width) {
     this.step = width / this.columns;
     this.start = performance.now();
@@ -660,7 +673,7 @@ class Timeline {
     pen.clearRect(0, 0, width, height);
     const first = Math.max(0, now - columns + 1), x = (at) => (at - first) * width / columns;
 
-    // A line a second, or as many seconds as leave room for their numbers.
+    // A line each second, or each few seconds, so that the numbers have room.
     const every = [1, 2, 5, 10, 20, 60, 120].find((s) => s * 1000 / step * width / columns > 56) ?? 300;
     pen.font = `12px ${style.fontFamily}`;
     for (let second = Math.ceil(first * step / 1000 / every) * every; x(second * 1000 / step) < width; second += every) {
@@ -678,7 +691,7 @@ class Timeline {
         const tall = 14 + Math.min(1, Math.log2(this.sizes[column] + 1) / 16) * (base - 26);
         pen.fillStyle = event;
         pen.fillRect(left, base - 2 - tall, 2, tall);
-        // Below the line: how many fell into the same instant.
+        // Below the line: how many events this column has.
         if (count > 1) pen.fillRect(left, base + 2, 2, Math.min(24, count));
       }
       if (this.comments[column] > 0) {
@@ -694,6 +707,10 @@ class Timeline {
 }
 
 function theLaboratory() {
+  labIsOn.then((isOn) => {
+    $("lab-off").hidden = $("wire-off").hidden = isOn;
+    for (const part of document.querySelectorAll(".lab-on")) part.hidden = !isOn;
+  });
   const timeline = new Timeline($("timeline")), inputs = {};
   const wire = new Wire($("lab-wire"), 120, () => {
     total.comments++;
@@ -719,7 +736,7 @@ function theLaboratory() {
     press(button, () => {
       for (const input of Object.values(inputs)) input.value = values[input.name] ?? input.options?.[0].value ?? "";
       $("preset-note").textContent = note;
-      // A thousand a second is for the browser to bear once, not twice.
+      // At a thousand events a second, the wire would double the work.
       $("lab-watch").checked = values.interval !== "1";
       shown();
       start("");
@@ -780,7 +797,7 @@ function theLaboratory() {
   async function start(lastId) {
     const mine = ++run;
     stream.close();
-    // A frame that is larger than what a channel keeps would not be shown.
+    // A frame larger than this would not be shown.
     const isHuge = Math.max(inputs.size.value, inputs.binary.value * 1.4) > 500000 && !inputs.chunk.value;
     line = $("lab-watch").checked && !isHuge ? freshLine() : "";
     $("lab-why").hidden = true;
@@ -811,7 +828,7 @@ function theLaboratory() {
     if (reason) say("reason", reason);
   }
 
-  /** Four times a second, however fast they come. */
+  /** Runs four times a second, however fast events come. */
   function tell() {
     rates = [...rates.slice(-4), total.events];
     const seconds = (performance.now() - total.began) / 1000, many = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
@@ -851,12 +868,12 @@ function theChannel() {
       let row = { kind: "event", type, note: data.slice(0, 2000), id: lastEventId };
       if (type === "gap") {
         const [, asked, oldest] = /"asked":"(.*)","oldest":"?([^"}]*)/.exec(data) ?? ["", "?", data];
-        row = { kind: "gap", note: `Gap: something that came after ${asked} is lost; ${oldest === "null" ? "nothing is left" : `the oldest that is left is ${oldest}`}.` };
+        row = { kind: "gap", note: `Gap: an event after ${asked} may be lost; ${oldest === "null" ? "no event is kept" : `the oldest event kept is ${oldest}`}.` };
       } else if (type === "end") {
         row = { kind: "closed", note: `End: ${data}.` };
       }
       log.add(row);
-      // Of many at once the first is read out, and not all.
+      // When many come at once, a screen reader gets only the first.
       if (Date.now() - spoken > 4000) say("event", `${name}: ${row.note.slice(0, 200)}`);
       spoken = Date.now();
     },
@@ -873,8 +890,10 @@ function theChannel() {
     },
   });
 
-  /** Behind what was heard last; the first time behind what the channel has now, so that even who loses the connection
-   *  before the first event misses none. */
+  /**
+   * Subscribes behind the last event that came. The first time, that is the newest event of the channel: a client that
+   * names an id misses nothing when its connection breaks before the first event.
+   */
   async function join() {
     const wanted = $("channel-name").value.trim();
     stream.close();
@@ -897,7 +916,7 @@ function theChannel() {
     $("channel-why").hidden = !sentence;
   }
 
-  /** Nothing in a stream tells how many listen; so it is asked for, while somebody can see the answer. */
+  /** A stream does not say how many subscribers there are, so the page asks while the answer is visible. */
   let isSeen = false;
   async function count() {
     if (stream.state !== OPEN || !isSeen || document.hidden) return;
@@ -918,7 +937,7 @@ function theChannel() {
     const isLeaving = (stream.state !== CLOSED || stream.asleep) && $("channel-name").value.trim() === name;
     if (!isLeaving) return join();
     stream.close();
-    log.add({ kind: "closed", note: "Left. What comes meanwhile is asked for on joining again." });
+    log.add({ kind: "closed", note: "Left. When you join again, you get what you missed." });
   };
   $("channel-name").oninput = () => {
     if ($("channel-name").value.trim() !== name) $("channel-join").textContent = "Join";
@@ -927,7 +946,7 @@ function theChannel() {
     event.preventDefault();
     const type = $("channel-type").value.trim(), token = $("channel-token").value;
     if ($("channel-name").value.trim() !== name) join();
-    // An EventSource hears only the types that it listens to.
+    // An EventSource dispatches only types that have a listener.
     if (type && stream.source && !stream.types.includes(type)) stream.listen(type);
     try {
       const response = await fetch(path() + (type && `?event=${encodeURIComponent(type)}`), {
@@ -950,7 +969,7 @@ function theChannel() {
     }
   };
 
-  // A stream for who looks at it, not for everybody who opens the page.
+  // The page subscribes only when the channel is in view.
   new IntersectionObserver((entries) => {
     isSeen = entries.at(-1).isIntersecting;
     if (!isSeen) return;
@@ -963,7 +982,7 @@ function theChannel() {
 
 // ---- The page
 
-/** The lines for a terminal name the host that this page came from. */
+/** Puts the address of this page into the lines for a terminal, and a button beside each. */
 function theLines() {
   for (const line of document.querySelectorAll(".line")) {
     const code = line.querySelector("code");
@@ -975,7 +994,7 @@ function theLines() {
       try {
         await navigator.clipboard.writeText(code.textContent);
       } catch {
-        // Only pages from https or loopback have a clipboard.
+        // Only pages from https or from loopback may use the clipboard.
         getSelection().selectAllChildren(code);
         document.execCommand("copy");
       }

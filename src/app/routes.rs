@@ -26,7 +26,6 @@ const PAGE: &[(&str, &[u8])] = &[
 /// What the handlers share.
 struct Shared {
     files: Files,
-    is_embedded: bool,
     channels: Channels,
     /// `None` when the laboratory is off.
     lines: Option<Lines>,
@@ -74,7 +73,7 @@ fn router(shared: Shared) -> Router {
         });
     }
     router.fallback(move |request| match shared.access.read(request) {
-        Ok(()) => page(request, &shared),
+        Ok(()) => shared.files.respond(request),
         Err(refusal) => refusal.into(),
     });
     router
@@ -109,16 +108,6 @@ const LAB_IS_OFF: Refusal = Refusal::new(
 
 fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
     publish::publish(request, &shared.channels)
-}
-
-fn page(request: &mut Request<'_>, shared: &Shared) -> Response {
-    let response = shared.files.respond(request);
-    match shared.is_embedded {
-        // Another site does not learn which channel a person looks at. `no-referrer` would turn the `Origin` of some
-        // requests into `null`.
-        true => response.field("Referrer-Policy", "same-origin"),
-        false => response,
-    }
 }
 
 /// What the command line says. [`App::listen`] makes a server of it.
@@ -192,7 +181,6 @@ impl App {
         let has_lab = self.lab || ip.is_loopback();
         let router = router(Shared {
             files,
-            is_embedded: self.www.is_none(),
             channels: channels.clone(),
             lines: has_lab.then(|| Lines::new(channels.clone(), piece_bytes)),
             access: Access::new(self.publishers, self.cors, ip),

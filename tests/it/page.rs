@@ -1,7 +1,6 @@
-//! The page, in Chromium, used as a person uses it; and what an EventSource makes of the
-//! laboratory.
+//! The page in Chromium, used as a person uses it; what an EventSource makes of the laboratory; and pages that attack.
 
-use crate::server::{Server, eventually};
+use crate::server::{Server, ask, eventually};
 use crate::webdriver::{Browser, ENTER, Json, SPACE, TAB};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +12,7 @@ use std::{fs, thread};
 
 const WORDS: [&str; 9] = ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog."];
 
-/// Before the page's own script: a record of what must not happen, and of the states that pass.
+/// Runs before the page's own script. It records violations of the policy, and each state of the words.
 const RECORDER: &str = r#"
     window.violations = [];
     document.addEventListener("securitypolicyviolation",
@@ -36,13 +35,13 @@ fn visit(arguments: &[&str]) -> Option<(Server, Browser)> {
     Some((server, browser))
 }
 
-/// Nothing on the console but the page's own lines, nothing from elsewhere, nothing against the
-/// policy. Gives the lines.
+/// The console has only the page's own lines, no request went elsewhere, and nothing violated the policy. Returns the
+/// lines.
 fn assert_clean(browser: &Browser, server: &Server) -> Vec<String> {
     assert_clean_of(browser, &[&server.url("/")])
 }
 
-/// As [`assert_clean`], of pages that came from several places.
+/// As [`assert_clean`], for pages from several origins.
 fn assert_clean_of(browser: &Browser, places: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     for (level, text) in browser.console() {
@@ -50,7 +49,7 @@ fn assert_clean_of(browser: &Browser, places: &[&str]) -> Vec<String> {
         lines.push(text);
     }
     for request in browser.requests() {
-        // Chromium begins with a page of its own.
+        // Chromium starts with a page of its own.
         let mut places = places.iter().chain(&["chrome:", "data:"]);
         let is_ours = places.any(|start| request.starts_with(start));
         assert!(is_ours, "a request to {request}");
@@ -70,8 +69,8 @@ fn set_size(browser: &Browser, width: u32) {
     browser.devtools("Emulation.setDeviceMetricsOverride", &size);
 }
 
-/// How the person likes it: `light` or `dark`, and `reduce` or `no-preference` for motion.
-fn set_taste(browser: &Browser, scheme: &str, motion: &str) {
+/// The person's preferences: `light` or `dark`, and `reduce` or `no-preference` for motion.
+fn set_preferences(browser: &Browser, scheme: &str, motion: &str) {
     let features = format!(
         r#"{{"features":[{{"name":"prefers-color-scheme","value":"{scheme}"}},
         {{"name":"prefers-reduced-motion","value":"{motion}"}}]}}"#
@@ -111,14 +110,14 @@ fn the_words_arrive_with_their_bytes_beside_them() {
         kept.join("\n").trim_end().to_owned()
     };
     assert_eq!(without_date(shown_head.text()), without_date(&escaped(head)));
-    // The reconnection time may differ, so that not everybody comes back at once.
+    // The reconnection time differs from stream to stream, so that not all clients come back at once.
     let without_retry = |body: &str| {
         let (start, rest) = body.split_once("retry: ").expect("a reconnection time");
         format!("{start}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
     };
     let shown_body: String = shown_body.iter().map(Json::text).collect();
     assert_eq!(without_retry(&shown_body), without_retry(&escaped(body)));
-    // Each block lit up with what it became.
+    // Beside each block stands the event that it became.
     let made = texts(&browser, "#words-wire .event .text");
     assert_eq!(made, WORDS);
     assert_eq!(browser.text("#words-wire .open div"), "open: readyState is 1");
@@ -132,7 +131,7 @@ fn the_words_arrive_with_their_bytes_beside_them() {
         assert!(line.ends_with(&format!("\"{expected}\"")), "{line} is not {expected}");
     }
     assert!(server.said().contains("GET /sse/mvc/words?line="));
-    // Nobody listens any more, and nobody will: what is finished holds no connection.
+    // A page that is done holds no connection.
     let connections = || server.metric("newswire_connections");
     eventually("an idle connection or two", || connections() <= 3);
 }
@@ -142,7 +141,7 @@ fn a_cut_line_comes_back_with_the_next_word() {
     let Some((server, browser)) = visit(&[]) else {
         return;
     };
-    // Slowly, so that there is time to cut it also on a machine that is busy with other things.
+    // Slowly, so that a busy machine has the time to cut it.
     browser.click("#words-slower");
     browser.wait_for(
         "document.querySelector('#words-state').textContent === 'open (1)'
@@ -157,7 +156,7 @@ fn a_cut_line_comes_back_with_the_next_word() {
     let states = browser.run("return states", &[]);
     let cut = ["open (1)", "connecting (0)", "open (1)"];
     assert!(states.texts().ends_with(&cut), "{states:?}");
-    // Another pace is the same stream, behind what was heard.
+    // At another pace the stream goes on behind the last word.
     for _ in 0..3 {
         browser.click("#words-faster");
     }
@@ -167,7 +166,7 @@ fn a_cut_line_comes_back_with_the_next_word() {
     let noted = |line: &&String| line.contains("connection state: 0, error:");
     assert_eq!(lines.iter().filter(noted).count(), 1, "{lines:?}");
 
-    // Again, from the beginning and as fast as it goes: then there is nothing left to speed up.
+    // From the beginning and at the highest pace, there is no higher one.
     browser.click("#words-start");
     for _ in 0..4 {
         browser.click("#words-faster");
@@ -183,11 +182,11 @@ fn a_cut_line_comes_back_with_the_next_word() {
 }
 
 #[test]
-fn the_laboratory_plays_what_is_ordered() {
+fn the_laboratory_plays_what_the_form_asks_for() {
     let Some((server, browser)) = visit(&[]) else {
         return;
     };
-    // A person who follows a link to the laboratory gets there.
+    // A link to /lab leads to the laboratory on the page.
     browser.open(&server.url("/lab"));
     assert_eq!(browser.url(), server.url("/#lab"));
 
@@ -218,7 +217,7 @@ fn the_laboratory_plays_what_is_ordered() {
     };
     let events = ["to", "be", "or", "not"];
     assert_eq!(made, events.iter().enumerate().map(expected).collect::<Vec<_>>());
-    // The timeline is a picture: some of it has the colour of events, and of an end.
+    // The timeline is a picture. It has the colour of events, and that of an end.
     let colours = browser.run(
         "const canvas = document.querySelector('#timeline'), pen = canvas.getContext('2d');
          const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
@@ -237,7 +236,7 @@ fn the_laboratory_plays_what_is_ordered() {
     assert!(colours.texts().iter().all(|count| *count != "0"), "{colours:?}");
     assert_clean(&browser, &server);
 
-    // What cannot be is refused with the server's own sentence.
+    // For impossible parameters the page shows the server's own sentence.
     browser.fill("[name=cut]", "9");
     browser.click("[form=order]");
     browser
@@ -277,7 +276,7 @@ fn the_laboratory_plays_what_is_ordered() {
             "Number(document.querySelector('#lab-events').textContent) >= {least}"
         ));
     };
-    // It goes on for long enough to be cut once more.
+    // It runs long enough to be cut again.
     browser.fill("[name=count]", "2000");
     browser.click("[form=order]");
     browser.wait_for("document.querySelector('#lab-wire .failed')");
@@ -288,7 +287,7 @@ fn the_laboratory_plays_what_is_ordered() {
     browser.wait_for("/3 connections/.test(document.querySelector('#lab-summary').textContent)");
     let before = browser.text("#lab-events").parse::<u32>().expect("a number");
     heard(before + 5);
-    // None is missing and none came twice: as many as the number of the last.
+    // No event is missing and none came twice: their number is the id of the last.
     let count_and_id = "return ['events', 'id'].map((name) =>
            document.getElementById(`lab-${name}`).textContent.replace(/,/g, ''))";
     let count_and_id = browser.run(count_and_id, &[]);
@@ -310,11 +309,11 @@ fn a_thousand_events_a_second_leave_no_heap_behind() {
     };
     browser.wait_for("document.querySelectorAll('.word').length === 9");
     browser.devtools("Performance.enable", "{}");
-    // With the wire, so that twice as many events come.
+    // The page watches the wire too, so that twice as many events come.
     browser.fill("[name=count]", "30000");
     browser.fill("[name=interval]", "1");
     browser.fill("[name=size]", "100");
-    // Frames that are drawn in a second, before and meanwhile: it stays smooth.
+    // Frames drawn in a second, before and while the events come.
     let frames_per_second = || {
         let count = "const until = performance.now() + 2000;
              let frames = 0;
@@ -345,7 +344,7 @@ fn a_thousand_events_a_second_leave_no_heap_behind() {
     let (nodes_before, heap_before) = measure();
     let busy = frames_per_second();
     assert!(busy > calm / 10.0, "{calm} frames a second became {busy}");
-    // In steps: a machine that is busy with other things takes its time.
+    // In steps, because a busy machine takes long.
     for least in ["9000", "16000", "22000", "28000"] {
         heard(least);
     }
@@ -362,7 +361,7 @@ fn a_thousand_events_a_second_leave_no_heap_behind() {
     assert_clean(&browser, &server);
 }
 
-/// A way to a server that can be cut: what a mobile network is.
+/// A network link to a server that can be cut, as a mobile network is.
 struct Link {
     address: SocketAddr,
     is_down: Arc<AtomicBool>,
@@ -387,7 +386,7 @@ impl Link {
                 };
                 let copy = |socket: &TcpStream| socket.try_clone().expect("a descriptor");
                 let both = [copy(&near), copy(&far)];
-                sockets.lock().expect("nobody panics").extend(both);
+                sockets.lock().expect("no thread panics").extend(both);
                 for (mut from, mut to) in [(copy(&near), copy(&far)), (far, near)] {
                     thread::spawn(move || {
                         let _ = io::copy(&mut from, &mut to);
@@ -401,7 +400,7 @@ impl Link {
 
     fn cut(&self) {
         self.is_down.store(true, Relaxed);
-        for socket in self.sockets.lock().expect("nobody panics").drain(..) {
+        for socket in self.sockets.lock().expect("no thread panics").drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -411,13 +410,13 @@ impl Link {
     }
 }
 
-/// Shows the channel, which is joined when somebody looks.
+/// Scrolls to the channel, which the page joins when it is in view.
 fn look_at_channel(browser: &Browser) {
     browser.run("document.querySelector('#channel').scrollIntoView()", &[]);
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
 }
 
-/// As curl does.
+/// Publishes as curl does.
 fn publish(server: &Server, path: &str, content: &str) {
     let answer = server.exchange(format!(
         "POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{content}",
@@ -435,7 +434,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     let one = browser.window();
     look_at_channel(&browser);
 
-    // The other window is another place: its way to the server can be cut.
+    // The other window reaches the server over a link that can be cut.
     let link = Link::to(server.address);
     let other = browser.new_window("window");
     browser.switch_to(&other);
@@ -453,10 +452,10 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     assert!(here[0].contains("extra, extra"), "{here:?}");
     browser.switch_to(&other);
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
-    // The same event, down to its id.
+    // The same event, with the same id.
     assert_eq!(texts(&browser, "#channel-log li"), here);
 
-    // Cut, it misses two, comes back by itself, and is given them, in order.
+    // After the cut it misses two events, reconnects by itself, and gets them in order.
     link.cut();
     browser.wait_for("/connecting/.test(document.querySelector('#channel-state').textContent)");
     publish(&server, "/channels/news", "first");
@@ -467,7 +466,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     assert_eq!(log, ["extra, extra", "first", "second"]);
     assert_eq!(texts(&browser, "#channel-log .gap"), [""; 0]);
 
-    // Away for longer than the server's memory lasts, it is told so.
+    // When the server has dropped events meanwhile, the page says so.
     link.cut();
     browser.wait_for("/connecting/.test(document.querySelector('#channel-state').textContent)");
     for number in 1..=7 {
@@ -476,23 +475,23 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     link.mend();
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 8");
     let log = texts(&browser, "#channel-log li");
-    let gap = log.iter().position(|row| row.contains("is lost")).expect("a gap is shown");
+    let gap = log.iter().position(|row| row.contains("may be lost")).expect("a gap is shown");
     assert!(log[gap + 1].contains("edition 3"), "{log:?}");
 
-    // The window that stayed has all of it, once.
+    // The window that stayed connected has every event once.
     browser.switch_to(&one);
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 10");
     let log = texts(&browser, "#channel-log .event .text");
     assert_eq!(log[3..], [1, 2, 3, 4, 5, 6, 7].map(|n| format!("edition {n}")));
 
-    // A person who leaves and joins again gets what came meanwhile.
+    // After leaving and joining again, the page gets what it missed.
     browser.click("#channel-join");
     assert_eq!(browser.text("#channel-state"), "closed (2)");
     publish(&server, "/channels/news", "meanwhile");
     browser.click("#channel-join");
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 11");
 
-    // Types are heard by who listens to them. Many lines make no long page.
+    // The page listens to the type that the form names. The log has a bounded length.
     browser.fill("#channel-type", "weather");
     browser.fill("#channel-text", "Rain");
     browser.press(&[ENTER]);
@@ -503,7 +502,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     assert!(texts(&browser, "#channel-log li").len() <= 200);
     assert_clean_of(&browser, &[&server.url("/"), &other_place]);
 
-    // Another channel, from its beginning; and its end.
+    // Another channel, from its first event to its end.
     browser.fill("#channel-name", "sports");
     browser.click("#channel-join");
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
@@ -516,7 +515,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     browser.wait_for("/completed/.test(document.querySelector('#channel-log').textContent)");
     browser.wait_for("document.querySelector('#channel-state').textContent === 'closed (2)'");
 
-    // The server dies, and another takes its place: what was, is lost, and that is said.
+    // A server that was killed and started again has lost its events, and says so.
     browser.fill("#channel-name", "news");
     browser.click("#channel-join");
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
@@ -534,7 +533,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     publish(&server, "/channels/news", "the first");
     browser.wait_for("/the first/.test(document.querySelector('#channel-log').textContent)");
 
-    // A gap has no id: who hears nothing else, leaves and joins again still goes on behind what it heard last.
+    // A gap has no id. A page that leaves and joins again after it still resumes behind its last event.
     browser.click("#channel-join");
     let server = again(server);
     browser.click("#channel-join");
@@ -546,7 +545,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
 }
 
 #[test]
-fn who_may_not_publish_is_told_why() {
+fn the_page_says_why_publishing_was_refused() {
     let Some(browser) = Browser::start() else {
         return;
     };
@@ -565,7 +564,7 @@ fn who_may_not_publish_is_told_why() {
     browser.click("#publish .main");
     browser
         .wait_for("/needs Authorization/.test(document.querySelector('#channel-why').innerText)");
-    // The field is there, and has the focus.
+    // The field for the token is there, and has the focus.
     browser.wait_for("document.activeElement.id === 'channel-token'");
     browser.press(&['x', ENTER]);
     browser.wait_for("document.querySelector('#channel-why').innerText !== ''");
@@ -584,16 +583,16 @@ fn many_tabs_share_six_connections() {
     let first = browser.window();
     look_at_channel(&browser);
     let subscribers = || server.metric("newswire_subscribers");
-    eventually("the words are watched no more", || subscribers() == 1);
-    // More than a browser has connections for: each is seen for a moment, and then hidden.
+    eventually("the words are not watched any more", || subscribers() == 1);
+    // More tabs than a browser has connections. Each is visible for a moment, then hidden.
     for _ in 0..8 {
         let tab = browser.new_window("tab");
         browser.switch_to(&tab);
         browser.open(&server.url("/"));
         browser.wait_for("document.querySelector('.word')");
     }
-    // The first one let go while it was hidden, and asks for what it missed when it is seen.
-    eventually("nobody subscribes", || subscribers() == 0);
+    // The first tab disconnected while it was hidden. When it is visible again, it asks for what it missed.
+    eventually("there is no subscriber", || subscribers() == 0);
     publish(&server, "/channels/news", "while you were away");
     browser.switch_to(&first);
     browser.devtools("Page.bringToFront", "{}");
@@ -608,8 +607,7 @@ fn a_keyboard_is_enough() {
         return;
     };
     browser.wait_for("document.querySelectorAll('.word').length === 9");
-    // From the top to the end: everything that can be used is reached, in the order of the page,
-    // and is seen to be.
+    // The tab key reaches every control in the order of the page, and each shows its focus.
     let wanted = browser.run(
         "const all = 'a[href], button, input, select, summary, [tabindex=\"0\"]';
          return [...document.querySelectorAll(all)].filter((e) => e.checkVisibility())
@@ -629,7 +627,7 @@ fn a_keyboard_is_enough() {
     }
     assert_eq!(reached, wanted.texts());
 
-    // And used.
+    // The keyboard works each control.
     let focus = |selector: &str| {
         let script = "document.querySelector(arguments[0]).focus()";
         browser.run(script, &[selector]);
@@ -651,7 +649,7 @@ fn a_keyboard_is_enough() {
     browser.wait_for("document.querySelector('#channel-state').textContent === 'open (1)'");
     browser.press(&['!', ENTER]);
     browser.wait_for("document.querySelectorAll('#channel-log .event').length === 1");
-    // Every one of them has a name, for who cannot see it.
+    // Each control has a name for a screen reader.
     let tree = browser.devtools("Accessibility.getFullAXTree", "{}");
     let role = |node: &Json| node["role"]["value"].text().to_owned();
     let mut named = 0;
@@ -667,7 +665,7 @@ fn a_keyboard_is_enough() {
 }
 
 #[test]
-fn it_is_good_at_every_width_in_both_schemes() {
+fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
     let Some((server, browser)) = visit(&["--publish-open"]) else {
         return;
     };
@@ -678,13 +676,13 @@ fn it_is_good_at_every_width_in_both_schemes() {
     browser.click("[form=order]");
     browser.wait_for("document.querySelector('#lab-wire .event')");
     for scheme in ["light", "dark"] {
-        set_taste(&browser, scheme, "reduce");
+        set_preferences(&browser, scheme, "reduce");
         for width in [320, 768, 1600] {
             set_size(&browser, width);
             let is_too_wide = "const { scrollWidth, clientWidth } = document.documentElement;
                                return scrollWidth > clientWidth";
             assert_eq!(browser.run(is_too_wide, &[]), Json::False, "{scheme} {width}");
-            // Inside of what is as wide as the window, too: texts that stick out of their boxes.
+            // No text sticks out of its box either.
             let out = browser.run(
                 "return [...document.querySelectorAll('main *')].filter((e) =>
                    e.checkVisibility() && !/^(INPUT|SELECT|CANVAS)$/.test(e.tagName) &&
@@ -704,12 +702,12 @@ fn it_is_good_at_every_width_in_both_schemes() {
         }
     }
     let moving = "return String(document.getAnimations().length)";
-    assert_eq!(browser.run(moving, &[]).text(), "0", "who wants less motion has none");
-    set_taste(&browser, "light", "no-preference");
+    assert_eq!(browser.run(moving, &[]).text(), "0", "with reduced motion there is no animation");
+    set_preferences(&browser, "light", "no-preference");
     assert_clean(&browser, &server);
 }
 
-/// Texts with less contrast than 4.5 (WCAG 2.2, 1.4.3), or 3 for what cannot be pressed now.
+/// Texts with less contrast than 4.5 (WCAG 2.2, 1.4.3), or 3 for a button that is off.
 const CONTRAST: &str = r#"
     const rgb = (color) => color.match(/[\d.]+/g).map(Number);
     const light = (color) => rgb(color).slice(0, 3).map((c) => c / 255)
@@ -734,7 +732,7 @@ const CONTRAST: &str = r#"
 "#;
 
 #[test]
-fn without_a_script_it_says_which_line_to_use() {
+fn without_javascript_the_page_says_how_to_read_the_stream_with_curl() {
     let Some(browser) = Browser::start() else {
         return;
     };
@@ -754,8 +752,8 @@ fn without_a_script_it_says_which_line_to_use() {
     assert!(text.contains("What it is, and is not") && !text.contains("Cut the line"), "{text}");
 }
 
-/// What an EventSource reports of a URL, a line for each: `open`, `error STATE`, and an event's
-/// type, last event ID and data; until it gives up, or has failed `arguments[1]` times.
+/// What an EventSource reports of a URL, a line for each: `open`, `error STATE`, and an event's type, last event ID and
+/// data. It ends when the EventSource gives up, or has failed `most` times.
 const LISTEN: &str = r#"
     const [url, most, credentials] = given, log = [];
     return new Promise((resolve) => {
@@ -784,9 +782,9 @@ fn listen(browser: &Browser, url: &str, most: u32) -> Vec<String> {
     log.texts().into_iter().map(str::to_owned).collect()
 }
 
-/// The standard on the left, the laboratory on the right: HTML, 9.2.
+/// Each parameter of the laboratory, and what the standard (HTML, 9.2) says of it.
 #[test]
-fn an_event_source_meets_the_laboratory() {
+fn an_event_source_reads_each_stream_of_the_laboratory_as_the_standard_says() {
     let Some(browser) = Browser::start() else {
         return;
     };
@@ -802,14 +800,14 @@ fn an_event_source_meets_the_laboratory() {
         let log = listen(&browser, &server.url(&format!("/lab?{query}")), most);
         assert_eq!(log, expected, "{query}");
     };
-    // It ends, asks again, is told 204, and stays away.
+    // The stream ends, the browser asks again, gets 204, and gives up.
     let abc = ["open", "message 1 a", "message 2 b", "message 3 c", "error 0", "error 2"];
     says("", 9, &abc);
 
-    // What is said.
+    // What the events are
     says("count=1", 9, &["open", "message 1 a", "error 0", "error 2"]);
     says("count=1&event=token", 9, &["open", "token 1 a", "error 0", "error 2"]);
-    // Without ids it hears the same again and again.
+    // Without ids the same events come again and again.
     let again = ["open", "message  a", "error 0"].repeat(3);
     says("count=1&id=off", 3, &again);
     says("count=1&lines=3", 9, &["open", "message 1 a\na\na", "error 0", "error 2"]);
@@ -823,7 +821,7 @@ fn an_event_source_meets_the_laboratory() {
     let log = listen(&browser, &server.url("/lab?text=Grüße+🎉&interval=0&retry=9&chunk=1"), 9);
     assert_eq!(log, text);
 
-    // However it comes, it is the same.
+    // The bytes differ, the events are the same.
     for query in [
         "newline=lf",
         "newline=cr",
@@ -849,7 +847,7 @@ fn an_event_source_meets_the_laboratory() {
         says(query, 9, &abc);
     }
 
-    // What goes wrong, and heals.
+    // What goes wrong once
     let healed = [
         "open",
         "message 1 a",
@@ -865,7 +863,7 @@ fn an_event_source_meets_the_laboratory() {
     let loops = ["open", "message 1 a", "error 0", "open", "message 1 a", "error 0"];
     says("count=1&complete=loop", 2, &loops);
 
-    // What goes wrong, for good.
+    // What goes wrong for good
     for status in [201, 204, 205, 206, 301, 304, 400, 401, 404, 410, 429, 500, 502, 503, 599] {
         fails(&format!("status={status}"));
     }
@@ -875,7 +873,7 @@ fn an_event_source_meets_the_laboratory() {
     fails("count=0");
     fails("redirect=302&status=500");
 
-    // When: not before what was ordered. How long after is the machine's business.
+    // Events come no earlier than asked for. How much later depends on the machine.
     let times = |query: &str| -> Vec<f64> {
         let script = "const [url] = given, times = [];
              return new Promise((resolve) => {
@@ -904,18 +902,18 @@ fn temporary_directory(name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_page_of_another_origin_reads_what_it_may() {
+fn a_page_of_another_origin_reads_what_the_policy_allows() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    // Somebody's own page, from somebody's own server.
+    // A page of another origin
     let site = temporary_directory("site");
     fs::write(site.join("index.html"), "<!doctype html><title>Elsewhere</title>").expect("ours");
     let elsewhere = Server::start(&["--www", &site.display().to_string()]);
     let open = Server::start(&[]);
     browser.open(&elsewhere.url("/"));
 
-    // The classic example, word for word.
+    // The usual example
     let words = browser.run_async(
         "const [url] = given, words = [];
          return new Promise((resolve) => {
@@ -930,16 +928,16 @@ fn a_page_of_another_origin_reads_what_it_may() {
     );
     let expected: Vec<_> = (1..).zip(WORDS).map(|(id, word)| format!("{id} {word}")).collect();
     assert_eq!(words.texts(), expected);
-    // And a line that is cut: Last-Event-ID crosses origins without asking.
+    // After a cut: Last-Event-ID needs no preflight.
     let cut = "/lab?text=a+b&interval=0&retry=9&cut=1";
     let healed = ["open", "message 1 a", "error 0", "open", "message 2 b", "error 0", "error 2"];
     assert_eq!(listen(&browser, &open.url(cut), 9), healed);
-    // A refusal can be read, or nobody could say why.
+    // The page can read a refusal.
     let refusal = "const response = await fetch(given[0]);
                    return `${response.status} ${await response.text()}`";
     let refusal = browser.run_async(refusal, &[&open.url("/lab?cut=x")]);
     assert!(refusal.text().starts_with("400 cut is a number"), "{refusal:?}");
-    // Any origin may, but without credentials.
+    // Any origin may read, but without credentials.
     let with_credentials = |url: &str| {
         let log = browser.run_async(LISTEN, &[url, "9", "credentials"]);
         log.texts().join(", ")
@@ -948,7 +946,7 @@ fn a_page_of_another_origin_reads_what_it_may() {
     let heard = "open, message 1 a, error 0, error 2";
     assert_eq!(with_credentials(&open.url(one)), "error 2");
 
-    // Where origins are named, the named one may, with them; the same page under another name not.
+    // Where the command line names origins, the named one may read with credentials. Another origin may not.
     let origin = elsewhere.url("");
     let narrow = Server::start(&["--allow-origin", &origin, "--publish-open"]);
     assert_eq!(listen(&browser, &narrow.url(one), 9).join(", "), heard);
@@ -965,4 +963,73 @@ fn a_page_of_another_origin_reads_what_it_may() {
     assert_eq!(published.text(), "refused");
     assert_eq!(listen(&browser, &open.url(one), 9).join(", "), heard);
     let _ = fs::remove_dir_all(site);
+}
+
+/// A page of another origin shows a frame whose bytes it has chosen, in the origin of the server: what runs there would
+/// pass for the server's own page.
+#[test]
+fn nothing_runs_in_a_frame_whose_bytes_a_foreign_page_has_chosen() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let site = temporary_directory("attack");
+    fs::write(site.join("index.html"), "<!doctype html><title>Elsewhere</title>").expect("ours");
+    let elsewhere = Server::start(&["--www", &site.display().to_string()]);
+    browser.open(&elsewhere.url("/"));
+    let named = ["--publish-open", "--allow-origin", "https://named.example"];
+    for arguments in [&named[..1], &named] {
+        let server = Server::start(arguments);
+        for media_type in ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"] {
+            let script = "const [url, type] = given, told = [];
+                 onmessage = ({ data }) => told.push(data);
+                 const attack = `parent.postMessage('ran','*');
+                   fetch('/channels/news',{method:'POST',body:'x'}).then(r=>parent.postMessage(r.status,'*'));
+                   fetch('/channels').then(r=>r.text()).then(t=>parent.postMessage(t,'*'))`.replace(/\\s/g, '');
+                 const text = `<svg/xmlns='http://www.w3.org/2000/svg'><script>${attack}</script></svg>`;
+                 const frame = document.createElement('iframe');
+                 frame.src = `${url}/lab?${new URLSearchParams({ type, text, interval: 0 })}`;
+                 const loaded = new Promise((resolve) => frame.onload = resolve);
+                 document.body.append(frame);
+                 await loaded;
+                 // What the script had told would be here by now: it ran before the frame was loaded.
+                 await new Promise((resolve) => setTimeout(resolve, 100));
+                 return told.map(String)";
+            let told = browser.run_async(script, &[&server.url(""), media_type]);
+            assert_eq!(told.texts(), [""; 0], "{media_type} {arguments:?}");
+        }
+        assert_eq!(server.metric("newswire_events_published_total"), 0);
+    }
+    let _ = fs::remove_dir_all(site);
+}
+
+#[test]
+fn where_the_laboratory_is_off_the_page_says_so_and_shows_the_words_all_the_same() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+    command.args(["--listen", "0.0.0.0:0"]);
+    let server = Server::spawn(command);
+    browser.open(&format!("http://127.0.0.1:{}/", server.address.port()));
+    browser.wait_for("document.querySelectorAll('.word').length > 1");
+    assert!(browser.text("#lab").contains("Start the server with --lab"));
+    assert!(!browser.text("#lab").contains("Interval"));
+    assert!(browser.text("#wire").contains("The bytes are not shown"));
+    for button in ["cut", "slower", "faster"] {
+        let is_off = "return document.getElementById(arguments[0]).getAttribute('aria-disabled')";
+        assert_eq!(browser.run(is_off, &[&format!("words-{button}")]).text(), "true", "{button}");
+    }
+    let shown = texts(&browser, "#words-wire .event .text");
+    assert_eq!(shown[0], "The");
+}
+
+#[test]
+fn the_page_tells_other_sites_nothing_and_loads_nothing_from_them() {
+    let server = Server::start(&[]);
+    for path in ["/", "/app.js", "/style.css"] {
+        let answer = ask(server.address, "GET", path, &[], "");
+        assert_eq!(answer.field("referrer-policy"), Some("no-referrer"), "{path}");
+        let policy = answer.field("content-security-policy").expect("there is one");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    }
 }
