@@ -257,10 +257,10 @@ pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
         let mut byte = [0];
-        let count = socket.read(&mut byte).unwrap_or_else(|error| {
+        // `read_exact` goes on after a signal, as that of a child that has ended. `read` does not.
+        socket.read_exact(&mut byte).unwrap_or_else(|error| {
             panic!("waited for {end:?} after {:?}: {error}", String::from_utf8_lossy(&read))
         });
-        assert!(count > 0, "it closed before {end:?}, after {:?}", String::from_utf8_lossy(&read));
         read.push(byte[0]);
     }
     String::from_utf8_lossy(&read).into_owned()
@@ -416,7 +416,11 @@ impl Stream {
     }
 
     fn read_piece(&mut self) -> std::io::Result<bool> {
-        let piece = self.reader.fill_buf()?;
+        let piece = match self.reader.fill_buf() {
+            // A signal, as that of a child that has ended
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
+            piece => piece?,
+        };
         let length = piece.len();
         self.bytes.extend_from_slice(piece);
         let messages = self.parser.feed(piece).expect("no event is that large, here");
