@@ -271,7 +271,7 @@ fn a_request_that_is_repeated_with_its_key_publishes_once() {
         [("/channels/c?event=x", "two"), ("/channels/c?event=y", "one"), ("/channels/c", "one")]
     {
         let answer = post_with_key(address, target, "k", content);
-        assert_refused(&answer, 422, "Idempotency-Key");
+        assert_refused(&answer, 422, "idempotency key");
     }
     // Another channel has keys of its own.
     assert_eq!(post_with_key(address, "/channels/other", "k", "two").status, 200);
