@@ -309,6 +309,16 @@ fn no_comment_speaks_of_persons_that_are_parts_of_the_program() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Words that begin with two hyphens and a letter.
+fn options(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .filter(|word| {
+            let name = word.strip_prefix("--").unwrap_or_default();
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+        })
+        .collect()
+}
+
 #[test]
 fn the_readme_has_every_option_of_the_command_line_and_no_other() {
     let help = Command::new(env!("CARGO_BIN_EXE_newswire"))
