@@ -183,12 +183,12 @@ fn routes(
         .get("/healthz", |_| Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store"));
     let (table, counted) = (channels.clone(), Arc::clone(admission));
     router.get("/metrics", move |_| metrics::respond(&table, &counted));
-    router.fallback(move |request| files.respond(request));
+    router.files(files);
     router
 }
 
 fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    match channels.open_to_subscribe(request.parameter("name")) {
+    match channels.open_to_subscribe(request.parameter("name").unwrap_or_default()) {
         Ok(channel) => channel.subscribe(request),
         Err(NoChannel::Full) => refused(),
         Err(name) => refusal_of(name).into(),
@@ -205,7 +205,7 @@ fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, R
         let data = String::from_utf8(content).map_err(|_| NOT_TEXT)?;
         Ok(template.clone().data(data))
     };
-    let as_text = request.lists("accept", "text/plain");
+    let as_text = request.prefers(&["application/json", "text/plain"]) == Some("text/plain");
     if request.query("lines").is_none() {
         let event = event_of(request.content()?)?;
         let published = publish_event(&open(request, channels)?, event)?;
@@ -259,13 +259,13 @@ const NOT_TEXT: Refusal = Refusal::new(
 
 fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
     check_name(request)?;
-    let channel = channels.find(request.parameter("name"));
+    let channel = channels.find(request.parameter("name").unwrap_or_default());
     channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?.complete();
     Ok(Response::empty(Status::NO_CONTENT))
 }
 
 fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
-    if Channels::is_name(request.parameter("name")) {
+    if Channels::is_name(request.parameter("name").unwrap_or_default()) {
         Ok(())
     } else {
         Err(refusal_of(NoChannel::Name))
@@ -273,7 +273,7 @@ fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    channels.open(request.parameter("name")).map_err(refusal_of)
+    channels.open(request.parameter("name").unwrap_or_default()).map_err(refusal_of)
 }
 
 fn refusal_of(no_channel: NoChannel) -> Refusal {
