@@ -124,11 +124,9 @@ impl Service {
     fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
         let (mut parser, mut deadline) = (HeadParser::default(), None);
         loop {
-            if !wire.unread().is_empty() {
-                if let Some((head, length)) = parser.parse(wire.unread(), &self.limits)? {
-                    wire.consume(length);
-                    return Ok(Some(head).filter(|_| wire.connection().take_place()));
-                }
+            if let Some((head, length)) = parser.parse(wire.unread(), &self.limits)? {
+                wire.consume(length);
+                return Ok(Some(head).filter(|_| wire.connection().take_place()));
             }
             if wire.flush().is_err() {
                 return Ok(None);

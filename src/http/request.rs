@@ -30,8 +30,11 @@ pub struct Request<'c> {
     content: Content<'c>,
     limits: &'c Limits,
     /// The values of the `{names}` of the route. The router sets them.
-    pub(super) parameters: Vec<(Arc<str>, String)>,
+    pub(super) parameters: Parameters,
 }
+
+/// Names and decoded values.
+pub(super) type Parameters = Vec<(Arc<str>, String)>;
 
 impl<'c> Request<'c> {
     pub(super) fn new(
@@ -40,7 +43,7 @@ impl<'c> Request<'c> {
         content: Content<'c>,
         limits: &'c Limits,
     ) -> Request<'c> {
-        Request { head, peer, content, limits, parameters: Vec::new() }
+        Request { head, peer, content, limits, parameters: Parameters::new() }
     }
 
     pub(super) fn connection(&self) -> &Connection {

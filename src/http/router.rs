@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use super::head::Head;
-use super::request::Request;
+use super::request::{Parameters, Request};
 use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
@@ -126,7 +126,7 @@ impl Router {
     }
 
     /// The route that answers. A route for HEAD comes before one for GET.
-    fn find(&self, head: &Head) -> Option<(&Route, Vec<(Arc<str>, String)>)> {
+    fn find(&self, head: &Head) -> Option<(&Route, Parameters)> {
         let of = |method: Method| {
             let mut routes = self.routes.iter().filter(move |route| route.method == method);
             routes.find_map(|route| Some((route, route.fits(head.segments())?)))
@@ -158,11 +158,11 @@ fn boxed<R: Into<Response>>(
 }
 
 impl Route {
-    fn fits(&self, segments: &[String]) -> Option<Vec<(Arc<str>, String)>> {
+    fn fits(&self, segments: &[String]) -> Option<Parameters> {
         if segments.len() != self.segments.len() {
             return None;
         }
-        let mut parameters = Vec::new();
+        let mut parameters = Parameters::new();
         for (part, segment) in self.segments.iter().zip(segments) {
             match part {
                 Segment::Literal(literal) if literal == segment => {}
