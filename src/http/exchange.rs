@@ -124,7 +124,9 @@ impl Service {
     fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
         let (mut parser, mut deadline) = (HeadParser::default(), None);
         loop {
-            if let Some((head, length)) = parser.parse(wire.unread(), &self.limits)? {
+            if !wire.unread().is_empty()
+                && let Some((head, length)) = parser.parse(wire.unread(), &self.limits)?
+            {
                 wire.consume(length);
                 return Ok(Some(head).filter(|_| wire.connection().take_place()));
             }
