@@ -66,7 +66,7 @@ fn publish_by_lines(
 }
 
 fn prefers_text(head: &Head) -> bool {
-    head.lists("accept", "text/plain")
+    head.prefers(&["application/json", "text/plain"]) == Some("text/plain")
 }
 
 fn text(content: Vec<u8>) -> Result<String, Refusal> {
@@ -147,7 +147,7 @@ pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Response {
     if let Err(refusal) = check_name(request) {
         return refusal.into();
     }
-    match channels.find(request.parameter("name")) {
+    match channels.find(request.parameter("name").unwrap_or_default()) {
         None => Refusal::new(Status::NOT_FOUND, "There is no such channel.").into(),
         Some(channel) => {
             channel.complete();
@@ -157,12 +157,12 @@ pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Response {
 }
 
 fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
-    let is_name = Channels::is_name(request.parameter("name"));
+    let is_name = Channels::is_name(request.parameter("name").unwrap_or_default());
     if is_name { Ok(()) } else { Err(refusal_of(NoChannel::Name)) }
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    channels.open(request.parameter("name")).map_err(refusal_of)
+    channels.open(request.parameter("name").unwrap_or_default()).map_err(refusal_of)
 }
 
 /// Publishes each line of `input` on a channel, and completes the channel at the end. A line longer than

@@ -12,7 +12,7 @@ pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Response 
     if let Err(refusal) = check_parameters(request, &LAST_EVENT_ID) {
         return refusal;
     }
-    match channels.open_to_subscribe(request.parameter("name")) {
+    match channels.open_to_subscribe(request.parameter("name").unwrap_or_default()) {
         Ok(channel) => channel.subscribe(request),
         Err(NoChannel::Full) => refused(),
         Err(name) => refusal_of(name).into(),

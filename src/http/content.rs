@@ -1,27 +1,18 @@
-//! The content of a request (RFC 9110, 6.4): read when a handler asks for it, never before.
+//! The content of a request (RFC 9110, 6.4), which is read when a handler asks for it.
 
+use super::chunked::Chunks;
 use super::connection::Connection;
+use super::head::Framing;
 use super::limits::Limits;
 use super::status::{Refusal, Status};
 use super::wire::Wire;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-/// How the end of the content is known (RFC 9112, 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Neither `Content-Length` nor `Transfer-Encoding`: there is none.
-    None,
-    /// `Content-Length`, in bytes.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-}
-
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Content that is still on the wire.
-pub(crate) struct Content<'w> {
+pub(super) struct Content<'w> {
     wire: &'w mut Wire,
     limits: &'w Limits,
     remaining: Remaining,
@@ -35,7 +26,7 @@ enum Remaining {
 }
 
 impl<'w> Content<'w> {
-    pub(crate) fn new(
+    pub(super) fn new(
         wire: &'w mut Wire,
         limits: &'w Limits,
         framing: Framing,
@@ -49,25 +40,28 @@ impl<'w> Content<'w> {
         Content { wire, limits, remaining, continue_awaited, failed: false }
     }
 
-    /// The whole content, which must be no larger than `Limits::content_bytes` and here within its
-    /// deadline.
-    pub(crate) fn read_whole(&mut self) -> Result<Vec<u8>, Refusal> {
-        let too_large = Refusal::new(
-            Status::CONTENT_TOO_LARGE,
-            "The content is larger than this server takes; send less in one request.",
-        );
-        // A length that is only claimed is refused before a byte is read, and no memory is set
-        // aside for it.
-        if matches!(self.remaining, Remaining::Length(claimed) if claimed > self.limits.content_bytes as u64)
-        {
-            return Err(too_large);
+    /// Finds an error in the part of a chunked content that is here already, before a handler runs: a handler that does
+    /// not read its content would answer, and the connection would break behind that answer.
+    pub(super) fn check_arrived(&mut self) -> Result<(), Refusal> {
+        let Remaining::Chunks(chunks) = &self.remaining else { return Ok(()) };
+        let decoded = chunks.clone().decode(self.wire.unread(), &mut Vec::new());
+        decoded.map(|_| ()).inspect_err(|_| self.failed = true)
+    }
+
+    /// The whole content. It must arrive within `Limits::content_deadline` and be no larger than
+    /// `Limits::content_bytes`.
+    pub(super) fn read_whole(&mut self) -> Result<Vec<u8>, Refusal> {
+        // A length that is only claimed is refused before a byte is read, and no memory is allocated for it.
+        let most = self.limits.content_bytes;
+        if matches!(self.remaining, Remaining::Length(claimed) if claimed > most as u64) {
+            return Err(TOO_LARGE);
         }
         let deadline = Instant::now() + self.limits.content_deadline;
         self.wire.connection().wait_for_peer();
         let mut whole = Vec::new();
         while self.read_some(&mut whole, || until(deadline))? {
-            if whole.len() > self.limits.content_bytes {
-                return Err(too_large);
+            if whole.len() > most {
+                return Err(TOO_LARGE);
             }
         }
         match self.wire.connection().resume() {
@@ -76,9 +70,9 @@ impl<'w> Content<'w> {
         }
     }
 
-    /// Appends what has arrived to `out`, waiting for it; `false` at the end of the content. `wait` says
-    /// how long at most, before each read: a chunk's extensions can come byte by byte, too.
-    pub(crate) fn read_some(
+    /// Waits for content and appends what has arrived to `out`; `false` at the end of the content. `wait` is asked
+    /// before each read how long it may take, since the extensions of a chunk can arrive byte by byte, too.
+    pub(super) fn read_some(
         &mut self,
         out: &mut Vec<u8>,
         wait: impl Fn() -> Duration,
@@ -129,15 +123,15 @@ impl<'w> Content<'w> {
         self.wire.connection()
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         match &self.remaining {
             Remaining::Length(remaining) => *remaining == 0,
             Remaining::Chunks(chunks) => chunks.is_whole(),
         }
     }
 
-    /// A request whose framing cannot be trusted: where the next one begins is not known.
-    pub(crate) fn fail(&mut self) {
+    /// Where the next request begins is not known: the framing of this one cannot be trusted.
+    pub(super) fn fail(&mut self) {
         self.failed = true;
     }
 
@@ -145,10 +139,9 @@ impl<'w> Content<'w> {
         matches!(self.remaining, Remaining::Length(remaining) if remaining > SKIP_BYTES)
     }
 
-    /// What the connection must still skip to find the next request; `None` when it cannot be
-    /// found, because the framing is broken or a peer that waits for `100 Continue` may or may not
-    /// send its content now.
-    pub(crate) fn into_rest(self) -> Option<Rest> {
+    /// What the connection must still skip to find the next request. `None` when the next request cannot be found: the
+    /// framing is broken, or a peer that waits for `100 Continue` may or may not send its content now.
+    pub(super) fn into_rest(self) -> Option<Rest> {
         if self.failed {
             None
         } else if self.is_whole() {
@@ -164,20 +157,24 @@ impl<'w> Content<'w> {
 const TOO_LATE: Refusal =
     Refusal::new(Status::REQUEST_TIMEOUT, "The content did not arrive in time.");
 
+const TOO_LARGE: Refusal = Refusal::new(
+    Status::CONTENT_TOO_LARGE,
+    "The content is larger than this server takes; send less in one request.",
+);
+
 fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Content that no handler asked for is read up to here; past it, closing the connection is cheaper.
+/// Content that no handler asked for is read up to here. Beyond it, closing the connection is cheaper.
 const SKIP_BYTES: u64 = 64 * 1024;
 
 /// Content that no handler asked for.
-pub(crate) struct Rest(Option<Remaining>);
+pub(super) struct Rest(Option<Remaining>);
 
 impl Rest {
-    /// Skips it; `false` when there is so much of it that closing the connection is cheaper than
-    /// reading on.
-    pub(crate) fn skip(self, wire: &mut Wire, limits: &Limits) -> bool {
+    /// Reads it and drops it; `false` when there is too much of it, or it is broken.
+    pub(super) fn skip(self, wire: &mut Wire, limits: &Limits) -> bool {
         let Some(remaining) = self.0 else { return true };
         let mut content =
             Content { wire, limits, remaining, continue_awaited: false, failed: false };
@@ -200,155 +197,4 @@ impl Rest {
         }
         false
     }
-}
-
-/// Decodes the chunked transfer coding, however it is cut into pieces (RFC 9112, 7.1):
-///
-/// ```text
-/// chunked-body = *chunk last-chunk trailer-section CRLF
-/// chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
-/// last-chunk   = 1*("0") [ chunk-ext ] CRLF
-/// ```
-///
-/// Every CRLF must be one. The bare LF that a head may have is for people who type; nobody types
-/// chunks, and a proxy in front that reads one differently would let a second request be smuggled
-/// in.
-///
-/// ```
-/// use newswire::http::Chunks;
-///
-/// let (mut chunks, mut content) = (Chunks::new(), Vec::new());
-/// let taken = chunks.decode(b"3\r\nThe\r\n0\r\n\r\nGET /", &mut content)?;
-/// assert!(chunks.is_whole());
-/// assert_eq!((taken, content.as_slice()), (13, b"The".as_slice()));
-/// # Ok::<(), newswire::http::Refusal>(())
-/// ```
-#[derive(Debug)]
-pub struct Chunks {
-    state: ChunkState,
-    /// Bytes of extensions or trailers since the last chunk's data: both are dropped, and both are
-    /// bounded.
-    overhead: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChunkState {
-    Size { digits: u8, size: u64 },
-    Extension { size: u64 },
-    SizeLf { size: u64 },
-    Data { remaining: u64 },
-    DataCr,
-    DataLf,
-    TrailerStart,
-    TrailerName,
-    TrailerValue,
-    TrailerLf,
-    LastLf,
-    Whole,
-}
-
-/// Extensions and trailers in all before the next data; more is `431`. Nothing we know sends
-/// either.
-const CHUNK_OVERHEAD_BYTES: usize = 4 * 1024;
-
-impl Default for Chunks {
-    fn default() -> Chunks {
-        Chunks::new()
-    }
-}
-
-impl Chunks {
-    /// A decoder before the first chunk.
-    pub fn new() -> Chunks {
-        Chunks { state: ChunkState::Size { digits: 0, size: 0 }, overhead: 0 }
-    }
-
-    /// Whether the last chunk and its trailer section have been read.
-    pub fn is_whole(&self) -> bool {
-        self.state == ChunkState::Whole
-    }
-
-    /// Decodes a piece of the wire and appends its data to `out`. Returns how many bytes of `wire`
-    /// were read: all of them, unless the coding ends before they do.
-    ///
-    /// # Errors
-    /// `400` for a broken coding, `431` for extensions or trailers beyond 4 KiB.
-    pub fn decode(&mut self, wire: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
-        use ChunkState::*;
-        let mut at = 0;
-        while at < wire.len() && self.state != Whole {
-            if let Data { remaining } = self.state {
-                let taken = (wire.len() - at).min(usize::try_from(remaining).unwrap_or(usize::MAX));
-                out.extend_from_slice(&wire[at..at + taken]);
-                at += taken;
-                let remaining = remaining - taken as u64;
-                self.state = if remaining == 0 { DataCr } else { Data { remaining } };
-                self.overhead = 0;
-                continue;
-            }
-            let byte = wire[at];
-            at += 1;
-            self.state = match (self.state, byte) {
-                (Size { digits: 16, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                    return Err(Refusal::bad(
-                        "A chunk size has more digits than any chunk could need.",
-                    ));
-                }
-                (Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
-                    let digit = match byte {
-                        b'0'..=b'9' => byte - b'0',
-                        _ => (byte | 0x20) - b'a' + 10,
-                    };
-                    Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
-                }
-                (Size { digits: 1.., size }, b'\r') => SizeLf { size },
-                (Size { digits: 1.., size }, b';') => Extension { size },
-                (Extension { size }, b'\r') => SizeLf { size },
-                (Extension { size }, b'\t' | b' '..=0x7e | 0x80..) => {
-                    self.spend_overhead()?;
-                    Extension { size }
-                }
-                (SizeLf { size: 0 }, b'\n') => TrailerStart,
-                (SizeLf { size }, b'\n') => Data { remaining: size },
-                (DataCr, b'\r') => DataLf,
-                (DataLf, b'\n') => Size { digits: 0, size: 0 },
-                (TrailerStart, b'\r') => LastLf,
-                (TrailerStart | TrailerName, _) if is_token_byte(byte) => {
-                    self.spend_overhead()?;
-                    TrailerName
-                }
-                (TrailerName, b':') => TrailerValue,
-                (TrailerValue, b'\r') => TrailerLf,
-                (TrailerValue, b'\t' | b' '..=0x7e | 0x80..) => {
-                    self.spend_overhead()?;
-                    TrailerValue
-                }
-                (TrailerLf, b'\n') => TrailerStart,
-                (LastLf, b'\n') => Whole,
-                _ => {
-                    return Err(Refusal::bad(
-                        "The chunked transfer coding of the content is broken.",
-                    ));
-                }
-            };
-        }
-        Ok(at)
-    }
-
-    fn spend_overhead(&mut self) -> Result<(), Refusal> {
-        self.overhead += 1;
-        if self.overhead > CHUNK_OVERHEAD_BYTES {
-            return Err(Refusal::new(
-                Status::FIELDS_TOO_LARGE,
-                "The extensions or trailers of the chunked content are too large.",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" /
-/// DIGIT / ALPHA` (RFC 9110, 5.6.2)
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,28 +1,36 @@
-//! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response
-//! alike.
+//! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
 
-use super::request::{Head, Method, is_authority, is_port};
+use super::grammar::{is_authority, is_port, is_token, list};
+use super::head::Head;
+use super::request_line::Method;
 use super::response::Response;
+use super::router::Router;
 use super::status::{Refusal, Status};
 use std::fmt;
 
-/// The policy. The default lets a page of any origin read, without credentials.
+/// The policy for pages of other origins. By default a page of any origin may read, without credentials, and may send
+/// any field.
 ///
 /// ```
 /// use newswire::Cors;
 ///
 /// let any = Cors::default();
-/// let few = Cors::only(["https://app.example.com", "http://localhost:3000"])?;
+/// let few = Cors::only(["https://app.example.com", "http://localhost:3000"])?
+///     .allow_headers(["Authorization", "Last-Event-ID"])?
+///     .expose_headers(["X-Request-ID"])?;
 /// assert!(Cors::only(["app.example.com"]).is_err());
-/// # Ok::<(), newswire::http::MalformedOrigin>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Cors {
     /// `None` is any origin.
     origins: Option<Vec<String>>,
+    /// `None` is what the preflight asks for.
+    allow_headers: Option<String>,
+    expose_headers: Option<String>,
 }
 
-/// What was given as an origin is none.
+/// The text that was given as an origin is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedOrigin(String);
 
@@ -38,6 +46,18 @@ impl fmt::Display for MalformedOrigin {
 }
 
 impl std::error::Error for MalformedOrigin {}
+
+/// The text that was given as the name of a field is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedFieldName(String);
+
+impl fmt::Display for MalformedFieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not the name of a field, such as X-Request-ID", self.0)
+    }
+}
+
+impl std::error::Error for MalformedFieldName {}
 
 /// A week. Browsers cut it down to hours.
 const PREFLIGHT_MAX_AGE: &str = "604800";
@@ -56,7 +76,7 @@ impl Cors {
             let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
             is_one.ok_or_else(|| MalformedOrigin(origin.to_owned()))
         });
-        Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?) })
+        Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?), ..Cors::default() })
     }
 
     /// Whether a page of any origin may read.
@@ -64,21 +84,47 @@ impl Cors {
         self.origins.is_none()
     }
 
-    /// Whether the policy names this origin; any origin is not a name.
+    /// Pages may send only these fields, besides those that need no preflight. Without this call they may send any field:
+    /// libraries for tracing add fields of their own to every request.
+    ///
+    /// # Errors
+    /// [`MalformedFieldName`] for a name that is not a token.
+    pub fn allow_headers<N: AsRef<str>>(
+        mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Cors, MalformedFieldName> {
+        self.allow_headers = Some(join_names(names)?);
+        Ok(self)
+    }
+
+    /// Pages may read these fields of a response, besides those that need no permission. Without this call there are no
+    /// others.
+    ///
+    /// # Errors
+    /// [`MalformedFieldName`] for a name that is not a token.
+    pub fn expose_headers<N: AsRef<str>>(
+        mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Cors, MalformedFieldName> {
+        self.expose_headers = Some(join_names(names)?);
+        Ok(self)
+    }
+
+    /// Whether the policy names this origin. Any origin is not a name.
     pub fn names(&self, origin: &str) -> bool {
         self.origins.as_ref().is_some_and(|origins| origins.iter().any(|named| named == origin))
     }
 
     /// Whether the policy names an origin with this host and port.
     pub fn names_host(&self, authority: &str) -> bool {
-        let named =
+        let has_host =
             |origin: &String| origin.split_once("://").is_some_and(|(_, host)| host == authority);
-        self.origins.as_ref().is_some_and(|origins| origins.iter().any(named))
+        self.origins.as_ref().is_some_and(|origins| origins.iter().any(has_host))
     }
 
-    /// The answer to a preflight: an `OPTIONS` of a browser that asks whether it may send another
-    /// request (Fetch, 3.3.2).
-    pub(super) fn preflight(&self, head: &Head) -> Option<Response> {
+    /// The answer to a preflight: an `OPTIONS` by which a browser asks whether a page may send another request (Fetch,
+    /// 3.3.2). It promises the methods that the path has.
+    pub(super) fn preflight(&self, head: &Head, router: &Router) -> Option<Response> {
         head.field("access-control-request-method").filter(|_| head.method() == Method::Options)?;
         let origin = head.field("origin")?;
         if self.origins.is_some() && !self.names(origin) {
@@ -86,42 +132,57 @@ impl Cors {
                 Refusal::new(Status::FORBIDDEN, "Pages of this origin may not use this server.");
             return Some(refusal.into());
         }
-        Some(
-            Response::empty(Status::NO_CONTENT)
-                .field("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
-                .field(
-                    "Access-Control-Allow-Headers",
-                    "Last-Event-ID, Cache-Control, Content-Type, Authorization",
-                )
-                .field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE),
-        )
+        let asked = head.values("access-control-request-headers").flat_map(list);
+        let asked =
+            || asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
+        let headers = self.allow_headers.clone().unwrap_or_else(asked);
+        let fields = [
+            ("Access-Control-Allow-Methods", router.allow(head)),
+            ("Access-Control-Allow-Headers", headers),
+        ];
+        let response =
+            Response::empty(Status::NO_CONTENT).field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
+        let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        Some(given.fold(response, |response, (name, value)| response.field(name, value)))
     }
 
-    /// Adds the fields that let a page read `response`; refusals too, or a browser could not tell
-    /// its user why.
+    /// Adds the fields that let a page read `response`. Refusals get them, too: without them a page could not tell its
+    /// user what is wrong.
     ///
-    /// `*` may not go with credentials. Where the answer depends on who asks, a shared cache must
-    /// know: "If Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin"
-    /// (Fetch, 3.3.5), also when it is absent.
+    /// `*` may not go with credentials. Where the response depends on the origin, shared caches must know: "If
+    /// Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin" (Fetch, 3.3.5), also in a response
+    /// without it.
     pub(super) fn mark(&self, origin: Option<&str>, response: Response) -> Response {
-        if self.origins.is_none() {
-            return response.field("Access-Control-Allow-Origin", "*");
-        }
-        let response = response.field("Vary", "Origin");
-        match origin {
+        let response = match origin {
+            _ if self.origins.is_none() => response.field("Access-Control-Allow-Origin", "*"),
             Some(origin) if self.names(origin) => response
+                .field("Vary", "Origin")
                 .field("Access-Control-Allow-Origin", origin.to_owned())
                 .field("Access-Control-Allow-Credentials", "true"),
-            _ => response,
+            _ => return response.field("Vary", "Origin"),
+        };
+        match &self.expose_headers {
+            Some(names) => response.field("Access-Control-Expose-Headers", names.clone()),
+            None => response,
         }
     }
+}
+
+fn join_names<N: AsRef<str>>(
+    names: impl IntoIterator<Item = N>,
+) -> Result<String, MalformedFieldName> {
+    let names = names.into_iter().map(|name| match name.as_ref() {
+        name if is_token(name.as_bytes()) => Ok(name.to_owned()),
+        name => Err(MalformedFieldName(name.to_owned())),
+    });
+    Ok(names.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
 /// ```text
 /// serialized-origin = scheme "://" host [ ":" port ]        (RFC 6454, 6.2)
 /// ```
-/// "If origin's port is non-null" (HTML, 7.1.1) it is written, and it is null where it is the scheme's
-/// own: an origin with that port would never be asked for.
+/// "If origin's port is non-null" (HTML, 7.1.1) it is written. It is null where it is the scheme's default port: no
+/// browser sends such an origin.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
@@ -129,7 +190,7 @@ fn is_origin(text: &str) -> bool {
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
-    let own = match scheme.to_ascii_lowercase().as_str() {
+    let default_port = match scheme.to_ascii_lowercase().as_str() {
         "http" => "80",
         "https" => "443",
         _ => "",
@@ -137,5 +198,5 @@ fn is_origin(text: &str) -> bool {
     is_scheme
         && is_authority(authority)
         && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-        && port.is_none_or(|port| is_port(port) && port != own)
+        && port.is_none_or(|port| is_port(port) && port != default_port)
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leap_days_centuries_and_the_standards_own_example() {
+    fn leap_days_and_centuries_are_written_as_the_standards_say() {
         let date = |seconds| Date::of(Duration::from_secs(seconds));
         assert_eq!(&date(784_111_777).imf_fixdate(), b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date(0).rfc3339(), "1970-01-01T00:00:00Z");

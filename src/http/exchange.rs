@@ -2,16 +2,20 @@
 
 use super::admission::Admission;
 use super::connection::Connection;
-use super::content::{Content, Framing, Rest};
+use super::content::{Content, Rest};
 use super::cors::Cors;
 use super::date::Date;
+use super::head::{Framing, Head};
+use super::head_parser::{HeadParser, origin_of};
 use super::limits::Limits;
 use super::log::Log;
 use super::pool::Pool;
-use super::request::{Head, Method, Request, Version, origin_of};
-use super::response::{Body, Response, Run, Stream, StreamWriter};
+use super::request::Request;
+use super::request_line::{Method, Version};
+use super::response::{Body, Response};
 use super::router::Router;
 use super::status::{Refusal, Status};
+use super::stream::{Run, Stream, StreamWriter};
 use super::wire::Wire;
 use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,13 +122,13 @@ impl Service {
 
     /// The next head; `None` when the peer has left, was silent for `wait`, or was evicted.
     fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
-        let mut deadline = None;
+        let (mut parser, mut deadline) = (HeadParser::default(), None);
         loop {
-            if !wire.unread().is_empty() {
-                if let Some((head, length)) = Head::parse(wire.unread(), &self.limits)? {
-                    wire.consume(length);
-                    return Ok(Some(head).filter(|_| wire.connection().take_place()));
-                }
+            if !wire.unread().is_empty()
+                && let Some((head, length)) = parser.parse(wire.unread(), &self.limits)?
+            {
+                wire.consume(length);
+                return Ok(Some(head).filter(|_| wire.connection().take_place()));
             }
             if wire.flush().is_err() {
                 return Ok(None);
@@ -174,10 +178,13 @@ impl Service {
         let has_content = head.framing() != Framing::None;
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
         let mut request = Request::new(head, peer, content, &self.limits);
-        let answered = self
-            .cors
-            .preflight(&request)
-            .or_else(|| self.guard(|| self.router.respond(&mut request)));
+        let answered = match request.check_arrived() {
+            Err(refusal) => Some(refusal.into()),
+            Ok(()) => self
+                .cors
+                .preflight(&request, &self.router)
+                .or_else(|| self.guard(|| self.router.respond(&mut request))),
+        };
         // A handler that panicked has left its work undone.
         let keeps_connection =
             answered.is_some() && request.keeps_connection() && !self.admission.is_stopping();

@@ -1,28 +1,32 @@
-//! A site of files, embedded in the binary or read from a directory.
+//! Files, embedded in the binary or read from a directory.
 
-use super::request::{Head, Method, Request};
+use super::grammar::{EntityTag, entity_tags};
+use super::head::Head;
+use super::request::Request;
+use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// A handler that serves files to GET and HEAD, with `ETag` and `If-None-Match`. `/` is
-/// `index.html`, in every folder.
+/// Serves files to GET and HEAD, with `ETag`, `If-Match` and `If-None-Match`. `/` is `index.html`, in every folder.
 ///
 /// ```
 /// use newswire::http::{Files, Router};
 ///
 /// let mut router = Router::new();
-/// let files = Files::embedded(&[("index.html", b"<!doctype html><title>It works</title>")]);
-/// router.fallback(move |request| files.respond(request));
+/// router.files(Files::embedded(&[("index.html", b"<!doctype html><title>It works</title>")]));
 /// ```
+#[derive(Debug)]
 pub struct Files {
-    site: Site,
+    source: Source,
 }
 
-enum Site {
+#[derive(Debug)]
+enum Source {
     Embedded(Vec<Embedded>),
     Directory(PathBuf),
 }
@@ -33,12 +37,21 @@ struct Embedded {
     etag: String,
 }
 
-/// The page we ship loads nothing from elsewhere, and cannot be made to (CSP 3). A directory of
-/// somebody's own sets its own policy, with a `meta` element.
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {} bytes", self.path, self.content.len())
+    }
+}
+
+/// The page in the binary loads nothing from elsewhere, and cannot be made to (CSP 3). A directory sets its own policy
+/// with a `meta` element.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                        connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 impl Files {
+    /// The methods that files have, besides OPTIONS.
+    pub(super) const METHODS: &[Method] = &[Method::Get];
+
     /// Files that are part of the program: pairs of a path without a leading slash and a content.
     pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {
         let embed = |&(path, content): &(&'static str, &'static [u8])| Embedded {
@@ -46,27 +59,28 @@ impl Files {
             content,
             etag: format!("\"{:016x}\"", fnv1a(content)),
         };
-        Files { site: Site::Embedded(files.iter().map(embed).collect()) }
+        Files { source: Source::Embedded(files.iter().map(embed).collect()) }
     }
 
-    /// The files below a directory, as they are when they are asked for. Names that begin with a
-    /// dot are not served, nor is anything that a symbolic link leads to outside.
+    /// The files below a directory, as they are at the time of a request. A name that begins with a dot is not served,
+    /// nor is a file outside to which a symbolic link leads.
     ///
     /// # Errors
-    /// When the directory is not there, or is none.
+    /// When the directory does not exist, or is not a directory.
     pub fn directory(path: impl AsRef<Path>) -> io::Result<Files> {
         let root = fs::canonicalize(path)?;
         if !fs::metadata(&root)?.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"));
         }
-        Ok(Files { site: Site::Directory(root) })
+        Ok(Files { source: Source::Directory(root) })
     }
 
-    /// The file that the request's path names, or `404`, or `405`.
+    /// The file that the request's path names; `304` or `412` as its preconditions ask; `404` without a file; `405` for
+    /// another method.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
-        let found = match &self.site {
-            Site::Embedded(files) => find_embedded(files, request),
-            Site::Directory(root) => match find_file(root, request) {
+        let found = match &self.source {
+            Source::Embedded(files) => find_embedded(files, request),
+            Source::Directory(root) => match find_file(root, request) {
                 Ok(found) => found,
                 Err(_) => return UNREADABLE.into(),
             },
@@ -78,8 +92,9 @@ impl Files {
             Method::Get | Method::Head => response,
             Method::Options => Response::empty(Status::NO_CONTENT).field("Allow", ALLOW),
             _ => {
-                Response::from(Refusal::new(Status::METHOD_NOT_ALLOWED, "A file is there to GET."))
-                    .field("Allow", ALLOW)
+                let sentence = "A file has GET and HEAD.";
+                let refusal = Refusal::new(Status::METHOD_NOT_ALLOWED, sentence);
+                Response::from(refusal).field("Allow", ALLOW)
             }
         }
     }
@@ -100,7 +115,7 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
         segments => file.path.split('/').eq(segments),
     };
     let file = files.iter().find(is_named)?;
-    let response = revalidated(head, &file.etag)
+    let response = check_preconditions(head, &file.etag)
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
     Some(
         with_validator(response, file.etag.clone())
@@ -119,7 +134,7 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
         Err(error) if is_for_now(&error) => return Err(error),
         Err(_) => return Ok(None),
     };
-    // Asked before it is opened: opening a named pipe would wait for its writer.
+    // This is checked before the file is opened: opening a named pipe would wait for its writer.
     if !path.starts_with(root) || !metadata.is_file() {
         return Ok(None);
     }
@@ -132,12 +147,12 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
     let content_type = content_type(&path.to_string_lossy());
-    let response = revalidated(head, &etag)
+    let response = check_preconditions(head, &etag)
         .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
     Ok(Some(with_validator(response, etag)))
 }
 
-/// Whether it is the machine that has no room, not the file that is not for us.
+/// Whether the machine lacks something for now: then the file may well exist.
 fn is_for_now(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     let is_of_the_path = matches!(
@@ -148,8 +163,8 @@ fn is_for_now(error: &io::Error) -> bool {
     !is_of_the_path && error.raw_os_error() != Some(40)
 }
 
-/// Every segment was decoded by itself, once. One that could mean anything but a name in its folder
-/// is not found: `..`, an empty one, a separator of any system, a drive, a hidden name.
+/// Each segment was decoded by itself, once. A segment that could mean anything but a name in its folder is not found:
+/// `..`, an empty segment, a separator of any system, a drive, a hidden name.
 fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
     let (last, folders) = segments.split_last()?;
@@ -164,31 +179,27 @@ fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// `no-cache` lets a browser keep the file but makes it ask each time, which costs a `304`.
+/// `no-cache` lets a browser keep the file, and makes it ask each time, which costs a `304`.
 fn with_validator(response: Response, etag: String) -> Response {
     response.field("ETag", etag).field("Cache-Control", "no-cache")
 }
 
-/// ```text
-/// If-None-Match = "*" / #entity-tag        entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE        (RFC 9110, 13.1.2)
-/// ```
-/// Compared weakly, and tag by tag: a tag may have a comma in it.
-fn revalidated(head: &Head, etag: &str) -> Option<Response> {
-    let matches = |mut list: &str| loop {
-        list = list.trim_start_matches([' ', '\t', ',']);
-        if list.starts_with('*') {
-            return true;
-        }
-        let tag = list.strip_prefix("W/").unwrap_or(list);
-        let Some(end) = tag.strip_prefix('"').and_then(|rest| rest.find('"')) else {
-            return false;
-        };
-        if &tag[..end + 2] == etag {
-            return true;
-        }
-        list = &tag[end + 2..];
+/// The response when a precondition says that the file is not to be sent. "If-Match ... if false, respond 412", and
+/// after that "If-None-Match ... if false for GET/HEAD, respond 304" (RFC 9110, 13.2.2). `If-Match` compares strongly, so
+/// that a weak tag never matches, and `If-None-Match` weakly (13.1).
+fn check_preconditions(head: &Head, etag: &str) -> Option<Response> {
+    let mut expected = head.values("if-match").flat_map(entity_tags);
+    let is_expected = |tag| tag == EntityTag::Any || tag == EntityTag::Strong(etag);
+    if head.field("if-match").is_some() && !expected.any(is_expected) {
+        let sentence = "The file has changed: it is not the one that If-Match names.\n";
+        return Some(Response::text(Status::PRECONDITION_FAILED, sentence));
+    }
+    let mut known = head.values("if-none-match").flat_map(entity_tags);
+    let is_known = |tag| match tag {
+        EntityTag::Any => true,
+        EntityTag::Strong(tag) | EntityTag::Weak(tag) => tag == etag,
     };
-    head.values("if-none-match").any(matches).then(|| Response::empty(Status::NOT_MODIFIED))
+    known.any(is_known).then(|| Response::empty(Status::NOT_MODIFIED))
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -214,7 +225,7 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// FNV-1a, 64 bits: a validator needs to change with the content, not to withstand anyone.
+/// FNV-1a, 64 bits. A validator changes with the content; it need not withstand an attack.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,34 +1,44 @@
 //! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs
 //! could read differently. It has never heard of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `log`, `limits`, `pool`,
-//! `connection`, `admission`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `exchange`, `server`.
+//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `log`, `limits`, `grammar`,
+//! `request_line`, `head`, `head_parser`, `chunked`, `pool`, `connection`, `admission`, `wire`, `content`, `request`,
+//! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
 
 pub(crate) mod admission;
+mod chunked;
 pub(crate) mod connection;
 mod content;
 mod cors;
 mod date;
 mod exchange;
 mod files;
+mod grammar;
+mod head;
+mod head_parser;
 mod limits;
 pub(crate) mod lock;
 mod log;
 mod pool;
 mod request;
+mod request_line;
 mod response;
 mod router;
 mod server;
 mod status;
+mod stream;
 mod wire;
 
-pub use content::{Chunks, Framing};
-pub use cors::{Cors, MalformedOrigin};
+pub use chunked::Chunks;
+pub use cors::{Cors, MalformedFieldName, MalformedOrigin};
 pub use files::Files;
+pub use head::{Framing, Head};
+pub use head_parser::HeadParser;
 pub use limits::{InvalidLimits, Limits};
-pub use request::{Head, Method, Request, Version};
+pub use request::Request;
+pub use request_line::{Method, Version};
 pub use response::Response;
-pub(crate) use response::StreamWriter;
 pub use router::Router;
 pub use server::{Server, ServerHandle, StillRunning};
 pub use status::{Refusal, Status};
+pub(crate) use stream::StreamWriter;

@@ -1,11 +1,12 @@
-//! What a handler answers: a status, fields, and a [`Body`] that is bytes, a file, a stream that
-//! runs on the connection's own thread, or the connection itself handed on.
+//! What a handler answers: a status, fields, and a body that is bytes, a file or a stream.
 
-use super::connection::{Closer, Connection};
 use super::date::Date;
-use super::request::{Method, Version};
+use super::grammar::is_token;
+use super::request_line::{Method, Version};
 use super::status::{Refusal, Status};
+use super::stream::{Stream, StreamWriter};
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -17,41 +18,25 @@ use std::io::{self, Write};
 /// let response = Response::text(Status::OK, "It works.\n").field("X-Note", "by hand");
 /// assert_eq!(response.status(), Status::OK);
 /// ```
+#[derive(Debug)]
 pub struct Response {
     status: Status,
     fields: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     body: Body,
 }
 
-/// As many fields as most responses have.
+/// More fields than most responses have.
 const FIELDS: usize = 10;
 
-pub(super) type Run = Box<dyn FnOnce(StreamWriter) -> io::Result<()> + Send>;
+/// Fields that the server writes itself. A second one would let a client find another end of the response.
+const OWN_FIELDS: [&str; 4] = ["Connection", "Content-Length", "Date", "Transfer-Encoding"];
 
 pub(super) enum Body {
     Bytes(Cow<'static, [u8]>),
-    /// A file, and how many bytes of it were promised.
+    /// A file, and how many bytes of it `Content-Length` says.
     File(File, u64),
     Stream(Stream),
 }
-
-/// A body of unknown length. The close of the connection delimits it, so that telnet shows bare frames and no proxy
-/// waits for a chunk to be whole.
-pub(super) struct Stream {
-    /// Leaves with the head, at once.
-    pub(super) opening: Vec<u8>,
-    /// Writes the rest, when the peer has had the time to read the opening if `is_delayed`.
-    pub(super) run: Run,
-    pub(super) is_delayed: bool,
-    /// What stands in place of the stream when there are too many; without it the response is `503`.
-    pub(super) when_full: Option<Vec<u8>>,
-    /// What a stream is told when the server stops.
-    pub(super) farewell: Option<fn() -> Vec<u8>>,
-    /// Sees the head before it leaves, and can watch what is written.
-    pub(super) prepare: Option<Prepare>,
-}
-
-pub(super) type Prepare = Box<dyn FnOnce(&mut StreamWriter, &[u8]) + Send>;
 
 impl Response {
     fn new(status: Status, body: Body) -> Response {
@@ -63,7 +48,7 @@ impl Response {
         Response::new(status, Body::Bytes(Cow::Borrowed(b"")))
     }
 
-    /// Plain text, UTF-8.
+    /// Plain text in UTF-8.
     pub fn text(status: Status, text: impl Into<Cow<'static, str>>) -> Response {
         Response::bytes(
             status,
@@ -75,12 +60,12 @@ impl Response {
         )
     }
 
-    /// JSON that the caller has written.
+    /// `200` with JSON that the caller has written.
     pub fn json(json: String) -> Response {
         Response::bytes(Status::OK, "application/json", json.into_bytes())
     }
 
-    /// Any bytes with their media type. The browser is told not to guess another one.
+    /// Bytes with their media type. Browsers are told not to guess another one.
     pub fn bytes(
         status: Status,
         content_type: impl Into<Cow<'static, str>>,
@@ -97,11 +82,27 @@ impl Response {
             .field("X-Content-Type-Options", "nosniff")
     }
 
-    /// A stream of unknown length, `200`, that ends when `run` does. `opening` leaves with the head, at once; each
-    /// write that `run` makes leaves when it is made, and fails when the peer makes no progress for
-    /// [`Limits::write_stall`](crate::http::Limits::write_stall). An error of `run` only ends the connection.
+    /// A stream of unknown length, `200`, that ends when `run` returns. `opening` leaves with the head at once. Each
+    /// write that `run` makes leaves at once; it fails when the peer makes no progress for
+    /// [`Limits::write_stall`](super::Limits::write_stall). An error of `run` ends the connection and nothing else.
     ///
-    /// When there are [`Limits::streams`](crate::http::Limits::streams) already the response is `503`.
+    /// When there are [`Limits::streams`](super::Limits::streams) already, the response is `503`.
+    ///
+    /// ```
+    /// use newswire::http::{Response, Router};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let mut router = Router::new();
+    /// router.get("/ticks", |_| {
+    ///     Response::stream("text/plain", b"ready\n".to_vec(), |writer| {
+    ///         for _ in 0..10 {
+    ///             thread::sleep(Duration::from_secs(1));
+    ///             writer.write_all(b"tick\n")?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// });
+    /// ```
     pub fn stream(
         content_type: &'static str,
         opening: Vec<u8>,
@@ -120,10 +121,9 @@ impl Response {
         opening: Vec<u8>,
         run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        let run: Run = Box::new(run);
         let stream = Stream {
             opening,
-            run,
+            run: Box::new(run),
             is_delayed: false,
             when_full: None,
             farewell: None,
@@ -139,8 +139,8 @@ impl Response {
         self
     }
 
-    /// The stream goes on ten milliseconds after its opening, for which it needs no thread: a proxy that gets a piece
-    /// of the stream in one read with the head may hold it until the next bytes come (Varnish does).
+    /// The run begins ten milliseconds after the opening has left, and needs no thread until then. A proxy that reads a
+    /// piece of the stream together with the head may hold it until the next bytes come (Varnish does).
     pub(crate) fn delayed(self) -> Response {
         self.with_stream(|stream| stream.is_delayed = true)
     }
@@ -155,8 +155,8 @@ impl Response {
         self.with_stream(|stream| stream.farewell = Some(farewell))
     }
 
-    /// Calls `prepare` with the head of the stream before it leaves: fields are still added after the handler has
-    /// returned.
+    /// Calls `prepare` with the head of the stream before it leaves. The server still adds fields after the handler has
+    /// returned, so that the handler itself cannot see the head.
     pub(crate) fn prepare(
         self,
         prepare: impl FnOnce(&mut StreamWriter, &[u8]) + Send + 'static,
@@ -164,18 +164,28 @@ impl Response {
         self.with_stream(|stream| stream.prepare = Some(Box::new(prepare)))
     }
 
-    /// Adds a field. Control characters in a value that was made at run time become spaces, as RFC 9110,
-    /// 5.5 asks for CR, LF and NUL: no stranger's text can begin another field. A literal is yours.
+    /// Adds a field. Control characters in the value become spaces, as RFC 9110, 5.5 asks for CR, LF and NUL: a value
+    /// that a client chose cannot begin another field.
+    ///
+    /// # Panics
+    /// When the name is not a token (RFC 9110, 5.6.2), or is one that the server writes itself: `Connection`,
+    /// `Content-Length`, `Date`, `Transfer-Encoding`. Nothing of such a field reaches the wire. A panic of a handler is
+    /// `500` for its client.
+    #[track_caller]
     pub fn field(
         mut self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Cow<'static, str>>,
     ) -> Response {
-        let value = match value.into() {
-            Cow::Owned(text) if text.contains(is_control) => text.replace(is_control, " ").into(),
-            value => value,
+        let (name, value) = (name.into(), value.into());
+        assert!(is_token(name.as_bytes()), "{name:?} is not the name of a field");
+        let is_own = OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(&name));
+        assert!(!is_own, "the field {name} is written by the server itself");
+        let value = match value.contains(is_control) {
+            true => value.replace(is_control, " ").into(),
+            false => value,
         };
-        self.fields.push((name.into(), value));
+        self.fields.push((name, value));
         self
     }
 
@@ -201,7 +211,7 @@ impl Response {
         matches!(self.body, Body::Stream(_))
     }
 
-    /// What is sent in place of a stream when there are too many.
+    /// What is sent in place of the stream when there are too many streams.
     pub(super) fn full(mut self) -> Response {
         let when_full = match &mut self.body {
             Body::Stream(stream) => stream.when_full.take(),
@@ -236,8 +246,8 @@ impl Response {
             Body::Stream(_) => None,
         };
         let length = match self.status.0 {
-            // "By ... Content-Length: 0" it says that there is nothing (RFC 9110, 15.3.6); the others
-            // that have no content say nothing of it.
+            // A 205 says that it has no content with Content-Length: 0 (RFC 9110, 15.3.6). The other statuses without
+            // content have no length.
             205 => Some(0),
             _ => length.filter(|_| !self.status.forbids_content()),
         };
@@ -252,84 +262,34 @@ impl Response {
         put(&[b"\r\n"]);
     }
 
-    /// Whether content follows the head: never behind HEAD, 204, 205 and 304.
+    /// Whether content follows the head: never for HEAD, 204, 205 and 304.
     pub(super) fn has_content(&self, method: Method) -> bool {
         method != Method::Head && !self.status.forbids_content()
     }
 }
 
-/// Writes the body of a stream. Each write leaves when it is made.
-pub(crate) struct StreamWriter {
-    connection: Connection,
-    tap: Option<Tap>,
-}
-
-type Tap = Box<dyn FnMut(&[u8]) + Send>;
-
-impl StreamWriter {
-    pub(super) fn new(connection: Connection) -> StreamWriter {
-        StreamWriter { connection, tap: None }
-    }
-
-    /// Writes the head and the opening in one piece.
-    pub(super) fn begin(&mut self, mut head: Vec<u8>, opening: &[u8]) -> io::Result<()> {
-        if let Some(tap) = self.tap.as_mut().filter(|_| !opening.is_empty()) {
-            tap(opening);
+/// Without the content, which may be long.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Bytes(content) => write!(f, "{} bytes", content.len()),
+            Body::File(_, bytes) => write!(f, "a file of {bytes} bytes"),
+            Body::Stream(_) => f.write_str("a stream"),
         }
-        head.extend_from_slice(opening);
-        self.connection.write_all(&head)
-    }
-
-    /// Shows each piece to `tap` before it is written.
-    pub(crate) fn tap(&mut self, tap: impl FnMut(&[u8]) + Send + 'static) {
-        self.tap = Some(Box::new(tap));
-    }
-
-    /// Lets another thread end the stream.
-    pub(crate) fn closer(&self) -> Closer {
-        self.connection.closer()
-    }
-
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    pub(crate) fn into_connection(self) -> Connection {
-        self.connection
-    }
-
-    /// Ends the stream so that the client reads all of it.
-    pub(crate) fn finish(self) {
-        self.connection.linger();
     }
 }
 
-impl Write for StreamWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(tap) = &mut self.tap {
-            tap(bytes);
-        }
-        self.connection.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What may stand in no field value (RFC 9110, 5.5).
+/// A character that no field value may have (RFC 9110, 5.5).
 fn is_control(character: char) -> bool {
     character.is_ascii_control() && character != '\t'
 }
 
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Response {
-        let response = Response::text(refusal.status, format!("{}\n", refusal.sentence))
-            .field("Cache-Control", "no-store");
+        let sentence = refusal.sentence.replace(char::is_control, " ") + "\n";
+        let response = Response::text(refusal.status, sentence).field("Cache-Control", "no-store");
         match refusal.status {
-            // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC
-            // 9110, 11.6.1).
+            // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 11.6.1).
             Status::UNAUTHORIZED => response.field("WWW-Authenticate", "Bearer"),
             Status::SERVICE_UNAVAILABLE => response.field("Retry-After", "5"),
             _ => response,

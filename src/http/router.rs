@@ -1,41 +1,53 @@
 //! Method and path to a handler.
 
-use super::request::{Method, Request};
+use super::files::Files;
+use super::head::Head;
+use super::request::{Parameters, Request};
+use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
+use std::fmt;
+use std::sync::Arc;
 
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 
 /// The routes of a server.
 ///
-/// A path is literal but for segments in braces: `/channels/{name}` has `/channels/a%2Fb` with the
-/// [`parameter`](Request::parameter) `name` of `a/b`. The first route that fits is taken. HEAD is
-/// answered as GET, and OPTIONS, where no route has it, with the methods there are. A path that
-/// only other methods have is `405` with `Allow`; a path that no route has goes to the fallback.
+/// A path is literal, except for segments in braces: `/channels/{name}` has `/channels/a%2Fb` with the
+/// [`parameter`](Request::parameter) `name` of `a/b`. The first route that fits answers. A route for GET answers HEAD,
+/// too. Where no route has OPTIONS, the router answers it with the methods there are. A path that only other methods have
+/// is `405` with `Allow`. A path that no route has goes to the fallback.
 ///
 /// ```
 /// use newswire::http::{Method, Response, Router, Status};
 ///
 /// let mut router = Router::new();
-/// router.route(Method::Get, "/hello/{who}", |request| {
-///     Response::text(Status::OK, format!("Hello, {}.\n", request.parameter("who")))
+/// router.route(Method::Get, "/hello/{name}", |request| {
+///     let name = request.parameter("name").unwrap_or("stranger");
+///     Response::text(Status::OK, format!("Hello, {name}.\n"))
 /// });
 /// ```
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
-    fallback: Option<Handler>,
+    fallback: Option<Fallback>,
 }
 
 struct Route {
     method: Method,
+    path: String,
     segments: Vec<Segment>,
     handler: Handler,
 }
 
 enum Segment {
-    Literal(&'static str),
-    Parameter(&'static str),
+    Literal(String),
+    Parameter(Arc<str>),
+}
+
+struct Fallback {
+    methods: &'static [Method],
+    handler: Handler,
 }
 
 impl Router {
@@ -44,70 +56,61 @@ impl Router {
         Router::default()
     }
 
-    /// Adds a route. A handler answers with a [`Response`], or with what becomes one: a
-    /// [`Refusal`], or a `Result` of the two.
+    /// Adds a route. A handler returns a [`Response`], or what becomes one: a [`Refusal`], or a `Result` of the two.
     pub fn route<R: Into<Response>>(
         &mut self,
         method: Method,
-        path: &'static str,
+        path: &str,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         let segments = path.trim_start_matches('/').split('/').map(|segment| {
             match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-                Some(name) => Segment::Parameter(name),
-                None => Segment::Literal(segment),
+                Some(name) => Segment::Parameter(name.into()),
+                None => Segment::Literal(segment.to_owned()),
             }
         });
-        let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
-        self.routes.push(Route { method, segments: segments.collect(), handler });
+        let (segments, path) = (segments.collect(), path.to_owned());
+        self.routes.push(Route { method, path, segments, handler: boxed(handler) });
         self
     }
 
     /// Adds a route for GET, and so for HEAD.
     pub fn get<R: Into<Response>>(
         &mut self,
-        path: &'static str,
+        path: &str,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         self.route(Method::Get, path, handler)
     }
 
-    /// What answers a path that no route has, whatever the method.
+    /// Answers the paths that no route has, whatever the method.
     pub fn fallback<R: Into<Response>>(
         &mut self,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Box::new(move |request: &mut Request<'_>| handler(request).into()));
+        self.fallback = Some(Fallback { methods: &Method::ALL, handler: boxed(handler) });
+        self
+    }
+
+    /// Serves files at the paths that no route has.
+    pub fn files(&mut self, files: Files) -> &mut Router {
+        let handler = boxed(move |request| files.respond(request));
+        self.fallback = Some(Fallback { methods: Files::METHODS, handler });
         self
     }
 
     pub(super) fn respond(&self, request: &mut Request<'_>) -> Response {
-        let mut allowed = Vec::new();
-        let mut found = None;
-        for route in &self.routes {
-            let Some(parameters) = route.fits(request.segments()) else {
-                continue;
-            };
-            allowed.push(route.method);
-            let stands_in = request.method() == Method::Head && route.method == Method::Get;
-            if route.method == request.method() {
-                found = Some((route, parameters));
-                break;
-            } else if stands_in && found.is_none() {
-                found = Some((route, parameters));
-            }
-        }
-        if let Some((route, parameters)) = found {
+        if let Some((route, parameters)) = self.find(request) {
             request.parameters = parameters;
             return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
-            return Response::empty(Status::NO_CONTENT)
-                .field("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+            return Response::empty(Status::NO_CONTENT).field("Allow", names(&Method::ALL));
         }
-        if allowed.is_empty() {
+        let routed = self.routed(request);
+        if routed.is_empty() {
             return match &self.fallback {
-                Some(handler) => handler(request),
+                Some(fallback) => (fallback.handler)(request),
                 None => Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into(),
             };
         }
@@ -119,39 +122,76 @@ impl Router {
             )
             .into(),
         };
-        response.field("Allow", allow(&allowed))
+        response.field("Allow", names(&routed))
+    }
+
+    /// The route that answers. A route for HEAD comes before one for GET.
+    fn find(&self, head: &Head) -> Option<(&Route, Parameters)> {
+        let of = |method: Method| {
+            let mut routes = self.routes.iter().filter(move |route| route.method == method);
+            routes.find_map(|route| Some((route, route.fits(head.segments())?)))
+        };
+        let own = of(head.method());
+        own.or_else(|| of(Method::Get).filter(|_| head.method() == Method::Head))
+    }
+
+    /// The methods that the path of a request has, as `Allow` lists them; empty when there is nothing at the path.
+    pub(super) fn allow(&self, head: &Head) -> String {
+        let routed = self.routed(head);
+        match &self.fallback {
+            Some(fallback) if routed.is_empty() => names(fallback.methods),
+            _ => names(&routed),
+        }
+    }
+
+    /// The methods of the routes that fit a path.
+    fn routed(&self, head: &Head) -> Vec<Method> {
+        let routes = self.routes.iter().filter(|route| route.fits(head.segments()).is_some());
+        routes.map(|route| route.method).collect()
     }
 }
 
+fn boxed<R: Into<Response>>(
+    handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
+) -> Handler {
+    Box::new(move |request: &mut Request<'_>| handler(request).into())
+}
+
 impl Route {
-    fn fits(&self, segments: &[String]) -> Option<Vec<(&'static str, String)>> {
+    fn fits(&self, segments: &[String]) -> Option<Parameters> {
         if segments.len() != self.segments.len() {
             return None;
         }
-        let mut parameters = Vec::new();
+        let mut parameters = Parameters::new();
         for (part, segment) in self.segments.iter().zip(segments) {
             match part {
                 Segment::Literal(literal) if literal == segment => {}
                 Segment::Literal(_) => return None,
-                Segment::Parameter(name) => parameters.push((*name, segment.clone())),
+                Segment::Parameter(name) => parameters.push((Arc::clone(name), segment.clone())),
             }
         }
         Some(parameters)
     }
 }
 
-/// `Allow = #method` (RFC 9110, 10.2.1)
-fn allow(methods: &[Method]) -> String {
-    use Method::*;
+/// `Allow = #method` (RFC 9110, 10.2.1), with the methods that the server itself adds.
+fn names(methods: &[Method]) -> String {
     let has = |method: &Method| match method {
-        Head => methods.contains(&Get) || methods.contains(&Head),
-        Options => true,
+        Method::Head => methods.contains(&Method::Get) || methods.contains(&Method::Head),
+        Method::Options => !methods.is_empty(),
         _ => methods.contains(method),
     };
-    let names: Vec<_> = [Get, Head, Post, Put, Delete, Options]
-        .iter()
-        .filter(|m| has(m))
-        .map(|m| m.name())
-        .collect();
-    names.join(", ")
+    let names = Method::ALL.into_iter().filter(has).map(Method::name);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
+        let fallback = self.fallback.as_ref().map(|fallback| names(fallback.methods));
+        f.debug_struct("Router")
+            .field("routes", &routes.collect::<Vec<_>>())
+            .field("fallback", &fallback)
+            .finish()
+    }
 }

@@ -1,5 +1,6 @@
-//! The status of a response (RFC 9110, 15), and the refusal that knows its own.
+//! The status of a response (RFC 9110, 15), and the refusal that knows its status.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A status code with its reason phrase.
@@ -19,8 +20,7 @@ macro_rules! statuses {
             $(#[doc = concat!("`", stringify!($code), " ", $reason, "`")]
             pub const $name: Status = Status($code);)*
 
-            /// The reason phrase of RFC 9110; empty for a code that newswire does not send by
-            /// itself.
+            /// The reason phrase of RFC 9110; empty for a code that newswire itself does not send.
             pub fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -44,6 +44,7 @@ statuses! {
     METHOD_NOT_ALLOWED 405 "Method Not Allowed",
     REQUEST_TIMEOUT 408 "Request Timeout",
     LENGTH_REQUIRED 411 "Length Required",
+    PRECONDITION_FAILED 412 "Precondition Failed",
     CONTENT_TOO_LARGE 413 "Content Too Large",
     URI_TOO_LONG 414 "URI Too Long",
     UNSUPPORTED_MEDIA_TYPE 415 "Unsupported Media Type",
@@ -57,8 +58,7 @@ statuses! {
 }
 
 impl Status {
-    /// Whether a response with this status has no content, whatever was asked (RFC 9110, 6.4.1 and
-    /// 15.3.6).
+    /// Whether a response with this status has no content (RFC 9110, 6.4.1 and 15.3.6).
     pub(crate) fn forbids_content(self) -> bool {
         self.0 < 200 || matches!(self.0, 204 | 205 | 304)
     }
@@ -70,29 +70,40 @@ impl fmt::Display for Status {
     }
 }
 
-/// A request that is not carried out: the status, and one fixed sentence that says what was wrong
-/// and what to do.
+/// A request that is not carried out: the status, and one sentence that says what is wrong and what to do.
 ///
-/// The sentence is a literal, so that a reply can never echo what a hostile request said.
+/// It becomes a [`Response`](super::Response) of plain text. A sentence that is a literal cannot echo what a hostile
+/// request said. In a sentence that is made at run time control characters become spaces, and browsers are told not to
+/// take it for anything but text.
 ///
 /// ```
 /// use newswire::http::{Refusal, Status};
 ///
-/// let refusal = Refusal::new(Status::FORBIDDEN, "Ask somebody else.");
-/// assert_eq!(refusal.to_string(), "403 Forbidden: Ask somebody else.");
+/// const CLOSED: Refusal = Refusal::new(Status::FORBIDDEN, "The office is closed.");
+/// assert_eq!(CLOSED.to_string(), "403 Forbidden: The office is closed.");
+///
+/// let (given, most) = (12, 10);
+/// let refusal =
+///     Refusal::with_sentence(Status::BAD_REQUEST, format!("count is {given}; at most {most}."));
+/// assert_eq!(refusal.sentence, "count is 12; at most 10.");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status of the response.
     pub status: Status,
-    /// Its content, a sentence for a person.
-    pub sentence: &'static str,
+    /// The content of the response, for a person.
+    pub sentence: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// A refusal with this status and sentence.
+    /// A refusal with a sentence that is a literal.
     pub const fn new(status: Status, sentence: &'static str) -> Refusal {
-        Refusal { status, sentence }
+        Refusal { status, sentence: Cow::Borrowed(sentence) }
+    }
+
+    /// A refusal with a sentence that is made at run time.
+    pub fn with_sentence(status: Status, sentence: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { status, sentence: sentence.into() }
     }
 
     pub(crate) const fn bad(sentence: &'static str) -> Refusal {

@@ -16,7 +16,9 @@ const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     // A person who follows a link wants to see something. `EventSource` and curl accept text/html
     // in no case.
-    if request.queries().next().is_none() && request.lists("accept", "text/html") {
+    if request.queries().next().is_none()
+        && request.prefers(&["text/event-stream", "text/html"]) == Some("text/html")
+    {
         return Ok(Response::empty(Status::FOUND).field("Location", "/#lab"));
     }
     let order = Order::parse(request)?;
@@ -43,14 +45,15 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, 
 /// What is written on a line, to who asks before it is written: an event for each write, named
 /// `head` or `bytes`, its data base64.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let name =
-        Some(request.parameter("line")).filter(|name| Channels::is_name(name)).ok_or(LINE)?;
+    let name = Some(request.parameter("line").unwrap_or_default())
+        .filter(|name| Channels::is_name(name))
+        .ok_or(LINE)?;
     Ok(lines.open(name).ok_or(TOO_MANY_LINES)?.wire().subscribe(request))
 }
 
 /// Breaks the connections of a line. Their clients come back, if they are EventSources.
 pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let line = lines.find(request.parameter("line"));
+    let line = lines.find(request.parameter("line").unwrap_or_default());
     line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?.cut();
     Ok(Response::empty(Status::NO_CONTENT))
 }

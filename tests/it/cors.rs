@@ -1,9 +1,11 @@
-//! Which pages may read (Fetch, 3.3): by default those of any origin, without credentials; with
-//! `--allow-origin` those of the origins it names, with them.
+//! Which pages may read (Fetch, 3.3). By default pages of any origin may, without credentials; with `--allow-origin` only
+//! pages of the origins that it names, with credentials.
 
-use crate::server::{Answer, Server, ask};
-use newswire::Cors;
+use crate::server::{Answer, Server, ask, serve};
+use newswire::http::{Method, Status};
+use newswire::{Cors, Request, Response, Router};
 use std::io::{BufReader, Write};
+use std::net::SocketAddr;
 
 const APP: &str = "https://app.example.com";
 const DEV: &str = "http://localhost:3000";
@@ -12,7 +14,7 @@ fn narrowed() -> Server {
     Server::start(&["--allow-origin", APP, "--allow-origin", DEV, "--quiet"])
 }
 
-/// The head of the stream's response, which has no end for now.
+/// The head of a response that has a stream.
 fn stream_head(server: &Server, origin: &str) -> Answer {
     let mut socket = server.connect();
     let request =
@@ -37,7 +39,7 @@ fn tokens(answer: &Answer, field: &str) -> Vec<String> {
     list.split(',').map(|token| token.trim().to_owned()).collect()
 }
 
-/// What may be read by anyone says so to everyone, and names nobody.
+/// A response that any page may read says so, and names no origin.
 fn assert_open(answer: &Answer) {
     assert_eq!(answer.field("access-control-allow-origin"), Some("*"), "{answer:?}");
     // The asterisk may not go with credentials (Fetch, 3.3.5).
@@ -50,7 +52,7 @@ fn assert_named(answer: &Answer, origin: &str) {
     assert!(tokens(answer, "vary").contains(&"origin".into()), "{answer:?}");
 }
 
-/// A cache must not give to others what depends on who asks, also when that was nobody.
+/// The response depends on the origin, also when the request has none: a shared cache must know.
 fn assert_unnamed(answer: &Answer) {
     assert_eq!(answer.field("access-control-allow-origin"), None, "{answer:?}");
     assert_eq!(answer.field("access-control-allow-credentials"), None);
@@ -68,7 +70,7 @@ fn by_default_a_page_of_any_origin_may_read() {
             ("GET", "/", 200),
             ("HEAD", "/", 200),
             ("OPTIONS", "/healthz", 204),
-            // Refusals too, or a browser could not tell its user why.
+            // Refusals, too: without the field a page could not tell its user what is wrong.
             ("GET", "/nothing", 404),
             ("DELETE", "/healthz", 405),
             ("POST", "/channels/news", 403),
@@ -89,30 +91,118 @@ fn by_default_a_page_of_any_origin_may_read() {
 }
 
 #[test]
-fn a_preflight_is_answered_with_all_that_a_stream_needs() {
+fn a_preflight_promises_the_methods_that_the_path_has_and_no_others() {
     let server = Server::start(&["--quiet"]);
-    for target in ["/sse/mvc/words", "/channels/news", "/nothing", "/"] {
-        for method in ["GET", "POST", "PUT", "DELETE"] {
+    for (target, methods) in [
+        ("/sse/mvc/words", "GET, HEAD, OPTIONS"),
+        ("/channels/news", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("/channels/a%2Fb", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("/lab/lines/one", "GET, HEAD, DELETE, OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/nothing", "GET, HEAD, OPTIONS"),
+    ] {
+        for method in ["GET", "POST", "DELETE", "PATCH"] {
             let answer = preflight(&server, "https://elsewhere.example", target, method);
             assert_eq!(answer.status, 204, "{method} {target}");
             assert_open(&answer);
-            let methods = tokens(&answer, "access-control-allow-methods");
-            assert!(methods.contains(&method.to_lowercase()), "{methods:?}");
-            let headers = tokens(&answer, "access-control-allow-headers");
-            for header in ["last-event-id", "cache-control", "content-type", "authorization"] {
-                assert!(headers.contains(&header.to_owned()), "{headers:?}");
-            }
-            let seconds = answer.field("access-control-max-age").expect("it may be kept");
+            assert_eq!(answer.field("access-control-allow-methods"), Some(methods), "{target}");
+            let seconds = answer.field("access-control-max-age").expect("browsers may keep it");
             assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{seconds}");
         }
     }
-    // Without the two fields of a preflight it is an OPTIONS like any other.
+    // Without the two fields of a preflight, an OPTIONS is like any other.
     let fields = [("Access-Control-Request-Method", "GET")];
     for fields in [&[][..], &[("Origin", APP)], &fields] {
         let answer = ask(server.address, "OPTIONS", "/healthz", fields, "");
         assert_eq!(answer.field("allow"), Some("GET, HEAD, OPTIONS"));
         assert_eq!(answer.field("access-control-max-age"), None);
+        assert_eq!(answer.field("access-control-allow-methods"), None);
         assert_open(&answer);
+    }
+}
+
+#[test]
+fn a_preflight_of_a_router_asks_its_routes_and_its_fallback() {
+    let said = |_: &mut Request<'_>| Response::text(Status::OK, "here\n");
+    let ask_for = |address, target| {
+        let fields = [("Origin", APP), ("Access-Control-Request-Method", "PUT")];
+        ask(address, "OPTIONS", target, &fields, "")
+    };
+    let mut router = Router::new();
+    router.route(Method::Put, "/write", said).route(Method::Options, "/write", |_| -> Response {
+        panic!("a preflight is not for the handlers")
+    });
+    let address = serve(router, |server| server);
+    let methods = |answer: &Answer| {
+        answer.field("access-control-allow-methods").unwrap_or("(none)").to_owned()
+    };
+    assert_eq!(methods(&ask_for(address, "/write")), "PUT, OPTIONS");
+    assert_eq!(methods(&ask_for(address, "/nothing")), "(none)");
+
+    let mut router = Router::new();
+    router.route(Method::Put, "/write", said).fallback(said);
+    let address = serve(router, |server| server);
+    assert_eq!(methods(&ask_for(address, "/write")), "PUT, OPTIONS");
+    let all = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+    assert_eq!(methods(&ask_for(address, "/elsewhere")), all);
+}
+
+/// The fields of a preflight that asks for these fields.
+fn allowed_headers(address: SocketAddr, asked: &[&str]) -> String {
+    let mut fields = vec![("Origin", APP), ("Access-Control-Request-Method", "GET")];
+    fields.extend(asked.iter().map(|names| ("Access-Control-Request-Headers", *names)));
+    let answer = ask(address, "OPTIONS", "/sse/mvc/words", &fields, "");
+    assert_eq!(answer.status, 204, "{answer:?}");
+    answer.field("access-control-allow-headers").unwrap_or("(none)").to_owned()
+}
+
+/// Libraries for tracing add fields of their own to every request of a page: a list of names would break its streams.
+#[test]
+fn a_preflight_allows_the_fields_that_it_asks_for() {
+    for server in [Server::start(&["--quiet"]), narrowed()] {
+        let allowed = |asked: &[&str]| allowed_headers(server.address, asked);
+        assert_eq!(allowed(&["last-event-id,content-type"]), "last-event-id, content-type");
+        assert_eq!(allowed(&["traceparent , sentry-trace", "b3"]), "traceparent, sentry-trace, b3");
+        // A name that is not a token is none.
+        assert_eq!(allowed(&["x y, x(y), z\"z\", ,é, x:y, good"]), "good");
+        assert_eq!(allowed(&["<script>"]), "(none)");
+        assert_eq!(allowed(&[]), "(none)");
+    }
+}
+
+#[test]
+fn the_fields_that_pages_may_send_and_read_can_be_configured() {
+    let cors = |cors: Cors| {
+        let cors = cors.allow_headers(["Authorization", "X-Note"]).expect("they are names");
+        cors.expose_headers(vec!["X-Request-ID".to_owned(), "ETag".to_owned()]).expect("names")
+    };
+    let serve_with = |cors| {
+        let mut router = Router::new();
+        router.get("/sse/mvc/words", |_| Response::text(Status::OK, "words\n"));
+        serve(router, |server| server.cors(cors))
+    };
+    let open = serve_with(cors(Cors::default()));
+    let named = serve_with(cors(Cors::only([APP]).expect("it is an origin")));
+    for address in [open, named] {
+        assert_eq!(allowed_headers(address, &["traceparent"]), "Authorization, X-Note");
+        assert_eq!(allowed_headers(address, &[]), "Authorization, X-Note");
+        for target in ["/sse/mvc/words", "/nothing"] {
+            let answer = ask(address, "GET", target, &[("Origin", APP)], "");
+            let exposed = answer.field("access-control-expose-headers");
+            assert_eq!(exposed, Some("X-Request-ID, ETag"), "{answer:?}");
+        }
+    }
+    let other = ask(named, "GET", "/nothing", &[("Origin", DEV)], "");
+    assert_eq!(other.field("access-control-expose-headers"), None);
+
+    for name in ["", "X Note", "X-Note:", "X-Note\r\nX", "café", "X,Y"] {
+        let errors = [
+            Cors::default().allow_headers(["X-Note", name]),
+            Cors::default().expose_headers([name]),
+        ];
+        for error in errors.map(|cors| cors.expect_err("it is no name").to_string()) {
+            assert!(error.contains(&format!("{name:?}")), "{error}");
+        }
     }
 }
 
@@ -139,10 +229,9 @@ fn named_origins_may_read_with_credentials() {
     }
 }
 
-/// A browser has sent the `Origin` by then, and its user should learn what was wrong: a page's
-/// cookies on the same host grow too large, say.
+/// The head has its `Origin` by then, and a page can tell its user what is wrong: its cookies are too large, say.
 #[test]
-fn refusals_of_the_head_are_readable_for_named_origins() {
+fn a_page_of_a_named_origin_may_read_why_its_head_was_refused() {
     let server = narrowed();
     let cookies = "x".repeat(20_000);
     for (method, field, status) in [
@@ -159,7 +248,7 @@ fn refusals_of_the_head_are_readable_for_named_origins() {
 }
 
 #[test]
-fn other_origins_may_not_read() {
+fn pages_of_other_origins_may_not_read() {
     let server = narrowed();
     for origin in [
         "https://elsewhere.example",
@@ -187,20 +276,19 @@ fn other_origins_may_not_read() {
         assert_eq!(answer.status, 403, "{origin}");
         assert_unnamed(&answer);
     }
-    // Who is no page is not kept from reading, and neither is the page of the server itself.
+    // A program that is no page may read, and so may the server's own page.
     let answer = ask(server.address, "GET", "/healthz", &[], "");
     assert_eq!((answer.status, answer.text()), (200, "ok\n"));
     assert_unnamed(&answer);
 }
 
 #[test]
-fn an_origin_is_named_in_any_case() {
+fn an_origin_may_be_named_in_upper_case() {
     let server = Server::start(&["--allow-origin", "HTTPS://App.Example.COM", "--quiet"]);
     assert_named(&ask(server.address, "GET", "/healthz", &[("Origin", APP)], ""), APP);
 }
 
-/// What could never be the origin of a page is a mistake, found when the server is started. (That
-/// the command line says so is tested with its other mistakes.)
+/// Texts that cannot be the origin of a page. The tests of the command line use them, too.
 pub(crate) const MALFORMED_ORIGINS: &[&str] = &[
     "",
     "*",
@@ -233,7 +321,7 @@ pub(crate) const MALFORMED_ORIGINS: &[&str] = &[
 ];
 
 #[test]
-fn a_malformed_origin_is_found_at_the_start() {
+fn a_malformed_origin_is_an_error_that_names_it() {
     let taken: Vec<_> = MALFORMED_ORIGINS
         .iter()
         .filter(|origin| match Cors::only([APP, origin]) {

@@ -661,6 +661,7 @@ fn the_commands_deadlines_are_those_of_its_limits() {
     let (silent, slow) = (server.connect(), server.connect());
     thread::scope(|scope| {
         scope.spawn(|| assert_eq!(hear_end(&silent), ""));
+        say(&slow, b"GET /");
         let answer = dripping(&slow, b"G", || hear(&slow));
         assert_timed_out(answer, &slow);
     });

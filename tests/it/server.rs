@@ -409,7 +409,7 @@ impl Stream {
 
     /// The socket, when the opening and nothing else has arrived.
     pub(crate) fn into_socket(mut self) -> TcpStream {
-        self.read_until(|bytes| is_opening(bytes));
+        self.read_until(is_opening);
         let is_opening = self.bytes.starts_with(b":") && self.messages.is_empty();
         assert!(is_opening && self.reader.buffer().is_empty(), "{:?}", self.tail());
         self.reader.into_inner()

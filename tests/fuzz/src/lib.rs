@@ -1,5 +1,5 @@
-//! newswire under coverage-guided fuzzing: libFuzzer makes inputs that reach code no input reached
-//! before, and each target below says what must hold for every input.
+//! newswire under coverage-guided fuzzing. libFuzzer makes inputs that reach new code, and each target below says what
+//! must hold for every input.
 //!
 //! ```text
 //! cargo install cargo-fuzz
@@ -8,41 +8,42 @@
 //! cargo fuzz run --fuzz-dir . -s none request -- -max_total_time=600 # no sanitizer; ten minutes
 //! ```
 //!
-//! newswire has no unsafe code, so that the address sanitizer has little to find, and without it
-//! everything is twice as fast and builds with a stable compiler. What was found so far is kept in
-//! `corpus/TARGET`, which is not committed; the first inputs are a few made by hand:
+//! newswire has no unsafe code, so that the address sanitizer has little to find. Without it everything is twice as fast
+//! and builds with a stable compiler. Inputs that reached new code are kept in `corpus/TARGET`, which is not committed. The
+//! first inputs are a few made by hand:
 //!
 //! ```text
 //! mkdir -p corpus/request
 //! cargo fuzz run --fuzz-dir . -s none request corpus/request seeds/request -- -dict=http.dict
 //! ```
 //!
-//! An input that breaks a promise is written to `artifacts/TARGET`. It becomes a named case in
-//! `tests/it`, where everybody runs it, before what it found is mended.
+//! An input that breaks a promise is written to `artifacts/TARGET`. It becomes a named case in `tests/it` before the fault
+//! is mended.
 //!
 //! | target | what must hold |
 //! |---|---|
-//! | `request` | a verdict on the beginning of a head stands, whatever follows; a head that is accepted is one for another parser too, of the same length and with the same fields |
+//! | `request` | a verdict on the beginning of a head stands, whatever follows, and is the same for a head in pieces; another parser reads an accepted head with the same length and the same fields |
 //! | `chunks` | however a content is cut into pieces, it is the same content or the same refusal; another decoder agrees |
-//! | `events` | however a stream is cut, it is the same messages, and those of the plainest reading of the standard; an event of any strings comes back as it was |
-//! | `channels` | whoever subscribes, with whatever last event ID, gets what a model of a few lines says |
-//! | `server` | whatever is sent to the whole server, it answers, in HTTP, and nothing panics |
+//! | `events` | however a stream is cut, it gives the messages of the plainest reading of the standard; an event of any strings is read as it was made |
+//! | `channels` | a subscriber with any last event ID gets what a model of a few lines says |
+//! | `server` | the whole server answers any bytes in HTTP, and nothing panics |
 
-use newswire::http::Limits;
 use newswire::app::{App, Publishers};
-use newswire::channel::Channels;
+use newswire::channel::{self, Channels};
+use newswire::http;
 use std::net::SocketAddr;
 use std::thread;
 
 /// The whole server, in this process, and its channels.
-pub fn serve(limits: Limits) -> (SocketAddr, Channels) {
+pub fn serve(limits: http::Limits, channel_limits: channel::Limits) -> (SocketAddr, Channels) {
     // SAFETY: to ignore a signal installs no handler, so that no code of ours runs in one.
-    // A program that begins in Rust ignores it already; one that libFuzzer begins would be ended by
-    // the first client that has left.
+    // The runtime of Rust ignores SIGPIPE. libFuzzer has a `main` of its own, and the first client that leaves would end
+    // the process.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let app = App {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         limits,
+        channel_limits,
         publishers: Publishers::Anyone,
         log_accesses: false,
         ..App::default()

@@ -4,10 +4,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use newswire::channel::Channels;
+use newswire::Event;
+use newswire::channel::{Channels, Limits};
+use newswire::http;
 use newswire::sse::{Message, Parser};
-use newswire::{Event};
-use newswire::channel::Limits;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
@@ -64,7 +64,7 @@ fn start() -> Stage {
         history_bytes: HISTORY_BYTES,
         ..Limits::default()
     };
-    let (address, channels) = newswire_fuzz::serve(limits);
+    let (address, channels) = newswire_fuzz::serve(http::Limits::default(), limits);
     Stage { address, channels, runs: AtomicU64::new(0) }
 }
 

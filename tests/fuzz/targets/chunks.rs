@@ -16,7 +16,7 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Coding {
     Wild(Vec<u8>),
-    /// Chunks with their extensions, and a trailer section.
+    /// Chunks with extensions, and a trailer section.
     Tame {
         chunks: Vec<(Vec<u8>, Extension)>,
         trailer: Option<Extension>,
@@ -24,13 +24,21 @@ enum Coding {
     },
 }
 
-/// Of letters, as many times each.
+/// A letter and how often it is repeated, as a name or a quoted value.
 #[derive(Arbitrary, Debug)]
 struct Extension(u8, u16);
 
 impl Extension {
     fn text(&self) -> String {
         char::from(b'a' + self.0 % 26).to_string().repeat(usize::from(self.1 % 6000))
+    }
+
+    fn extension(&self) -> String {
+        match self.text() {
+            text if text.is_empty() => text,
+            text if self.0 % 2 == 0 => format!(" ;\t{text}"),
+            text => format!(";x = \"{text}\\\"\""),
+        }
     }
 }
 
@@ -69,7 +77,7 @@ fn decode<'w>(pieces: impl IntoIterator<Item = &'w [u8]>) -> Decoded {
                 taken += bytes;
                 assert!(bytes == piece.len() || chunks.is_whole());
             }
-            // How far it had come in this piece it does not say.
+            // The decoder does not tell how much of this piece it has read.
             Err(refusal) => {
                 return Decoded { content, taken: 0, outcome: Err(refusal) };
             }
@@ -78,7 +86,7 @@ fn decode<'w>(pieces: impl IntoIterator<Item = &'w [u8]>) -> Decoded {
     Decoded { content, taken, outcome: Ok(chunks.is_whole()) }
 }
 
-/// A coding that is right but for extensions that may be too long; its content, and where it ends.
+/// A coding whose extensions may be too long and that is valid otherwise, its content, and where it ends.
 fn encode(
     chunks: &[(Vec<u8>, Extension)],
     trailer: Option<&Extension>,
@@ -86,9 +94,7 @@ fn encode(
 ) -> (Vec<u8>, Option<(Vec<u8>, usize)>) {
     let (mut wire, mut content) = (Vec::new(), Vec::new());
     for (data, extension) in chunks.iter().filter(|(data, _)| !data.is_empty()) {
-        let text = extension.text();
-        let mark = if text.is_empty() { "" } else { ";" };
-        wire.extend_from_slice(format!("{:x}{mark}{text}\r\n", data.len()).as_bytes());
+        wire.extend_from_slice(format!("{:x}{}\r\n", data.len(), extension.extension()).as_bytes());
         wire.extend_from_slice(data);
         wire.extend_from_slice(b"\r\n");
         content.extend_from_slice(data);
@@ -103,7 +109,7 @@ fn encode(
     (wire, Some((content, end)))
 }
 
-/// The sizes as httparse reads them lead to the same data.
+/// The sizes that httparse reads give the same data.
 fn agrees_with_another(decoded: &Decoded, wire: &[u8]) {
     let (mut at, mut content) = (0, Vec::new());
     loop {

@@ -1,9 +1,9 @@
-//! The whole server, in this process: whatever is sent, it answers, in HTTP.
+//! The whole server, in this process: it answers any bytes in HTTP.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use newswire::http::Limits;
+use newswire::{channel, http};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
@@ -11,40 +11,43 @@ use std::time::Duration;
 
 static SERVER: OnceLock<SocketAddr> = OnceLock::new();
 
-/// With bounds so small that inputs reach them, and patience so short that none takes long.
+/// With bounds so small that inputs reach them, and deadlines so short that no input takes long.
 fn start() -> SocketAddr {
-    let limits = Limits {
+    let limits = http::Limits {
         content_bytes: 300,
         head_deadline: Duration::from_secs(2),
         content_deadline: Duration::from_secs(2),
         lines_idle: Duration::from_secs(2),
         idle: Duration::from_secs(2),
         write_stall: Duration::from_secs(2),
-        // Streams of the laboratory that nobody reads any more go on for a while.
+        // Streams of the laboratory go on for a while after their client has left.
         connections: 8_000,
-        subscribers: 6_000,
+        streams: 6_000,
+        ..http::Limits::default()
+    };
+    let channel_limits = channel::Limits {
         channels: 16,
         history_events: 8,
         history_bytes: 2_000,
-        ..Limits::default()
+        ..channel::Limits::default()
     };
-    newswire_fuzz::serve(limits).0
+    newswire_fuzz::serve(limits, channel_limits).0
 }
 
 // Any panic in the server's threads ends this process: libfuzzer-sys sees to that.
 fuzz_target!(|wire: &[u8]| {
     let mut socket = TcpStream::connect(SERVER.get_or_init(start)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // A server that has heard enough may have closed already.
+    // The server may close before it has read everything.
     let _ = socket.write_all(wire);
     let _ = socket.shutdown(Shutdown::Write);
     let answered = read_responses(&mut socket);
-    // Empty lines may stand before a request, and are none.
+    // Empty lines may stand before a request, and are no request.
     let asks = wire.iter().any(|byte| !b"\r\n".contains(byte));
     assert!(answered > 0 || !asks, "there was no answer");
 });
 
-/// How many there were, up to the end or the first stream, which may never end.
+/// How many responses there are, up to the end or the first stream, which may never end.
 fn read_responses(socket: &mut TcpStream) -> usize {
     let (mut wire, mut count) = (Vec::new(), 0);
     loop {
@@ -61,18 +64,18 @@ fn read_responses(socket: &mut TcpStream) -> usize {
                 return count;
             }
         };
-        assert_ne!(status, 500, "it says that it failed");
+        assert_ne!(status, 500, "a handler failed");
         wire.drain(..head);
         if status == 100 {
             continue;
         }
         count += 1;
         match length {
-            // The end is where the connection ends; or, after HEAD, we cannot know what was asked.
+            // The close is the end of the content.
             None => return count,
             Some(length) => {
                 while wire.len() < length && fill(socket, &mut wire) {}
-                // Less is the answer to a HEAD, or the connection ended in the middle of a page.
+                // Less is the answer to a HEAD, or the connection ended within a page.
                 if wire.len() < length || wire[..length].windows(5).any(|bytes| bytes == b"HTTP/") {
                     return count;
                 }

@@ -1,0 +1,183 @@
+//! The small grammars that several fields and the request target share: tokens, lists, weights, entity tags,
+//! authorities, percent-encoding. No socket, no request.
+
+use super::status::Refusal;
+use std::iter::from_fn;
+use std::net::Ipv6Addr;
+
+/// `tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA`
+/// (RFC 9110, 5.6.2)
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `token = 1*tchar`
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// `HTAB / SP / VCHAR / obs-text`: what a field value, a quoted pair and a trailer may have (RFC 9110, 5.5).
+pub(super) fn is_text_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// `OWS = *( SP / HTAB )` (RFC 9110, 5.6.3) and nothing else. A no-break space or a form feed that one program trims
+/// and another program does not has smuggled a `Transfer-Encoding`.
+pub(super) fn trim_ows(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// The elements of a list. "A recipient MUST parse and ignore a reasonable number of empty list elements" (RFC 9110,
+/// 5.6.1.2).
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(trim_ows).filter(|element| !element.is_empty())
+}
+
+/// ```text
+/// Accept = #( media-range [ weight ] )        weight = OWS ";" OWS "q=" qvalue        (RFC 9110, 12.5.1, 12.4.2)
+/// ```
+/// The weight that a list of media ranges gives to a media type, in thousandths; 0 is not acceptable. "The most
+/// specific reference has precedence". Other parameters of a range are ignored.
+pub(super) fn weight_of<'v>(media_type: &str, ranges: impl Iterator<Item = &'v str>) -> u16 {
+    let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
+    let precedence = |range: &str| {
+        let is_of_kind =
+            range.strip_suffix("/*").is_some_and(|found| found.eq_ignore_ascii_case(kind));
+        match range {
+            _ if range.eq_ignore_ascii_case(media_type) => Some(3),
+            _ if is_of_kind => Some(2),
+            "*/*" => Some(1),
+            _ => None,
+        }
+    };
+    let weighted = ranges.filter_map(|element| {
+        let mut parts = element.split(';').map(trim_ows);
+        let precedence = precedence(parts.next()?)?;
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        Some((precedence, weight.map_or(Some(1000), parse_qvalue)?))
+    });
+    weighted.max().map_or(0, |(_, weight)| weight)
+}
+
+/// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )` (RFC 9110, 12.4.2)
+fn parse_qvalue(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths = format!("{fraction:0<3}").parse().ok()?;
+    match (whole, thousandths) {
+        ("0", thousandths) => Some(thousandths),
+        ("1", 0) => Some(1000),
+        _ => None,
+    }
+}
+
+/// An element of `If-Match` or `If-None-Match`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EntityTag<'t> {
+    /// `*`: whatever is there.
+    Any,
+    /// The quotes are part of it.
+    Strong(&'t str),
+    Weak(&'t str),
+}
+
+/// ```text
+/// If-None-Match = "*" / #entity-tag        entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE        (RFC 9110, 13.1.2, 8.8.3)
+/// ```
+/// The tags up to the first text that is none. A tag may have a comma in it.
+pub(super) fn entity_tags(mut list: &str) -> impl Iterator<Item = EntityTag<'_>> {
+    from_fn(move || {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        if let Some(rest) = list.strip_prefix('*') {
+            list = rest;
+            return Some(EntityTag::Any);
+        }
+        let strong = list.strip_prefix("W/");
+        let is_weak = strong.is_some();
+        let tag = strong.unwrap_or(list);
+        let end = tag.strip_prefix('"')?.find('"')? + 2;
+        list = &tag[end..];
+        Some(if is_weak { EntityTag::Weak(&tag[..end]) } else { EntityTag::Strong(&tag[..end]) })
+    })
+}
+
+/// ```text
+/// Host = uri-host [ ":" port ]        uri-host = IP-literal / IPv4address / reg-name        (RFC 9110, 7.2)
+/// ```
+/// IPv6 is the one IP-literal: no other has been defined.
+pub(super) fn is_authority(text: &str) -> bool {
+    let (is_host, after) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, after)) => (address.parse::<Ipv6Addr>().is_ok(), after),
+        None => {
+            let (name, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_reg_name(name), after)
+        }
+    };
+    let is_port = match after.strip_prefix(':') {
+        Some(port) => port.is_empty() || is_port(port),
+        None => after.is_empty(),
+    };
+    is_host && is_port
+}
+
+/// `port = *DIGIT` (RFC 3986, 3.2.3), at most 65535.
+pub(super) fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty.
+fn is_reg_name(text: &str) -> bool {
+    let is_name_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    let is_encoded =
+        |after: &str| after.len() >= 2 && after.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    !text.is_empty() && text.bytes().all(is_name_byte) && text.split('%').skip(1).all(is_encoded)
+}
+
+/// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), decoded once: what still looks encoded afterwards is literal.
+pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digits = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
+        let (Some(high), Some(low)) = digits else {
+            return Err(Refusal::bad("A % in the path is not followed by two hexadecimal digits."));
+        };
+        decoded.push(high << 4 | low);
+    }
+    match String::from_utf8(decoded) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err(Refusal::bad("The path is not UTF-8, or it has a NUL.")),
+    }
+}
+
+/// `application/x-www-form-urlencoded` (WHATWG URL, 5.1): `+` is a space, a `%` without two hexadecimal digits stays,
+/// and bytes that are not UTF-8 are replaced by U+FFFD.
+pub(super) fn decode_form(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex_digit);
+        match (bytes[at], digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 2;
+            }
+            (b'+', ..) => decoded.push(b' '),
+            (byte, ..) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+pub(super) fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}

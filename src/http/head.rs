@@ -1,0 +1,276 @@
+//! The head of a request: the request line and the fields, and what they say of the content.
+
+use super::grammar::{decode_form, is_authority, list, trim_ows, weight_of};
+use super::request_line::{Method, RequestLine, Version};
+use super::status::{Refusal, Status};
+use std::fmt;
+
+/// The request line and the fields.
+///
+/// ```
+/// use newswire::http::{Head, Limits, Method};
+///
+/// let wire = b"GET /a%20path?name=caf%C3%A9+noir HTTP/1.1\r\nHost: localhost\r\n\r\nthe next bytes";
+/// let (head, length) = Head::parse(wire, &Limits::default())?.expect("it is whole");
+/// assert_eq!(head.method(), Method::Get);
+/// assert_eq!(head.segments(), ["a path"]);
+/// assert_eq!(head.query("name").as_deref(), Some("café noir"));
+/// assert_eq!(head.field("host"), Some("localhost"));
+/// assert_eq!(&wire[length..], b"the next bytes");
+/// # Ok::<(), newswire::http::Refusal>(())
+/// ```
+#[derive(Clone)]
+pub struct Head {
+    line: RequestLine,
+    fields: Vec<(String, String)>,
+    framing: Framing,
+    continue_awaited: bool,
+}
+
+/// How the end of the content is known (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Neither `Content-Length` nor `Transfer-Encoding`: there is no content.
+    None,
+    /// `Content-Length`, in bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// Fields that decide which site, which page or which user a request is for. With two of them, a program in front and
+/// this server could each believe another one.
+const SINGLE: [(&str, Refusal); 4] = [
+    ("host", Refusal::bad("The request has more than one Host field.")),
+    ("content-length", Refusal::bad("The request has more than one Content-Length.")),
+    ("origin", Refusal::bad("The request has more than one Origin field.")),
+    ("authorization", Refusal::bad("The request has more than one Authorization field.")),
+];
+
+/// Fields that `Debug` does not show: they hold secrets, and debug output ends in logs.
+const SECRET: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+impl Head {
+    /// Checks the fields against each other. Their names are in lower case.
+    pub(super) fn new(line: RequestLine, fields: Vec<(String, String)>) -> Result<Head, Refusal> {
+        let mut head = Head { line, fields, framing: Framing::None, continue_awaited: false };
+        if let Some((_, refusal)) =
+            SINGLE.into_iter().find(|(name, _)| head.values(name).nth(1).is_some())
+        {
+            return Err(refusal);
+        }
+        head.check_host()?;
+        head.framing = head.parse_framing()?;
+        head.continue_awaited = head.parse_expectation()?;
+        Ok(head)
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.line.method
+    }
+
+    /// The version that both sides speak.
+    pub fn version(&self) -> Version {
+        self.line.version
+    }
+
+    /// How the end of the content is known.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// The path as it was sent, still percent-encoded; `*` for the asterisk-form.
+    pub fn path(&self) -> &str {
+        &self.line.target.path
+    }
+
+    /// The method and the target, for a log. A target that was parsed is visible ASCII.
+    pub(super) fn line(&self) -> String {
+        let (method, target) = (self.line.method.name(), &self.line.target);
+        let mark = if target.query.is_empty() { "" } else { "?" };
+        format!("{method} {}{mark}{}", target.path, target.query)
+    }
+
+    /// The segments of the path. Each is decoded by itself, so that an encoded slash stays within its segment:
+    /// `["a/b"]` for `/a%2Fb`, `[""]` for `/`, none for `*`.
+    pub fn segments(&self) -> &[String] {
+        &self.line.target.segments
+    }
+
+    /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG URL, 5.1).
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.queries().find_map(|(found, value)| (found == name).then_some(value))
+    }
+
+    /// All query parameters in order, decoded.
+    pub fn queries(&self) -> impl Iterator<Item = (String, String)> {
+        let pairs = self.line.target.query.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode_form(name), decode_form(value))
+        })
+    }
+
+    /// The value of the first field with this name, which is given in lower case. Bytes that are not UTF-8 are replaced
+    /// by U+FFFD.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// The values of all fields with this name, which is given in lower case, in order.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a field that is a list of tokens has this token, in any case (RFC 9110, 5.6.1). The name of the field is
+    /// given in lower case.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.values(name).flat_map(list).any(|element| element.eq_ignore_ascii_case(token))
+    }
+
+    /// The media type among `offered` that the client prefers by its `Accept` field (RFC 9110, 12.5.1). Of equals the
+    /// first is taken, and without the field the first of all. `None` when the client accepts none of them.
+    ///
+    /// ```
+    /// # use newswire::http::{Head, Limits};
+    /// # let wire = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/plain;q=0.5, text/*\r\n\r\n";
+    /// # let (head, _) = Head::parse(wire, &Limits::default())?.expect("it is whole");
+    /// // With Accept: text/plain;q=0.5, text/*
+    /// assert_eq!(head.prefers(&["text/plain", "text/html"]), Some("text/html"));
+    /// assert_eq!(head.prefers(&["application/json"]), None);
+    /// # Ok::<(), newswire::http::Refusal>(())
+    /// ```
+    pub fn prefers<'o>(&self, offered: &[&'o str]) -> Option<&'o str> {
+        if self.field("accept").is_none() {
+            return offered.first().copied();
+        }
+        let weight = |media_type| weight_of(media_type, self.values("accept").flat_map(list));
+        let weighted = offered.iter().map(|offer| (weight(offer), *offer));
+        // The last of equals is the maximum of an iterator.
+        let accepted = weighted.rev().filter(|(weight, _)| *weight > 0);
+        accepted.max_by_key(|(weight, _)| *weight).map(|(_, offer)| offer)
+    }
+
+    /// The host and port that the request is for: the target's in absolute-form, which overrides `Host` (RFC 9112,
+    /// 3.2.2), else the `Host` field's. Empty for an HTTP/1.0 request without either.
+    pub fn authority(&self) -> &str {
+        match &self.line.target.authority {
+            Some(authority) => authority,
+            None => self.field("host").unwrap_or(""),
+        }
+    }
+
+    /// The scheme of an absolute-form target, in lower case, else `http`: this server speaks no TLS.
+    pub fn scheme(&self) -> &str {
+        self.line.target.scheme
+    }
+
+    /// Whether the peer may send another request on this connection (RFC 9112, 9.3).
+    pub(super) fn keeps_connection(&self) -> bool {
+        !self.lists("connection", "close")
+            && (self.version() == Version::Http11 || self.lists("connection", "keep-alive"))
+    }
+
+    /// Whether the peer waits for `100 Continue` before it sends its content.
+    pub(super) fn continue_awaited(&self) -> bool {
+        self.continue_awaited
+    }
+
+    /// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header field and
+    /// to any request message that contains more than one Host header field line or a Host header field with an invalid
+    /// field value." (RFC 9112, 3.2)
+    fn check_host(&self) -> Result<(), Refusal> {
+        match self.field("host") {
+            None if self.version() == Version::Http10 => Ok(()),
+            None => Err(Refusal::bad("An HTTP/1.1 request needs a Host field.")),
+            Some(host) if host.is_empty() || is_authority(host) => Ok(()),
+            Some(_) => Err(Refusal::bad("The Host field is not a host with an optional port.")),
+        }
+    }
+
+    /// ```text
+    /// Transfer-Encoding = #transfer-coding        Content-Length = 1*DIGIT
+    /// ```
+    /// What RFC 9112, 6.3 leaves to the server's choice is refused: each of these has smuggled requests.
+    fn parse_framing(&self) -> Result<Framing, Refusal> {
+        let length = self.field("content-length");
+        if self.field("transfer-encoding").is_some() {
+            if length.is_some() {
+                return Err(Refusal::bad(
+                    "A request has either Transfer-Encoding or Content-Length, never both.",
+                ));
+            }
+            return self.check_codings().map(|()| Framing::Chunked);
+        }
+        let Some(digits) = length else { return Ok(Framing::None) };
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Refusal::bad("Content-Length is not a number of bytes."));
+        }
+        digits.parse().map(Framing::Length).map_err(|_| {
+            Refusal::new(
+                Status::CONTENT_TOO_LARGE,
+                "Content-Length is larger than any number of bytes.",
+            )
+        })
+    }
+
+    /// "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not the final
+    /// encoding, ... the server MUST respond with the 400 (Bad Request) status code" (RFC 9112, 6.3). Here an empty
+    /// list element counts: what one program ignores another program takes for a coding.
+    fn check_codings(&self) -> Result<(), Refusal> {
+        if self.version() == Version::Http10 {
+            return Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding."));
+        }
+        let values = self.values("transfer-encoding");
+        let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(trim_ows).collect();
+        let (last, before) = codings.split_last().unwrap_or((&"", &[]));
+        let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+        if !is_chunked(last) || before.iter().any(|coding| is_chunked(coding) || coding.is_empty())
+        {
+            return Err(Refusal::bad(
+                "The last transfer coding of a request must be chunked, once.",
+            ));
+        }
+        if !before.is_empty() {
+            return Err(Refusal::new(
+                Status::NOT_IMPLEMENTED,
+                "The one transfer coding that this server knows is chunked.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// "A server that receives an Expect field value containing a member other than 100-continue MAY respond with a
+    /// 417", and a server that receives 100-continue in an HTTP/1.0 request "MUST ignore that expectation" (RFC 9110,
+    /// 10.1.1).
+    fn parse_expectation(&self) -> Result<bool, Refusal> {
+        if self.version() == Version::Http10 {
+            return Ok(false);
+        }
+        let expectations = || self.values("expect").flat_map(list);
+        if expectations().any(|expectation| !expectation.eq_ignore_ascii_case("100-continue")) {
+            return Err(Refusal::new(
+                Status::EXPECTATION_FAILED,
+                "The one expectation that this server can meet is 100-continue.",
+            ));
+        }
+        Ok(self.framing != Framing::None && expectations().next().is_some())
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): &(String, String)| match SECRET.contains(&name.as_str()) {
+            true => (name.clone(), "(not shown)".to_owned()),
+            false => (name.clone(), value.clone()),
+        };
+        f.debug_struct("Head")
+            .field("line", &self.line())
+            .field("version", &self.version())
+            .field("authority", &self.authority())
+            .field("fields", &self.fields.iter().map(shown).collect::<Vec<_>>())
+            .field("framing", &self.framing)
+            .finish()
+    }
+}
