@@ -23,8 +23,6 @@ pub(super) fn heartbeat_within_bounds(interval: Duration) -> Duration {
 pub(super) struct Output {
     writer: StreamWriter,
     written_at: Instant,
-    /// The end of a heartbeat that the system took only a part of.
-    rest: &'static [u8],
     /// The peer has closed its half, and a write was made to see whether it has left.
     is_probed: bool,
     has_left: bool,
@@ -33,7 +31,7 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(writer: StreamWriter) -> Output {
         let written_at = Instant::now();
-        Output { writer, written_at, rest: b"", is_probed: false, has_left: false }
+        Output { writer, written_at, is_probed: false, has_left: false }
     }
 
     /// Writes a whole frame, and waits for the client to take it.
@@ -41,8 +39,7 @@ impl Output {
         if self.has_left {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let rest = std::mem::take(&mut self.rest);
-        let written = self.writer.write_all(rest).and_then(|()| self.writer.write_all(frame));
+        let written = self.writer.write_all(frame);
         self.written_at = Instant::now();
         self.has_left = written.is_err();
         written
@@ -61,11 +58,10 @@ impl Output {
     /// Writes a heartbeat without waiting. A client that does not take it has unread bytes, which keep the connection
     /// as busy as a heartbeat would.
     fn beat(&mut self) {
-        let line = if self.rest.is_empty() { HEARTBEAT_LINE } else { self.rest };
-        match self.writer.write_at_once(line) {
-            Ok(bytes) => self.rest = &line[bytes..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.has_left = true,
+        match self.writer.write_at_once(HEARTBEAT_LINE) {
+            // Behind half of a heartbeat the next frame would be a comment. The client reconnects.
+            Ok(bytes) => self.has_left = bytes < HEARTBEAT_LINE.len(),
+            Err(error) => self.has_left = error.kind() != io::ErrorKind::WouldBlock,
         }
         self.written_at = Instant::now();
     }

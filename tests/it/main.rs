@@ -3,6 +3,7 @@
 mod channels;
 mod command_line;
 mod cors;
+mod emitter;
 mod events;
 mod files;
 mod fuzz;
