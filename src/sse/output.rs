@@ -13,6 +13,9 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// message.
 const HEARTBEAT_LINE: &[u8] = b":\n";
 
+/// How often a client that has closed its half of the connection is written to, at least, while it is checked.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The heartbeat interval that is used when this one is asked for. The bounds keep the thread of the heartbeats from
 /// running without a pause, and its clock from overflowing.
 pub(super) fn heartbeat_within_bounds(interval: Duration) -> Duration {
@@ -23,15 +26,13 @@ pub(super) fn heartbeat_within_bounds(interval: Duration) -> Duration {
 pub(super) struct Output {
     writer: StreamWriter,
     written_at: Instant,
-    /// The peer has closed its half, and a write was made to see whether it has left.
-    is_probed: bool,
     has_left: bool,
 }
 
 impl Output {
     pub(super) fn new(writer: StreamWriter) -> Output {
         let written_at = Instant::now();
-        Output { writer, written_at, is_probed: false, has_left: false }
+        Output { writer, written_at, has_left: false }
     }
 
     /// Writes a whole frame, and waits for the client to take it.
@@ -74,11 +75,8 @@ impl Output {
         self.has_left = self.has_left || self.writer.write_at_once(b"").is_err();
         match self.writer.connection().look_for_peer() {
             Peer::Open => {}
-            Peer::HalfClosed if self.is_probed => {}
-            Peer::HalfClosed => {
-                self.is_probed = true;
-                self.beat();
-            }
+            Peer::HalfClosed if self.written_at.elapsed() < PROBE_INTERVAL => {}
+            Peer::HalfClosed => self.beat(),
             Peer::Gone => self.has_left = true,
         }
         !self.has_left

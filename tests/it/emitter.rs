@@ -170,16 +170,20 @@ fn is_open_says_when_the_client_has_left() {
 #[test]
 fn is_open_tells_a_half_closed_client_from_one_that_has_left() {
     let (sender, answers) = channel();
+    let (go_on, going) = channel();
+    let going = Mutex::new(Some(going));
     let mut router = Router::new();
     router.get("/", move |request| {
         let sender = sender.clone();
-        Emitter::stream(request, move |mut emitter| {
-            for number in 0.. {
-                if !emitter.is_open() {
-                    break;
-                }
-                if number == 100 {
-                    emitter.send("still here")?;
+        let going: Receiver<()> = going.lock().expect("one client").take().expect("one client");
+        // Only the checks write.
+        let options = Emitter::options().heartbeat(Duration::MAX);
+        options.stream(request, move |mut emitter| {
+            let mut checks = 0;
+            while emitter.is_open() {
+                checks += 1;
+                if going.try_recv().is_ok() {
+                    emitter.send(checks.to_string())?;
                 }
                 thread::sleep(SHORT / 50);
             }
@@ -191,12 +195,18 @@ fn is_open_tells_a_half_closed_client_from_one_that_has_left() {
     socket.write_all(GET).expect("the server reads");
     socket.shutdown(Shutdown::Write).expect("it is open");
     read_opening(&mut socket);
-    // One write tells. A hundred checks are not a hundred writes.
-    assert_eq!(read_until(&mut socket, "\n\n"), ":\ndata: still here\n\n");
+    read_heartbeats(&mut socket, 2);
+    go_on.send(()).expect("it runs");
+    let event = read_until(&mut socket, "\n\n");
+    let checks: usize = event
+        .trim_start_matches(":\n")
+        .strip_prefix("data: ")
+        .and_then(|rest| rest.trim_end().parse().ok())
+        .unwrap_or_else(|| panic!("another event: {event:?}"));
+    assert!(checks > 20, "two heartbeats for {checks} checks");
     assert!(answers.try_recv().is_err(), "it is open");
     drop(socket);
-    // The next write is the heartbeat of the default interval. Only the reset of this one tells earlier.
-    answers.recv_timeout(PATIENCE).expect("it sees that the client has left");
+    next(&answers);
 }
 
 /// The state of the server's end of a connection, as the system lists it.
