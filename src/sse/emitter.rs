@@ -151,8 +151,8 @@ impl Emitter<'_> {
         self.send(Event::default().comment(text))
     }
 
-    /// Whether the client is still there. A client that has closed its half of the connection may still be reading. It
-    /// gets a heartbeat, at most one a second; if it has left, a later call says so.
+    /// Whether the client is still there, and the server does not stop. A client that has closed its half of the
+    /// connection may still be reading. It gets a heartbeat, at most one a second; if it has left, a later call says so.
     pub fn is_open(&self) -> bool {
         hold(self.output).is_open()
     }

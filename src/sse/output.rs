@@ -26,6 +26,7 @@ pub(super) fn heartbeat_within_bounds(interval: Duration) -> Duration {
 pub(super) struct Output {
     writer: StreamWriter,
     written_at: Instant,
+    /// Nothing more can be written.
     has_left: bool,
 }
 
@@ -68,11 +69,14 @@ impl Output {
     }
 
     /// Whether the client is still there, as far as is known. A client that has closed its half of the connection may
-    /// be reading still. Only a write tells: the system of a client that has left answers it with a reset, which the
+    /// still be reading. Only a write tells: the system of a client that has left answers it with a reset, which the
     /// next check sees.
     pub(super) fn is_open(&mut self) -> bool {
         // A write of no bytes fails when the writing half is closed, as it is when the server stops.
-        self.has_left = self.has_left || self.writer.write_at_once(b"").is_err();
+        if self.has_left || self.writer.write_at_once(b"").is_err() {
+            self.has_left = true;
+            return false;
+        }
         match self.writer.connection().look_for_peer() {
             Peer::Open => {}
             Peer::HalfClosed if self.written_at.elapsed() < PROBE_INTERVAL => {}

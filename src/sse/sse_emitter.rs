@@ -116,15 +116,19 @@ struct Shared {
     settings: Mutex<Settings>,
 }
 
+#[derive(Default)]
 struct Settings {
-    heartbeat: Duration,
+    heartbeat: Option<Duration>,
     reconnection_time: Option<Duration>,
     timeout: Option<Duration>,
     has_response: bool,
-    on_completion: Option<Box<dyn FnOnce(&SseEmitter) + Send>>,
-    on_timeout: Option<Box<dyn FnOnce(&SseEmitter) + Send>>,
-    on_error: Option<Box<dyn FnOnce(&SseEmitter, &io::Error) + Send>>,
+    on_completion: Option<Callback>,
+    on_timeout: Option<Callback>,
+    on_error: Option<ErrorCallback>,
 }
+
+type Callback = Box<dyn FnOnce(&SseEmitter) + Send>;
+type ErrorCallback = Box<dyn FnOnce(&SseEmitter, &io::Error) + Send>;
 
 /// How many bytes may wait for the client by default.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -138,15 +142,7 @@ impl SseEmitter {
         SseEmitter(Arc::new(Shared {
             last_event_id: stream::last_event_id(request),
             buffer: Buffer::new(BUFFER_BYTES),
-            settings: Mutex::new(Settings {
-                heartbeat: HEARTBEAT,
-                reconnection_time: None,
-                timeout: None,
-                has_response: false,
-                on_completion: None,
-                on_timeout: None,
-                on_error: None,
-            }),
+            settings: Mutex::default(),
         }))
     }
 
@@ -164,7 +160,7 @@ impl SseEmitter {
     /// How often the client gets a heartbeat while nothing else is sent; 15 seconds by default. An interval below 10
     /// milliseconds counts as 10 milliseconds, and one above a day as a day.
     pub fn heartbeat(self, interval: Duration) -> SseEmitter {
-        self.with(|settings| settings.heartbeat = heartbeat_within_bounds(interval))
+        self.with(|settings| settings.heartbeat = Some(heartbeat_within_bounds(interval)))
     }
 
     /// How long the client waits before it reconnects; by default a random time between two and three seconds.
@@ -296,7 +292,7 @@ impl Stream {
     /// Writes what is sent until the emitter is completed.
     fn write_all(&mut self, output: &mut Output) -> io::Result<()> {
         let settings = hold(&self.emitter.0.settings);
-        let (heartbeat, timeout) = (settings.heartbeat, settings.timeout);
+        let (heartbeat, timeout) = (settings.heartbeat.unwrap_or(HEARTBEAT), settings.timeout);
         drop(settings);
         let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut heartbeat_at = Instant::now() + heartbeat;
