@@ -8,35 +8,37 @@ use super::output::Output;
 use crate::http::lock::hold;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The streams of the process, by the time when each is checked next.
 struct Schedule {
-    /// The number tells apart streams that are due at the same time.
-    due: BTreeMap<(Instant, u64), Stream>,
+    /// The streams of the process, by number.
+    streams: BTreeMap<u64, Stream>,
     next_number: u64,
-    /// How many streams there are. `due` may have more, which have ended.
-    streams: usize,
     has_thread: bool,
 }
 
 struct Stream {
-    output: Weak<Mutex<Output>>,
+    output: Arc<Mutex<Output>>,
     interval: Duration,
+    /// When it is checked next.
+    due: Instant,
 }
 
 static SCHEDULE: Mutex<Schedule> =
-    Mutex::new(Schedule { due: BTreeMap::new(), next_number: 0, streams: 0, has_thread: false });
+    Mutex::new(Schedule { streams: BTreeMap::new(), next_number: 0, has_thread: false });
 
-/// The schedule has an earlier time than before, or is empty.
-static CHANGED: Condvar = Condvar::new();
+/// A stream was added. It may be due before the others.
+static ADDED: Condvar = Condvar::new();
+
+/// Heartbeats that are due within this time are written together, since each look at the schedule visits every stream.
+const STEP: Duration = Duration::from_millis(10);
 
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Keeps the stream alive with heartbeats until this is dropped.
-pub(super) struct KeepAlive;
+/// Keeps a stream alive with heartbeats until this is dropped.
+pub(super) struct KeepAlive(u64);
 
 impl KeepAlive {
     /// # Errors
@@ -48,57 +50,51 @@ impl KeepAlive {
             thread.spawn(run)?;
             schedule.has_thread = true;
         }
-        schedule.streams += 1;
-        let output = Arc::downgrade(output);
-        schedule.insert(Instant::now() + interval, Stream { output, interval });
-        CHANGED.notify_one();
-        Ok(KeepAlive)
+        let number = schedule.next_number;
+        schedule.next_number += 1;
+        let (output, due) = (Arc::clone(output), Instant::now() + interval);
+        schedule.streams.insert(number, Stream { output, interval, due });
+        ADDED.notify_one();
+        Ok(KeepAlive(number))
     }
 }
 
 impl Drop for KeepAlive {
     fn drop(&mut self) {
-        let mut schedule = hold(&SCHEDULE);
-        schedule.streams -= 1;
-        // Streams that have ended stay until they are due. They must not pile up when many begin and end.
-        if schedule.streams == 0 {
-            schedule.due.clear();
-            CHANGED.notify_one();
-        } else if schedule.due.len() > 2 * schedule.streams + 64 {
-            schedule.due.retain(|_, stream| stream.output.strong_count() > 0);
-        }
+        let ended = hold(&SCHEDULE).streams.remove(&self.0);
+        // Outside of the lock, since this may close the connection.
+        drop(ended);
     }
 }
 
-impl Schedule {
-    fn insert(&mut self, due: Instant, stream: Stream) {
-        self.due.insert((due, self.next_number), stream);
-        self.next_number += 1;
-    }
-}
-
-/// Runs until there is no stream left to keep alive.
+/// Runs until no stream is left when it wakes.
 fn run() {
     let mut schedule = hold(&SCHEDULE);
-    loop {
-        let Some(first) = schedule.due.first_entry() else {
-            schedule.has_thread = false;
-            return;
-        };
-        let wait = first.key().0.saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            let woken = CHANGED.wait_timeout(schedule, wait);
+    while let Some(next) = schedule.streams.values().map(|stream| stream.due).min() {
+        let now = Instant::now();
+        if now < next {
+            let woken = ADDED.wait_timeout(schedule, (next - now).max(STEP));
             schedule = woken.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
-        let stream = first.remove();
+        let due = schedule.streams.iter().filter(|(_, stream)| stream.due <= now);
+        let due =
+            due.map(|(number, stream)| (*number, Arc::clone(&stream.output), stream.interval));
+        let due: Vec<_> = due.collect();
         drop(schedule);
-        let due = stream.output.upgrade().and_then(|output| keep_alive(&output, stream.interval));
+        let kept = due
+            .into_iter()
+            .map(|(number, output, interval)| (number, keep_alive(&output, interval)));
+        let kept: Vec<_> = kept.collect();
         schedule = hold(&SCHEDULE);
-        if let Some(due) = due.filter(|_| schedule.streams > 0) {
-            schedule.insert(due, stream);
+        for (number, next) in kept {
+            match (schedule.streams.get_mut(&number), next) {
+                (Some(stream), Some(next)) => stream.due = next,
+                _ => drop(schedule.streams.remove(&number)),
+            }
         }
     }
+    schedule.has_thread = false;
 }
 
 /// Returns when the next heartbeat is due; `None` when the client has left.

@@ -13,7 +13,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Far below the default, so that a test sees many.
 const SHORT: Duration = Duration::from_millis(50);
@@ -132,19 +132,90 @@ fn no_heartbeat_stands_in_the_middle_of_an_event() {
     go_on.send(()).expect("it runs");
 }
 
+/// A heartbeat is due only when nothing was sent for the interval, which happens on a busy machine.
 #[test]
 fn a_stream_that_sends_all_the_time_gets_no_heartbeats() {
-    let (address, _) = serve_emitter(|mut emitter, _| {
-        for number in 0..50 {
+    let (sender, pauses) = channel();
+    let (address, _) = serve_emitter(move |mut emitter, _| {
+        let (mut sent_at, mut long_pauses) = (Instant::now(), 0);
+        for number in 0..400 {
             emitter.send(number.to_string())?;
+            long_pauses += sent_at.elapsed().as_millis() / SHORT.as_millis();
+            sent_at = Instant::now();
             thread::sleep(SHORT / 10);
         }
-        Ok(())
+        sender.send(long_pauses).map_err(std::io::Error::other)
     });
     let rest = read_to_end(open(address));
-    // A busy machine may be late with some of them.
-    assert!(rest.matches(":\n").count() < 25, "{rest:?}");
-    assert_eq!(rest.matches("data: ").count(), 50, "{rest:?}");
+    assert_eq!(rest.matches("data: ").count(), 400);
+    let heartbeats = rest.matches(":\n").count() as u128;
+    assert!(heartbeats <= next(&pauses) + 1, "{heartbeats} heartbeats");
+}
+
+/// The client may have got half of the event. Nothing may follow that.
+#[test]
+fn nothing_is_sent_after_an_event_that_the_client_did_not_take() {
+    let (sender, errors) = channel();
+    let mut router = Router::new();
+    router.get("/", move |request| {
+        let sender = sender.clone();
+        Emitter::stream(request, move |mut emitter| {
+            for data in ["x".repeat(16 << 20), "second".to_owned()] {
+                let error = emitter.send(data).expect_err("the client takes nothing");
+                sender.send(error.kind()).expect("the test waits");
+            }
+            assert!(!emitter.is_open());
+            Ok(())
+        })
+    });
+    let limits = Limits { write_stall: 4 * SHORT, ..Limits::default() };
+    let address = serve(router, |server| server.limits(limits).expect("they are in range"));
+    let _socket = open(address);
+    assert_eq!(next(&errors), ErrorKind::TimedOut);
+    assert_eq!(next(&errors), ErrorKind::BrokenPipe);
+}
+
+/// A close with unread bytes would be a reset, which erases what the client has not read yet.
+#[test]
+fn a_client_that_sends_more_reads_the_whole_stream() {
+    let data = "x".repeat(1 << 20);
+    let (mut router, event) = (Router::new(), format!("data: {data}\n\n"));
+    let (sender, began) = channel();
+    let (gate, go_on) = channel::<()>();
+    let (go_on, text) = (Arc::new(Mutex::new(go_on)), data.clone());
+    let (started, resumed) = (sender.clone(), Arc::clone(&go_on));
+    router.get("/", move |request| {
+        let (sender, go_on, text) = (started.clone(), Arc::clone(&resumed), text.clone());
+        Emitter::stream(request, move |mut emitter| {
+            sender.send(()).map_err(std::io::Error::other)?;
+            wait(&go_on.lock().expect("one client"));
+            emitter.send(text)?;
+            emitter.complete()
+        })
+    });
+    router.get("/detached", move |request| {
+        let emitter = SseEmitter::new(request).buffer_bytes(2 << 20);
+        let (kept, go_on, data) = (emitter.clone(), Arc::clone(&go_on), data.clone());
+        sender.send(()).expect("the test waits");
+        thread::spawn(move || {
+            wait(&go_on.lock().expect("one client"));
+            kept.send(data).expect("it fits");
+            kept.complete();
+        });
+        emitter
+    });
+    let address = serve(router, |server| server);
+    for target in ["/", "/detached"] {
+        let mut socket = connect(address);
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        read_opening(&mut socket);
+        next(&began);
+        socket.write_all(&[b'y'; 16 << 10]).expect("the system takes it");
+        gate.send(()).expect("the server runs");
+        thread::sleep(4 * SHORT);
+        assert!(read_to_end(socket) == event, "{target}");
+    }
 }
 
 #[test]
@@ -288,7 +359,7 @@ fn one_thread_writes_all_heartbeats_and_ends_with_the_last_stream() {
     let server = Server::start(&["--quiet"]);
     let process = server.pid().to_string();
     assert_eq!(threads(&process, "heartbeat"), 0);
-    for _ in 0..2 {
+    for round in 1..=2 {
         let clients: Vec<Stream> = (0..20)
             .map(|_| {
                 let mut client = Stream::open(server.address, "/sse/mvc/words", &[]);
@@ -298,7 +369,10 @@ fn one_thread_writes_all_heartbeats_and_ends_with_the_last_stream() {
             .collect();
         assert_eq!(threads(&process, "heartbeat"), 1);
         drop(clients);
-        eventually("the thread ends", || threads(&process, "heartbeat") == 0);
+        // The thread ends when it wakes for the next heartbeat, and another one begins with the next stream.
+        if round == 1 {
+            eventually("the thread ends", || threads(&process, "heartbeat") == 0);
+        }
     }
 }
 
@@ -457,6 +531,21 @@ fn the_timeout_completes_the_stream_and_its_callback_may_send() {
 }
 
 #[test]
+fn a_completed_stream_does_not_time_out_while_the_client_reads_the_rest() {
+    const BYTES: usize = 16 << 20;
+    let (address, _emitters, calls) = serve_told(|emitter| {
+        let emitter = emitter.timeout(SHORT).buffer_bytes(2 * BYTES);
+        emitter.send("x".repeat(BYTES)).expect("it fits");
+        emitter.complete();
+        emitter
+    });
+    let socket = open(address);
+    thread::sleep(4 * SHORT);
+    assert!(read_to_end(socket).len() > BYTES);
+    assert_eq!(all_calls(calls), [COMPLETION]);
+}
+
+#[test]
 fn without_a_timeout_or_with_zero_a_stream_lasts() {
     for timeout in [Duration::ZERO, Duration::MAX] {
         let (address, emitters) = serve_detached(Limits::default(), move |emitter| {
@@ -561,7 +650,8 @@ fn when_the_server_stops_an_idle_detached_emitter_ends_and_its_callbacks_run() {
     let mut router = Router::new();
     router.get("/", move |request| {
         let sender = sender.lock().expect("one client").take().expect("one client");
-        let emitter = told(SseEmitter::new(request), &sender);
+        // The check tells, and not a write.
+        let emitter = told(SseEmitter::new(request).heartbeat(Duration::MAX), &sender);
         kept.send(emitter.clone()).expect("the test waits");
         emitter
     });
