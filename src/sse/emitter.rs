@@ -143,7 +143,7 @@ impl Emitter<'_> {
         hold(self.output).write(&self.frame)
     }
 
-    /// Sends a comment, which clients ignore. A person who watches the stream sees it.
+    /// Sends a comment, which clients ignore. It shows in the raw stream.
     ///
     /// # Errors
     /// As [`send`](Emitter::send).
@@ -152,7 +152,8 @@ impl Emitter<'_> {
     }
 
     /// Whether the client is still there, and the server does not stop. A client that has closed its half of the
-    /// connection may still be reading. It gets a heartbeat, at most one a second; if it has left, a later call says so.
+    /// connection may still be reading. It gets a heartbeat, at most one a second; if it has left, a later call says
+    /// so.
     pub fn is_open(&self) -> bool {
         hold(self.output).is_open()
     }

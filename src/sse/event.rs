@@ -109,7 +109,7 @@ impl Event {
         self
     }
 
-    /// With this comment, of any number of lines. Clients ignore it; a person who reads the stream does not.
+    /// With this comment, of any number of lines. Clients ignore it; it shows in the raw stream.
     pub fn comment(mut self, text: impl Into<String>) -> Event {
         self.comment = Some(text.into());
         self

@@ -47,8 +47,8 @@ impl Output {
         written
     }
 
-    /// Writes a heartbeat unless something was written within the interval. Returns when the next one is due; `None` when
-    /// the client has left.
+    /// Writes a heartbeat unless something was written within the interval. Returns when the next one is due; `None`
+    /// when the client has left.
     pub(super) fn keep_alive(&mut self, interval: Duration) -> Option<Instant> {
         let is_open = self.is_open();
         if is_open && self.written_at + interval <= Instant::now() {

@@ -6,11 +6,10 @@ use super::output::{HEARTBEAT, Output, heartbeat_within_bounds};
 use super::stream::{self, event_stream, opening, opening_with};
 use crate::http::lock::hold;
 use crate::http::{Refusal, Request, Response, Status, StreamWriter};
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -151,8 +150,8 @@ impl SseEmitter {
         self
     }
 
-    /// Completes the stream so long after its response has begun. Without a timeout, or with zero as in Spring, it lasts
-    /// until it is completed.
+    /// Completes the stream so long after its response has begun. Without a timeout, or with zero as in Spring, the
+    /// stream lasts until it is completed.
     pub fn timeout(self, timeout: Duration) -> SseEmitter {
         self.with(|settings| settings.timeout = Some(timeout).filter(|timeout| !timeout.is_zero()))
     }
@@ -268,37 +267,33 @@ impl From<SseEmitter> for Response {
             let sentence = "The stream that answers this request has another client already.";
             return Refusal::new(Status::INTERNAL_SERVER_ERROR, sentence).into();
         }
-        let stream = Stream { emitter, panic: None };
+        let stream = Stream(emitter);
         event_stream(opening, move |writer| stream.run(writer)).delayed()
     }
 }
 
 /// The side of an emitter that writes. When it is dropped the emitter ends, also when the response was never sent.
-struct Stream {
-    emitter: SseEmitter,
-    /// What a callback panicked with.
-    panic: Option<Box<dyn Any + Send>>,
-}
+struct Stream(SseEmitter);
 
 impl Stream {
-    fn run(mut self, writer: StreamWriter) -> io::Result<()> {
+    fn run(self, writer: StreamWriter) -> io::Result<()> {
         let mut output = Output::new(writer);
         let outcome = self.write_all(&mut output);
         self.end(outcome.err());
         output.finish();
-        self.panic.take().map_or(Ok(()), |panic| resume_unwind(panic))
+        Ok(())
     }
 
     /// Writes what is sent until the emitter is completed.
-    fn write_all(&mut self, output: &mut Output) -> io::Result<()> {
-        let settings = hold(&self.emitter.0.settings);
+    fn write_all(&self, output: &mut Output) -> io::Result<()> {
+        let settings = hold(&self.0.0.settings);
         let (heartbeat, timeout) = (settings.heartbeat.unwrap_or(HEARTBEAT), settings.timeout);
         drop(settings);
         let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut heartbeat_at = Instant::now() + heartbeat;
         loop {
             let check_at = heartbeat_at.min(Instant::now() + CHECK_INTERVAL);
-            match self.emitter.0.buffer.next_step(check_at, deadline) {
+            match self.0.0.buffer.next_step(check_at, deadline) {
                 Step::Write(frames) => output.write(&frames)?,
                 Step::Check => {
                     let next = output.keep_alive(heartbeat);
@@ -306,23 +301,24 @@ impl Stream {
                 }
                 Step::TimeOut => {
                     deadline = None;
-                    let callback = hold(&self.emitter.0.settings).on_timeout.take();
+                    let callback = hold(&self.0.0.settings).on_timeout.take();
                     if let Some(callback) = callback {
                         self.call(callback);
                     }
-                    self.emitter.complete();
+                    self.0.complete();
                 }
                 Step::End(error) => return error.map_or(Ok(()), Err),
             }
         }
     }
 
-    fn end(&mut self, error: Option<io::Error>) {
-        self.emitter.0.buffer.close();
-        let mut settings = hold(&self.emitter.0.settings);
-        settings.on_timeout = None;
+    fn end(&self, error: Option<io::Error>) {
+        self.0.0.buffer.close();
+        let mut settings = hold(&self.0.0.settings);
         let (on_error, on_completion) = (settings.on_error.take(), settings.on_completion.take());
+        let not_called = settings.on_timeout.take();
         drop(settings);
+        drop(not_called);
         if let (Some(callback), Some(error)) = (on_error, error) {
             self.call(|emitter| callback(emitter, &error));
         }
@@ -331,10 +327,9 @@ impl Stream {
         }
     }
 
-    /// Calls a callback so that the ones behind it are called although it panics.
-    fn call(&mut self, callback: impl FnOnce(&SseEmitter)) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| callback(&self.emitter)));
-        self.panic = outcome.err().or(self.panic.take());
+    /// Calls a callback. After a panic, which the panic hook reports, the callbacks behind it are still called.
+    fn call(&self, callback: impl FnOnce(&SseEmitter)) {
+        let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.0)));
     }
 }
 

@@ -10,7 +10,7 @@ use newswire::{Emitter, Event, Response, Router};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -388,7 +388,6 @@ fn serve_detached(
         sender.send(emitter.clone()).expect("the test waits");
         emitter
     });
-    router.get("/fine", |_| Response::text(newswire::http::Status::OK, "fine\n"));
     (serve(router, |server| server.limits(limits).expect("they are in range")), emitters)
 }
 
@@ -413,10 +412,13 @@ const COMPLETION: &str = "completion, Err(Completed)";
 /// All that the callbacks say up to the last one, which drops the sender.
 fn all_calls(calls: Receiver<String>) -> Vec<String> {
     let mut all = vec![];
-    while let Ok(call) = calls.recv_timeout(PATIENCE) {
-        all.push(call);
+    loop {
+        match calls.recv_timeout(PATIENCE) {
+            Ok(call) => all.push(call),
+            Err(RecvTimeoutError::Disconnected) => return all,
+            Err(RecvTimeoutError::Timeout) => panic!("a callback is kept after the end"),
+        }
     }
-    all
 }
 
 /// A server whose `GET /` is a detached emitter with callbacks. The calls end when the emitter is gone.
@@ -599,34 +601,35 @@ fn an_emitter_whose_response_is_never_sent_is_completed() {
 #[test]
 fn a_panic_in_a_callback_costs_only_its_connection() {
     let (sender, calls) = channel();
-    let (address, emitters) = serve_detached(Limits::default(), move |emitter| {
+    let mut router = Router::new();
+    router.get("/callbacks/{what}", move |request| {
         let sender = sender.clone();
-        emitter
+        let emitter = SseEmitter::new(request)
             .on_error(|_, _| panic!("on purpose: on_error"))
             .on_timeout(|_| panic!("on purpose: on_timeout"))
             .on_completion(move |_| {
                 sender.send(()).expect("the test waits");
                 panic!("on purpose: on_completion")
-            })
+            });
+        match request.parameter("what") {
+            "fails" => emitter.complete_with_error("x"),
+            "times-out" => return emitter.timeout(SHORT),
+            _ => emitter.complete(),
+        }
+        emitter
     });
-    let mut other = open(address);
-    let first = next(&emitters);
-    // A stream, one with a timeout, and a response that is never sent.
-    let socket = open(address);
-    next(&emitters).complete_with_error("x");
-    assert_eq!(read_to_end(socket).matches("because of an error").count(), 1);
-    next(&calls);
-    let socket = open(address);
-    let _ = next(&emitters).timeout(SHORT).complete();
-    assert_eq!(read_to_end(socket), "");
-    next(&calls);
-    for _ in 0..3 {
-        assert_eq!(ask(address, "HEAD", "/", &[], "").status, 200);
+    router.get("/", |_| Response::text(newswire::http::Status::OK, "fine\n"));
+    let address = serve(router, |server| server);
+    let mut kept = connect(address);
+    for (method, target) in
+        [("GET", "fails"), ("GET", "times-out"), ("GET", "completes"), ("HEAD", "completes")]
+    {
+        assert_eq!(ask(address, method, &format!("/callbacks/{target}"), &[], "").status, 200);
         next(&calls);
+        assert!(calls.try_recv().is_err(), "it is called once");
     }
-    first.send("still here").expect("it is open");
-    assert_eq!(read_until(&mut other, "\n\n"), "data: still here\n\n");
-    assert_eq!(ask(address, "GET", "/fine", &[], "").text(), "fine\n");
+    kept.write_all(GET).expect("the server reads");
+    assert!(read_until(&mut kept, "fine\n").starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[test]
