@@ -72,7 +72,7 @@ fn router(shared: Shared) -> Router {
             Err(refusal) => refusal.into(),
         });
     }
-    router.fallback(move |request| match shared.access.read(request) {
+    router.fallback_for(Files::METHODS, move |request| match shared.access.read(request) {
         Ok(()) => shared.files.respond(request),
         Err(refusal) => refusal.into(),
     });

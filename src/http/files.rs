@@ -50,7 +50,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 impl Files {
     /// The methods that files have, besides OPTIONS.
-    pub(super) const METHODS: &[Method] = &[Method::Get];
+    pub(crate) const METHODS: &[Method] = &[Method::Get];
 
     /// Files that are part of the program: pairs of a path without a leading slash and a content.
     pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {

@@ -88,14 +88,21 @@ impl Router {
         &mut self,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Fallback { methods: &Method::ALL, handler: boxed(handler) });
-        self
+        self.fallback_for(&Method::ALL, handler)
     }
 
     /// Serves files at the paths that no route has.
     pub fn files(&mut self, files: Files) -> &mut Router {
-        let handler = boxed(move |request| files.respond(request));
-        self.fallback = Some(Fallback { methods: Files::METHODS, handler });
+        self.fallback_for(Files::METHODS, move |request| files.respond(request))
+    }
+
+    /// As [`fallback`](Router::fallback), for a handler that knows only these methods.
+    pub(crate) fn fallback_for<R: Into<Response>>(
+        &mut self,
+        methods: &'static [Method],
+        handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
+    ) -> &mut Router {
+        self.fallback = Some(Fallback { methods, handler: boxed(handler) });
         self
     }
 

@@ -2,6 +2,7 @@
 
 use super::connection::{Closer, Connection};
 use std::io::{self, Write};
+use std::net::TcpStream;
 
 pub(super) type Run = Box<dyn FnOnce(StreamWriter) -> io::Result<()> + Send>;
 
@@ -61,6 +62,22 @@ impl StreamWriter {
 
     pub(crate) fn into_connection(self) -> Connection {
         self.connection
+    }
+
+    /// Writes what the system takes without waiting; returns how many bytes that is.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now; else as the socket says, also when `bytes` is empty.
+    pub(crate) fn write_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut socket: &TcpStream = &self.connection;
+        socket.set_nonblocking(true)?;
+        let written = socket.write(bytes);
+        socket.set_nonblocking(false)?;
+        let written = written?;
+        if let Some(tap) = self.tap.as_mut().filter(|_| written > 0) {
+            tap(&bytes[..written]);
+        }
+        Ok(written)
     }
 
     /// Ends the stream so that the client reads all of it.

@@ -117,14 +117,13 @@ impl Script {
 
     fn play(&self, first: usize, returning: bool, audience: &Audience<'_>) -> io::Result<()> {
         let mut stream = audience;
-        let mut emitter = Emitter::new(&mut stream);
         for number in first..=self.count {
             if self.garbage {
-                emitter.send_raw(GARBAGE[number % GARBAGE.len()])?;
+                stream.write_all(GARBAGE[number % GARBAGE.len()])?;
             }
-            emitter.send(self.event(number)?)?;
+            stream.write_all(self.event(number)?.to_string().as_bytes())?;
             if !returning && self.cut == Some(number) {
-                return emitter.complete();
+                return Ok(());
             }
             let stall = self
                 .stall
@@ -134,18 +133,18 @@ impl Script {
                 Some(silence) => audience.wait(silence)?,
                 None => true,
             };
-            if !stays || !self.pause(audience, &mut emitter)? {
-                return emitter.complete();
+            if !stays || !self.pause(audience)? {
+                return Ok(());
             }
         }
         if self.garbage {
-            emitter.send_raw(UNFINISHED)?;
+            stream.write_all(UNFINISHED)?;
         }
-        emitter.complete()
+        Ok(())
     }
 
     /// `false` when the line was cut meanwhile.
-    fn pause(&self, audience: &Audience<'_>, emitter: &mut Emitter<'_>) -> io::Result<bool> {
+    fn pause(&self, mut audience: &Audience<'_>) -> io::Result<bool> {
         let mut left = self.interval;
         loop {
             let step = self.heartbeat.map_or(left, |heartbeat| heartbeat.min(left));
@@ -156,7 +155,7 @@ impl Script {
             if left.is_zero() {
                 return Ok(true);
             }
-            emitter.send_raw(b":\n")?;
+            audience.write_all(b":\n")?;
         }
     }
 

@@ -1,15 +1,18 @@
-//! A stream for one client, written on the connection's own thread. Who knows Spring's `SseEmitter`
-//! knows this.
+//! A stream for one client, written on the connection's own thread.
 
 use super::event::Event;
-use crate::http::{Request, Response, Status, StreamWriter};
-use std::collections::hash_map::RandomState;
+use super::heartbeat::KeepAlive;
+use super::output::{HEARTBEAT, Output, heartbeat_within_bounds};
+use super::stream::{self, event_stream, opening, opening_with};
+use crate::http::lock::hold;
+use crate::http::{Request, Response};
 use std::error::Error;
-use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Writes events to one client; every frame leaves the machine when it is sent.
+/// Writes events to one client. Each event leaves when it is sent.
 ///
 /// ```
 /// use newswire::{Emitter, Router};
@@ -26,147 +29,152 @@ use std::time::Duration;
 ///     })
 /// });
 /// ```
+///
+/// The closure runs on the connection's thread, and may sleep and block. While it sends nothing, the client gets a
+/// heartbeat every 15 seconds, so that no proxy cuts the stream. For a stream that other threads send to there is
+/// [`SseEmitter`](crate::sse::SseEmitter).
 pub struct Emitter<'s> {
-    stream: &'s mut dyn Write,
+    output: &'s Mutex<Output>,
+    last_event_id: Option<&'s str>,
     frame: Vec<u8>,
 }
 
-impl<'s> Emitter<'s> {
-    /// Writes to any stream; [`stream`](Emitter::stream) is what a handler wants.
-    pub fn new(stream: &'s mut dyn Write) -> Emitter<'s> {
-        Emitter { stream, frame: Vec::new() }
+impl fmt::Debug for Emitter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Emitter");
+        debug.field("last_event_id", &self.last_event_id).finish_non_exhaustive()
+    }
+}
+
+/// How a stream begins and stays alive. [`Emitter::options`] makes one.
+///
+/// ```
+/// use newswire::{Emitter, Router};
+/// use std::time::Duration;
+///
+/// let mut router = Router::new();
+/// router.get("/slow", |request| {
+///     let options = Emitter::options().heartbeat(Duration::from_secs(5));
+///     options.stream(request, |mut emitter| emitter.send("at last"))
+/// });
+/// ```
+#[derive(Clone, Debug)]
+pub struct EmitterOptions {
+    heartbeat: Duration,
+    reconnection_time: Option<Duration>,
+}
+
+impl EmitterOptions {
+    /// How often the client gets a heartbeat while nothing else is sent; 15 seconds by default. An interval below 10
+    /// milliseconds counts as 10 milliseconds, and one above a day as a day.
+    pub fn heartbeat(mut self, interval: Duration) -> EmitterOptions {
+        self.heartbeat = heartbeat_within_bounds(interval);
+        self
     }
 
-    /// The response that runs `emit` on the connection's thread. The head, a reconnection time of
-    /// two to three seconds and a comment leave at once, before any event exists, so that the
-    /// browser reports `open`. When `emit` returns, or a send fails, the connection ends;
-    /// EventSource will then reconnect, until it is answered with [`finished`](Emitter::finished).
+    /// How long the client waits before it reconnects; by default a random time between two and three seconds, so that
+    /// not all clients come back at once.
+    pub fn reconnection_time(mut self, time: Duration) -> EmitterOptions {
+        self.reconnection_time = Some(time);
+        self
+    }
+
+    /// As [`Emitter::stream`], with these options.
+    pub fn stream(
+        self,
+        request: &Request<'_>,
+        emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        let last_event_id = stream::last_event_id(request);
+        let opening = self.reconnection_time.map_or_else(opening, opening_with);
+        let run = move |writer| {
+            let output = Arc::new(Mutex::new(Output::new(writer)));
+            let keep_alive = KeepAlive::start(&output, self.heartbeat)?;
+            let last_event_id = last_event_id.as_deref();
+            let outcome = emit(Emitter { output: &output, last_event_id, frame: Vec::new() });
+            drop(keep_alive);
+            hold(&output).finish();
+            outcome
+        };
+        event_stream(opening, run).delayed()
+    }
+}
+
+impl Emitter<'_> {
+    /// The response that runs `emit` on the connection's thread. The head, a comment and a reconnection time leave at
+    /// once, before there is an event, so that the browser reports `open`. The connection ends when `emit` returns.
+    /// EventSource then reconnects, until it is answered with [`finished`](Emitter::finished).
+    ///
+    /// When there are [`Limits::streams`](crate::http::Limits::streams) already, `emit` does not run, and the client is
+    /// told to come back later.
     pub fn stream(
         request: &Request<'_>,
         emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        let _ = request;
-        let run = move |mut writer: StreamWriter| {
-            emit(Emitter::new(&mut writer))?;
-            writer.finish();
-            Ok(())
-        };
-        event_stream(opening(), run).delayed()
+        Emitter::options().stream(request, emit)
     }
 
-    /// The response that tells an EventSource not to come back: `204` (HTML, 9.2.3, "any other
-    /// status ... fail the connection").
+    /// The response that tells an EventSource not to come back: `204 No Content`.
     pub fn finished() -> Response {
-        Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
+        stream::finished()
     }
 
-    /// Sends one event, in one write.
+    /// Options with their defaults, to be changed.
+    pub fn options() -> EmitterOptions {
+        EmitterOptions { heartbeat: HEARTBEAT, reconnection_time: None }
+    }
+
+    /// The id of the last event that the client has, as [`last_event_id`](crate::sse::last_event_id) finds it.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id
+    }
+
+    /// Sends one event, or only its data.
+    ///
+    /// EventSource itself dispatches events named `open` and `error`. A listener cannot tell yours from those.
     ///
     /// # Errors
-    /// When the client has left (the first send after that may still succeed), or has taken nothing
-    /// for [`Limits::write_stall`](crate::Limits::write_stall). There is nothing to do but return
-    /// it.
+    /// When the client has left (the first send after that may still succeed), when it has taken nothing for
+    /// [`Limits::write_stall`](crate::http::Limits::write_stall), or when the server stops. There is nothing to do but
+    /// return the error.
     pub fn send(&mut self, event: impl Into<Event>) -> io::Result<()> {
         self.frame.clear();
         event.into().encode(&mut self.frame);
-        self.stream.write_all(&self.frame)?;
-        self.stream.flush()
+        hold(self.output).write(&self.frame)
     }
 
-    /// Sends what no [`Event`] can be: bytes that break the format, for those who test a parser.
-    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)?;
-        self.stream.flush()
-    }
-
-    /// Sends a comment, which the browser ignores and proxies take for a sign of life.
+    /// Sends a comment, which clients ignore. It shows in the raw stream.
     ///
     /// # Errors
     /// As [`send`](Emitter::send).
     pub fn comment(&mut self, text: impl Into<String>) -> io::Result<()> {
-        self.send(Event::comment(text))
+        self.send(Event::default().comment(text))
+    }
+
+    /// Whether the client is still there, and the server does not stop. A client that has closed its half of the
+    /// connection may still be reading. It gets a heartbeat, at most one a second; if it has left, a later call says
+    /// so.
+    pub fn is_open(&self) -> bool {
+        hold(self.output).is_open()
     }
 
     /// Ends the stream. The browser reconnects, with its last event ID.
     ///
     /// # Errors
-    /// None today; it is what the closure of [`stream`](Emitter::stream) returns.
+    /// None today. It is what the closure of [`stream`](Emitter::stream) returns.
     pub fn complete(self) -> io::Result<()> {
-        self.stream.flush()
+        Ok(())
     }
 
-    /// Ends the stream because of an error, which the client is not told: a comment says only that
-    /// there was one.
+    /// Ends the stream because of an error. The client gets a comment, which does not say what the error is.
     ///
     /// # Errors
-    /// Always: with `error`, or that the comment cannot be written.
+    /// Always: `error`, or the error of the write.
     pub fn complete_with_error(
         mut self,
         error: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> io::Result<()> {
-        self.comment("the server ends this stream because of an error")?;
+        self.comment(stream::FAILED)?;
         Err(io::Error::other(error))
     }
-}
-
-/// Which event the client has heard last: the `Last-Event-ID` field, which EventSource sends when
-/// it reconnects, else the query's `last_event_id`, for who cannot set a field. An empty one is
-/// none. It is a stranger's word.
-pub fn last_event_id(request: &Request<'_>) -> Option<String> {
-    let field = request.field("last-event-id").map(str::to_owned).filter(|id| !id.is_empty());
-    field.or_else(|| request.query("last_event_id")).filter(|id| !id.is_empty())
-}
-
-pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
-
-/// The response that begins an event stream. No cache may keep it or join clients in it, no proxy may transform or
-/// buffer it. When there are too many streams, the client is told to come back: any status but `200` would end a
-/// browser's EventSource for good.
-pub(crate) fn event_stream(
-    opening: Vec<u8>,
-    run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
-) -> Response {
-    with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
-        .when_full(come_back_later())
-        .farewell(|| format!("retry: {}\n", jittered(RETRY).as_millis()).into_bytes())
-}
-
-/// What a stream says that is refused for load.
-pub(crate) fn come_back_later() -> Vec<u8> {
-    let retry = jittered(Duration::from_secs(5)).as_millis();
-    format!(": there is no room for another stream now; come back later\nretry: {retry}\n")
-        .into_bytes()
-}
-
-/// A stream that only tells the client to come back later.
-pub(crate) fn refused() -> Response {
-    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
-}
-
-fn with_stream_fields(response: Response) -> Response {
-    response
-        .field("Cache-Control", "no-store, no-transform")
-        .field("X-Accel-Buffering", "no")
-        .field("X-Content-Type-Options", "nosniff")
-}
-
-/// How long clients wait before they reconnect, at least.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
-/// dispatch an empty message for a block without data.
-pub(crate) fn opening() -> Vec<u8> {
-    opening_with(jittered(RETRY))
-}
-
-pub(crate) fn opening_with(retry: Duration) -> Vec<u8> {
-    format!(": newswire\nretry: {}\n", retry.as_millis()).into_bytes()
-}
-
-/// Between `time` and half as much again, so that a restart of the server does not bring everyone
-/// back in one instant.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    // The one source of randomness in the standard library: the keys of a hash map.
-    let random = RandomState::new().build_hasher().finish();
-    time + time.mul_f64(0.5 * (random >> 11) as f64 / (1u64 << 53) as f64)
 }

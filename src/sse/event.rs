@@ -1,11 +1,11 @@
-//! An event to its bytes (HTML, 9.2.5). It cannot be built wrong, so it cannot be written wrong.
+//! An event to its bytes (HTML, 9.2.5). An event that would not arrive as it was built cannot be built.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
 
-/// One block of an event stream: an event, or only fields and a comment that the browser keeps to
-/// itself.
+/// One event of a stream: data, and beside it an id, a name, a reconnection time, a comment.
 ///
 /// ```text
 /// stream  = [ bom ] *event
@@ -20,11 +20,29 @@ use std::time::Duration;
 ///
 /// let event = Event::new("two\nlines").id(7)?.name("note")?.reconnection_time(Duration::from_secs(3));
 /// assert_eq!(event.to_string(), "id: 7\nevent: note\nretry: 3000\ndata: two\ndata: lines\n\n");
+/// assert_eq!(event.fields().name, Some("note"));
 /// assert!(Event::new("").name("note\ndata: forged").is_err());
 /// # Ok::<(), newswire::sse::MalformedEvent>(())
 /// ```
 ///
-/// A stream carries text only. Binary data travels as base64, say, and is a third larger:
+/// # Without data
+/// A blank line dispatches an event. Several clients dispatch an empty one when the block has no data, although the
+/// standard forbids it. So an event without data has no blank line:
+///
+/// - The comment and the reconnection time take effect at once.
+/// - The id takes effect with the next event, unless that has an id of its own.
+/// - The name is not written: it would name the next event.
+///
+/// ```
+/// use newswire::Event;
+/// use std::time::Duration;
+///
+/// let event = Event::default().comment("slow down").reconnection_time(Duration::from_secs(9));
+/// assert_eq!(event.to_string(), ": slow down\nretry: 9000\n");
+/// ```
+///
+/// # Binary data
+/// A stream carries text only. Base64 carries any bytes, and is a third larger:
 ///
 /// ```
 /// use newswire::Event;
@@ -42,7 +60,22 @@ pub struct Event {
     data: Option<String>,
 }
 
-/// An id or a name that would not arrive as it was given, or would arrive as something else.
+/// What an [`Event`] holds; `None` where it holds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'e> {
+    /// The comment, of any number of lines.
+    pub comment: Option<&'e str>,
+    /// The id.
+    pub id: Option<&'e str>,
+    /// The name, which is the event type.
+    pub name: Option<&'e str>,
+    /// The reconnection time.
+    pub reconnection_time: Option<Duration>,
+    /// The data, of any number of lines.
+    pub data: Option<&'e str>,
+}
+
+/// An id or a name would not arrive as it was given, or would begin another field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedEvent(&'static str);
 
@@ -61,60 +94,76 @@ impl From<MalformedEvent> for io::Error {
 }
 
 impl Event {
-    /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end one, and
-    /// arrive as LF.
+    /// Names that a channel refuses. EventSource itself dispatches `open` and `error`; a channel itself sends the
+    /// others. A publisher that could send them could close or mislead the clients of a channel.
+    pub const RESERVED_NAMES: [&'static str; 5] = ["open", "error", "end", "gap", "heartbeat"];
+
+    /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end a line, and arrive as LF.
     pub fn new(data: impl Into<String>) -> Event {
         Event { data: Some(data.into()), ..Event::default() }
     }
 
-    /// A block that dispatches no event: a comment, of any number of lines. With an
-    /// [`id`](Event::id) it moves the last event ID all the same, by the standard and in Chromium;
-    /// Firefox and Safari take ids from events only.
-    pub fn comment(text: impl Into<String>) -> Event {
-        Event { comment: Some(text.into()), ..Event::default() }
+    /// With this data instead.
+    pub fn data(mut self, data: impl Into<String>) -> Event {
+        self.data = Some(data.into());
+        self
     }
 
-    /// With this id, which the browser sends back as `Last-Event-ID` when it reconnects. An empty
-    /// one makes it forget.
+    /// With this comment, of any number of lines. Clients ignore it; it shows in the raw stream.
+    pub fn comment(mut self, text: impl Into<String>) -> Event {
+        self.comment = Some(text.into());
+        self
+    }
+
+    /// With this id. The browser sends the id of the last event as `Last-Event-ID` when it reconnects. After an empty
+    /// id it sends none.
     ///
     /// # Errors
-    /// For CR, LF or NUL in it: the first two would begin another field, and "if the field value
-    /// does not contain U+0000 NULL, then set the last event ID buffer to the field value ...
-    /// Otherwise, ignore the field" (9.2.6).
+    /// When a CR, LF or NUL is in it. CR and LF would begin another field, and "if the field value does not contain
+    /// U+0000 NULL, then set the last event ID buffer to the field value ... Otherwise, ignore the field" (9.2.6).
     pub fn id(mut self, id: impl Display) -> Result<Event, MalformedEvent> {
         let id = id.to_string();
         if id.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("an event's id has a CR, LF or NUL in it"));
+            return Err(MalformedEvent("the id of an event has a CR, LF or NUL in it"));
         }
         self.id = Some(id);
         Ok(self)
     }
 
-    /// With this name, the event type that `addEventListener` takes; `message` when there is none.
-    /// Avoid `error` and `open`, which EventSource dispatches itself, and on a channel `gap` and `end`,
-    /// which it sends itself.
+    /// With this name, the event type that `addEventListener` takes; without one it is `message`. Avoid the
+    /// [reserved names](Event::RESERVED_NAMES).
     ///
     /// # Errors
-    /// For CR, LF or NUL in it.
+    /// When a CR, LF or NUL is in it.
     pub fn name(mut self, name: impl Into<String>) -> Result<Event, MalformedEvent> {
         let name = name.into();
         if name.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("an event's name has a CR, LF or NUL in it"));
+            return Err(MalformedEvent("the name of an event has a CR, LF or NUL in it"));
         }
         self.name = Some(name);
         Ok(self)
     }
 
-    /// With how long the browser should wait before it reconnects, in whole milliseconds.
+    /// With how long the client waits before it reconnects, in whole milliseconds.
     pub fn reconnection_time(mut self, time: Duration) -> Event {
         self.reconnection_time = Some(time);
         self
     }
 
-    /// With other data.
-    pub(crate) fn data(mut self, data: String) -> Event {
-        self.data = Some(data);
-        self
+    /// What the event holds.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            comment: self.comment.as_deref(),
+            id: self.id.as_deref(),
+            name: self.name.as_deref(),
+            reconnection_time: self.reconnection_time,
+            data: self.data.as_deref(),
+        }
+    }
+
+    /// Whether its name is one of the [reserved names](Event::RESERVED_NAMES).
+    pub fn is_reserved(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| Event::RESERVED_NAMES.contains(&name))
     }
 
     pub(crate) fn without_id(mut self) -> Event {
@@ -122,14 +171,14 @@ impl Event {
         self
     }
 
-    /// The block, if it has at most so many bytes: a kilobyte of line ends becomes seven.
+    /// The encoded event, if it has at most so many bytes: a kilobyte of line ends becomes seven.
     pub(crate) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
         let mut bounded = Bounded { text: String::new(), most_bytes };
         write!(bounded, "{self}").ok()?;
         Some(bounded.text)
     }
 
-    /// Appends the block's bytes to `frame`.
+    /// Appends the encoded event to `frame`.
     pub fn encode(&self, frame: &mut Vec<u8>) {
         frame.extend_from_slice(self.to_string().as_bytes());
     }
@@ -150,29 +199,37 @@ impl fmt::Write for Bounded {
     }
 }
 
-impl From<&str> for Event {
-    fn from(data: &str) -> Event {
-        Event::new(data)
-    }
+/// The data of an event.
+macro_rules! event_of_data {
+    ($($text:ty),*) => {$(
+        impl From<$text> for Event {
+            fn from(data: $text) -> Event {
+                Event::new(data)
+            }
+        }
+    )*};
 }
 
-impl From<String> for Event {
-    fn from(data: String) -> Event {
-        Event::new(data)
+event_of_data!(&str, String, &String, Cow<'_, str>);
+
+/// A copy, for a broadcast.
+impl From<&Event> for Event {
+    fn from(event: &Event) -> Event {
+        event.clone()
     }
 }
 
 impl Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A space always follows the colon: "if value starts with a U+0020 SPACE character, remove
-        // it" (9.2.6) would otherwise eat the first space of who begins with one.
+        // "If value starts with a U+0020 SPACE character, remove it from value" (9.2.6): without the space behind the
+        // colon, a value would lose the space that it begins with.
         for line in lines(self.comment.as_deref()) {
             writeln!(f, ": {line}")?;
         }
         if let Some(id) = &self.id {
             writeln!(f, "id: {id}")?;
         }
-        if let Some(name) = &self.name {
+        if let Some(name) = self.name.as_ref().filter(|_| self.data.is_some()) {
             writeln!(f, "event: {name}")?;
         }
         if let Some(time) = self.reconnection_time {
@@ -181,12 +238,11 @@ impl Display for Event {
         for line in lines(self.data.as_deref()) {
             writeln!(f, "data: {line}")?;
         }
-        f.write_char('\n')
+        if self.data.is_some() { f.write_char('\n') } else { Ok(()) }
     }
 }
 
-/// `end-of-line = ( cr lf / cr / lf )`: whoever splits at LF only lets a CR in the data begin a
-/// field of its own.
+/// `end-of-line = ( cr lf / cr / lf )`. An encoder that splits at LF only lets a CR in the data begin another field.
 fn lines(text: Option<&str>) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -13,6 +13,23 @@ pub struct Message {
     pub last_event_id: String,
 }
 
+impl Message {
+    /// Its type: `message` unless the stream named another.
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// Its data, lines joined by LF.
+    pub fn data(&self) -> &str {
+        &self.data
+    }
+
+    /// The last event ID at that moment, which an earlier event may have set.
+    pub fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+}
+
 /// Interprets an event stream that arrives in pieces of any size.
 ///
 /// ```
@@ -21,18 +38,18 @@ pub struct Message {
 /// let mut parser = Parser::new();
 /// let mut messages = parser.feed(b"id: 1\nda")?;
 /// messages.extend(parser.feed(b"ta: The\n\n")?);
-/// assert_eq!(messages[0].data, "The");
-/// assert_eq!(messages[0].last_event_id, "1");
+/// assert_eq!(messages[0].data(), "The");
+/// assert_eq!(messages[0].last_event_id(), "1");
 /// # Ok::<(), newswire::sse::EventTooLarge>(())
 /// ```
 ///
-/// When the stream ends there is nothing to do: "once the end of the file is reached, any pending
-/// data must be discarded".
+/// When the stream ends there is nothing to do: "once the end of the file is reached, any pending data must be
+/// discarded".
 #[derive(Clone, Debug)]
 pub struct Parser {
     /// The part of a line that has arrived.
     line: Vec<u8>,
-    /// The last byte was a CR that ended a line, so that an LF now is part of that end.
+    /// The last byte was a CR, which ended a line. An LF now is part of the same line end.
     after_cr: bool,
     at_start: bool,
     data: String,
@@ -41,10 +58,10 @@ pub struct Parser {
     last_event_id: String,
     reconnection_time: Option<Duration>,
     limit: usize,
-    is_overgrown: bool,
+    is_too_large: bool,
 }
 
-/// An event larger than the parser was told to keep in memory; the stream cannot be read further.
+/// An event is larger than the limit of the parser. The stream cannot be read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventTooLarge;
 
@@ -68,8 +85,8 @@ impl Parser {
         Parser::with_limit(16 * 1024 * 1024)
     }
 
-    /// With another limit, in bytes, for one line and for the data of one event, decoded: a byte that
-    /// is no UTF-8 counts as the three of the U+FFFD that it becomes.
+    /// With another limit, in bytes, for one line and for the data of one event. Data counts as it is decoded: a byte
+    /// that is not UTF-8 becomes U+FFFD, which has three bytes.
     pub fn with_limit(limit: usize) -> Parser {
         Parser {
             line: Vec::new(),
@@ -81,7 +98,7 @@ impl Parser {
             last_event_id: String::new(),
             reconnection_time: None,
             limit,
-            is_overgrown: false,
+            is_too_large: false,
         }
     }
 
@@ -95,8 +112,8 @@ impl Parser {
         self.reconnection_time
     }
 
-    /// For the stream of the next connection: what is pending is discarded, the last event ID and
-    /// the reconnection time stay.
+    /// Begins the stream of the next connection. Pending data is discarded; the last event ID and the reconnection time
+    /// stay.
     pub fn reconnect(&mut self) {
         let last_event_id = std::mem::take(&mut self.last_event_id);
         let reconnection_time = self.reconnection_time;
@@ -106,18 +123,18 @@ impl Parser {
         self.reconnection_time = reconnection_time;
     }
 
-    /// Takes the next piece of the stream, and gives the events that it completes.
+    /// Takes the next piece of the stream, and returns the events that it completes.
     ///
     /// # Errors
-    /// [`EventTooLarge`] when a line or an event's data outgrows the limit; if the same piece completes
-    /// events before that, they are given first, and the error at the next call.
+    /// [`EventTooLarge`] when a line or the data of an event is larger than the limit. If the same piece completes
+    /// events before that, they are returned first, and the error at the next call.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Message>, EventTooLarge> {
-        if self.is_overgrown {
+        if self.is_too_large {
             return Err(EventTooLarge);
         }
         let mut messages = Vec::new();
         let outcome = self.process(piece, &mut messages);
-        self.is_overgrown = outcome.is_err();
+        self.is_too_large = outcome.is_err();
         match outcome {
             Err(error) if messages.is_empty() => Err(error),
             _ => Ok(messages),
@@ -157,9 +174,9 @@ impl Parser {
     }
 
     fn process_line(&mut self, line: &[u8]) -> Result<Option<Message>, EventTooLarge> {
-        // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading
-        // UTF-8 Byte Order Mark (BOM), if any" and puts U+FFFD for what is not UTF-8. No line end
-        // can be inside of a character, so that a line can be decoded by itself.
+        // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading UTF-8 Byte Order Mark
+        // (BOM), if any" and puts U+FFFD for what is not UTF-8. A line can be decoded by itself, since no byte of a
+        // character of several bytes looks like a line end.
         let line = match line.strip_prefix(b"\xef\xbb\xbf") {
             Some(rest) if self.at_start => rest,
             _ => line,

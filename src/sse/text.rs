@@ -24,7 +24,7 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
+/// A JSON string (RFC 8259, 7). Every character outside of printable ASCII is escaped.
 pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {

@@ -1190,7 +1190,7 @@ fn the_library_pushes_to_browsers_without_a_request() {
     assert_eq!((message.event_type.as_str(), message.data.as_str()), ("n", "pushed"));
     assert_eq!(stream.parser.reconnection_time(), Some(Duration::from_secs(1)));
     // A comment is kept and counted as any block, and dispatches nothing.
-    channel.publish(Event::comment("only a comment")).expect("it is small");
+    channel.publish(Event::default().comment("only a comment")).expect("it is small");
     let again = channels.find("library").expect("it is there");
     let last = again.publish(Event::new("last")).expect("it is small");
     assert_eq!(stream.next().expect("it is live").last_event_id, last.id);

@@ -1,21 +1,21 @@
 //! Events to bytes and back: the encoder, and the parser held against the standard's algorithm written a second time.
 
-use newswire::sse::{EventTooLarge, Message, Parser, base64};
-use newswire::{Emitter, Event};
-use std::io::{self, Write};
+use newswire::Event;
+use newswire::sse::{EventTooLarge, Fields, Message, Parser, base64};
+use std::borrow::Cow;
 use std::time::Duration;
 
-/// What a stream comes to: the messages, the last event ID string, the reconnection time.
+/// The results of a stream: the messages, the last event ID string, the reconnection time.
 pub(crate) type Interpretation = (Vec<Message>, String, Option<Duration>);
 
-/// The algorithm once more (HTML, 9.2.6), as simple as it can be and with all of the stream at hand: a parser that
-/// takes it in pieces must not come to anything else.
+/// The standard's algorithm (HTML, 9.2.6), written a second time, as simply as possible and for a whole stream. A parser
+/// that takes the stream in pieces must have the same results.
 pub(crate) fn interpret(stream: &[u8]) -> Interpretation {
     let text = String::from_utf8_lossy(stream);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
-    // What no line end follows is not a line yet.
+    // Text without a line end is not a line yet.
     lines.pop();
 
     let (mut data, mut event_type, mut id) = (String::new(), String::new(), String::new());
@@ -47,7 +47,7 @@ pub(crate) fn interpret(stream: &[u8]) -> Interpretation {
             "event" => event_type = value.to_owned(),
             "id" if !value.contains('\0') => id = value.to_owned(),
             "retry" if !value.is_empty() && value.chars().all(|c| c.is_ascii_digit()) => {
-                // A number too large for anyone's clock is the largest that there is.
+                // A number that is too large counts as the largest one.
                 let milliseconds = value.parse().unwrap_or(u64::MAX);
                 reconnection_time = Some(Duration::from_millis(milliseconds));
             }
@@ -57,7 +57,7 @@ pub(crate) fn interpret(stream: &[u8]) -> Interpretation {
     (messages, last_event_id, reconnection_time)
 }
 
-/// What the parser makes of a stream that arrives in these pieces.
+/// The parser's results of a stream that arrives in these pieces.
 pub(crate) fn parse<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Interpretation {
     let mut parser = Parser::new();
     let mut messages = Vec::new();
@@ -156,14 +156,14 @@ fn ids_and_names_arrive_as_they_are_or_are_refused() {
 fn a_comment_dispatches_nothing_and_disturbs_nothing() {
     let following = Event::new("data").to_string();
     every_string(&AWKWARD, 4, &mut |comment| {
-        let stream = Event::comment(comment).to_string() + &following;
+        let stream = Event::default().comment(comment).to_string() + &following;
         let expected = (vec![message("data", "")], String::new(), None);
         assert_eq!(parse([stream.as_bytes()]), expected, "{comment:?}");
     });
 }
 
 #[test]
-fn every_combination_of_fields_arrives_and_one_block_is_one_block() {
+fn every_combination_of_fields_arrives_with_one_blank_line_if_there_is_data_and_none_if_not() {
     let texts = [None, Some(""), Some(" "), Some(":"), Some("é: 1"), Some("7")];
     let times = [None, Some(0), Some(1), Some(60_000)];
     let contents = [None, Some(""), Some("\n"), Some(" data: x\r\r\nid: 9\n\n")];
@@ -171,7 +171,7 @@ fn every_combination_of_fields_arrives_and_one_block_is_one_block() {
         for name in texts {
             for time in times {
                 for data in contents {
-                    let mut event = data.map_or(Event::comment("c"), Event::new);
+                    let mut event = data.map_or(Event::default(), Event::new).comment("c");
                     if let Some(id) = id {
                         event = event.id(id).expect("it is one line");
                     }
@@ -182,14 +182,19 @@ fn every_combination_of_fields_arrives_and_one_block_is_one_block() {
                         event = event.reconnection_time(Duration::from_millis(time));
                     }
                     let block = event.to_string();
-                    assert_eq!(
-                        block.find("\n\n"),
-                        Some(block.len() - 2),
-                        "one blank line, at the end of {block:?}"
-                    );
+                    let blank_line = data.map(|_| block.len() - 2);
+                    assert_eq!(block.find("\n\n"), blank_line, "in {block:?}");
+                    assert!(data.is_some() || !block.contains("event:"), "{block:?}");
+                    let fields = event.fields();
+                    assert_eq!((fields.id, fields.name, fields.data), (id, name, data));
                     let (messages, last_event_id, reconnection_time) = parse([block.as_bytes()]);
-                    assert_eq!(last_event_id, id.unwrap_or_default(), "{block:?}");
+                    // Without data, the id counts from the next event on, and the name for no event.
+                    let id_now = id.filter(|_| data.is_some()).unwrap_or_default();
+                    assert_eq!(last_event_id, id_now, "{block:?}");
                     assert_eq!(reconnection_time, time.map(Duration::from_millis));
+                    let (following, ..) = parse([block.as_bytes(), b"data: x\n\n"]);
+                    let expected = message("x", id.unwrap_or_default());
+                    assert_eq!(following.last(), Some(&expected), "after {block:?}");
                     let expected = data.map(|data| Message {
                         event_type: name.filter(|n| !n.is_empty()).unwrap_or("message").into(),
                         data: data.replace("\r\n", "\n").replace('\r', "\n"),
@@ -210,16 +215,22 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
         (Event::new(""), "data: \n\n"),
         (Event::new(" two"), "data:  two\n\n"),
         (Event::new("a\rb\r\nc\n"), "data: a\ndata: b\ndata: c\ndata: \n\n"),
-        (Event::comment("newswire"), ": newswire\n\n"),
-        (Event::comment("a\rdata: b"), ": a\n: data: b\n\n"),
-        (Event::comment("").id("7-0")?, ": \nid: 7-0\n\n"),
+        (Event::new("x").comment("c"), ": c\ndata: x\n\n"),
+        (Event::new("x").data("y"), "data: y\n\n"),
+        // Without data there is no blank line, and no name: it would be the name of the next event.
+        (Event::default(), ""),
+        (Event::default().comment("newswire"), ": newswire\n"),
+        (Event::default().comment("a\rdata: b"), ": a\n: data: b\n"),
+        (Event::default().comment("").id("7-0")?, ": \nid: 7-0\n"),
+        (Event::default().name("n")?, ""),
+        (Event::default().name("n")?.reconnection_time(second), "retry: 1000\n"),
         (Event::new("x").id("")?, "id: \ndata: x\n\n"),
         (
             Event::new("x").name("n")?.reconnection_time(second),
             "event: n\nretry: 1000\ndata: x\n\n",
         ),
         // Milliseconds are whole, and never rounded up to a time that was not asked for.
-        (Event::comment("c").reconnection_time(Duration::from_micros(1999)), ": c\nretry: 1\n\n"),
+        (Event::default().reconnection_time(Duration::from_micros(1999)), "retry: 1\n"),
     ];
     for (event, expected) in cases {
         assert_eq!(event.to_string(), expected);
@@ -231,7 +242,43 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
 }
 
 #[test]
-fn what_would_forge_a_field_is_refused_or_stays_data() {
+fn an_event_is_made_of_text_or_of_another_event() -> Result<(), Box<dyn std::error::Error>> {
+    let made: [Event; 5] = [
+        "x".into(),
+        String::from("x").into(),
+        (&String::from("x")).into(),
+        Cow::Borrowed("x").into(),
+        (&Event::new("x")).into(),
+    ];
+    assert!(made.iter().all(|event| *event == Event::new("x")), "{made:?}");
+    let event = Event::new("x").comment("c").id(7)?.name("n")?;
+    let expected = Fields {
+        comment: Some("c"),
+        id: Some("7"),
+        name: Some("n"),
+        reconnection_time: None,
+        data: Some("x"),
+    };
+    assert_eq!(event.fields(), expected);
+    assert_eq!(Event::default().fields(), Fields::default());
+    Ok(())
+}
+
+#[test]
+fn the_names_that_browsers_and_channels_send_themselves_are_reserved() {
+    let is_reserved = |name: &str| Event::new("x").name(name).map(|event| event.is_reserved());
+    for name in ["open", "error", "end", "gap", "heartbeat"] {
+        assert_eq!(is_reserved(name), Ok(true), "{name}");
+        // Event types are case-sensitive.
+        assert_eq!(is_reserved(&name.to_uppercase()), Ok(false), "{name}");
+        assert_eq!(is_reserved(&format!("{name} ")), Ok(false), "{name}");
+    }
+    assert_eq!(is_reserved(""), Ok(false));
+    assert!(!Event::new("end").is_reserved());
+}
+
+#[test]
+fn text_that_would_forge_a_field_is_refused_or_stays_data() {
     for forged in ["1\ndata: x", "1\rdata: x", "1\r\n\r\ndata: x", "\n", "\r", "\0", "a\0b"] {
         assert!(Event::new("").id(forged).is_err(), "{forged:?}");
         assert!(Event::new("").name(forged).is_err(), "{forged:?}");
@@ -251,7 +298,7 @@ fn what_would_forge_a_field_is_refused_or_stays_data() {
 }
 
 #[test]
-fn the_standards_own_examples_come_out_as_it_says() {
+fn the_examples_of_the_standard_have_the_results_that_it_gives() {
     let named = |event_type: &str, data: &str| Message {
         event_type: event_type.to_owned(),
         ..message(data, "")
@@ -309,12 +356,12 @@ fn the_standards_own_examples_come_out_as_it_says() {
 
 /// The streams of the web-platform-tests of EventSource, and what they expect of a browser.
 #[test]
-fn what_browsers_are_tested_with_comes_out_as_there() {
+fn the_streams_of_the_web_platform_tests_have_the_results_that_browsers_have() {
     let long = "x".repeat(2048);
     let comments =
         format!("data:1\r:\0\n:\r\ndata:2\n:{long}\rdata:3\n:data:fail\r:{long}\ndata:4\n\n");
     let cases: &[(&[u8], &[&str])] = &[
-        // format-bom: the second mark is part of a field name that nobody knows
+        // format-bom: the second mark is part of an unknown field name
         (b"\xef\xbb\xbfdata:1\n\n\xef\xbb\xbfdata:2\n\ndata:3\n\n", &["1", "3"]),
         // format-bom-2: one mark is stripped, not two
         (b"\xef\xbb\xbf\xef\xbb\xbfdata:1\n\ndata:2\n\ndata:3\n\n", &["2", "3"]),
@@ -353,7 +400,7 @@ fn what_browsers_are_tested_with_comes_out_as_there() {
 }
 
 #[test]
-fn every_short_stream_comes_to_what_the_standard_says() {
+fn every_short_stream_has_the_results_of_the_standards_algorithm() {
     const TOKENS: [&str; 11] =
         ["data", "id", "event", "retry", ":", " ", "\r", "\n", "\0", "7", "\u{feff}"];
     every_string(&TOKENS, 4, &mut |text| {
@@ -424,7 +471,7 @@ fn only_ascii_digits_are_a_reconnection_time() {
         ("retry: 0", Some(0)),
         ("retry: 007", Some(7)),
         ("retry: 18446744073709551615", Some(u64::MAX)),
-        // "interpret the field value as an integer": one that no clock can count is as long as it can
+        // "interpret the field value as an integer": one that is too large counts as the largest
         ("retry: 99999999999999999999999", Some(u64::MAX)),
         ("retry: 1000x", None),
         ("retry: x1000", None),
@@ -517,7 +564,7 @@ fn an_event_beyond_the_limit_is_an_error_and_one_at_it_is_not() {
     }
 }
 
-/// The other way round, as slowly and plainly as can be.
+/// Decodes base64, as simply as possible.
 pub(crate) fn decode_base64(text: &str) -> Vec<u8> {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     assert_eq!(text.len() % 4, 0, "it is padded");
@@ -556,56 +603,4 @@ fn base64_is_what_rfc_4648_says() {
         assert_eq!(text.len(), bytes.len().div_ceil(3) * 4);
         assert_eq!(decode_base64(&text), bytes);
     }
-}
-
-/// Counts what is asked of it.
-#[derive(Default)]
-struct Socket {
-    writes: Vec<String>,
-    flushed: usize,
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writes.push(String::from_utf8_lossy(bytes).into_owned());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.flushed = self.writes.len();
-        Ok(())
-    }
-}
-
-#[test]
-fn an_emitter_sends_each_frame_in_one_write_and_flushes_it()
--> Result<(), Box<dyn std::error::Error>> {
-    let mut socket = Socket::default();
-    let mut emitter = Emitter::new(&mut socket);
-    emitter.send("The")?;
-    emitter.send(String::from("two\nlines"))?;
-    emitter.send(Event::new("named").name("n")?.id(3)?)?;
-    emitter.comment("still here")?;
-    emitter.complete()?;
-    let frames = [
-        "data: The\n\n",
-        "data: two\ndata: lines\n\n",
-        "id: 3\nevent: n\ndata: named\n\n",
-        ": still here\n\n",
-    ];
-    assert_eq!(socket.writes, frames);
-    assert_eq!(socket.flushed, 4);
-    Ok(())
-}
-
-#[test]
-fn an_emitter_that_fails_tells_the_client_nothing_of_why() {
-    let mut socket = Socket::default();
-    let emitter = Emitter::new(&mut socket);
-    let error = emitter.complete_with_error("the password is swordfish\n\ndata: x");
-    let error = error.expect_err("it is always one");
-    assert!(error.to_string().contains("swordfish"));
-    let written = socket.writes.concat();
-    assert!(!written.contains("swordfish"), "{written}");
-    assert_eq!(parse([written.as_bytes()]).0, []);
 }

@@ -1,6 +1,6 @@
-//! The demonstration: nine words, one a second, each on its own, to every kind of client.
+//! The demonstration: nine words, one a second, each in a frame of its own, to every kind of client.
 
-use crate::server::{Server, ask, connect, eventually, exchange, read_until};
+use crate::server::{Server, ask, connect, eventually, exchange, read_opening, read_until};
 use newswire::sse::Parser;
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -42,22 +42,19 @@ impl Heard {
             }
             wire.extend_from_slice(&piece[..bytes]);
             let whole = String::from_utf8_lossy(&wire).matches("\n\n").count();
-            // The first block is the opening, which is no word.
-            arrivals.resize(whole.saturating_sub(1), now);
+            arrivals.resize(whole, now);
         }
         let wire = String::from_utf8(wire).expect("it is UTF-8");
         let (head, content) = wire.split_once("\r\n\r\n").unwrap_or(("", &wire));
-        let mut blocks = content.split_inclusive("\n\n").map(str::to_owned);
-        let opening = blocks.next().expect("there is an opening");
-        // A comment and a reconnection time leave with the head, before there is a word.
-        let retry = opening
-            .strip_prefix(": newswire\nretry: ")
-            .and_then(|rest| rest.strip_suffix("\n\n"))
-            .unwrap_or_else(|| panic!("another opening: {opening:?}"));
+        // A comment and a reconnection time leave with the head, before there is a word. No blank line follows them.
+        let opened = content.strip_prefix(": newswire\nretry: ");
+        let (retry, words) = opened
+            .and_then(|rest| rest.split_once('\n'))
+            .unwrap_or_else(|| panic!("another opening: {content:?}"));
         Heard {
             head: head.to_owned(),
             retry: retry.parse().expect("it is digits"),
-            frames: blocks.collect(),
+            frames: words.split_inclusive("\n\n").map(str::to_owned).collect(),
             arrivals,
         }
     }
@@ -69,8 +66,8 @@ impl Heard {
         Heard::read(&mut socket)
     }
 
-    /// Each word arrived by itself, and then the end. The server's pace is a second; this machine
-    /// may have been too busy to see each of them in time.
+    /// Each word arrived by itself, and then the end. The server sends one a second. A busy machine may see some of them
+    /// late.
     fn assert_one_by_one(&self) {
         let gaps: Vec<Duration> = self.arrivals.windows(2).map(|two| two[1] - two[0]).collect();
         let apart = |gap: &&Duration| **gap > Duration::from_millis(250);
@@ -120,7 +117,7 @@ fn assert_head(heard: &Heard) {
 
 /// All of these at once, since each takes as long as the words do.
 #[test]
-fn everyone_hears_the_words_one_by_one() {
+fn every_client_hears_the_words_one_by_one() {
     let server = Server::start(&["--quiet"]);
     let address = server.address;
     thread::scope(|scope| {
@@ -183,7 +180,7 @@ fn everyone_hears_the_words_one_by_one() {
             Box::new(move || {
                 let heard = Heard::ask(address, REQUEST);
                 let mut parser = Parser::new();
-                let stream = format!("retry: {}\n\n{}", heard.retry, heard.frames.concat());
+                let stream = format!("retry: {}\n{}", heard.retry, heard.frames.concat());
                 let messages = parser.feed(stream.as_bytes()).expect("they are small");
                 for (at, (message, word)) in messages.iter().zip(WORDS).enumerate() {
                     assert_eq!(
@@ -204,7 +201,11 @@ fn everyone_hears_the_words_one_by_one() {
             (8, with_field(" \t8 ")),
             (4, with_query("last_event_id=4")),
             (6, with_query("x=1&last_event_id=%36&last_event_id=2")),
-            // What the browser says itself is newer than what the page's URL said at first.
+            // Polyfills that cannot set the field
+            (3, with_query("lastEventId=3")),
+            (2, with_query("Last-Event-ID=2")),
+            (5, with_query("last_event_id=&lastEventId=5")),
+            // The field of the browser is newer than the URL of the page.
             (7, with_field("7").replace("words ", "words?last_event_id=2 ")),
             (5, with_field("").replace("words ", "words?last_event_id=5 ")),
         ] {
@@ -223,7 +224,7 @@ fn everyone_hears_the_words_one_by_one() {
     });
 }
 
-/// A client that nobody here has written.
+/// A client that is not ours.
 fn hear_with_ureq(url: &str) {
     let mut response = ureq::get(url).call().expect("it is 200");
     let content_type = response.headers().get("content-type");
@@ -238,7 +239,7 @@ fn hear_with_ureq(url: &str) {
 
 /// `204` is what makes an EventSource stop.
 #[test]
-fn who_has_heard_all_nine_is_told_to_stop() {
+fn a_client_that_has_heard_all_nine_words_is_told_to_stop() {
     let server = Server::start(&["--quiet"]);
     for request in [
         with_field("9"),
@@ -261,11 +262,11 @@ fn first_frame(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     socket.write_all(request.as_ref()).expect("the server reads");
     let head = read_until(&mut socket, "\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    read_until(&mut socket, "\n\n");
+    read_opening(&mut socket);
     read_until(&mut socket, "\n\n")
 }
 
-/// `Last-Event-ID` is a stranger's word. Anything but 200 or 204 would end an EventSource for good.
+/// The client chooses `Last-Event-ID` freely. Any status but 200 or 204 would end an EventSource for good.
 #[test]
 fn an_id_that_makes_no_sense_begins_at_the_beginning() {
     let server = Server::start(&["--quiet"]);
@@ -294,6 +295,7 @@ fn an_id_that_makes_no_sense_begins_at_the_beginning() {
         b"caf\xe9",
         b"\xf0\x9f\xa6\x8a",
         b"4\xc2\xa0",
+        b"04",
     ];
     thread::scope(|scope| {
         for id in ids {
@@ -315,8 +317,7 @@ fn an_id_that_makes_no_sense_begins_at_the_beginning() {
                 assert_eq!(frame, frames_after(0)[0], "query {}", id.escape_ascii());
             });
         }
-        for query in ["last_event_id", "last_event_id=%00", "last_event_id=4%0a", "Last-Event-ID=4"]
-        {
+        for query in ["last_event_id", "last_event_id=%00", "last_event_id=4%0a", "lasteventid=4"] {
             let address = server.address;
             scope.spawn(move || {
                 let frame = first_frame(address, with_query(query));
@@ -344,7 +345,7 @@ fn head_and_other_methods_do_not_start_a_stream() {
     }
 }
 
-/// When the server is started again, its clients do not all come back in the same instant.
+/// When the server restarts, its clients do not all come back in the same instant.
 #[test]
 fn the_reconnection_time_differs_from_client_to_client() {
     let server = Server::start(&["--quiet"]);
@@ -358,7 +359,7 @@ fn the_reconnection_time_differs_from_client_to_client() {
                     let written = socket.write_all(REQUEST.as_bytes());
                     written.expect("the server reads");
                     read_until(&mut socket, "\r\n\r\n");
-                    let opening = read_until(&mut socket, "\n\n");
+                    let opening = read_opening(&mut socket);
                     let time = opening.lines().find_map(|line| line.strip_prefix("retry: "));
                     time.expect("there is one").parse().expect("it is digits")
                 })
@@ -371,9 +372,9 @@ fn the_reconnection_time_differs_from_client_to_client() {
     assert!(times.iter().all(|time| (1_000..=5_000).contains(time)), "{times:?}");
 }
 
-/// A page that is closed costs nothing from then on: its thread notices at one of the next words.
+/// The connection of a page that was closed ends at one of the next words.
 #[test]
-fn who_leaves_is_not_sung_to() {
+fn a_client_that_has_left_is_not_sent_to() {
     let server = Server::start(&["--quiet"]);
     let mut sockets = [server.connect(), server.connect()];
     for socket in &mut sockets {

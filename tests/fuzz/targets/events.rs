@@ -96,11 +96,14 @@ fn read_plainly(bytes: &[u8]) -> Read {
 /// Events as we encode them arrive as they were made: ids and names unchanged or refused when they
 /// are given, and of the data only the kind of line end is lost.
 fn round(events: &[Made], lengths: &[u8]) {
-    let (mut wire, mut sent, mut last_id, mut retry) =
-        (Vec::new(), Vec::new(), String::new(), None);
+    let (mut wire, mut sent, mut retry) = (Vec::new(), Vec::new(), None);
+    // The id of a comment counts from the next event on.
+    let (mut id_buffer, mut last_id) = (String::new(), String::new());
     for made in events {
-        let mut event =
-            if made.comment { Event::comment(&*made.text) } else { Event::new(&*made.text) };
+        let mut event = match made.comment {
+            true => Event::default().comment(&*made.text),
+            false => Event::new(&*made.text),
+        };
         let is_bad = |text: &str| text.contains(['\r', '\n', '\0']);
         let mut event_type = "message";
         if let Some(id) = &made.id {
@@ -111,7 +114,7 @@ fn round(events: &[Made], lengths: &[u8]) {
                     continue;
                 }
             }
-            last_id.clone_from(id);
+            id_buffer.clone_from(id);
         }
         if let Some(name) = &made.name {
             match event.clone().name(&**name) {
@@ -135,6 +138,7 @@ fn round(events: &[Made], lengths: &[u8]) {
         event.encode(&mut wire);
         let is_comment = made.comment && !made.name.as_deref().is_some_and(is_bad);
         if !is_comment {
+            last_id.clone_from(&id_buffer);
             let data = made.text.replace("\r\n", "\n").replace('\r', "\n");
             sent.push(Message {
                 event_type: event_type.to_owned(),

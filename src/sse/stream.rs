@@ -1,0 +1,89 @@
+//! The response that begins an event stream, and what a client says when it asks for one.
+
+use crate::http::{Request, Response, Status, StreamWriter};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::time::Duration;
+
+pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
+
+/// How long clients wait before they reconnect, at least.
+const RECONNECTION_TIME: Duration = Duration::from_secs(2);
+
+/// How long a client waits, at least, when there was no room for its stream.
+const REFUSED_RECONNECTION_TIME: Duration = Duration::from_secs(5);
+
+/// The comment at the end of a stream that failed. The error itself may be a secret.
+pub(super) const FAILED: &str = "the server ends this stream because of an error";
+
+/// The query parameters that stand in for `Last-Event-ID`. A browser cannot set the field on a first request, and
+/// polyfills that cannot set it at all ask with the second or the third.
+const LAST_EVENT_ID_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
+
+/// The id of the last event that the client has: the `Last-Event-ID` field, which EventSource sends when it
+/// reconnects, or else the query parameter `last_event_id`, `lastEventId` or `Last-Event-ID`. An empty id is none.
+///
+/// The client chooses it freely. It may be the id of no event.
+pub fn last_event_id(request: &Request<'_>) -> Option<String> {
+    let field = request.field("last-event-id").map(str::to_owned);
+    let parameters = LAST_EVENT_ID_PARAMETERS.iter().map(|name| request.query(name));
+    field.into_iter().chain(parameters.flatten()).find(|id| !id.is_empty())
+}
+
+/// The response that begins an event stream. No cache may keep it or join clients in it, and no proxy may transform or
+/// buffer it. When there are too many streams the client is told to come back: any status but `200` would end a
+/// browser's EventSource for good.
+pub(crate) fn event_stream(
+    opening: Vec<u8>,
+    run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
+) -> Response {
+    with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
+        .when_full(come_back_later())
+        .farewell(|| retry_line(jittered(RECONNECTION_TIME)).into_bytes())
+}
+
+/// A stream that only tells the client to come back later.
+pub(crate) fn refused() -> Response {
+    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
+}
+
+/// The response that ends an EventSource: "HTTP 204 No Content ... clients will reconnect if the connection is closed;
+/// a client can be told to stop reconnecting using the HTTP 204 No Content response code" (HTML, 9.2.1).
+pub(crate) fn finished() -> Response {
+    Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
+}
+
+/// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
+/// dispatch an empty message for a block without data.
+pub(crate) fn opening() -> Vec<u8> {
+    opening_with(jittered(RECONNECTION_TIME))
+}
+
+/// As [`opening`], with this reconnection time.
+pub(crate) fn opening_with(reconnection_time: Duration) -> Vec<u8> {
+    format!(": newswire\n{}", retry_line(reconnection_time)).into_bytes()
+}
+
+fn come_back_later() -> Vec<u8> {
+    let retry = retry_line(jittered(REFUSED_RECONNECTION_TIME));
+    format!(": there is no room for another stream now; come back later\n{retry}").into_bytes()
+}
+
+fn retry_line(reconnection_time: Duration) -> String {
+    format!("retry: {}\n", reconnection_time.as_millis())
+}
+
+fn with_stream_fields(response: Response) -> Response {
+    response
+        .field("Cache-Control", "no-store, no-transform")
+        .field("X-Accel-Buffering", "no")
+        .field("X-Content-Type-Options", "nosniff")
+}
+
+/// Between `time` and half as much again, so that not all clients come back in the same instant after a restart.
+fn jittered(time: Duration) -> Duration {
+    // The keys of a hash map are the one source of randomness in the standard library.
+    let random = RandomState::new().build_hasher().finish();
+    time + time.mul_f64(0.5 * (random >> 11) as f64 / (1u64 << 53) as f64)
+}
