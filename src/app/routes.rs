@@ -148,7 +148,7 @@ fn routes(
     admission: &Arc<Admission>,
 ) -> Router {
     let mut router = Router::new();
-    let lines = Arc::new(Lines::new(channels.clone(), channels.common().limits.history_bytes));
+    let lines = Arc::new(Lines::default());
     let (spoken, streamed) = (Arc::clone(&lines), Arc::clone(&lines));
     let (watched, cut) = (Arc::clone(&lines), lines);
     router.get("/sse/mvc/words", move |request| {
