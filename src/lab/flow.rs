@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A frame leaves in pieces of this size unless `chunk` says another.
+/// A frame that is larger leaves in pieces of this size.
 pub(super) const PIECE_BYTES: usize = 8 * 1024;
 
-/// The pause between two pieces that `chunk` orders: a client that waits reads each by itself.
-const PIECE_PAUSE: Duration = Duration::from_millis(1);
+/// The pause between two chunks: a client that waits reads each by itself.
+const CHUNK_PAUSE: Duration = Duration::from_millis(1);
 
 /// A silence is interrupted this often to see whether the client is still there.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) struct Flow {
     pub(super) retry: Duration,
     /// A comment this often in a pause.
     pub(super) heartbeat: Option<Duration>,
-    /// Frames leave in pieces of so many bytes.
+    /// Frames leave in chunks of so many bytes.
     pub(super) chunk: Option<usize>,
     /// What every line ends with: LF, CR or CRLF.
     pub(super) line_end: &'static str,
@@ -66,7 +66,7 @@ impl Flow {
             None => (self.end_lines(&opening).into_owned(), Vec::new()),
         };
         let run = move |writer| {
-            let mut outlet = Outlet { writer, flow: &self, piece: Vec::new() };
+            let mut outlet = Outlet::new(writer, &self);
             outlet.send(&opening)?;
             self.play(&mut source, first, returns, &mut outlet)?;
             outlet.writer.finish();
@@ -82,6 +82,10 @@ impl Flow {
         }
         let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
         Cow::Owned(lines.join(self.line_end.as_bytes()))
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        self.chunk.unwrap_or(usize::MAX)
     }
 
     fn play(
@@ -117,7 +121,7 @@ impl Flow {
     pub(super) fn duration(&self, bytes: usize) -> Duration {
         let pieces = self.chunk.map_or(0, |chunk| bytes / chunk);
         let silence = self.stall.map_or(Duration::ZERO, |_| self.silence);
-        silence + PIECE_PAUSE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX))
+        silence + CHUNK_PAUSE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX))
     }
 
     fn pause(&self, mut left: Duration, outlet: &mut Outlet<'_>) -> io::Result<()> {
@@ -163,9 +167,15 @@ struct Outlet<'f> {
     flow: &'f Flow,
     /// What has been written and not sent. Empty between two frames.
     piece: Vec<u8>,
+    /// How many more bytes belong to this chunk.
+    chunk_left: usize,
 }
 
-impl Outlet<'_> {
+impl<'f> Outlet<'f> {
+    fn new(writer: StreamWriter, flow: &'f Flow) -> Outlet<'f> {
+        Outlet { writer, flow, piece: Vec::new(), chunk_left: flow.chunk_bytes() }
+    }
+
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.write_all(frame)?;
         self.flush()
@@ -189,25 +199,27 @@ impl Outlet<'_> {
 impl Write for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let ended = self.flow.end_lines(bytes);
-        let piece_bytes = self.flow.chunk.unwrap_or(PIECE_BYTES);
         let mut rest = &ended[..];
         while !rest.is_empty() {
-            if self.piece.len() == piece_bytes {
+            if self.chunk_left == 0 || self.piece.len() == PIECE_BYTES {
                 self.writer.write_all(&self.piece)?;
                 self.piece.clear();
-                if self.flow.chunk.is_some() {
-                    thread::sleep(PIECE_PAUSE);
-                }
             }
-            let fitting = rest.len().min(piece_bytes - self.piece.len());
-            let (now, later) = rest.split_at(fitting);
+            if self.chunk_left == 0 {
+                thread::sleep(CHUNK_PAUSE);
+                self.chunk_left = self.flow.chunk_bytes();
+            }
+            let room = self.chunk_left.min(PIECE_BYTES - self.piece.len());
+            let (now, later) = rest.split_at(rest.len().min(room));
             self.piece.extend_from_slice(now);
+            self.chunk_left -= now.len();
             rest = later;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.chunk_left = self.flow.chunk_bytes();
         // The memory is given back: a pause may follow.
         let piece = std::mem::take(&mut self.piece);
         if piece.is_empty() { Ok(()) } else { self.writer.write_all(&piece) }

@@ -5,9 +5,9 @@
 //! Its limits are constants, since each stream is counted by [`Limits::streams`](crate::http::Limits::streams):
 //!
 //! - A stream costs at most 128 KiB of memory besides the kernel's socket, whatever it plays: its
-//!   texts (24 KiB), one piece of a frame (8 KiB, or up to 64 KiB with `chunk`) and what its thread
-//!   touches of the stack. Frames are generated while they are written, and none is held in a pause.
-//! - A watcher of a line costs as much: up to 64 KiB wait for it, and then the oldest are dropped.
+//!   texts (24 KiB), a piece of a frame (8 KiB) and the stack that its thread touches. Frames are
+//!   generated while they are written, and none is held in a pause.
+//! - A watcher of a line costs as much: up to 64 KiB of pieces wait for it, then the oldest are dropped.
 //! - A stream has at most 64 MiB and lasts at most an hour. An order for more is `400`.
 //! - There are at most 256 lines at a time, and 8 watchers on each. One more is `503`.
 

@@ -18,7 +18,7 @@ const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// Each parameter with its default and its values. The README has a row for each.
-static PARAMETERS: [(&str, &str, Values); 26] = [
+static PARAMETERS: [(&str, &str, Values); 27] = [
     // What is said.
     ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
     ("data", "", Text("any text", |_| true)),
@@ -49,6 +49,7 @@ static PARAMETERS: [(&str, &str, Values); 26] = [
     ("line", "", Text(NAME, is_name)),
     ("last_event_id", "", Text("any text", |_| true)),
     ("lastEventId", "", Text("any text", |_| true)),
+    ("Last-Event-ID", "", Text("any text", |_| true)),
 ];
 
 /// What a parameter can be.
