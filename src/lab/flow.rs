@@ -33,8 +33,8 @@ pub(super) struct Flow {
     pub(super) retry: Duration,
     /// A comment this often in a pause.
     pub(super) heartbeat: Option<Duration>,
-    /// Frames leave in chunks of so many bytes.
-    pub(super) chunk: Option<usize>,
+    /// Frames leave in chunks of so many bytes; `usize::MAX` for whole frames.
+    pub(super) chunk: usize,
     /// What every line ends with: LF, CR or CRLF.
     pub(super) line_end: &'static str,
     /// Whether a byte order mark stands first.
@@ -60,13 +60,14 @@ impl Flow {
     ) -> Response {
         let mark = if self.has_bom { "\u{feff}" } else { "" };
         let opening = [mark.as_bytes(), &opening_with(self.retry)].concat();
-        // In pieces, the opening takes the way of the frames.
+        // The opening leaves with the head, or in chunks as the frames do.
         let (with_head, opening) = match self.chunk {
-            Some(_) => (Vec::new(), opening),
-            None => (self.end_lines(&opening).into_owned(), Vec::new()),
+            usize::MAX => (self.end_lines(&opening).into_owned(), Vec::new()),
+            _ => (Vec::new(), opening),
         };
         let run = move |writer| {
-            let mut outlet = Outlet::new(writer, &self);
+            let mut outlet =
+                Outlet { writer, flow: &self, piece: Vec::new(), chunk_left: self.chunk };
             outlet.send(&opening)?;
             self.play(&mut source, first, returns, &mut outlet)?;
             outlet.writer.finish();
@@ -82,10 +83,6 @@ impl Flow {
         }
         let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
         Cow::Owned(lines.join(self.line_end.as_bytes()))
-    }
-
-    fn chunk_bytes(&self) -> usize {
-        self.chunk.unwrap_or(usize::MAX)
     }
 
     fn play(
@@ -119,9 +116,9 @@ impl Flow {
 
     /// How long a stream of so many bytes takes without a cut, besides the pauses of its source.
     pub(super) fn duration(&self, bytes: usize) -> Duration {
-        let pieces = self.chunk.map_or(0, |chunk| bytes / chunk);
+        let chunks = u32::try_from(bytes / self.chunk).unwrap_or(u32::MAX);
         let silence = self.stall.map_or(Duration::ZERO, |_| self.silence);
-        silence + CHUNK_PAUSE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX))
+        silence + CHUNK_PAUSE.saturating_mul(chunks)
     }
 
     fn pause(&self, mut left: Duration, outlet: &mut Outlet<'_>) -> io::Result<()> {
@@ -171,14 +168,16 @@ struct Outlet<'f> {
     chunk_left: usize,
 }
 
-impl<'f> Outlet<'f> {
-    fn new(writer: StreamWriter, flow: &'f Flow) -> Outlet<'f> {
-        Outlet { writer, flow, piece: Vec::new(), chunk_left: flow.chunk_bytes() }
-    }
-
+impl Outlet<'_> {
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.write_all(frame)?;
         self.flush()
+    }
+
+    fn send_piece(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
     }
 
     /// # Errors
@@ -201,13 +200,11 @@ impl Write for Outlet<'_> {
         let ended = self.flow.end_lines(bytes);
         let mut rest = &ended[..];
         while !rest.is_empty() {
-            if self.chunk_left == 0 || self.piece.len() == PIECE_BYTES {
-                self.writer.write_all(&self.piece)?;
-                self.piece.clear();
-            }
             if self.chunk_left == 0 {
+                self.flush()?;
                 thread::sleep(CHUNK_PAUSE);
-                self.chunk_left = self.flow.chunk_bytes();
+            } else if self.piece.len() == PIECE_BYTES {
+                self.send_piece()?;
             }
             let room = self.chunk_left.min(PIECE_BYTES - self.piece.len());
             let (now, later) = rest.split_at(rest.len().min(room));
@@ -219,10 +216,8 @@ impl Write for Outlet<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.chunk_left = self.flow.chunk_bytes();
-        // The memory is given back: a pause may follow.
-        let piece = std::mem::take(&mut self.piece);
-        if piece.is_empty() { Ok(()) } else { self.writer.write_all(&piece) }
+        self.chunk_left = self.flow.chunk;
+        self.send_piece()
     }
 }
 

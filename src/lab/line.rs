@@ -1,7 +1,7 @@
 //! Lines: a stream that is given the name of a line can be watched byte by byte, and cut, from
 //! another connection.
 
-use super::flow::{HEARTBEAT, LOOK_INTERVAL, PIECE_BYTES, look_for_client};
+use super::flow::{HEARTBEAT, LOOK_INTERVAL, look_for_client};
 use super::sandboxed;
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
@@ -76,9 +76,7 @@ impl Line {
 
     fn show(&self, part: &'static str, bytes: &[u8]) {
         let queues = hold(&self.queues).clone();
-        for queue in queues {
-            bytes.chunks(PIECE_BYTES).for_each(|piece| queue.push(part, piece));
-        }
+        queues.iter().for_each(|queue| queue.push(part, bytes));
     }
 }
 
@@ -129,13 +127,12 @@ struct Watcher {
 impl Watcher {
     fn new(line: Arc<Line>) -> Option<Watcher> {
         let queue = Arc::<Queue>::default();
-        {
-            let mut queues = hold(&line.queues);
-            if queues.len() >= WATCHERS {
-                return None;
-            }
-            queues.push(Arc::clone(&queue));
+        let mut queues = hold(&line.queues);
+        if queues.len() >= WATCHERS {
+            return None;
         }
+        queues.push(Arc::clone(&queue));
+        drop(queues);
         Some(Watcher { line, queue })
     }
 
@@ -145,18 +142,19 @@ impl Watcher {
         let mut heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             let (missed_bytes, piece) = self.queue.pop();
+            let mut frame = match piece {
+                Some((part, bytes)) => format!("event: {part}\ndata: {}\n\n", base64(&bytes)),
+                None if Instant::now() >= heartbeat_due => ":\n".to_owned(),
+                None => {
+                    look_for_client(&mut writer, HEARTBEAT)?;
+                    continue;
+                }
+            };
             if missed_bytes > 0 {
-                write!(writer, "event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n")?;
+                let gap = format!("event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n");
+                frame.insert_str(0, &gap);
             }
-            if let Some((part, bytes)) = piece {
-                let frame = format!("event: {part}\ndata: {}\n\n", base64(&bytes));
-                writer.write_all(frame.as_bytes())?;
-            } else if Instant::now() >= heartbeat_due {
-                writer.write_all(HEARTBEAT)?;
-            } else {
-                look_for_client(&mut writer, HEARTBEAT)?;
-                continue;
-            }
+            writer.write_all(frame.as_bytes())?;
             heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
         }
     }

@@ -127,16 +127,12 @@ impl Given {
         self.number(name).map(|number| Duration::from_millis(number as u64))
     }
 
-    fn status(&self, name: &str) -> Option<Status> {
-        self.number(name).map(|number| Status(number as u16))
-    }
-
     /// How a stream flows that these parameters order, whatever it says.
     fn flow(&self) -> Flow {
         Flow {
             retry: self.milliseconds("retry").unwrap_or_default(),
             heartbeat: self.milliseconds("heartbeat"),
-            chunk: self.number("chunk"),
+            chunk: self.number("chunk").unwrap_or(usize::MAX),
             line_end: match self.text("newline") {
                 Some("cr") => "\r",
                 Some("crlf") => "\r\n",
@@ -182,9 +178,8 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let response = if is_bare && request.lists("accept", "text/html") {
         without_content(Status::FOUND).field("Location", "/#lab")
     } else {
-        play(request, lines).unwrap_or_else(|sentence| {
-            Response::text(Status::BAD_REQUEST, sentence + "\n").field("Cache-Control", "no-store")
-        })
+        play(request, lines)
+            .unwrap_or_else(|sentence| of_text(Status::BAD_REQUEST, sentence + "\n"))
     };
     sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })
 }
@@ -195,17 +190,20 @@ fn without_content(status: Status) -> Response {
         .field("X-Content-Type-Options", "nosniff")
 }
 
+fn of_text(status: Status, text: String) -> Response {
+    Response::text(status, text).field("Cache-Control", "no-store")
+}
+
 fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, String> {
     let given = Given::parse(request)?;
     let (script, flow) = (given.script()?, given.flow());
     check(&script, &flow)?;
-    if let Some(status) = given.status("redirect") {
+    if let Some(code) = given.number("redirect") {
         let location = format!("/lab?{}", query_without(request, "redirect"));
-        return Ok(without_content(status).field("Location", location));
+        return Ok(without_content(Status(code as u16)).field("Location", location));
     }
-    if let Some(status) = given.status("status").filter(|&status| status != Status::OK) {
-        return Ok(Response::text(status, "This status was made to order.\n")
-            .field("Cache-Control", "no-store"));
+    if let Some(code) = given.number("status").filter(|&code| code != 200) {
+        return Ok(of_text(Status(code as u16), "This status was made to order.\n".into()));
     }
     let line = match given.text("line").map(|name| lines.open(name)) {
         Some(None) => return Ok(TOO_MANY_LINES.into()),
