@@ -13,4 +13,3 @@ mod words;
 pub use access::Publishers;
 pub use publish::publish_lines;
 pub use routes::{App, Listening};
-pub(crate) use words::TEXT;

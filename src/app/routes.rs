@@ -90,15 +90,24 @@ fn words(request: &mut Request<'_>, shared: &Shared) -> Response {
 }
 
 fn lab(request: &mut Request<'_>, shared: &Shared) -> Response {
-    shared.lines.as_ref().ok_or(LAB_IS_OFF).and_then(|lines| lab::respond(request, lines)).into()
+    match &shared.lines {
+        Some(lines) => lab::respond(request, lines).into(),
+        None => LAB_IS_OFF.into(),
+    }
 }
 
 fn watch_line(request: &mut Request<'_>, shared: &Shared) -> Response {
-    shared.lines.as_ref().ok_or(LAB_IS_OFF).and_then(|lines| lab::watch(request, lines)).into()
+    match &shared.lines {
+        Some(lines) => lab::watch(request, lines).into(),
+        None => LAB_IS_OFF.into(),
+    }
 }
 
 fn cut_line(request: &mut Request<'_>, shared: &Shared) -> Response {
-    shared.lines.as_ref().ok_or(LAB_IS_OFF).and_then(|lines| lab::cut(request, lines)).into()
+    match &shared.lines {
+        Some(lines) => lab::cut(request, lines).into(),
+        None => LAB_IS_OFF.into(),
+    }
 }
 
 const LAB_IS_OFF: Refusal = Refusal::new(
@@ -175,14 +184,13 @@ impl App {
             .limits(self.limits)?
             .cors(self.cors.clone())
             .log_accesses(self.log_accesses);
-        let piece_bytes = self.channel_limits.history_bytes;
         let channels = Channels::start(self.channel_limits)
             .map_err(failed("cannot start a thread".to_owned()))?;
         let has_lab = self.lab || ip.is_loopback();
         let router = router(Shared {
             files,
             channels: channels.clone(),
-            lines: has_lab.then(|| Lines::new(channels.clone(), piece_bytes)),
+            lines: has_lab.then(Lines::default),
             access: Access::new(self.publishers, self.cors, ip),
             admission: Arc::clone(&admission),
         });

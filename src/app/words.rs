@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The page closes its EventSource at the word that ends in a full stop.
-pub(crate) const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
+const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// Sends the words that the client does not have yet. The id of a word is its number: 1, 2, 3 and so on.
 pub(crate) fn respond(request: &Request<'_>) -> Response {

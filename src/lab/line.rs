@@ -1,22 +1,70 @@
-//! Lines of the laboratory: a stream that was given a name can be watched byte by byte, and cut,
-//! from another connection.
+//! Lines: a stream that is given the name of a line can be watched byte by byte, and cut, from
+//! another connection.
 
-use crate::channel::{Channel, Channels};
-use crate::http::Response;
+use super::flow::{HEARTBEAT, LOOK_INTERVAL, look_for_client};
+use super::sandboxed;
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
-use crate::sse::{Event, base64};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use crate::http::{Refusal, Request, Response, Status, StreamWriter};
+use crate::sse::{base64, event_stream, opening};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Lines at a time; one more is not watched. A page has one or two, for as long as it is open.
+/// Lines at a time. A page uses one or two while it is open.
 const LINES: usize = 256;
 
-/// Streams that can be watched and cut.
+/// Watchers of a line: a stream copies each piece for each of them.
+const WATCHERS: usize = 8;
+
+/// What may wait for a watcher that reads slowly, counting [`PIECE_COST`] for each piece besides its bytes.
+const QUEUE_BYTES: usize = 64 * 1024;
+const PIECE_COST: usize = 64;
+
+/// How long a stream waits for a watcher whose queue is full, before pieces are dropped. A large
+/// frame is written faster than a watcher is woken.
+const WATCHER_WAIT: Duration = Duration::from_secs(1);
+
+/// A watcher gets a comment after a silence of this length: proxies cut a stream that is silent for a
+/// minute.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Lines by name. A line exists as long as a stream is on it or a client watches it.
+#[derive(Default)]
+pub(crate) struct Lines(Mutex<HashMap<String, Arc<Line>>>);
+
+impl Lines {
+    /// The line of this name. `None` when it is no name, or when there are too many lines.
+    pub(crate) fn open(&self, name: &str) -> Option<Arc<Line>> {
+        let mut lines = hold(&self.0);
+        if let Some(line) = lines.get(name) {
+            return Some(Arc::clone(line));
+        }
+        lines.retain(|_, line| Arc::strong_count(line) > 1);
+        if lines.len() >= LINES || !is_name(name) {
+            return None;
+        }
+        let line = Arc::<Line>::default();
+        lines.insert(name.to_owned(), Arc::clone(&line));
+        Some(line)
+    }
+}
+
+/// `name = 1*64( ALPHA / DIGIT / "." / "_" / "-" )`, not beginning with a dot: it stands in a path as it is. The names
+/// of channels follow the same rule.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_name_byte)
+}
+
+pub(super) const NAME: &str = "a name of 1 to 64 letters, digits, dots, underscores and hyphens that does not begin with a dot";
+
+/// Streams that can be watched and cut together.
+#[derive(Default)]
 pub(crate) struct Line {
     streams: Mutex<Vec<Closer>>,
-    wire: Channel,
-    piece_bytes: usize,
+    queues: Mutex<Vec<Arc<Queue>>>,
 }
 
 impl Line {
@@ -26,30 +74,9 @@ impl Line {
         streams.push(stream);
     }
 
-    /// Breaks the connections of the streams.
-    pub(crate) fn cut(&self) {
-        for stream in std::mem::take(&mut *hold(&self.streams)) {
-            stream.close();
-        }
-    }
-
-    /// Shows bytes to who watches, in events named after what they are part of: their data is base64,
-    /// since a piece of a stream may end inside of a character.
-    pub(crate) fn show(&self, part: &str, bytes: &[u8]) {
-        if self.wire.subscribers() == 0 {
-            return;
-        }
-        for piece in bytes.chunks(self.piece_bytes) {
-            if let Ok(event) = Event::new(base64(piece)).name(part) {
-                // It fits: pieces are a fraction of what a channel may keep.
-                let _ = self.wire.publish(event);
-            }
-        }
-    }
-
-    /// What is shown, as an event stream.
-    pub(crate) fn wire(&self) -> &Channel {
-        &self.wire
+    fn show(&self, part: &'static str, bytes: &[u8]) {
+        let queues = hold(&self.queues).clone();
+        queues.iter().for_each(|queue| queue.push(part, bytes));
     }
 }
 
@@ -62,38 +89,136 @@ pub(crate) fn on_line(response: Response, line: Arc<Line>) -> Response {
     })
 }
 
-/// Lines by name, each for as long as somebody streams on it or watches it.
-pub(crate) struct Lines {
-    channels: Channels,
-    piece_bytes: usize,
-    lines: Mutex<HashMap<String, Arc<Line>>>,
+/// Ends the connections of a line. Their clients come back, if they are EventSources.
+pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
+    let line = hold(&lines.0).get(request.parameter("line").unwrap_or_default()).cloned();
+    let line = line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?;
+    for stream in std::mem::take(&mut *hold(&line.streams)) {
+        stream.close();
+    }
+    let response = Response::empty(Status::NO_CONTENT);
+    Ok(sandboxed(response.field("X-Content-Type-Options", "nosniff")))
 }
 
-impl Lines {
-    /// For channels that keep `history_bytes` each.
-    pub(crate) fn new(channels: Channels, history_bytes: usize) -> Lines {
-        let piece_bytes = (history_bytes / 4).clamp(1, 32 * 1024);
-        Lines { channels, piece_bytes, lines: Mutex::default() }
+/// What is written on a line from now on: an event for each piece, of the type `head` or `bytes`. Its
+/// data is base64, since a piece may end inside of a character.
+pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
+    let name = request.parameter("line").unwrap_or_default();
+    if !is_name(name) {
+        return Err(Refusal::new(Status::NOT_FOUND, "That is not the name of a line."));
     }
+    let line = lines.open(name).ok_or(TOO_MANY_LINES)?;
+    // A watcher counts before its response leaves: the client may begin a stream as soon as it reads the head.
+    let watcher = Watcher::new(line).ok_or(TOO_MANY_WATCHERS)?;
+    Ok(sandboxed(event_stream(opening(), move |writer| watcher.run(writer)).delayed()))
+}
 
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<Line>> {
-        hold(&self.lines).get(name).cloned()
-    }
+pub(super) const TOO_MANY_LINES: Refusal =
+    Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
+const TOO_MANY_WATCHERS: Refusal =
+    Refusal::new(Status::SERVICE_UNAVAILABLE, "This line has too many watchers.");
 
-    /// The line of this name, or `None` when there are too many.
-    pub(crate) fn open(&self, name: &str) -> Option<Arc<Line>> {
-        let mut lines = hold(&self.lines);
-        if let Some(line) = lines.get(name) {
-            return Some(Arc::clone(line));
-        }
-        lines.retain(|_, line| Arc::strong_count(line) > 1 || line.wire.subscribers() > 0);
-        if lines.len() >= LINES {
+/// A client that watches a line; dropping it ends that.
+struct Watcher {
+    line: Arc<Line>,
+    queue: Arc<Queue>,
+}
+
+impl Watcher {
+    fn new(line: Arc<Line>) -> Option<Watcher> {
+        let queue = Arc::<Queue>::default();
+        let mut queues = hold(&line.queues);
+        if queues.len() >= WATCHERS {
             return None;
         }
-        let wire = self.channels.unlisted(name);
-        let line =
-            Arc::new(Line { streams: Mutex::default(), wire, piece_bytes: self.piece_bytes });
-        lines.insert(name.to_owned(), Arc::clone(&line));
-        Some(line)
+        queues.push(Arc::clone(&queue));
+        drop(queues);
+        Some(Watcher { line, queue })
+    }
+
+    /// # Errors
+    /// When the client has left.
+    fn run(&self, mut writer: StreamWriter) -> io::Result<()> {
+        let mut heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
+        loop {
+            let (missed_bytes, piece) = self.queue.pop();
+            let mut frame = match piece {
+                Some((part, bytes)) => format!("event: {part}\ndata: {}\n\n", base64(&bytes)),
+                None if Instant::now() >= heartbeat_due => ":\n".to_owned(),
+                None => {
+                    look_for_client(&mut writer, HEARTBEAT)?;
+                    continue;
+                }
+            };
+            if missed_bytes > 0 {
+                let gap = format!("event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n");
+                frame.insert_str(0, &gap);
+            }
+            writer.write_all(frame.as_bytes())?;
+            heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        hold(&self.line.queues).retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+    }
+}
+
+/// The pieces that wait for one watcher. When there are too many, the oldest are dropped and counted.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pieces: VecDeque<Piece>,
+    cost: usize,
+    missed_bytes: usize,
+}
+
+/// A part of a stream, and some bytes of it.
+type Piece = (&'static str, Box<[u8]>);
+
+impl Queue {
+    fn push(&self, part: &'static str, bytes: &[u8]) {
+        let mut waiting = hold(&self.waiting);
+        // A watcher that has missed something is slow, and a stream does not wait for it again until it has read that.
+        if waiting.is_full() && waiting.missed_bytes == 0 {
+            let waited = self.changed.wait_timeout_while(waiting, WATCHER_WAIT, |w| w.is_full());
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        while waiting.is_full() {
+            waiting.missed_bytes += waiting.pop().map_or(0, |(_, bytes)| bytes.len());
+        }
+        waiting.cost += bytes.len() + PIECE_COST;
+        waiting.pieces.push_back((part, bytes.into()));
+        self.changed.notify_all();
+    }
+
+    /// How many bytes were dropped since the last call, and the next piece, if one comes soon.
+    fn pop(&self) -> (usize, Option<Piece>) {
+        let waiting = hold(&self.waiting);
+        let waited =
+            self.changed.wait_timeout_while(waiting, LOOK_INTERVAL, |w| w.pieces.is_empty());
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let next = (std::mem::take(&mut waiting.missed_bytes), waiting.pop());
+        self.changed.notify_all();
+        next
+    }
+}
+
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.cost >= QUEUE_BYTES
+    }
+
+    fn pop(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop_front()?;
+        self.cost -= piece.1.len() + PIECE_COST;
+        Some(piece)
     }
 }

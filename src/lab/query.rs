@@ -1,298 +1,307 @@
-//! The laboratory: a query to a [`Script`]. Each parameter says its range in the sentence that
-//! refuses what lies outside.
+//! The parameters of `/lab`: one table, from which the parser and the refusals read.
 
-use super::line::Lines;
-use super::script::{Newline, Script};
-use crate::channel::Channels;
-use crate::http::{Head, Refusal, Request, Response, Status};
+use super::flow::Flow;
+use super::line::{Lines, NAME, TOO_MANY_LINES, is_name, on_line};
+use super::sandboxed;
+use super::script::{Script, Texts};
+use crate::http::{Head, Request, Response, Status};
 use crate::sse::last_event_id;
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// No stream of the laboratory is longer than these two.
+/// No stream is longer than these two.
 const TOTAL_BYTES: usize = 64 * 1024 * 1024;
 const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 
-/// What `GET /lab` answers; the README has the table of parameters.
-pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    // A person who follows a link wants to see something. `EventSource` and curl accept text/html
-    // in no case.
-    if request.queries().next().is_none()
-        && request.prefers(&["text/event-stream", "text/html"]) == Some("text/html")
-    {
-        return Ok(Response::empty(Status::FOUND).field("Location", "/#lab"));
-    }
-    let order = Order::parse(request)?;
-    if let Some(status) = order.redirect {
-        return Ok(Response::empty(status)
-            .field("Location", format!("/lab?{}", query_without(request, "redirect")))
-            .field("Cache-Control", "no-store"));
-    }
-    if let Some(status) = order.status {
-        return Ok(Response::text(status, "This status was made to order.\n")
-            .field("Cache-Control", "no-store"));
-    }
-    let line = match &order.line {
-        Some(name) => Some(lines.open(name).ok_or(TOO_MANY_LINES)?),
-        None => None,
-    };
-    let response = order.script.respond(last_event_id(request).as_deref(), line);
-    Ok(match order.content_type {
-        Some(content_type) => response.with_content_type(content_type),
-        None => response,
-    })
+/// What a stream says that no parameter gives another text: the demonstration's words.
+const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
+
+/// Each parameter with its default and its values. The README has a row for each.
+static PARAMETERS: [(&str, &str, Values); 27] = [
+    // What is said.
+    ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
+    ("data", "", Text("any text", |_| true)),
+    ("count", "", Number("a number of events", 1..=100_000)),
+    ("event", "", Text("an event type without a line end or a NUL", is_event_type)),
+    ("id", "on", Choice(&["on", "off"])),
+    ("size", "", Number("a number of bytes of data", 0..=4 << 20)),
+    ("lines", "1", Number("a number of lines", 1..=1000)),
+    ("binary", "", Number("a number of bytes", 0..=3 << 20)),
+    ("interval", "1000", Number("milliseconds", 0..=60_000)),
+    ("jitter", "0", Number("a percentage", 0..=100)),
+    // How it flows.
+    ("retry", "2000", Number("milliseconds", 0..=600_000)),
+    ("heartbeat", "", Number("milliseconds", 10..=60_000)),
+    ("chunk", "", Number("a number of bytes", 1..=65_536)),
+    ("newline", "lf", Choice(&["lf", "cr", "crlf"])),
+    ("bom", "off", Choice(&["on", "off"])),
+    ("complete", "204", Choice(&["204", "loop"])),
+    // What goes wrong.
+    ("cut", "", Number("a number of events", 1..=99_999)),
+    ("stall", "", Number("a number of events", 1..=100_000)),
+    ("silence", "30000", Number("milliseconds", 1..=600_000)),
+    ("garbage", "off", Choice(&["on", "off"])),
+    ("status", "200", Number("a status code", 200..=599)),
+    ("type", "", Text("a media type, such as text/plain", is_media_type)),
+    ("redirect", "", Choice(&["301", "302", "303", "307", "308"])),
+    // How it is watched and resumed.
+    ("line", "", Text(NAME, is_name)),
+    ("last_event_id", "", Text("any text", |_| true)),
+    ("lastEventId", "", Text("any text", |_| true)),
+    ("Last-Event-ID", "", Text("any text", |_| true)),
+];
+
+/// What a parameter can be.
+enum Values {
+    /// What the number counts, and from where to where.
+    Number(&'static str, RangeInclusive<usize>),
+    Choice(&'static [&'static str]),
+    /// The rule that the text keeps, as a sentence and as code.
+    Text(&'static str, fn(&str) -> bool),
 }
+use Values::{Choice, Number, Text};
 
-/// What is written on a line, to who asks before it is written: an event for each write, named
-/// `head` or `bytes`, its data base64.
-pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let name = Some(request.parameter("line").unwrap_or_default())
-        .filter(|name| Channels::is_name(name))
-        .ok_or(LINE)?;
-    Ok(lines.open(name).ok_or(TOO_MANY_LINES)?.wire().subscribe(request))
-}
-
-/// Breaks the connections of a line. Their clients come back, if they are EventSources.
-pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let line = lines.find(request.parameter("line").unwrap_or_default());
-    line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?.cut();
-    Ok(Response::empty(Status::NO_CONTENT))
-}
-
-const TOO_MANY_LINES: Refusal =
-    Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
-const LINE: Refusal = Refusal::bad(
-    "line is a name of 1 to 64 letters, digits, dots, underscores and hyphens that does not begin with a dot.",
-);
-
-/// A script, and what comes in its place.
-struct Order {
-    script: Script,
-    status: Option<Status>,
-    content_type: Option<String>,
-    redirect: Option<Status>,
-    line: Option<String>,
-}
-
-impl Order {
-    fn parse(head: &Head) -> Result<Order, Refusal> {
-        let text = head.query("text").unwrap_or_else(|| crate::app::TEXT.to_owned());
-        let mut order = Order {
-            script: Script::of(&text),
-            status: None,
-            content_type: None,
-            redirect: None,
-            line: None,
-        };
-        let script = &mut order.script;
-        if script.words.is_empty() {
-            return Err(Refusal::bad("text is at least one word."));
+impl Values {
+    fn contain(&self, value: &str) -> bool {
+        match self {
+            Number(_, range) => number(value).is_some_and(|number| range.contains(&number)),
+            Choice(words) => words.contains(&value),
+            Text(_, keeps_rule) => keeps_rule(value),
         }
-        let (mut stall, mut silence) = (None, Duration::from_secs(30));
-        for (name, value) in head.queries() {
-            let value = value.as_str();
-            match name.as_str() {
-                "text" | "last_event_id" => {}
-                "count" => {
-                    script.count =
-                        number(value, 1..=100_000, "count is a number of events from 1 to 100000.")?
-                }
-                "event" if value.contains(['\r', '\n', '\0']) => {
-                    return Err(Refusal::bad(
-                        "event is an event type without a line end or a NUL.",
-                    ));
-                }
-                "event" => script.event = Some(value.to_owned()),
-                "id" => script.ids = switch(value, "id is on or off.")?,
-                "size" => {
-                    script.size = Some(number(
-                        value,
-                        0..=4 << 20,
-                        "size is a number of bytes of data from 0 to 4194304.",
-                    )?);
-                }
-                "lines" => {
-                    script.lines =
-                        number(value, 1..=1000, "lines is a number of lines from 1 to 1000.")?
-                }
-                "retry" => {
-                    script.retry = milliseconds(
-                        value,
-                        0..=600_000,
-                        "retry is milliseconds from 0 to 600000.",
-                    )?;
-                }
-                "binary" => {
-                    script.binary = Some(number(
-                        value,
-                        0..=3 << 20,
-                        "binary is a number of bytes from 0 to 3145728.",
-                    )?);
-                }
-                "interval" => {
-                    script.interval = milliseconds(
-                        value,
-                        0..=60_000,
-                        "interval is milliseconds from 0 to 60000.",
-                    )?;
-                }
-                "heartbeat" => {
-                    script.heartbeat = Some(milliseconds(
-                        value,
-                        10..=60_000,
-                        "heartbeat is milliseconds from 10 to 60000.",
-                    )?);
-                }
-                "chunk" => {
-                    script.chunk = Some(number(
-                        value,
-                        1..=65_536,
-                        "chunk is a number of bytes from 1 to 65536.",
-                    )?);
-                }
-                "newline" => {
-                    script.newline = match value {
-                        "lf" => Newline::Lf,
-                        "cr" => Newline::Cr,
-                        "crlf" => Newline::Crlf,
-                        _ => return Err(Refusal::bad("newline is lf, cr or crlf.")),
-                    };
-                }
-                "bom" => script.bom = switch(value, "bom is on or off.")?,
-                "cut" => {
-                    script.cut = Some(number(
-                        value,
-                        1..=99_999,
-                        "cut is a number of events from 1 to 99999.",
-                    )?)
-                }
-                "stall" => {
-                    stall = Some(number(
-                        value,
-                        1..=100_000,
-                        "stall is a number of events from 1 to 100000.",
-                    )?)
-                }
-                "silence" => {
-                    silence = milliseconds(
-                        value,
-                        1..=600_000,
-                        "silence is milliseconds from 1 to 600000.",
-                    )?;
-                }
-                "garbage" => script.garbage = switch(value, "garbage is on or off.")?,
-                "complete" => {
-                    script.repeats = match value {
-                        "204" => false,
-                        "loop" => true,
-                        _ => return Err(Refusal::bad("complete is 204 or loop.")),
-                    };
-                }
-                "status" => {
-                    let code =
-                        number(value, 200..=599, "status is a status code from 200 to 599.")?;
-                    order.status = Some(Status(code as u16)).filter(|&status| status != Status::OK);
-                }
-                "type" => {
-                    let is_media_type = value.contains('/')
-                        && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
-                    order.content_type = Some(value.to_owned()).filter(|_| is_media_type);
-                    if !is_media_type {
-                        return Err(Refusal::bad("type is a media type, such as text/plain."));
-                    }
-                }
-                "redirect" => {
-                    order.redirect = match value {
-                        "301" | "302" | "303" | "307" | "308" => value.parse().ok().map(Status),
-                        _ => return Err(Refusal::bad("redirect is 301, 302, 303, 307 or 308.")),
-                    };
-                }
-                "line" if Channels::is_name(value) => order.line = Some(value.to_owned()),
-                "line" => return Err(LINE),
-                _ => return Err(UNKNOWN),
+    }
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Number(what, range) => write!(f, "{what} from {} to {}", range.start(), range.end()),
+            Choice(words) => f.write_str(&list(words, "or")),
+            Text(rule, _) => f.write_str(rule),
+        }
+    }
+}
+
+/// The parameters of a query, each with a value that it can have.
+struct Given(Vec<(String, String)>);
+
+impl Given {
+    /// # Errors
+    /// The sentence of the refusal, which begins with the name of the parameter at fault.
+    fn parse(head: &Head) -> Result<Given, String> {
+        let given: Vec<_> = head.queries().collect();
+        for (name, value) in &given {
+            let known = PARAMETERS.iter().find(|(known, ..)| known == name);
+            let (.., values) = known.ok_or_else(|| unknown(name))?;
+            if !values.contain(value) {
+                return Err(format!("{name} is {values}."));
             }
         }
-        script.stall = stall.map(|after| (after, silence));
-        order.check()?;
-        Ok(order)
+        Ok(Given(given))
     }
 
-    /// Combinations that cannot be, and bounds on the whole.
-    fn check(&self) -> Result<(), Refusal> {
-        let script = &self.script;
-        let refused = [
-            (
-                script.binary.is_some() && script.size.is_some(),
-                "binary and size both say how large the data is; take one.",
-            ),
-            (script.binary.is_some() && script.lines > 1, "binary is one line; leave out lines."),
-            (
-                script.size.is_some_and(|size| size < script.lines - 1),
-                "size is too small for so many lines.",
-            ),
-            (
-                script.cut.is_some_and(|cut| cut >= script.count),
-                "cut is less than count, or nothing would be left to cut.",
-            ),
-            (
-                script.cut.is_some() && !script.ids,
-                "cut needs id=on, or the stream could not go on where it stopped.",
-            ),
-            (
-                script.stall.is_some_and(|(after, _)| after > script.count),
-                "stall is at most count.",
-            ),
-            (
-                script.stall.is_some_and(|(after, _)| script.cut.is_some_and(|cut| cut <= after)),
-                "stall is less than cut, or the connection would be gone by then.",
-            ),
-            (
-                script.total_bytes() > TOTAL_BYTES,
-                "count times the size of an event is at most 67108864 bytes.",
-            ),
-            (
-                script.total_duration() > TOTAL_DURATION,
-                "count times interval, with the silence and a millisecond for each chunk, is at most an hour.",
-            ),
-        ];
-        match refused.iter().find(|(is_refused, _)| *is_refused) {
-            Some((_, sentence)) => Err(Refusal::bad(sentence)),
-            None => Ok(()),
+    fn all<'g>(&'g self, name: &'g str) -> impl Iterator<Item = &'g str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The first value, or the default. `None` without either.
+    fn text<'g>(&'g self, name: &'g str) -> Option<&'g str> {
+        let default = PARAMETERS.iter().find(|(known, ..)| *known == name);
+        let default = default.map(|(_, default, _)| *default).filter(|text| !text.is_empty());
+        self.all(name).next().or(default)
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.text(name) == Some(value)
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.text(name).and_then(number)
+    }
+
+    fn milliseconds(&self, name: &str) -> Option<Duration> {
+        self.number(name).map(|number| Duration::from_millis(number as u64))
+    }
+
+    /// How a stream flows that these parameters order, whatever it says.
+    fn flow(&self) -> Flow {
+        Flow {
+            retry: self.milliseconds("retry").unwrap_or_default(),
+            heartbeat: self.milliseconds("heartbeat"),
+            chunk: self.number("chunk").unwrap_or(usize::MAX),
+            line_end: match self.text("newline") {
+                Some("cr") => "\r",
+                Some("crlf") => "\r\n",
+                _ => "\n",
+            },
+            has_bom: self.is("bom", "on"),
+            cut: self.number("cut"),
+            stall: self.number("stall"),
+            silence: self.milliseconds("silence").unwrap_or_default(),
+            has_garbage: self.is("garbage", "on"),
         }
     }
-}
 
-const UNKNOWN: Refusal = Refusal::bad(
-    "A parameter is unknown. There are text, count, event, id, size, lines, retry, binary, interval, heartbeat, chunk, newline, \
-     bom, cut, stall, silence, garbage, complete, status, type, redirect, line and last_event_id.",
-);
-
-fn number(
-    value: &str,
-    range: std::ops::RangeInclusive<usize>,
-    sentence: &'static str,
-) -> Result<usize, Refusal> {
-    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| is_number && range.contains(number));
-    number.ok_or(Refusal::bad(sentence))
-}
-
-fn milliseconds(
-    value: &str,
-    range: std::ops::RangeInclusive<usize>,
-    sentence: &'static str,
-) -> Result<Duration, Refusal> {
-    number(value, range, sentence).map(|number| Duration::from_millis(number as u64))
-}
-
-fn switch(value: &str, sentence: &'static str) -> Result<bool, Refusal> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(Refusal::bad(sentence)),
+    fn script(&self) -> Result<Script, String> {
+        let (mut data, lines) = (Texts::default(), self.number("lines").unwrap_or(1));
+        self.all("data").for_each(|text| data.push(text));
+        let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
+        if data.len() > 0 && is_made {
+            return Err("data is sent as it is; leave out text, size, lines and binary.".into());
+        }
+        let texts = match data.len() {
+            0 => Texts::words(self.text("text").unwrap_or(TEXT)),
+            _ => data,
+        };
+        Ok(Script {
+            count: self.number("count").unwrap_or(texts.len()),
+            texts,
+            event: self.text("event").map(str::to_owned),
+            has_ids: self.is("id", "on"),
+            size: self.number("size"),
+            lines,
+            binary: self.number("binary"),
+            interval: self.milliseconds("interval").unwrap_or_default(),
+            jitter: self.number("jitter").unwrap_or_default() as u32,
+        })
     }
 }
 
-/// The query again, but for one parameter: encoded anew, so that nothing in it can end the field it
+/// The answer to `GET /lab`.
+pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
+    let is_bare = request.queries().next().is_none();
+    // A person who follows a link wants to see something. EventSource and curl do not accept text/html.
+    let response = if is_bare && request.lists("accept", "text/html") {
+        without_content(Status::FOUND).field("Location", "/#lab")
+    } else {
+        play(request, lines)
+            .unwrap_or_else(|sentence| of_text(Status::BAD_REQUEST, sentence + "\n"))
+    };
+    sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })
+}
+
+fn without_content(status: Status) -> Response {
+    Response::empty(status)
+        .field("Cache-Control", "no-store")
+        .field("X-Content-Type-Options", "nosniff")
+}
+
+fn of_text(status: Status, text: String) -> Response {
+    Response::text(status, text).field("Cache-Control", "no-store")
+}
+
+fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, String> {
+    let given = Given::parse(request)?;
+    let (script, flow) = (given.script()?, given.flow());
+    check(&script, &flow)?;
+    if let Some(code) = given.number("redirect") {
+        let location = format!("/lab?{}", query_without(request, "redirect"));
+        return Ok(without_content(Status(code as u16)).field("Location", location));
+    }
+    if let Some(code) = given.number("status").filter(|&code| code != 200) {
+        return Ok(of_text(Status(code as u16), "This status was made to order.\n".into()));
+    }
+    let line = match given.text("line").map(|name| lines.open(name)) {
+        Some(None) => return Ok(TOO_MANY_LINES.into()),
+        line => line.flatten(),
+    };
+    let id = last_event_id(request);
+    let heard = id.as_deref().and_then(number).filter(|_| script.has_ids);
+    let first = match heard {
+        Some(heard) if heard < script.count => heard + 1,
+        // Any status but 200 tells an EventSource not to come back.
+        Some(heard) if heard == script.count && given.is("complete", "204") => {
+            return Ok(without_content(Status::NO_CONTENT));
+        }
+        // An id that the stream does not have is no id.
+        _ => 1,
+    };
+    let mut response = flow.stream(script, first, id.is_some());
+    if let Some(line) = line {
+        response = on_line(response, line);
+    }
+    if let Some(content_type) = given.text("type") {
+        response = response.with_content_type(content_type.to_owned());
+    }
+    Ok(response)
+}
+
+/// Combinations that cannot be, and the bounds on the whole.
+fn check(script: &Script, flow: &Flow) -> Result<(), String> {
+    let duration = script.pauses() + flow.duration(script.total_bytes());
+    let refused = [
+        (
+            script.binary.is_some() && script.size.is_some(),
+            "binary and size both say how large the data is; take one.",
+        ),
+        (script.binary.is_some() && script.lines > 1, "binary is one line; leave out lines."),
+        (
+            script.size.is_some_and(|size| size < script.lines - 1),
+            "size is too small for so many lines.",
+        ),
+        (
+            flow.cut.is_some_and(|cut| cut >= script.count),
+            "cut is less than count, or nothing would be left to cut.",
+        ),
+        (
+            flow.cut.is_some() && !script.has_ids,
+            "cut needs id=on, or the stream could not go on where it stopped.",
+        ),
+        (flow.stall.is_some_and(|stall| stall > script.count), "stall is at most count."),
+        (
+            flow.stall.is_some_and(|stall| flow.cut.is_some_and(|cut| cut <= stall)),
+            "stall is less than cut, or the connection would be gone by then.",
+        ),
+        (
+            script.total_bytes() > TOTAL_BYTES,
+            "count times the size of an event is at most 67108864 bytes.",
+        ),
+        (
+            duration > TOTAL_DURATION,
+            "count times interval, with the jitter, the silence and a millisecond for each chunk, is at most an hour.",
+        ),
+    ];
+    match refused.iter().find(|(is_refused, _)| *is_refused) {
+        Some((_, sentence)) => Err((*sentence).to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// `number = 1*DIGIT`
+fn number(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_event_type(text: &str) -> bool {
+    !text.contains(['\r', '\n', '\0'])
+}
+
+fn is_media_type(text: &str) -> bool {
+    text.contains('/') && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
+/// The reply repeats the name only if it is a plain word.
+fn unknown(name: &str) -> String {
+    let is_plain = (1..=32).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let culprit = if is_plain { name } else { "A parameter" };
+    let known: Vec<&str> = PARAMETERS.iter().map(|(name, ..)| *name).collect();
+    format!("{culprit} is unknown. The parameters are {}.", list(&known, "and"))
+}
+
+/// `a, b and c`
+fn list(words: &[&str], conjunction: &str) -> String {
+    match words {
+        [all @ .., last] if !all.is_empty() => format!("{} {conjunction} {last}", all.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// The query without one parameter. It is encoded again: nothing in it can end the field that it
 /// goes to.
 fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
@@ -302,13 +311,11 @@ fn query_without(head: &Head, left_out: &str) -> String {
 }
 
 fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
         }
-        encoded
-    })
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
