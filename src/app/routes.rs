@@ -2,7 +2,7 @@
 
 use super::access::{Gate, Publishers};
 use super::{metrics, words};
-use crate::channel::{self, Channel, Channels, NoChannel, Published};
+use crate::channel::{self, Channel, Channels, NoChannel, PublishError, Published};
 use crate::http::admission::Admission;
 use crate::http::{
     self, Cors, Files, Method, Refusal, Request, Response, Router, Server, ServerHandle, Status,
@@ -148,7 +148,7 @@ fn routes(
     admission: &Arc<Admission>,
 ) -> Router {
     let mut router = Router::new();
-    let lines = Arc::new(Lines::new(channels.clone(), channels.common().limits.history_bytes));
+    let lines = Arc::new(Lines::new(channels.clone(), channels.limits().history_bytes));
     let (spoken, streamed) = (Arc::clone(&lines), Arc::clone(&lines));
     let (watched, cut) = (Arc::clone(&lines), lines);
     router.get("/sse/mvc/words", move |request| {
@@ -244,11 +244,13 @@ fn typed(name: String) -> Result<Event, Refusal> {
 }
 
 fn publish_event(channel: &Channel, event: Event) -> Result<Published, Refusal> {
-    channel.publish(event).map_err(|_| {
-        Refusal::new(
-            Status::CONTENT_TOO_LARGE,
-            "The event is larger than all that a channel of this server may keep.",
-        )
+    channel.publish(event).map_err(|error| {
+        let status = match error {
+            PublishError::TooLarge => Status::CONTENT_TOO_LARGE,
+            PublishError::Stopped => Status::SERVICE_UNAVAILABLE,
+            _ => Status::BAD_REQUEST,
+        };
+        Refusal::new(status, error.sentence())
     })
 }
 

@@ -117,7 +117,8 @@ impl Event {
         self
     }
 
-    pub(crate) fn without_id(mut self) -> Event {
+    /// Without an id. A channel gives ids itself, and refuses an event that has one.
+    pub fn without_id(mut self) -> Event {
         self.id = None;
         self
     }
