@@ -43,8 +43,7 @@ struct Table {
 struct Entry {
     feed: Arc<Feed>,
     is_claimed: bool,
-    /// What it stands under in `completed`: the id of its last event, or the newest id of the server when the channel
-    /// was found to be in use.
+    /// Its key in `completed`: the id of its last event, or a later one since the channel was found to be in use.
     completed: Option<Id>,
 }
 
@@ -250,8 +249,8 @@ impl Table {
                 self.claimed -= usize::from(entry.is_claimed);
                 return self.channels.remove(&name).map(|entry| entry.feed);
             }
-            // Others are looked at before it is this one's turn again.
-            let later = self.hub.ids.last();
+            // A new id puts it behind all others.
+            let later = self.hub.ids.next();
             entry.completed = Some(later);
             self.completed.insert((later, name));
         }

@@ -1,8 +1,12 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
+mod channel_library;
+mod channel_table;
 mod channels;
 mod command_line;
+mod completion;
 mod cors;
+mod departures;
 mod events;
 mod files;
 mod fuzz;
@@ -15,5 +19,6 @@ mod repository;
 mod requests;
 mod resumption;
 mod server;
+mod slow_readers;
 mod webdriver;
 mod words;
