@@ -126,7 +126,7 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
     let mut state = feed.lock();
     let completed_at = state.completed_at;
     let Some(subscribers) = state.lanes[lane].take_out_idle() else {
-        return state.lanes[lane].is_out() || !state.lanes[lane].is_empty();
+        return state.lanes[lane].is_out() || state.lanes[lane].len() > 0;
     };
     drop(state);
     let mut round = Round { lane, subscribers, completed_at };
@@ -168,7 +168,7 @@ fn put_back(feed: &Arc<Feed>, round: Round, departed: Vec<Subscriber>) -> bool {
     let State { history, completed_at, lanes, .. } = &mut *state;
     let lane = &mut lanes[round.lane];
     lane.put_back(round.subscribers);
-    let has_some = !lane.is_empty();
+    let has_some = lane.len() > 0;
     let lags = lane.lags(history) || *completed_at != round.completed_at;
     let must_notify = lags && lane.take_notification();
     // If no subscriber is left in the lane, nothing is to be copied for it.

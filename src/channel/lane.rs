@@ -22,8 +22,9 @@ impl Lane {
         self.is_out
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.subscribers.is_empty() && self.joining.is_empty()
+    /// How many subscribers are in it now.
+    pub(super) fn len(&self) -> usize {
+        self.subscribers.len() + self.joining.len()
     }
 
     pub(super) fn join(&mut self, subscriber: Subscriber) {
@@ -32,7 +33,7 @@ impl Lane {
 
     /// Whether the fan-out thread must be notified now. The caller then does so.
     pub(super) fn take_notification(&mut self) -> bool {
-        !self.is_out && !self.is_empty() && !std::mem::replace(&mut self.is_notified, true)
+        !self.is_out && self.len() > 0 && !std::mem::replace(&mut self.is_notified, true)
     }
 
     /// The first position that is yet to be copied for the subscribers.

@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// ```text
 /// 2 * channels * 1 KiB                                      channels, with or without events
-///   + channels * (history_bytes + history_events * 112)     the histories; 112 is 320 for events with a key
+///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
 ///   + fan-out threads * 2 * (history_bytes + 8 * history_events)   the batches that they write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
 /// ```

@@ -298,3 +298,19 @@ impl fmt::Debug for Channels {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {
+        let channels = Channels::start(Limits::default()).expect("it starts");
+        let channel = channels.open("c").expect("it is a name");
+        for number in 0..100 {
+            channel.publish(number.to_string()).expect("it is small");
+            channel.complete();
+        }
+        assert_eq!(hold(&channels.table).completed.len(), 1);
+    }
+}

@@ -219,3 +219,23 @@ fn a_client_that_leaves_is_noticed_without_heartbeats_and_one_that_closes_its_ha
     assert_eq!(ask(server.address, "POST", "/channels/c", &[], "x").status, 200);
     assert_eq!(half.next().expect("it still reads").data, "x");
 }
+
+#[test]
+fn a_client_that_has_left_is_noticed_before_a_second_heartbeat_to_it_is_due() {
+    // The heartbeat intervals of the first two subscribers are 4.0 and 6.5 seconds.
+    let (address, channels) =
+        start(Limits { heartbeat: Duration::from_secs(8), ..Limits::default() });
+    let channel = channels.open("c").expect("it is a name");
+    let mut leaves = Stream::subscribe(address, "c");
+    // The second one comes when the first has joined its lane.
+    for _ in 0..3 {
+        channel.publish("x").expect("it is small");
+        leaves.next().expect("it is live");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut stays = Stream::subscribe(address, "c");
+    drop(leaves);
+    stays.read_until(|bytes| heartbeats(bytes) > 0);
+    // The first heartbeat was written 2.5 seconds ago, the reset came back, and the next one would be due in 1.5 seconds.
+    assert_eq!(channel.subscribers(), 1);
+}
