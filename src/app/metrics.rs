@@ -6,8 +6,8 @@ use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4.
-pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
-    let counts = &channels.common().counters;
+pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response {
+    let counts = channels.counters();
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let listed = channels.list();
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;

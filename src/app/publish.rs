@@ -1,7 +1,7 @@
 //! Publishing on a channel, by request and from standard input, and completing it.
 
 use super::subscribe::{check_parameters, refusal_of};
-use crate::channel::{Channel, Channels, NoChannel, Published};
+use crate::channel::{Channel, Channels, NoChannel, PublishError, Published};
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
 use crate::sse::{Event, json_string};
 use std::io::{self, BufRead, Read};
@@ -78,23 +78,22 @@ const NOT_TEXT: Refusal = Refusal::new(
     "The content is not UTF-8, and an event stream carries text only. Send binary data as base64: base64 FILE | curl -T - URL",
 );
 
-/// The types that the server and EventSource itself use. A publisher could end the streams of others with them.
-const RESERVED_TYPES: [&str; 5] = ["open", "error", "end", "gap", "heartbeat"];
-
 /// An event of this type, or without one, and without data yet.
 fn event_of_type(name: String) -> Result<Event, Refusal> {
-    if RESERVED_TYPES.contains(&name.as_str()) {
-        return Err(RESERVED);
-    }
     let event = Event::default();
-    if name.is_empty() { Ok(event) } else { event.name(name).map_err(|_| MALFORMED_TYPE) }
+    if name.is_empty() {
+        return Ok(event);
+    }
+    let event = event.name(name).map_err(|_| MALFORMED_TYPE)?;
+    if event.is_reserved() {
+        Err(refusal_to_publish(PublishError::ReservedName))
+    } else {
+        Ok(event)
+    }
 }
 
 const MALFORMED_TYPE: Refusal =
     Refusal::bad("The event type has a line end or a NUL in it. Leave that out.");
-const RESERVED: Refusal = Refusal::bad(
-    "The event types open, error, end, gap and heartbeat are reserved for the server. Choose another one.",
-);
 
 /// `?lines`, `?lines=1` and `?lines=on` turn it on, `?lines=0` and `?lines=off` off.
 fn is_by_lines(head: &Head) -> Result<bool, Refusal> {
@@ -130,14 +129,23 @@ const KEY_WITH_LINES: Refusal =
 
 /// Publishes one event; with a key, once for each key in the history.
 fn publish_event(channel: &Channel, event: Event, key: Option<&str>) -> Result<Published, Refusal> {
-    let _ = key;
-    channel.publish(event).map_err(|_| TOO_LARGE_TO_KEEP)
+    let published = match key {
+        Some(key) => channel.publish_once(key, event),
+        None => channel.publish(event),
+    };
+    published.map_err(refusal_to_publish)
 }
 
-const TOO_LARGE_TO_KEEP: Refusal = Refusal::new(
-    Status::CONTENT_TOO_LARGE,
-    "The event is larger than all that a channel of this server may keep.",
-);
+fn refusal_to_publish(error: PublishError) -> Refusal {
+    let status = match error {
+        PublishError::TooLarge => Status::CONTENT_TOO_LARGE,
+        // "The server SHOULD reply with an HTTP 422 status code" (the draft of the field, 2.7).
+        PublishError::KeyReused => Status::UNPROCESSABLE_CONTENT,
+        PublishError::Stopped => Status::SERVICE_UNAVAILABLE,
+        _ => Status::BAD_REQUEST,
+    };
+    Refusal::new(status, error.sentence())
+}
 
 /// `DELETE /channels/{name}`: subscribers get what they lack, then an event named `end`.
 pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Response {

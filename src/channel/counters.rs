@@ -1,19 +1,28 @@
-//! What is counted about channels since the server began.
+//! What is counted about channels since the server started.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Events and frames published and delivered, subscriptions that resumed, and subscribers that are no
-/// more, by reason.
+/// Counts that only grow.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) events_published: AtomicU64,
     pub(crate) bytes_published: AtomicU64,
     pub(crate) events_delivered: AtomicU64,
     pub(crate) bytes_delivered: AtomicU64,
+    /// Subscriptions that named a last event ID.
     pub(crate) replays: AtomicU64,
+    /// Subscriptions that were told of a gap.
     pub(crate) gaps: AtomicU64,
+    /// Streams that ended, by reason.
     pub(crate) left: AtomicU64,
     pub(crate) slow: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) completed: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn delivered(&self, events: u64, bytes: u64) {
+        self.events_delivered.fetch_add(events, Relaxed);
+        self.bytes_delivered.fetch_add(bytes, Relaxed);
+    }
 }

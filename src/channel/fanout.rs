@@ -1,52 +1,183 @@
-//! The threads that write to every subscriber with room, as many as the machine has cores. Each has a
-//! lane in every channel, and none ever waits for a subscriber.
+//! The threads that write to every subscriber with room, as many as the machine has cores. Each has a lane in every
+//! channel. None of them ever waits for a subscriber.
 
-use super::channel::{Channel, Common};
-use super::history::Batch;
-use super::subscriber::LOOK_INTERVAL;
+use super::catch_up;
+use super::feed::{Feed, Hub, State};
+use super::history::{Batch, Cursor};
+use super::notifier::Wake;
+use super::subscriber::{Departure, LOOK_INTERVAL, Subscriber, Written};
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, MutexGuard};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often in a heartbeat's interval a thread looks who is due.
-const BEATS_PER_INTERVAL: u32 = 32;
+/// How often in a heartbeat interval a thread looks for heartbeats that are due.
+const LOOKS_PER_INTERVAL: u32 = 32;
 
 /// Starts one thread for each of the notifiers.
-pub(super) fn start(common: &Arc<Common>) -> io::Result<()> {
-    for lane in 0..common.notifiers.len() {
-        let common = Arc::clone(common);
-        let thread = thread::Builder::new().name(format!("fan-out {lane}"));
-        thread.spawn(move || fan_out(lane, &common))?;
-    }
-    Ok(())
+pub(super) fn start(hub: &Arc<Hub>) -> io::Result<Vec<JoinHandle<()>>> {
+    let start_one = |lane: usize| {
+        let hub = Arc::clone(hub);
+        thread::Builder::new().name(format!("fan-out {lane}")).spawn(move || fan_out(lane, &hub))
+    };
+    (0..hub.notifiers.len()).map(start_one).collect()
 }
 
-fn fan_out(lane: usize, common: &Common) -> ! {
-    let interval = match common.limits.heartbeat {
+fn fan_out(lane: usize, hub: &Hub) {
+    let interval = match hub.limits.heartbeat {
         Duration::ZERO => LOOK_INTERVAL,
         heartbeat => heartbeat.min(LOOK_INTERVAL),
     };
     let pause =
-        (interval / BEATS_PER_INTERVAL).clamp(Duration::from_millis(10), Duration::from_secs(1));
-    let mut next_beat = Instant::now();
+        (interval / LOOKS_PER_INTERVAL).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let mut next_look = Instant::now();
     let mut batch = Batch::default();
-    // The channels in which this thread's lane has somebody who may have left, or is to have a heartbeat.
-    let mut attended: HashMap<usize, Channel> = HashMap::new();
+    // The channels that have subscribers in this thread's lane.
+    let mut attended: HashMap<*const Feed, Arc<Feed>> = HashMap::new();
     loop {
-        let deadline = (!attended.is_empty()).then_some(next_beat);
-        if let Some(channel) = common.notifiers[lane].wait(deadline) {
-            if !channel.deliver(lane, &mut batch) {
-                attended.remove(&channel.key());
-            } else {
-                attended.entry(channel.key()).or_insert(channel);
+        let deadline = (!attended.is_empty()).then_some(next_look);
+        match hub.notifiers[lane].wait(deadline) {
+            Wake::Notified(feed) => {
+                if deliver(&feed, lane, &mut batch) {
+                    attended.entry(Arc::as_ptr(&feed)).or_insert(feed);
+                } else {
+                    attended.remove(&Arc::as_ptr(&feed));
+                }
+            }
+            Wake::DeadlinePassed => {}
+            Wake::Closed => {
+                attended.values().for_each(|feed| feed.stop_lane(lane));
+                return;
             }
         }
         let now = Instant::now();
-        if now >= next_beat {
-            attended.retain(|_, channel| channel.beat(lane));
-            next_beat = now + pause;
+        if now >= next_look {
+            attended.retain(|_, feed| write_heartbeats(feed, lane));
+            next_look = now + pause;
         }
     }
+}
+
+/// The subscribers that one thread has taken out of a lane.
+struct Round {
+    lane: usize,
+    subscribers: Vec<Subscriber>,
+    completed_at: Option<Cursor>,
+}
+
+fn take_out(state: &mut State, lane: usize, batch: &mut Batch) -> Option<Round> {
+    let subscribers = state.lanes[lane].take_out(&state.history, batch)?;
+    Some(Round { lane, subscribers, completed_at: state.completed_at })
+}
+
+/// Writes to all subscribers in a lane what each of them lacks. `false` when the lane has none.
+fn deliver(feed: &Arc<Feed>, lane: usize, batch: &mut Batch) -> bool {
+    let mut state = feed.lock();
+    let Some(round) = take_out(&mut state, lane, batch) else {
+        return state.lanes[lane].is_out();
+    };
+    feed.copied(state);
+    write_batch(feed, round, batch)
+}
+
+/// Writes to all subscribers in all lanes, on the publisher's thread.
+pub(super) fn deliver_to_all(feed: &Arc<Feed>, mut state: MutexGuard<'_, State>) {
+    let mut rounds = Vec::new();
+    for lane in 0..state.lanes.len() {
+        let mut batch = Batch::default();
+        if let Some(round) = take_out(&mut state, lane, &mut batch) {
+            rounds.push((round, batch));
+        }
+    }
+    feed.copied(state);
+    for (round, batch) in rounds {
+        write_batch(feed, round, &batch);
+    }
+}
+
+fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
+    let now_ms = feed.hub.now_ms();
+    let (mut events, mut bytes) = (0, 0);
+    let departed = write_each(feed, &mut round.subscribers, |subscriber| {
+        let before = subscriber.cursor;
+        if catch_up::is_lost(before, batch.from()) {
+            return Written::Departed(Departure::Slow);
+        }
+        let written = subscriber.write_batch(batch, subscriber.ends_at(round.completed_at));
+        // The rest of a frame that is half written follows, or nothing does.
+        let after = match &written {
+            Written::Blocked { cursor, .. } => *cursor,
+            _ => subscriber.cursor,
+        };
+        if after > before {
+            subscriber.written_ms = now_ms;
+            events += after - before;
+            bytes += batch.between(before, after).len() as u64;
+        }
+        written
+    });
+    feed.hub.counters.delivered(events, bytes);
+    put_back(feed, round, departed)
+}
+
+/// Writes the heartbeats that are due in a lane. `false` when the lane has no subscribers.
+fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
+    let mut state = feed.lock();
+    let completed_at = state.completed_at;
+    let Some(subscribers) = state.lanes[lane].take_out_idle() else {
+        return state.lanes[lane].is_out() || state.lanes[lane].len() > 0;
+    };
+    drop(state);
+    let mut round = Round { lane, subscribers, completed_at };
+    let now_ms = feed.hub.now_ms();
+    let write = |subscriber: &mut Subscriber| subscriber.heartbeat(now_ms);
+    let departed = write_each(feed, &mut round.subscribers, write);
+    put_back(feed, round, departed)
+}
+
+/// Removes the subscribers to which `write` could not write everything. Those that have departed are returned: they are
+/// dropped when the others are back, since that may call back the program.
+fn write_each(
+    feed: &Arc<Feed>,
+    subscribers: &mut Vec<Subscriber>,
+    mut write: impl FnMut(&mut Subscriber) -> Written,
+) -> Vec<Subscriber> {
+    let mut departed = Vec::new();
+    let mut at = 0;
+    while at < subscribers.len() {
+        match write(&mut subscribers[at]) {
+            Written::All => at += 1,
+            Written::Departed(departure) => {
+                departure.count(&feed.hub.counters);
+                departed.push(subscribers.swap_remove(at));
+            }
+            Written::Blocked { rest, cursor, is_ended } => {
+                let mut subscriber = subscribers.swap_remove(at);
+                subscriber.cursor = cursor;
+                catch_up::spawn(feed, subscriber, rest, is_ended);
+            }
+        }
+    }
+    departed
+}
+
+/// `false` when the lane has no subscribers any more.
+fn put_back(feed: &Arc<Feed>, round: Round, departed: Vec<Subscriber>) -> bool {
+    let mut state = feed.lock();
+    let State { history, completed_at, lanes, .. } = &mut *state;
+    let lane = &mut lanes[round.lane];
+    lane.put_back(round.subscribers);
+    let has_some = lane.len() > 0;
+    let lags = lane.lags(history) || *completed_at != round.completed_at;
+    let must_notify = lags && lane.take_notification();
+    // If no subscriber is left in the lane, nothing is to be copied for it.
+    feed.copied(state);
+    if feed.hub.is_stopped() {
+        feed.stop_lane(round.lane);
+    } else if must_notify {
+        feed.notify(round.lane);
+    }
+    drop(departed);
+    has_some
 }

@@ -1,14 +1,14 @@
-//! Event ids: `<unix-ms>-<n>`, the shape of Redis Streams, strictly growing.
+//! Event ids: `<unix-ms>-<n>`, the shape of Redis Streams. They grow strictly.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-/// Events that can share a millisecond before the next one is borrowed from: a million.
+/// A millisecond has room for a million ids; after that, ids use up the next millisecond.
 const N_BITS: u32 = 20;
 
-/// The id of an event, milliseconds since 1970 above and a count below. Compared as the numbers
-/// they are: as strings, "10" would come before "9".
+/// The id of an event: milliseconds since 1970 in the upper bits, a count in the lower ones. Ids are compared as numbers:
+/// as strings, "10" would come before "9".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u64);
 
@@ -16,14 +16,13 @@ impl Id {
     /// ```text
     /// id = 1*DIGIT "-" 1*DIGIT
     /// ```
-    /// as [`Display`](fmt::Display) writes it; `None` for any other text, which no server of ours
-    /// has issued.
+    /// exactly as [`Display`](fmt::Display) writes it. `None` for any other text: this program never issued it.
     pub(crate) fn parse(text: &str) -> Option<Id> {
         let number = |digits: &str| {
-            let is_ours = !digits.is_empty()
+            let is_canonical = !digits.is_empty()
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
                 && (digits == "0" || !digits.starts_with('0'));
-            is_ours.then(|| digits.parse::<u64>().ok()).flatten()
+            is_canonical.then(|| digits.parse::<u64>().ok()).flatten()
         };
         let (ms, n) = text.split_once('-')?;
         let (ms, n) = (number(ms)?, number(n)?);
@@ -37,9 +36,9 @@ impl fmt::Display for Id {
     }
 }
 
-/// Issues ids. They grow although the clock stands still or steps back, and a later process's are
-/// larger than an earlier one's, unless the clock was set back between the two: then an id of the
-/// earlier one is a stranger's to the later, but for the rare one that both have issued.
+/// Issues ids. They grow even if the clock stands still or is set back. The ids of a later process are larger than
+/// those of an earlier one, unless the clock was set back between the two. Then the later process does not know an id of
+/// the earlier one, and reports a gap; only an id that both have issued is mistaken.
 pub(crate) struct Ids {
     clock_ms: fn() -> u64,
     last: AtomicU64,
@@ -58,16 +57,16 @@ impl Ids {
         Ids { clock_ms, last: AtomicU64::new(clock_ms() << N_BITS) }
     }
 
-    /// A new one, larger than every one before.
+    /// A new id, larger than each one before.
     pub(crate) fn next(&self) -> Id {
         let now = (self.clock_ms)() << N_BITS;
         let last = self.last.fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1)));
-        // The update never declines, so that both arms hold what stood there before.
+        // The closure always returns a value, so the result is `Ok`; both arms hold the previous value.
         let (Ok(last) | Err(last)) = last;
         Id(now.max(last + 1))
     }
 
-    /// The largest that was issued, or the moment of the beginning.
+    /// The largest id that was issued; at first, the id of the time at which the process started.
     pub(crate) fn last(&self) -> Id {
         Id(self.last.load(Relaxed))
     }
@@ -79,7 +78,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn ids_grow_while_the_clock_stands_still_jumps_and_steps_back() {
+    fn ids_grow_when_the_clock_stands_still_or_jumps_or_is_set_back() {
         static AT: AtomicUsize = AtomicUsize::new(0);
         const CLOCK: [u64; 9] = [50, 50, 50, 51, 40, 0, 51, 52, 52];
         let ids = Ids::with_clock(|| CLOCK[AT.fetch_add(1, Relaxed)]);
@@ -90,11 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_we_write_is_read() {
+    fn an_id_is_parsed_only_as_it_is_written() {
         for text in ["0-0", "1795360000000-7", "17592186044415-1048575"] {
             assert_eq!(Id::parse(text).map(|id| id.to_string()).as_deref(), Some(text));
         }
-        let mad = [
+        let malformed = [
             "",
             "-",
             "7",
@@ -109,7 +108,7 @@ mod tests {
             "17592186044416-0",
             "é-1",
         ];
-        for text in mad {
+        for text in malformed {
             assert_eq!(Id::parse(text), None, "{text:?}");
         }
         assert!(Id::parse("10-0") > Id::parse("9-99"));

@@ -1,15 +1,20 @@
 //! The bounds of channels.
 
+use crate::http::InvalidLimits;
 use std::time::Duration;
 
-/// What the channels of one server keep, and how long a subscriber is left without a byte.
+/// What the channels of one server keep, and how often an idle subscriber gets a heartbeat.
 ///
 /// The memory of channels is bounded by
 ///
 /// ```text
-/// channels * (history_bytes + history_events * 64 bytes)     the logs
-///   + cores * history_bytes                                  the batches that fan-out threads write
+/// 2 * channels * 1 KiB                                      channels, with or without events
+///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
+///   + fan-out threads * 2 * (history_bytes + 8 * history_events)   the batches that they write
+///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
 /// ```
+///
+/// There is no queue per subscriber.
 ///
 /// ```
 /// use newswire::channel::Limits;
@@ -17,20 +22,49 @@ use std::time::Duration;
 ///
 /// let limits = Limits { history_events: 100, heartbeat: Duration::from_secs(5), ..Limits::default() };
 /// assert_eq!(limits.history_bytes, 1024 * 1024);
+/// assert!(limits.check().is_ok());
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Channels at a time that keep something; 1,024, and as many without an event. One more takes the place of
-    /// a completed channel without subscribers; if there is none, it is `503`, or for a subscriber a stream that
-    /// ends.
+    /// Channels at a time that were opened to publish; 1,024. One more evicts a completed channel that is not in
+    /// use; if there is none, it is `503`. Beside them there may be as many channels that only subscribers have asked
+    /// for; a subscriber of one more gets a stream that ends.
     pub channels: usize,
     /// Events that each channel keeps; 1,000.
     pub history_events: usize,
-    /// Bytes that each channel keeps, as they stand on the wire; 1 MiB. A larger event is `413`.
+    /// Bytes that each channel keeps: its events as they stand on the wire, and their keys; 1 MiB. A larger event is
+    /// `413`.
     pub history_bytes: usize,
     /// The heartbeat interval: an idle subscriber gets a comment this often; 15 s, a quarter of the minute
     /// after which nginx, Apache and Varnish cut a silent stream. Zero turns heartbeats off.
     pub heartbeat: Duration,
+}
+
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
+
+impl Limits {
+    /// [`Channels::start`](super::Channels::start) checks the limits, too.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn check(&self) -> Result<(), InvalidLimits> {
+        let counts = [
+            ("channels", self.channels),
+            ("history_events", self.history_events),
+            ("history_bytes", self.history_bytes),
+        ];
+        if let Some((field, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(InvalidLimits { field, rule: "at least 1" });
+        }
+        let is_in_range = (Duration::from_millis(1)..=LONGEST_HEARTBEAT).contains(&self.heartbeat);
+        match is_in_range || self.heartbeat.is_zero() {
+            true => Ok(()),
+            false => {
+                let rule = "zero, or from a millisecond to a day";
+                Err(InvalidLimits { field: "heartbeat", rule })
+            }
+        }
+    }
 }
 
 impl Default for Limits {

@@ -1,19 +1,26 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `notifier`, `counters`,
-//! `subscriber`, `channel`, `fanout`, `table`.
+//! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `filter`, `publication`,
+//! `notifier`, `counters`, `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `table`.
 
+mod catch_up;
 #[allow(clippy::module_inception)]
 mod channel;
 mod counters;
 mod fanout;
+mod feed;
+mod filter;
 mod history;
 mod id;
+mod lane;
 mod limits;
+mod members;
 mod notifier;
+mod publication;
 mod subscriber;
 mod table;
 
-pub use channel::{Channel, Published, Summary, TooLargeToKeep};
+pub use channel::{Channel, Summary};
 pub use limits::Limits;
+pub use publication::{PublishError, Published};
 pub use table::{Channels, NoChannel};

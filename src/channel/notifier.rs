@@ -1,59 +1,79 @@
-//! How a fan-out thread is told that there is something to do: a queue that wakes who sleeps on it.
+//! Tells a fan-out thread which channels have something for it to write.
 
 use crate::http::lock::hold;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// How a fan-out thread is told what has something for it to do.
-pub(crate) struct Notifier<T> {
-    rung: Mutex<Rung<T>>,
+/// A queue that wakes the one thread that waits on it.
+pub(super) struct Notifier<T> {
+    queue: Mutex<Queue<T>>,
     wake: Condvar,
 }
 
-struct Rung<T> {
-    by: VecDeque<T>,
-    asleep: bool,
+struct Queue<T> {
+    items: VecDeque<T>,
+    is_asleep: bool,
+    is_closed: bool,
+}
+
+/// Why a wait is over.
+pub(super) enum Wake<T> {
+    Notified(T),
+    DeadlinePassed,
+    /// The notifier is closed, and every notification before that was delivered.
+    Closed,
 }
 
 impl<T> Notifier<T> {
-    pub(crate) fn new() -> Notifier<T> {
-        Notifier {
-            rung: Mutex::new(Rung { by: VecDeque::new(), asleep: false }),
-            wake: Condvar::new(),
-        }
+    pub(super) fn new() -> Notifier<T> {
+        let queue = Queue { items: VecDeque::new(), is_asleep: false, is_closed: false };
+        Notifier { queue: Mutex::new(queue), wake: Condvar::new() }
     }
 
-    pub(crate) fn ring(&self, by: T) {
-        let mut rung = hold(&self.rung);
-        rung.by.push_back(by);
-        // Who is awake looks again before sleeping; a system call is spent only on who sleeps.
-        if std::mem::take(&mut rung.asleep) {
-            drop(rung);
+    /// `false` when the notifier is closed: the item is dropped.
+    pub(super) fn notify(&self, item: T) -> bool {
+        let mut queue = hold(&self.queue);
+        if queue.is_closed {
+            return false;
+        }
+        queue.items.push_back(item);
+        // A thread that is awake looks at the queue again before it sleeps: only a sleeping one costs a system call.
+        if std::mem::take(&mut queue.is_asleep) {
+            drop(queue);
             self.wake.notify_one();
         }
+        true
     }
 
-    /// Who rang next, or `None` when `deadline` has passed; without one it waits for good.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<T> {
-        let mut rung = hold(&self.rung);
+    pub(super) fn close(&self) {
+        hold(&self.queue).is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// The next item. Without a deadline it waits for as long as it takes.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Wake<T> {
+        let mut queue = hold(&self.queue);
         loop {
-            if let Some(by) = rung.by.pop_front() {
-                return Some(by);
+            if let Some(item) = queue.items.pop_front() {
+                return Wake::Notified(item);
             }
-            rung.asleep = true;
-            rung = match deadline {
-                None => self.wake.wait(rung).unwrap_or_else(PoisonError::into_inner),
+            if queue.is_closed {
+                return Wake::Closed;
+            }
+            queue.is_asleep = true;
+            queue = match deadline {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let wait = deadline.saturating_duration_since(Instant::now());
                     if wait.is_zero() {
-                        rung.asleep = false;
-                        return None;
+                        queue.is_asleep = false;
+                        return Wake::DeadlinePassed;
                     }
-                    self.wake.wait_timeout(rung, wait).unwrap_or_else(PoisonError::into_inner).0
+                    self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            rung.asleep = false;
+            queue.is_asleep = false;
         }
     }
 }

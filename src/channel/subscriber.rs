@@ -1,63 +1,67 @@
-//! A subscriber that has room in its socket: what it lacks is written without waiting for it.
+//! A subscriber: its connection and its position. What it lacks is written without waiting for the client, as long as
+//! its socket has room.
 
 use super::counters::Counters;
 use super::history::{Batch, Cursor};
+use super::members::Presence;
 use crate::http::connection::Connection;
+use crate::sse::opening;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// What an idle subscriber is sent: the shortest comment. No blank line ends it (see the opening of a stream).
+/// The shortest comment. No blank line ends it: several clients dispatch an empty message for a block without data.
 const HEARTBEAT: &[u8] = b":\n";
 
-/// How often it is looked whether an idle subscriber has left, if heartbeats do not tell before.
+/// How often the server looks whether an idle client has closed its connection, if no heartbeat tells it before: a
+/// permit must come back although heartbeats may be rare, or off.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The last event of a completed channel's streams. It has no id, and some data, without which it
-/// would not be dispatched.
+/// The last event of a stream whose channel is completed. It has no id, so that the client keeps its own; without data
+/// it would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
 
-/// A client of a channel: its connection, and where in the log it stands. It is owned by one thread
-/// at a time; dropping it closes the connection and gives its permit back.
+/// It is owned by one thread at a time. Dropping it closes the connection and gives its permit back.
 pub(super) struct Subscriber {
     pub(super) connection: Connection,
     pub(super) cursor: Cursor,
-    /// How many completions of the channel it has no part in: any later one ends it.
-    pub(super) completions: u32,
-    /// How long a silence it is left in, in milliseconds.
-    pub(super) patience_ms: u32,
-    /// When something was last written to it, in milliseconds of the channels' clock.
-    pub(super) heard_ms: u64,
-    /// When it was last looked whether it has left, on the same clock.
+    /// The end of the history when the subscriber came: a completion from there on ends its stream.
+    pub(super) joined_at: Cursor,
+    pub(super) heartbeat_interval_ms: u32,
+    /// When something was last written, on the clock of the hub.
+    pub(super) written_ms: u64,
+    /// When the server last looked whether the client has left, on the same clock.
     looked_ms: u64,
-    /// It has closed its half of the connection: it may still be listening, or be gone.
-    half_closed: bool,
-    _presence: Presence,
+    /// The client has closed its half of the connection. It may still be reading, or be gone.
+    is_half_closed: bool,
+    pub(super) presence: Presence,
 }
 
-/// What came of writing to a subscriber.
+/// The outcome of a write that does not wait.
 pub(super) enum Written {
     All,
-    /// There was no room for the rest, after which it stands at `cursor`, or has heard the end.
+    /// The socket had no room for `rest`. Behind it the subscriber is at `cursor`, or `is_ended`.
     Blocked {
         rest: Vec<u8>,
         cursor: Cursor,
-        ended: bool,
+        is_ended: bool,
     },
     Departed(Departure),
 }
 
-/// Why a subscriber is no more.
+/// Why a stream has ended.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Departure {
-    /// The client closed its connection, or it broke.
+    /// The client closed its connection, or the connection broke.
     Left,
-    /// It took nothing for [`Limits::write_stall`](crate::http::Limits::write_stall).
+    /// The client made no progress for [`Limits::write_stall`](crate::http::Limits::write_stall).
     Stalled,
-    /// The log moved past it, or there was no thread for it.
+    /// The history moved past the subscriber, or the system refused a thread for it.
     Slow,
     Completed,
+    /// The channels were stopped.
+    Stopped,
 }
 
 impl Departure {
@@ -67,52 +71,33 @@ impl Departure {
             Departure::Stalled => &counters.stalled,
             Departure::Slow => &counters.slow,
             Departure::Completed => &counters.completed,
+            Departure::Stopped => return,
         };
         counter.fetch_add(1, Relaxed);
     }
 }
 
-/// One of a channel's subscribers, as long as this lives.
-pub(super) struct Presence(Arc<AtomicUsize>);
-
-impl Presence {
-    pub(super) fn new(subscribers: &Arc<AtomicUsize>) -> Presence {
-        subscribers.fetch_add(1, Relaxed);
-        Presence(Arc::clone(subscribers))
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Subscriber {
-    pub(super) fn new(
-        connection: Connection,
-        presence: Presence,
-        cursor: Cursor,
-        completions: u32,
-    ) -> Subscriber {
+    pub(super) fn new(connection: Connection, presence: Presence, joined_at: Cursor) -> Subscriber {
         Subscriber {
             connection,
-            cursor,
-            completions,
-            patience_ms: 0,
-            heard_ms: 0,
+            cursor: joined_at,
+            joined_at,
+            heartbeat_interval_ms: u32::MAX,
+            written_ms: 0,
             looked_ms: 0,
-            half_closed: false,
-            _presence: presence,
+            is_half_closed: false,
+            presence,
         }
     }
 
-    /// Writes what it lacks of a batch, with one call; with `ends_at` only up to there, and then the
-    /// end.
+    /// The position at which the stream ends, if the channel was completed there.
+    pub(super) fn ends_at(&self, completed_at: Option<Cursor>) -> Option<Cursor> {
+        completed_at.filter(|completed_at| *completed_at >= self.joined_at)
+    }
+
+    /// Writes what the subscriber lacks of the batch, with one call; with `ends_at` only up to there, and the end.
     pub(super) fn write_batch(&mut self, batch: &Batch, ends_at: Option<Cursor>) -> Written {
-        if self.cursor < batch.from() {
-            return Written::Departed(Departure::Slow);
-        }
         let until = ends_at.unwrap_or(batch.end());
         let lacking = batch.between(self.cursor, until);
         if !lacking.is_empty() {
@@ -120,59 +105,68 @@ impl Subscriber {
                 Ok(taken) if taken == lacking.len() => self.cursor = until,
                 Ok(taken) => {
                     let (rest, cursor) = batch.split(self.cursor, taken);
-                    return Written::Blocked { rest: rest.to_vec(), cursor, ended: false };
+                    return Written::Blocked { rest: rest.to_vec(), cursor, is_ended: false };
                 }
                 Err(_) => return Written::Departed(Departure::Left),
             }
         }
         match ends_at {
-            Some(_) => self.write_end(),
+            Some(_) => self.write_last(END, Departure::Completed),
             None => Written::All,
         }
     }
 
-    fn write_end(&mut self) -> Written {
-        match self.write_some(END) {
-            Ok(taken) if taken < END.len() => self.blocked(&END[taken..], true),
+    /// Ends the stream and tells the client when to reconnect.
+    pub(super) fn stop(&self) {
+        let _ = self.write_last(&opening(), Departure::Stopped);
+    }
+
+    fn write_last(&self, bytes: &[u8], departure: Departure) -> Written {
+        match self.write_some(bytes) {
+            Ok(taken) if taken < bytes.len() => self.blocked(&bytes[taken..], true),
             Ok(_) => {
-                // What the client may have sent must be read before the close, or a reset would
-                // take the end back from it.
+                // The system answers bytes that were never read with a reset, which could take the last event back.
                 let _ = self.connection.shutdown(Shutdown::Write);
                 let _ = (&mut &*self.connection).read(&mut [0; 4096]);
-                Written::Departed(Departure::Completed)
+                Written::Departed(departure)
             }
             Err(_) => Written::Departed(Departure::Left),
         }
     }
 
-    /// Breaks the silence if it has lasted long enough, and looks whether the client has left: its place
-    /// must come back although heartbeats may be rare, or off.
-    pub(super) fn beat(&mut self, now_ms: u64) -> Written {
-        // The beat that was written into a closed connection has come back as a reset by now.
-        if self.half_closed && !matches!(self.connection.take_error(), Ok(None)) {
+    fn heartbeat_at_ms(&self) -> u64 {
+        self.written_ms + u64::from(self.heartbeat_interval_ms)
+    }
+
+    /// When [`heartbeat`](Subscriber::heartbeat) has something to do.
+    pub(super) fn heartbeat_in_ms(&self, now_ms: u64) -> u64 {
+        let look_at_ms = self.written_ms.max(self.looked_ms) + LOOK_INTERVAL.as_millis() as u64;
+        look_at_ms.min(self.heartbeat_at_ms()).saturating_sub(now_ms)
+    }
+
+    /// Writes a heartbeat if one is due, and looks from time to time whether the client has left.
+    pub(super) fn heartbeat(&mut self, now_ms: u64) -> Written {
+        // A write into a closed connection brings a reset. After a heartbeat it is here by now.
+        if self.is_half_closed && !matches!(self.connection.take_error(), Ok(None)) {
             return Written::Departed(Departure::Left);
         }
-        let (silent_ms, unseen_ms) = (
-            now_ms.saturating_sub(self.heard_ms),
-            now_ms.saturating_sub(self.heard_ms.max(self.looked_ms)),
-        );
-        let is_due = silent_ms >= u64::from(self.patience_ms);
-        if !is_due && unseen_ms < LOOK_INTERVAL.as_millis() as u64 {
+        if self.heartbeat_in_ms(now_ms) > 0 {
             return Written::All;
         }
+        let is_due = now_ms >= self.heartbeat_at_ms();
         self.looked_ms = now_ms;
         match (&mut &*self.connection).read(&mut [0; 1024]) {
-            Ok(0) => self.half_closed = true,
+            Ok(0) => self.is_half_closed = true,
             // A client has nothing to say on a stream.
             Ok(_) => {}
-            Err(error) if is_for_later(&error) => {}
+            Err(error) if is_temporary(&error) => {}
             Err(_) => return Written::Departed(Departure::Left),
         }
-        // Who has closed its half can be told from who has left by a write alone.
-        if !is_due && !self.half_closed {
+        // Only a write can tell a client that closed its half from one that has left.
+        if !is_due && !self.is_half_closed {
             return Written::All;
         }
-        self.heard_ms = now_ms;
+        self.written_ms = now_ms;
         match self.write_some(HEARTBEAT) {
             Ok(taken) if taken < HEARTBEAT.len() => self.blocked(&HEARTBEAT[taken..], false),
             Ok(_) => Written::All,
@@ -180,28 +174,37 @@ impl Subscriber {
         }
     }
 
-    fn blocked(&self, rest: &[u8], ended: bool) -> Written {
-        Written::Blocked { rest: rest.to_vec(), cursor: self.cursor, ended }
+    fn blocked(&self, rest: &[u8], is_ended: bool) -> Written {
+        Written::Blocked { rest: rest.to_vec(), cursor: self.cursor, is_ended }
     }
 
-    /// One call; no room at all is no bytes.
+    /// One call. When the socket has no room it has taken 0 bytes.
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         match (&mut &*self.connection).write(bytes) {
-            Err(error) if is_for_later(&error) => Ok(0),
+            Err(error) if is_temporary(&error) => Ok(0),
             outcome => outcome,
         }
     }
 
-    /// Waits for the client, but not for one that takes nothing.
+    /// Writes everything on a blocking socket.
     pub(super) fn write_blocking(&self, bytes: &[u8]) -> Result<(), Departure> {
-        let written = self.connection.write_all(bytes);
-        written.map_err(|error| match error.kind() {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.connection.write_all(bytes).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Departure::Stalled,
             _ => Departure::Left,
         })
     }
+
+    /// The same, with the last bytes of the stream; the client can read all of them.
+    pub(super) fn write_last_blocking(&self, bytes: &[u8]) -> Result<(), Departure> {
+        self.write_blocking(bytes)?;
+        self.connection.linger();
+        Ok(())
+    }
 }
 
-fn is_for_later(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -1,15 +1,21 @@
-//! The table of channels: names to logs, and its bounds.
+//! The table of channels: names to channels, and how many there may be.
 
-use super::channel::{Channel, Common, MAX_FANOUT_THREADS, Summary};
+use super::channel::{Channel, Summary};
+use super::counters::Counters;
 use super::fanout;
+use super::feed::{Feed, Hub, MAX_FANOUT_THREADS};
 use super::id::Id;
 use super::limits::Limits;
+use super::members::{Listing, Members};
 use crate::http::lock::hold;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
-use std::thread::available_parallelism;
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle, available_parallelism};
+
+/// How many completed channels are looked at, at most, to find one that can be evicted.
+const PROBES: usize = 16;
 
 /// All channels of a server, and the threads that fan out: as many as the machine has cores.
 /// Cloning it gives another handle.
@@ -17,15 +23,28 @@ use std::thread::available_parallelism;
 /// See [`Channel`] for an example.
 #[derive(Clone)]
 pub struct Channels {
-    common: Arc<Common>,
+    hub: Arc<Hub>,
     table: Arc<Mutex<Table>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 struct Table {
-    channels: BTreeMap<String, Channel>,
-    /// No event of a channel that gave its place away has a larger id; at first, the moment of the
-    /// beginning. It is where a new channel's log begins.
+    hub: Arc<Hub>,
+    channels: BTreeMap<Arc<str>, Entry>,
+    /// How many of them were opened to publish, or completed. Subscribers have asked for the others.
+    claimed: usize,
+    /// The completed ones, in the order in which they are looked at to evict one.
+    completed: BTreeSet<(Id, Arc<str>)>,
+    /// No event of an evicted channel has a larger id; at first, the time at which the server started. The history of a
+    /// new channel starts here.
     forgotten: Id,
+}
+
+struct Entry {
+    feed: Arc<Feed>,
+    is_claimed: bool,
+    /// Its key in `completed`: the id of its last event, or a later one since the channel was found to be in use.
+    completed: Option<Id>,
 }
 
 /// Why there is no such channel.
@@ -57,18 +76,25 @@ impl NoChannel {
 impl std::error::Error for NoChannel {}
 
 impl Channels {
-    /// Without a channel yet, and with the threads that will write to their subscribers. They live
-    /// as long as the process.
+    /// Starts the threads that write to subscribers. There is no channel yet. The threads run until
+    /// [`stop`](Channels::stop).
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
     pub fn start(limits: Limits) -> io::Result<Channels> {
-        let threads =
-            available_parallelism().map_or(1, |cores| cores.get()).min(MAX_FANOUT_THREADS);
-        let common = Common::new(limits, threads);
-        fanout::start(&common)?;
-        let table = Table { channels: BTreeMap::new(), forgotten: common.ids.last() };
-        Ok(Channels { common, table: Arc::new(Mutex::new(table)) })
+        limits.check()?;
+        let threads = available_parallelism().map_or(1, |cores| cores.get());
+        let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
+        let threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
+        let table = Table {
+            hub: Arc::clone(&hub),
+            channels: BTreeMap::new(),
+            claimed: 0,
+            completed: BTreeSet::new(),
+            forgotten: hub.ids.last(),
+        };
+        let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
+        Ok(Channels { hub, table, threads })
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens,
@@ -81,110 +107,200 @@ impl Channels {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     }
 
-    /// The channel of this name, which begins to exist if it did not.
+    /// The channel of this name, to publish on it. It is created if it does not exist.
     ///
     /// # Errors
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
-        if !Channels::is_name(name) {
-            return Err(NoChannel::Name);
-        }
-        let limit = self.common.limits.channels;
+        check_name(name)?;
+        // Dropped after the lock is free: a callback of a channel may own the last handle to another one.
+        let mut evicted = Vec::new();
         let table = &mut *hold(&self.table);
-        let found = table.channels.get(name).cloned();
-        let is_in_place = found.as_ref().is_some_and(Channel::has_begun);
-        if !is_in_place && table.channels.len() >= limit {
-            table.sweep();
-            if table.begun() >= limit && !table.evict() {
-                return Err(NoChannel::Full);
-            }
+        let is_claimed = table.channels.get(name).is_some_and(|entry| entry.is_claimed);
+        if !is_claimed && !table.make_room(&mut evicted) {
+            return Err(NoChannel::Full);
         }
-        let channel = found.unwrap_or_else(|| self.begin(table, name));
-        channel.will_begin();
-        Ok(channel)
+        let feed = self.feed(table, name);
+        table.claim(&feed.members);
+        Ok(Channel::new(&feed))
     }
 
-    /// For who only reads, and whom nobody has asked who he is: he takes no place of those who publish.
+    /// The channel of this name, to subscribe to it. Anyone may ask for any name, so this evicts nothing, and such
+    /// channels do not count against those that were opened to publish.
     pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
-        if !Channels::is_name(name) {
-            return Err(NoChannel::Name);
-        }
-        let limit = self.common.limits.channels;
+        check_name(name)?;
         let table = &mut *hold(&self.table);
-        if let Some(channel) = table.channels.get(name) {
-            return Ok(channel.clone());
+        let unclaimed = table.channels.len() - table.claimed;
+        if unclaimed >= self.hub.limits.channels && !table.channels.contains_key(name) {
+            return Err(NoChannel::Full);
         }
-        if table.channels.len() >= limit {
-            table.sweep();
-            let all = table.channels.len();
-            // What is completed without an event has begun, too, and nobody was asked for a place.
-            if all - table.begun() >= limit || (all >= 2 * limit && !table.evict()) {
-                return Err(NoChannel::Full);
-            }
-        }
-        Ok(self.begin(table, name))
+        Ok(Channel::new(&self.feed(table, name)))
     }
 
-    fn begin(&self, table: &mut Table, name: &str) -> Channel {
-        let (common, began) = (Arc::clone(&self.common), table.forgotten);
-        let channel = Channel::new(name.to_owned(), common, began);
-        table.channels.insert(name.to_owned(), channel.clone());
-        channel
-    }
-
-    /// A channel that is not in the table.
-    pub(crate) fn unlisted(&self, name: &str) -> Channel {
-        let began = self.common.ids.last();
-        Channel::new(name.to_owned(), Arc::clone(&self.common), began)
+    fn feed(&self, table: &mut Table, name: &str) -> Arc<Feed> {
+        if let Some(entry) = table.channels.get(name) {
+            return Arc::clone(&entry.feed);
+        }
+        let name: Arc<str> = name.into();
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let members = Members::new(Arc::clone(&name), listing);
+        let feed = Feed::new(&self.hub, members, table.forgotten);
+        let entry = Entry { feed: Arc::clone(&feed), is_claimed: false, completed: None };
+        table.channels.insert(name, entry);
+        feed
     }
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        hold(&self.table).channels.get(name).cloned()
+        hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed))
     }
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
-        let mut table = hold(&self.table);
-        table.sweep();
-        table.channels.values().map(Channel::summary).collect()
+        // The lock is held for the copy only: it costs all others who open a channel.
+        self.feeds().iter().map(|feed| Summary::new(feed)).collect()
     }
 
-    pub(crate) fn common(&self) -> &Common {
-        &self.common
+    fn feeds(&self) -> Vec<Arc<Feed>> {
+        hold(&self.table).channels.values().map(|entry| Arc::clone(&entry.feed)).collect()
+    }
+
+    /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
+    /// subscriber that is just being written to on a thread of its own ends soon after. From now on nothing can be
+    /// published, and a client that subscribes is told to come back later. A second call changes nothing.
+    ///
+    /// ```
+    /// use newswire::channel::{Channels, Limits, PublishError};
+    ///
+    /// let channels = Channels::start(Limits::default())?;
+    /// let news = channels.open("news")?;
+    /// channels.stop();
+    /// assert_eq!(news.publish("too late"), Err(PublishError::Stopped));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stop(&self) {
+        self.hub.stop();
+        for feed in self.feeds() {
+            feed.changed(&feed.lock());
+        }
+        let threads = std::mem::take(&mut *hold(&self.threads));
+        // A callback that stops the channels runs on one of the threads itself.
+        let others = threads.into_iter().filter(|it| it.thread().id() != thread::current().id());
+        others.for_each(|thread| drop(thread.join()));
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.hub.counters
     }
 }
 
+fn check_name(name: &str) -> Result<(), NoChannel> {
+    if Channels::is_name(name) { Ok(()) } else { Err(NoChannel::Name) }
+}
+
 impl Table {
-    /// How many are, or will be, more than somebody's wish to listen.
-    fn begun(&self) -> usize {
-        let channels = self.channels.values();
-        channels.filter(|channel| channel.has_begun()).count()
+    /// `None` for a channel that is not in the table any more.
+    fn entry(&mut self, members: &Members) -> Option<&mut Entry> {
+        let entry = self.channels.get_mut(&members.name)?;
+        std::ptr::eq(&*entry.feed.members, members).then_some(entry)
     }
 
-    /// A channel that keeps nothing and that nobody has a handle to is gone, whenever somebody looks.
-    fn sweep(&mut self) {
-        self.channels.retain(|_, channel| {
-            // In this order: a handle that is gone may have published just before it went.
-            !channel.is_unattended() || {
-                let summary = channel.summary();
-                summary.events > 0 || summary.completed
+    fn claim(&mut self, members: &Members) {
+        if let Some(entry) = self.entry(members)
+            && !std::mem::replace(&mut entry.is_claimed, true)
+        {
+            self.claimed += 1;
+        }
+    }
+
+    /// Whether one more channel can be claimed. Evicts as many as it takes, but completed ones without users only.
+    fn make_room(&mut self, evicted: &mut Vec<Arc<Feed>>) -> bool {
+        while self.claimed >= self.hub.limits.channels {
+            match self.evict() {
+                Some(feed) => evicted.push(feed),
+                None => return false,
             }
-        });
+        }
+        true
     }
 
-    /// What is completed and listened to by nobody gives its place to what is new; the one whose last
-    /// event is the oldest. `false` when there is none.
-    fn evict(&mut self) -> bool {
-        let channels = self.channels.iter();
-        let unattended = channels.filter(|(_, channel)| channel.is_unattended());
-        let completed =
-            unattended.filter_map(|(name, channel)| Some((channel.completed_after()?, name)));
-        let Some((newest, name)) = completed.min().map(|(id, name)| (id, name.clone())) else {
-            return false;
-        };
-        self.forgotten = self.forgotten.max(newest);
-        self.channels.remove(&name);
-        true
+    /// Evicts the channel whose last event is the oldest, among the completed ones without users.
+    fn evict(&mut self) -> Option<Arc<Feed>> {
+        for _ in 0..PROBES {
+            let (_, name) = self.completed.pop_first()?;
+            let Some(entry) = self.channels.get_mut(&name) else { continue };
+            entry.completed = None;
+            let Some(newest) = entry.feed.completed_after() else {
+                // Something was published since. It is listed again when it is completed again.
+                continue;
+            };
+            if entry.feed.members.are_none() {
+                self.forgotten = self.forgotten.max(newest);
+                self.claimed -= usize::from(entry.is_claimed);
+                return self.channels.remove(&name).map(|entry| entry.feed);
+            }
+            // A new id puts it behind all others.
+            let later = self.hub.ids.next();
+            entry.completed = Some(later);
+            self.completed.insert((later, name));
+        }
+        None
+    }
+}
+
+impl Listing for Mutex<Table> {
+    fn unused(&self, members: &Members) {
+        let mut table = hold(self);
+        let is_unused = members.are_none() && !members.has_begun();
+        if let Some(entry) = table.entry(members).filter(|_| is_unused) {
+            table.claimed -= usize::from(entry.is_claimed);
+            let removed = table.channels.remove(&members.name);
+            drop(table);
+            drop(removed);
+        }
+    }
+
+    fn completed(&self, members: &Members) {
+        let mut evicted = Vec::new();
+        let table = &mut *hold(self);
+        let Some(entry) = table.entry(members) else { return };
+        let Some(newest) = entry.feed.completed_after() else { return };
+        let before = entry.completed.replace(newest);
+        if let Some(before) = before {
+            table.completed.remove(&(before, Arc::clone(&members.name)));
+        }
+        table.completed.insert((newest, Arc::clone(&members.name)));
+        // It was perhaps only asked for by subscribers. Nothing can refuse it a place now, so another one goes.
+        table.claim(members);
+        while table.claimed > table.hub.limits.channels
+            && let Some(feed) = table.evict()
+        {
+            evicted.push(feed);
+        }
+    }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels")
+            .field("channels", &hold(&self.table).channels.len())
+            .field("limits", &self.hub.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {
+        let channels = Channels::start(Limits::default()).expect("it starts");
+        let channel = channels.open("c").expect("it is a name");
+        for number in 0..100 {
+            channel.publish(number.to_string()).expect("it is small");
+            channel.complete();
+        }
+        assert_eq!(hold(&channels.table).completed.len(), 1);
     }
 }

@@ -166,7 +166,8 @@ impl Event {
         self.name.as_deref().is_some_and(|name| Event::RESERVED_NAMES.contains(&name))
     }
 
-    pub(crate) fn without_id(mut self) -> Event {
+    /// Without an id. A channel gives ids itself, and refuses an event that has one.
+    pub fn without_id(mut self) -> Event {
         self.id = None;
         self
     }

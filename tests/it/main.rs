@@ -1,9 +1,13 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
 mod access;
+mod channel_library;
+mod channel_table;
 mod channels;
 mod command_line;
+mod completion;
 mod cors;
+mod departures;
 mod emitter;
 mod events;
 mod files;
@@ -17,5 +21,6 @@ mod repository;
 mod requests;
 mod resumption;
 mod server;
+mod slow_readers;
 mod webdriver;
 mod words;

@@ -1,11 +1,12 @@
-//! Coming back: what a client gets that names the event it heard last, and what it is told when something was lost.
+//! Clients that come back: what a client gets that names its last event, and what it gets when something was lost.
 
+use crate::channels::{complete, split_opening};
 use crate::server::{Answer, Dice, Publisher, Server, Stream, ask};
 use newswire::sse::Message;
 use std::net::SocketAddr;
 use std::thread;
 
-/// An id as the two numbers it is; as strings, "10" would come before "9".
+/// An id as two numbers: as strings, "10" would come before "9".
 pub(crate) fn numbers(id: &str) -> (u64, u64) {
     let (ms, n) = id.split_once('-').unwrap_or_else(|| panic!("{id:?} is no id"));
     let number = |digits: &str| {
@@ -16,18 +17,13 @@ pub(crate) fn numbers(id: &str) -> (u64, u64) {
     (number(ms), number(n))
 }
 
-/// Publishes `1` to `count` on a channel, and gives the ids.
+/// Publishes `1` to `count` on a channel, and returns the ids.
 fn publish_numbers(address: SocketAddr, channel: &str, count: usize) -> Vec<String> {
     let mut publisher = Publisher::connect(address, channel);
     (1..=count).map(|number| publisher.publish(&number.to_string())).collect()
 }
 
-fn complete(address: SocketAddr, channel: &str) {
-    let answer = ask(address, "DELETE", &format!("/channels/{channel}"), &[], "");
-    assert_eq!(answer.status, 204, "{answer:?}");
-}
-
-/// What a client hears that resumes on a completed channel, up to its end.
+/// What a client gets that resumes on a completed channel, up to the end.
 fn resumed(address: SocketAddr, channel: &str, id: &str) -> Vec<Message> {
     Stream::resume(address, channel, id).until_end()
 }
@@ -36,7 +32,7 @@ fn data(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.data.as_str()).collect()
 }
 
-/// The gap that must come first, and what comes behind it.
+/// The data of the gap that must come first, and what follows it.
 #[track_caller]
 fn gap_of(messages: &[Message]) -> (&str, &[Message]) {
     let (gap, rest) = messages.split_first().expect("there is a gap at least");
@@ -50,14 +46,14 @@ fn gap_of(messages: &[Message]) -> (&str, &[Message]) {
 }
 
 #[test]
-fn whoever_comes_back_gets_what_it_lacks_from_every_position_and_then_what_is_new() {
+fn a_client_that_comes_back_gets_what_it_lacks_from_every_position_and_then_what_is_new() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let ids = publish_numbers(server.address, "c", 40);
     let mut streams: Vec<Stream> = ids
         .iter()
         .enumerate()
         .map(|(at, id)| {
-            // The field and the query say the same.
+            // The field and the parameter mean the same.
             if at % 2 == 0 {
                 Stream::resume(server.address, "c", id)
             } else {
@@ -66,52 +62,52 @@ fn whoever_comes_back_gets_what_it_lacks_from_every_position_and_then_what_is_ne
             }
         })
         .collect();
-    // Published while some of them are still being told of the past: no event twice, and none missing in between.
+    // These are published while some streams still replay: no event may come twice, and none may be missing.
     let new = publish_numbers(server.address, "c", 3);
     complete(server.address, "c");
     let all = [ids.as_slice(), &new].concat();
     for (at, stream) in streams.iter_mut().enumerate() {
-        let heard = stream.until_end();
-        let heard: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
-        assert_eq!(heard, all[at + 1..], "after event {at}");
+        let received = stream.until_end();
+        let received: Vec<&str> = received.iter().map(|m| m.last_event_id.as_str()).collect();
+        assert_eq!(received, all[at + 1..], "after event {at}");
     }
 }
 
 #[test]
-fn the_field_goes_before_the_query_and_an_empty_one_is_none() {
+fn the_field_goes_before_the_parameter_and_an_empty_one_is_none() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let ids = publish_numbers(server.address, "c", 4);
-    let heard = |target: &str, fields: &[(&str, &str)]| {
+    let received = |target: &str, fields: &[(&str, &str)]| {
         let mut stream = Stream::open(server.address, target, fields);
         let id = Publisher::connect(server.address, "c").publish("last");
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             let message = stream.next().expect("it goes on");
             if message.last_event_id == id {
-                return heard;
+                return received;
             }
             if message.data != "last" {
-                heard.push(message.data);
+                received.push(message.data);
             }
         }
     };
     let by_query = format!("/channels/c?last_event_id={}", ids[2]);
     let earliest = "/channels/c?last_event_id=earliest";
-    assert_eq!(heard(&by_query, &[]), ["4"]);
-    assert_eq!(heard(&by_query, &[("Last-Event-ID", &ids[1])]), ["3", "4"]);
-    assert_eq!(heard(&by_query, &[("last-event-id", "")]), ["4"]);
-    assert_eq!(heard(earliest, &[("LAST-EVENT-ID", &ids[3])]), [""; 0]);
-    assert_eq!(heard(earliest, &[]), ["1", "2", "3", "4"]);
+    assert_eq!(received(&by_query, &[]), ["4"]);
+    assert_eq!(received(&by_query, &[("Last-Event-ID", &ids[1])]), ["3", "4"]);
+    assert_eq!(received(&by_query, &[("last-event-id", "")]), ["4"]);
+    assert_eq!(received(earliest, &[("LAST-EVENT-ID", &ids[3])]), [""; 0]);
+    assert_eq!(received(earliest, &[]), ["1", "2", "3", "4"]);
     let field = [("Last-Event-ID", "earliest")];
-    assert_eq!(heard(&by_query, &field), ["1", "2", "3", "4"]);
-    // Who names nothing begins with what comes.
-    assert_eq!(heard("/channels/c", &[]), [""; 0]);
-    assert_eq!(heard("/channels/c?last_event_id=", &[]), [""; 0]);
-    assert_eq!(heard("/channels/c?last_event_id", &[]), [""; 0]);
+    assert_eq!(received(&by_query, &field), ["1", "2", "3", "4"]);
+    // A client that names none gets what is published from now on.
+    assert_eq!(received("/channels/c", &[]), [""; 0]);
+    assert_eq!(received("/channels/c?last_event_id=", &[]), [""; 0]);
+    assert_eq!(received("/channels/c?last_event_id", &[]), [""; 0]);
 }
 
 #[test]
-fn what_was_pushed_out_is_told_as_a_gap_and_what_was_not_is_no_gap() {
+fn a_gap_is_reported_exactly_if_an_event_was_lost() {
     let server = Server::start(&["--publish-open", "--quiet", "--history-events", "10"]);
     let ids = publish_numbers(server.address, "c", 25);
     complete(server.address, "c");
@@ -119,15 +115,15 @@ fn what_was_pushed_out_is_told_as_a_gap_and_what_was_not_is_no_gap() {
     for (at, id) in ids.iter().enumerate() {
         let lost = 15;
         if at + 1 < lost {
-            let heard = resumed(server.address, "c", id);
-            let (gap, rest) = gap_of(&heard);
+            let received = resumed(server.address, "c", id);
+            let (gap, rest) = gap_of(&received);
             let oldest = &ids[lost];
             assert_eq!(gap, format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}"));
             assert_eq!(data(rest), kept);
         } else if at + 1 < ids.len() {
-            // Event 15 is not kept any more, but who heard it has lost nothing.
-            let heard = resumed(server.address, "c", id);
-            assert_eq!(data(&heard), kept[at + 1 - lost..], "after event {}", at + 1);
+            // Event 15 is not kept any more, but a client that got it has lost nothing.
+            let received = resumed(server.address, "c", id);
+            assert_eq!(data(&received), kept[at + 1 - lost..], "after event {}", at + 1);
         } else {
             let answer = ask(server.address, "GET", "/channels/c", &[("Last-Event-ID", id)], "");
             assert_eq!(answer.status, 204, "{answer:?}");
@@ -137,18 +133,18 @@ fn what_was_pushed_out_is_told_as_a_gap_and_what_was_not_is_no_gap() {
 }
 
 #[test]
-fn the_bytes_of_the_history_push_out_too() {
+fn events_are_lost_when_their_bytes_exceed_the_history_too() {
     let server = Server::start(&["--publish-open", "--quiet", "--history-bytes", "2048"]);
     let mut publisher = Publisher::connect(server.address, "c");
     let ids: Vec<String> = (0..100).map(|_| publisher.publish(&"x".repeat(200))).collect();
     complete(server.address, "c");
-    let heard = resumed(server.address, "c", "earliest");
-    // A frame is a little more than its data: its id, its field names, its line ends.
-    assert!((7..=9).contains(&heard.len()), "{}", heard.len());
-    let kept: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
+    let received = resumed(server.address, "c", "earliest");
+    // A frame is a little larger than its data: it has an id, field names and line ends.
+    assert!((7..=9).contains(&received.len()), "{}", received.len());
+    let kept: Vec<&str> = received.iter().map(|m| m.last_event_id.as_str()).collect();
     assert_eq!(kept, ids[ids.len() - kept.len()..]);
-    let heard = resumed(server.address, "c", &ids[50]);
-    let (gap, rest) = gap_of(&heard);
+    let received = resumed(server.address, "c", &ids[50]);
+    let (gap, rest) = gap_of(&received);
     assert!(gap.contains(&format!("\"oldest\":\"{}\"", kept[0])), "{gap}");
     assert_eq!(rest.len(), kept.len());
 }
@@ -166,17 +162,17 @@ fn an_id_that_was_never_issued_here_is_a_gap() {
     let after = elsewhere.publish("after");
     complete(server.address, "here");
 
-    let told = |id: &str| {
-        let heard = resumed(server.address, "here", id);
-        let (gap, rest) = gap_of(&heard);
+    let gap_and_rest = |id: &str| {
+        let received = resumed(server.address, "here", id);
+        let (gap, rest) = gap_of(&received);
         (gap.to_owned(), rest.len())
     };
     let gap = |id: &str| format!("{{\"asked\":\"{id}\",\"oldest\":\"{first}\"}}");
-    assert_eq!(told(&before), (gap(&before), 2));
-    // What lies between two that are kept: what came after it is known.
-    assert_eq!(told(&between), (gap(&between), 1));
-    // The future, which an earlier life of the server with another clock may have issued.
-    assert_eq!(told(&after), (gap(&after), 2));
+    assert_eq!(gap_and_rest(&before), (gap(&before), 2));
+    // For an id between two that are kept, it is known what came after it.
+    assert_eq!(gap_and_rest(&between), (gap(&between), 1));
+    // An id of the future, which an earlier process with another clock may have issued.
+    assert_eq!(gap_and_rest(&after), (gap(&after), 2));
     let (ms, n) = numbers(&second);
     for id in [
         format!("{ms}-{}", n + 1),
@@ -185,9 +181,9 @@ fn an_id_that_was_never_issued_here_is_a_gap() {
         "0-0".to_owned(),
         "1-0".to_owned(),
     ] {
-        assert_eq!(told(&id), (gap(&id), 2));
+        assert_eq!(gap_and_rest(&id), (gap(&id), 2));
     }
-    // The very ids, written otherwise, are not ours either.
+    // The same ids written differently were not issued here either.
     for id in [
         format!("0{first}"),
         format!("{first} x"),
@@ -196,16 +192,16 @@ fn an_id_that_was_never_issued_here_is_a_gap() {
         first.replace('-', "–"),
         first.replace('-', ""),
     ] {
-        assert_eq!(told(&id).1, 2, "{id:?}");
+        assert_eq!(gap_and_rest(&id).1, 2, "{id:?}");
     }
 }
 
 #[test]
-fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
+fn a_malformed_id_is_answered_with_a_gap_and_cannot_forge_anything_in_the_stream() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let id = Publisher::connect(server.address, "c").publish("kept");
     complete(server.address, "c");
-    // What follows the opening must be these bytes, no line more and none less.
+    // Exactly these bytes must follow the opening.
     let expected = |asked: &str| {
         format!(
             "event: gap\ndata: {{\"asked\":\"{asked}\",\"oldest\":\"{id}\"}}\n\n\
@@ -215,8 +211,8 @@ fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
     let long = "9".repeat(7000);
     let check = |answer: &Answer, asked: &str| {
         assert_eq!(answer.status, 200, "{answer:?}");
-        let (_, behind_opening) = answer.text().split_once("\n\n").expect("there is an opening");
-        assert_eq!(behind_opening, expected(asked));
+        let (_, behind_opening) = split_opening(&answer.content);
+        assert_eq!(String::from_utf8_lossy(behind_opening), expected(asked));
     };
     let by_query: [(&str, &str); 10] = [
         ("x%0A%0Adata:+forged%0A%0A", "x\\u000a\\u000adata: forged\\u000a\\u000a"),
@@ -232,7 +228,7 @@ fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
     ];
     for (query, asked) in by_query {
         let target = format!("/channels/c?last_event_id={query}");
-        // A target has no angle brackets, strictly speaking; browsers encode them, people do not.
+        // A target has no angle brackets by the grammar. Browsers encode them; people who type do not.
         let answer = ask(server.address, "GET", &target, &[], "");
         check(&answer, asked);
     }
@@ -256,20 +252,20 @@ fn a_mad_id_is_told_of_a_gap_and_can_say_nothing_else_in_the_stream() {
 }
 
 #[test]
-fn a_gap_is_told_again_until_an_event_has_moved_the_client_on() {
+fn a_gap_is_reported_again_until_the_client_has_got_an_event() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let old = "1000-7";
     for _ in 0..2 {
         let mut stream = Stream::resume(server.address, "c", old);
-        let gap = stream.next().expect("it is told at once");
+        let gap = stream.next().expect("it comes at once");
         assert_eq!(gap.event_type, "gap");
         assert_eq!(gap.data, "{\"asked\":\"1000-7\",\"oldest\":null}");
-        // What the browser would send next time is what it sent this time.
+        // The browser sends the same id the next time.
         assert_eq!(stream.parser.last_event_id(), "");
     }
     let mut stream = Stream::resume(server.address, "c", old);
     let id = Publisher::connect(server.address, "c").publish("new");
-    assert_eq!(stream.next().expect("it is told").event_type, "gap");
+    assert_eq!(stream.next().expect("it comes").event_type, "gap");
     assert_eq!(stream.next().expect("it is live").last_event_id, id);
     let mut stream = Stream::resume(server.address, "c", stream.parser.last_event_id());
     Publisher::connect(server.address, "c").publish("newer");
@@ -277,40 +273,15 @@ fn a_gap_is_told_again_until_an_event_has_moved_the_client_on() {
 }
 
 #[test]
-fn a_client_that_was_away_before_its_first_event_is_not_left_in_silence() {
-    let server = Server::start(&["--publish-open", "--quiet"]);
-    for before in [0, 3] {
-        let channel = format!("c{before}");
-        let kept = publish_numbers(server.address, &channel, before);
-        // A page is opened, and the laptop is closed before anything is said.
-        let mut stream = Stream::subscribe(server.address, &channel);
-        stream.read_until(|bytes| bytes.ends_with(b"\n\n"));
-        let id = stream.parser.last_event_id().to_owned();
-        drop(stream);
-        let missed = publish_numbers(server.address, &channel, 2);
-        // It comes back with what an EventSource would send.
-        let mut stream = Stream::resume(server.address, &channel, &id);
-        let last = Publisher::connect(server.address, &channel).publish("last");
-        let mut heard = Vec::new();
-        while heard.last().is_none_or(|message: &Message| message.last_event_id != last) {
-            heard.push(stream.next().expect("it is live"));
-        }
-        let ids: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
-        let is_told = heard[0].event_type == "gap";
-        assert!(is_told || ids == [&missed[0], &missed[1], &last], "{heard:?} after {kept:?}");
-    }
-}
-
-#[test]
-fn after_a_restart_an_old_id_is_a_gap_and_nothing_old_is_new() {
+fn after_a_restart_an_old_id_gets_a_gap_and_every_new_event() {
     let mut server = Server::start(&["--publish-open", "--quiet"]);
     let before = publish_numbers(server.address, "c", 5);
     server.kill();
     let server = Server::start(&["--publish-open", "--quiet"]);
 
-    // Before anything is published: not silence.
+    // The gap is reported before anything is published.
     let mut stream = Stream::resume(server.address, "c", &before[4]);
-    let gap = stream.next().expect("it is told at once");
+    let gap = stream.next().expect("it comes at once");
     let asked = &before[4];
     assert_eq!(gap.event_type, "gap");
     assert_eq!(gap.data, format!("{{\"asked\":\"{asked}\",\"oldest\":null}}"));
@@ -321,22 +292,22 @@ fn after_a_restart_an_old_id_is_a_gap_and_nothing_old_is_new() {
     for id in &after {
         assert_eq!(&stream.next().expect("it is live").last_event_id, id);
     }
-    // And afterwards: whatever it heard last, it is told, and gets all that there is once.
+    // Afterwards, too: whatever its last event was, the client gets a gap and every event that is kept.
     complete(server.address, "c");
     for id in &before {
-        let heard = resumed(server.address, "c", id);
-        let (gap, rest) = gap_of(&heard);
+        let received = resumed(server.address, "c", id);
+        let (gap, rest) = gap_of(&received);
         let oldest = &after[0];
         assert_eq!(gap, format!("{{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}"));
         let rest: Vec<&str> = rest.iter().map(|m| m.last_event_id.as_str()).collect();
         assert_eq!(rest, after);
     }
-    // Who has caught up is an ordinary client.
+    // Once it has caught up, it is a client like any other.
     assert_eq!(data(&resumed(server.address, "c", &after[0])), ["2", "3"]);
 }
 
 #[test]
-fn ids_grow_over_all_channels_and_publishers() {
+fn ids_grow_across_all_channels_and_publishers() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let address = server.address;
     let publishers: Vec<_> = (0..4)
@@ -350,7 +321,7 @@ fn ids_grow_over_all_channels_and_publishers() {
     let mut all = Vec::new();
     for publisher in publishers {
         let ids = publisher.join().expect("it publishes");
-        // Each publisher's own grow in the order in which it was answered.
+        // Those of one publisher grow in the order of the answers.
         assert!(ids.windows(2).all(|pair| numbers(&pair[0]) < numbers(&pair[1])));
         all.extend(ids.iter().map(|id| numbers(id)));
     }
@@ -360,7 +331,7 @@ fn ids_grow_over_all_channels_and_publishers() {
 }
 
 #[test]
-fn histories_become_whole_through_any_number_of_cuts_while_others_publish() {
+fn a_client_gets_every_event_once_however_often_its_connection_breaks() {
     const CLIENTS: u64 = 10;
     const PUBLISHERS: usize = 3;
     const EVENTS: usize = 600;
@@ -371,20 +342,20 @@ fn histories_become_whole_through_any_number_of_cuts_while_others_publish() {
         .map(|seed| {
             thread::spawn(move || {
                 let mut dice = Dice::new(seed);
-                let mut heard: Vec<Message> = Vec::new();
+                let mut received: Vec<Message> = Vec::new();
                 let mut connections = 0;
                 loop {
-                    let id = heard.last().map_or("earliest", |m| m.last_event_id.as_str());
+                    let id = received.last().map_or("earliest", |m| m.last_event_id.as_str());
                     let mut stream = Stream::resume(address, "c", id);
                     connections += 1;
-                    // What it reads further than this has arrived, and is lost with the connection all the same.
+                    // The rest of what has arrived is lost with the connection.
                     for _ in 0..dice.below(120) {
                         let message = stream.next().expect("it ends only with an end");
                         assert_ne!(message.event_type, "gap", "nothing is lost");
                         if message.event_type == "end" {
-                            return (heard, connections);
+                            return (received, connections);
                         }
-                        heard.push(message);
+                        received.push(message);
                     }
                 }
             })
@@ -400,10 +371,10 @@ fn histories_become_whole_through_any_number_of_cuts_while_others_publish() {
     published.sort_by_key(|id| numbers(id));
     complete(address, "c");
     for client in clients {
-        let (heard, connections) = client.join().expect("it hears");
-        let heard: Vec<&str> = heard.iter().map(|m| m.last_event_id.as_str()).collect();
-        assert_eq!(heard.len(), published.len());
-        assert!(heard == published, "each event once, in the order of the ids");
+        let (received, connections) = client.join().expect("it reads to the end");
+        let received: Vec<&str> = received.iter().map(|m| m.last_event_id.as_str()).collect();
+        assert_eq!(received.len(), published.len());
+        assert!(received == published, "each event once, in the order of the ids");
         assert!(connections > 5, "it was cut {connections} times");
     }
 }

@@ -403,6 +403,11 @@ impl Stream {
         panic!("it ended without an end, after {:?}", self.tail());
     }
 
+    /// Reads to the end of the stream, whatever it has.
+    pub(crate) fn until_closed(mut self) {
+        while self.next().is_some() {}
+    }
+
     pub(crate) fn socket(&self) -> &TcpStream {
         self.reader.get_ref()
     }

@@ -1,0 +1,271 @@
+//! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
+//! This is the only place that decides that a subscriber has lost something.
+
+use super::feed::{Feed, Hub};
+use super::filter::Filter;
+use super::history::{Batch, Cursor, History};
+use super::id::Id;
+use super::subscriber::{Departure, END, Subscriber, Written};
+use crate::sse::{Event, json_string, opening};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+/// The bytes of one write. They bound the memory of a slow reader.
+const REPLAY_BYTES: usize = 32 * 1024;
+
+/// The thread copies and writes; it runs no code of the program that uses the library.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// A last event ID that asks for everything that is kept.
+const EARLIEST: &str = "earliest";
+
+/// Where a subscription starts, by the id of the event that the client heard last.
+///
+/// | the client names                                | it gets                                    |
+/// |-------------------------------------------------|--------------------------------------------|
+/// | nothing                                         | what is published from now on              |
+/// | `earliest`                                      | everything that is kept                    |
+/// | an id in the history, or the last one forgotten | what came after it                         |
+/// | an id that lies between those in the history    | a gap, and what came after it              |
+/// | an older one, a future one, any other text      | a gap, and everything that is kept         |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With what is the oldest event then. Nothing is lost, whatever is forgotten until then.
+    Earliest,
+    /// With the event at this position.
+    At(Cursor),
+    /// The same, but something before it is lost.
+    BehindGap(Cursor),
+}
+
+impl Start {
+    pub(super) fn new(history: &History, last_event_id: Option<&str>) -> Start {
+        let id = match last_event_id {
+            None => return Start::At(history.end()),
+            Some(EARLIEST) => return Start::Earliest,
+            Some(text) => Id::parse(text),
+        };
+        let forgotten = history.forgotten();
+        match id {
+            Some(id) if id == forgotten => Start::At(history.first()),
+            Some(id) if id > forgotten && history.last_id().is_some_and(|last| id <= last) => {
+                match history.position_after(id) {
+                    (cursor, true) => Start::At(cursor),
+                    (cursor, false) => Start::BehindGap(cursor),
+                }
+            }
+            _ => Start::BehindGap(history.first()),
+        }
+    }
+
+    /// The position in the history of this moment, and whether something before it is lost.
+    pub(super) fn position(self, history: &History) -> (Cursor, bool) {
+        let first = history.first();
+        match self {
+            Start::Earliest => (first, false),
+            Start::At(cursor) => (cursor.max(first), is_lost(cursor, first)),
+            Start::BehindGap(cursor) => (cursor.max(first), true),
+        }
+    }
+}
+
+/// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.
+pub(super) fn is_lost(cursor: Cursor, first: Cursor) -> bool {
+    cursor < first
+}
+
+/// Starts a stream behind its opening, on the thread of its connection. The event that reports a gap and the first part
+/// of the history are found at one moment and written together.
+pub(super) fn begin(
+    feed: &Arc<Feed>,
+    mut subscriber: Subscriber,
+    start: Start,
+    last_event_id: Option<String>,
+    mut filter: Option<Filter>,
+) -> Result<(), Departure> {
+    subscriber.presence.join();
+    let mut batch = Batch::default();
+    let mut gap = String::new();
+    {
+        let state = feed.lock();
+        let (cursor, has_gap) = start.position(&state.history);
+        subscriber.cursor = cursor;
+        feed.copy_for(&state, &subscriber, REPLAY_BYTES, &mut batch);
+        if has_gap {
+            feed.hub.counters.gaps.fetch_add(1, Relaxed);
+            gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id());
+        }
+    }
+    write(feed, &mut subscriber, gap.as_bytes(), &batch, filter.as_mut())?;
+    // The rest may take long.
+    drop((gap, batch));
+    catch_up(feed, subscriber, filter)
+}
+
+/// Continues with a subscriber whose socket had no room for `rest`, on a thread of its own.
+pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Vec<u8>, is_ended: bool) {
+    let spawned_feed = Arc::clone(feed);
+    let run = move || {
+        let outcome = resume(&spawned_feed, subscriber, rest, is_ended);
+        count(&spawned_feed, outcome);
+    };
+    let thread = thread::Builder::new().name("catch-up".into()).stack_size(STACK_BYTES);
+    if thread.spawn(run).is_err() {
+        // The subscriber was dropped with the closure. The client comes back.
+        count(feed, Err(Departure::Slow));
+    }
+}
+
+pub(super) fn count(feed: &Feed, outcome: Result<(), Departure>) {
+    if let Err(departure) = outcome {
+        departure.count(&feed.hub.counters);
+    }
+}
+
+fn resume(
+    feed: &Arc<Feed>,
+    subscriber: Subscriber,
+    rest: Vec<u8>,
+    is_ended: bool,
+) -> Result<(), Departure> {
+    subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
+    if is_ended {
+        subscriber.write_last_blocking(&rest)?;
+        return Err(Departure::Completed);
+    }
+    subscriber.write_blocking(&rest)?;
+    // It may be as large as an event, and the next event is copied now.
+    drop(rest);
+    catch_up(feed, subscriber, None)
+}
+
+/// Writes what the history has for the subscriber until it lacks nothing and joins a lane. A filtered subscriber never
+/// joins one: the thread waits for what comes.
+fn catch_up(
+    feed: &Arc<Feed>,
+    mut subscriber: Subscriber,
+    mut filter: Option<Filter>,
+) -> Result<(), Departure> {
+    if filter.is_some() {
+        start_heartbeats(&feed.hub, &mut subscriber);
+    }
+    let mut batch = Batch::default();
+    loop {
+        let ends = {
+            let state = feed.lock();
+            if is_lost(subscriber.cursor, state.history.first()) {
+                return Err(Departure::Slow);
+            }
+            feed.copy_for(&state, &subscriber, REPLAY_BYTES, &mut batch)
+        };
+        if feed.hub.is_stopped() {
+            subscriber.write_last_blocking(&opening())?;
+            return Err(Departure::Stopped);
+        } else if subscriber.cursor < batch.end() {
+            write(feed, &mut subscriber, b"", &batch, filter.as_mut())?;
+        } else if ends {
+            subscriber.write_last_blocking(END)?;
+            return Err(Departure::Completed);
+        } else if filter.is_none() {
+            return join(feed, subscriber);
+        } else {
+            wait(feed, &mut subscriber)?;
+        }
+    }
+}
+
+fn write(
+    feed: &Feed,
+    subscriber: &mut Subscriber,
+    prefix: &[u8],
+    batch: &Batch,
+    filter: Option<&mut Filter>,
+) -> Result<(), Departure> {
+    let (bytes, events) = match filter {
+        None => {
+            let all = batch.between(subscriber.cursor, Cursor::MAX);
+            (Cow::Borrowed(all), batch.end() - subscriber.cursor)
+        }
+        Some(filter) => {
+            let (accepted, events) = filter.apply(batch);
+            (Cow::Owned(accepted), events)
+        }
+    };
+    match prefix {
+        b"" => subscriber.write_blocking(&bytes)?,
+        _ => subscriber.write_blocking(&[prefix, &bytes].concat())?,
+    }
+    if events > 0 {
+        subscriber.written_ms = feed.hub.now_ms();
+        feed.hub.counters.delivered(events, bytes.len() as u64);
+    }
+    subscriber.cursor = batch.end();
+    Ok(())
+}
+
+/// Waits until a filtered subscriber lacks something, or a heartbeat is due.
+fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
+    let until_heartbeat = subscriber.heartbeat_in_ms(feed.hub.now_ms());
+    {
+        let state = feed.lock();
+        let lacks_nothing = subscriber.cursor == state.history.end()
+            && subscriber.ends_at(state.completed_at).is_none();
+        if lacks_nothing && until_heartbeat > 0 && !feed.hub.is_stopped() {
+            drop(feed.wait_for_change(state, Duration::from_millis(until_heartbeat)));
+            return Ok(());
+        }
+    }
+    subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
+    let written = subscriber.heartbeat(feed.hub.now_ms());
+    subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
+    match written {
+        Written::All => Ok(()),
+        Written::Blocked { rest, .. } => subscriber.write_blocking(&rest),
+        Written::Departed(departure) => Err(departure),
+    }
+}
+
+/// Between half of the interval and all of it. Multiples of the golden ratio spread subscribers that came together:
+/// their heartbeats are not all written in one instant.
+///
+/// Returns how many subscribers came before.
+fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber) -> u64 {
+    let nth = hub.joined.fetch_add(1, Relaxed);
+    let half = hub.limits.heartbeat.as_millis() as u64 / 2;
+    let fraction = u64::from((nth as u32).wrapping_mul(0x9e37_79b9) >> 16);
+    // An interval is a day at most.
+    let interval_ms = (half + ((half * fraction) >> 16)).max(1) as u32;
+    let has_heartbeats = !hub.limits.heartbeat.is_zero();
+    subscriber.heartbeat_interval_ms = if has_heartbeats { interval_ms } else { u32::MAX };
+    subscriber.written_ms = hub.now_ms();
+    nth
+}
+
+/// Hands the subscriber over to a fan-out thread, which writes what was published since it was found to lack nothing.
+fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
+    subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
+    let nth = start_heartbeats(&feed.hub, &mut subscriber);
+    let lane = nth as usize % feed.hub.notifiers.len();
+    let mut state = feed.lock();
+    if is_lost(subscriber.cursor, state.history.first()) {
+        return Err(Departure::Slow);
+    }
+    state.lanes[lane].join(subscriber);
+    if state.lanes[lane].take_notification() {
+        drop(state);
+        feed.notify(lane);
+    }
+    Ok(())
+}
+
+/// The event that tells a client what it missed. It has no id, so that the client keeps its own.
+fn gap_event(asked: &str, oldest: Option<Id>) -> String {
+    // The client may have sent as much as a head has room for.
+    let asked: String = asked.chars().take(64).collect();
+    let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
+    let gap = Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}}}", json_string(&asked)));
+    gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
+}

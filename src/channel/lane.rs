@@ -1,0 +1,93 @@
+//! A lane: the subscribers with room in their sockets that one fan-out thread writes to.
+
+use super::history::{Batch, Cursor, History};
+use super::subscriber::Subscriber;
+
+#[derive(Default)]
+pub(super) struct Lane {
+    /// All of them are at `copied`.
+    subscribers: Vec<Subscriber>,
+    /// The history was copied for them up to here.
+    copied: Cursor,
+    /// Subscribers that have come since, each at a position of its own.
+    joining: Vec<Subscriber>,
+    /// A thread has taken the subscribers out, to write to them. It looks for more to write when it puts them back.
+    is_out: bool,
+    /// The fan-out thread was notified, and has not looked yet.
+    is_notified: bool,
+}
+
+impl Lane {
+    pub(super) fn is_out(&self) -> bool {
+        self.is_out
+    }
+
+    /// How many subscribers are in it now.
+    pub(super) fn len(&self) -> usize {
+        self.subscribers.len() + self.joining.len()
+    }
+
+    pub(super) fn join(&mut self, subscriber: Subscriber) {
+        self.joining.push(subscriber);
+    }
+
+    /// Whether the fan-out thread must be notified now. The caller then does so.
+    pub(super) fn take_notification(&mut self) -> bool {
+        !self.is_out && self.len() > 0 && !std::mem::replace(&mut self.is_notified, true)
+    }
+
+    /// The first position that is yet to be copied for the subscribers.
+    pub(super) fn needed_from(&self) -> Option<Cursor> {
+        let copied = (self.is_out || !self.subscribers.is_empty()).then_some(self.copied);
+        self.joining.iter().map(|subscriber| subscriber.cursor).chain(copied).min()
+    }
+
+    /// Takes all subscribers out, and copies what they lack. `None` when there are none, or when another thread has
+    /// them.
+    pub(super) fn take_out(
+        &mut self,
+        history: &History,
+        batch: &mut Batch,
+    ) -> Option<Vec<Subscriber>> {
+        self.is_notified = false;
+        if self.is_out {
+            return None;
+        }
+        let from = self.needed_from()?.max(history.first());
+        history.copy(from, history.end(), usize::MAX, batch);
+        self.copied = history.end();
+        self.is_out = true;
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        subscribers.append(&mut self.joining);
+        Some(subscribers)
+    }
+
+    /// Takes out the subscribers that lack nothing of what was copied. `None` as above.
+    pub(super) fn take_out_idle(&mut self) -> Option<Vec<Subscriber>> {
+        if self.is_out || self.subscribers.is_empty() {
+            return None;
+        }
+        self.is_out = true;
+        Some(std::mem::take(&mut self.subscribers))
+    }
+
+    pub(super) fn put_back(&mut self, subscribers: Vec<Subscriber>) {
+        self.is_out = false;
+        self.subscribers = subscribers;
+        if self.subscribers.capacity() > 4 * self.subscribers.len() + 64 {
+            self.subscribers.shrink_to_fit();
+        }
+    }
+
+    /// Whether there is something to write to those that were put back, or somebody joined meanwhile.
+    pub(super) fn lags(&self, history: &History) -> bool {
+        self.copied < history.end() || !self.joining.is_empty()
+    }
+
+    /// Takes out everything for good.
+    pub(super) fn drain(&mut self) -> Vec<Subscriber> {
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        subscribers.append(&mut self.joining);
+        subscribers
+    }
+}
