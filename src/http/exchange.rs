@@ -120,17 +120,19 @@ impl Service {
     fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
         let mut deadline = None;
         loop {
-            if !wire.unread().is_empty() {
-                if let Some((head, length)) = Head::parse(wire.unread(), &self.limits)? {
-                    wire.consume(length);
-                    return Ok(Some(head).filter(|_| wire.connection().take_place()));
-                }
+            if !wire.unread().is_empty()
+                && let Some((head, length)) = Head::parse(wire.unread(), &self.limits)?
+            {
+                wire.consume(length);
+                return Ok(Some(head).filter(|_| wire.connection().take_place()));
             }
             if wire.flush().is_err() {
                 return Ok(None);
             }
             if wire.unread().is_empty() {
-                wire.connection().wait_for_request();
+                if !wire.connection().wait_for_request() {
+                    return Ok(None);
+                }
             } else if deadline.is_none() {
                 deadline = Some(Instant::now() + self.limits.head_deadline);
                 wire.connection().wait_for_peer();
@@ -182,6 +184,10 @@ impl Service {
         let keeps_connection =
             answered.is_some() && request.keeps_connection() && !self.admission.is_stopping();
         let response = answered.unwrap_or_else(|| PANICKED.into());
+        // From here on the connection cannot be evicted, and so it can be counted as a stream.
+        if !request.connection().resume() {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
         let response = self.with_room(response, request.connection());
         let response = self.cors.mark(request.field("origin"), response);
         self.log.access(|| {
@@ -198,9 +204,6 @@ impl Service {
                 && matches!(request.method(), Method::Get | Method::Head),
             rest: request.into_content().into_rest(),
         };
-        if !wire.connection().resume() {
-            return Err(ErrorKind::ConnectionAborted.into());
-        }
         self.answer(response, reply, wire)
     }
 
@@ -240,12 +243,10 @@ impl Service {
         if let Some(prepare) = stream.prepare.take() {
             prepare(&mut writer, &head);
         }
-        if let Some(farewell) = stream.farewell {
-            writer.connection().set_farewell(farewell);
-        }
         if writer.begin(head, &stream.opening).is_err() {
             return;
         }
+        writer.connection().set_farewell(stream.farewell.unwrap_or(Vec::new));
         match stream.is_delayed {
             true => pool.submit_later(Job::Run(writer, stream.run)),
             false => self.run(writer, stream.run),

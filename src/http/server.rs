@@ -4,17 +4,16 @@ use super::admission::Admission;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
-use super::lock::hold;
 use super::log::Log;
-use super::pool::{Backoff, Pool};
+use super::pool::{Backoff, Pool, Threads};
 use super::router::Router;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 /// A server that listens but does not accept yet.
 ///
@@ -111,8 +110,10 @@ impl Server {
         router: Router,
         admission: Arc<Admission>,
     ) -> io::Result<ServerHandle> {
+        self.listener.set_nonblocking(false)?;
         let addr = self.local_addr()?;
-        let log = Log::start(self.log_accesses)?;
+        let threads = Arc::new(Threads::default());
+        let log = Log::start(self.log_accesses, &threads)?;
         let service = Arc::new(Service {
             router,
             limits: self.limits,
@@ -122,6 +123,7 @@ impl Server {
         });
         let (working, refused) = (Arc::clone(&service), Arc::clone(&service));
         let pool = Pool::start(
+            &threads,
             move |job, pool| working.work(job, pool),
             move |error| {
                 refused.admission.evict_one();
@@ -129,14 +131,18 @@ impl Server {
                 refused.log.say(format!("newswire: cannot start a thread: {error}; trying again"));
             },
         )?;
-        let accepting =
-            Arc::new(Acceptor { listener: self.listener, service, pool: Arc::clone(&pool) });
-        let acceptors = (0..ACCEPT_THREADS).map(|_| {
-            let accepting = Arc::clone(&accepting);
-            thread::Builder::new().name("accept".into()).spawn(move || accepting.accept())
-        });
-        let acceptors = Arc::new(Mutex::new(acceptors.collect::<io::Result<_>>()?));
-        Ok(ServerHandle { addr, admission, pool, acceptors })
+        let acceptor = Acceptor { listener: self.listener, service, pool: Arc::clone(&pool) };
+        let (acceptor, handle) =
+            (Arc::new(acceptor), ServerHandle { addr, admission, pool, threads });
+        for _ in 0..ACCEPT_THREADS {
+            let acceptor = Arc::clone(&acceptor);
+            let thread = thread::Builder::new().name("accept".into());
+            handle
+                .threads
+                .start(thread, move || acceptor.accept())
+                .inspect_err(|_| handle.stop())?;
+        }
+        Ok(handle)
     }
 }
 
@@ -151,6 +157,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// Accepts until the server stops.
     fn accept(&self) {
         let admission = &self.service.admission;
         let mut backoff = Backoff::new();
@@ -162,8 +169,7 @@ impl Acceptor {
                         self.pool.submit(Job::Serve(connection));
                     }
                 }
-                // Out of descriptors, most likely: they come back when a connection ends, and the loop must live to
-                // see it.
+                // Most likely the process has no descriptor left. One comes back when a connection ends.
                 Err(error) => {
                     admission.counters.accept_errors.fetch_add(1, Relaxed);
                     admission.evict_one();
@@ -177,7 +183,7 @@ impl Acceptor {
     }
 }
 
-/// A server that serves. Dropping the handle does not stop it; every clone is a handle to the same server.
+/// A server that serves. Dropping the handle does not stop it. Every clone is a handle to the same server.
 ///
 /// ```
 /// use newswire::{Router, Server};
@@ -194,7 +200,7 @@ pub struct ServerHandle {
     addr: SocketAddr,
     admission: Arc<Admission>,
     pool: Arc<Pool<Job>>,
-    acceptors: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    threads: Arc<Threads>,
 }
 
 impl fmt::Debug for ServerHandle {
@@ -209,10 +215,13 @@ impl ServerHandle {
         self.addr
     }
 
-    /// Stops accepting, closes idle connections, and ends streams with a reconnection time; a request that is being
-    /// answered still gets its answer. It does not wait for that: [`join`](ServerHandle::join) does.
+    /// Stops accepting, closes idle connections, and ends each stream with a reconnection time. A request that is
+    /// being answered still gets its answer; one that waits for a place does not. It does not wait for the end of all
+    /// that: [`join`](ServerHandle::join) does.
     pub fn stop(&self) {
-        self.admission.stop();
+        if !self.admission.stop() {
+            return;
+        }
         self.pool.stop();
         // `accept` has no deadline. One connection for each thread wakes it.
         for _ in 0..ACCEPT_THREADS {
@@ -220,25 +229,23 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server stops accepting: for good, unless another handle stops it.
+    /// Waits until the server was stopped by another handle and all of its threads have ended.
     pub fn wait(&self) {
-        for thread in std::mem::take(&mut *hold(&self.acceptors)) {
-            let _ = thread.join();
-        }
+        self.threads.join(Duration::MAX);
     }
 
-    /// Waits for the threads of a server that stops. When `deadline` has passed, connections that are left are cut, and
-    /// their threads get another second.
+    /// Stops the server, and waits for the end of its threads. When `deadline` has passed, all connections are closed,
+    /// and the threads get another second.
     ///
     /// # Errors
     /// [`StillRunning`] when a handler does not return.
     pub fn join(&self, deadline: Duration) -> Result<(), StillRunning> {
-        self.wait();
-        if self.pool.join(Instant::now() + deadline) == 0 {
+        self.stop();
+        if self.threads.join(deadline) == 0 {
             return Ok(());
         }
         self.admission.end_all();
-        match self.pool.join(Instant::now() + LAST_SECOND) {
+        match self.threads.join(LAST_SECOND) {
             0 => Ok(()),
             threads => Err(StillRunning { threads }),
         }
@@ -249,13 +256,13 @@ impl ServerHandle {
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
 /// An address at which this machine reaches a listener of its own.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    addr
 }
 
 /// Handlers of a stopped server that have not returned in time.
