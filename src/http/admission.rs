@@ -87,7 +87,6 @@ impl Admission {
         peer: SocketAddr,
     ) -> Option<Connection> {
         let most = self.limits.connections.saturating_add(self.limits.waiting);
-        let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;
         let mut table = hold(&self.table);
         while table.slots.len() >= most && !table.is_stopping {
@@ -100,6 +99,7 @@ impl Admission {
         if table.is_stopping {
             return None;
         }
+        let slot = Arc::new(Slot::new(socket, peer));
         table.slots.insert(key(&slot), Arc::clone(&slot));
         drop(table);
         drop(evicted);

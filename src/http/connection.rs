@@ -61,7 +61,7 @@ impl Slot {
         Slot {
             socket,
             peer,
-            evictable_from_ms: AtomicU64::new(grace_ms()),
+            evictable_from_ms: AtomicU64::new(0),
             is_idle: AtomicBool::new(true),
             has_place: AtomicBool::new(false),
             is_stream: AtomicBool::new(false),
@@ -126,16 +126,18 @@ impl Connection {
         self.slot.peer
     }
 
-    /// Sets the socket's options: small frames leave at once, and a blocked write returns from time to time.
+    /// A thread begins to serve the connection, and the server waits for its first request. Sets the socket's options:
+    /// small frames leave at once, and a blocked write returns from time to time.
     ///
     /// # Errors
     /// When the peer has left already.
-    pub(super) fn prepare(&self) -> io::Result<()> {
+    pub(super) fn begin(&self) -> io::Result<()> {
+        self.wait_for_peer();
         self.set_nodelay(true)?;
         self.set_write_timeout(Some(self.admission.write_stall.min(WRITE_STEP)))
     }
 
-    /// The server waits for the next request. The connection may be evicted at once; a new one, after [`GRACE`].
+    /// The server waits for a request. The connection may be evicted at once, or after [`GRACE`] when it is new.
     /// `false` when the server stops.
     pub(super) fn wait_for_request(&self) -> bool {
         self.slot.is_idle.store(true, Relaxed);

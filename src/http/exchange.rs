@@ -75,7 +75,7 @@ impl Service {
 
     /// Answers one request after another. An error says that the peer has left, or takes nothing.
     fn serve(&self, connection: Connection, pool: &Pool<Job>) {
-        if connection.prepare().is_err() {
+        if connection.begin().is_err() {
             return;
         }
         let mut wire = Wire::new(connection);

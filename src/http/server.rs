@@ -265,16 +265,20 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
     addr
 }
 
-/// Handlers of a stopped server that have not returned in time.
+/// A handler of a stopped server has not returned in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StillRunning {
-    /// How many threads run them.
+    /// How many threads are left: one for each such handler, and the one that writes the log.
     pub threads: usize,
 }
 
 impl fmt::Display for StillRunning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} threads of the server have not returned from their handlers", self.threads)
+        write!(
+            f,
+            "{} threads of the stopped server are left, because a handler does not return; end what it waits for",
+            self.threads
+        )
     }
 }
 

@@ -1,8 +1,10 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
+mod admission;
 mod channels;
 mod command_line;
 mod cors;
+mod deadlines;
 mod events;
 mod files;
 mod fuzz;
@@ -15,5 +17,7 @@ mod repository;
 mod requests;
 mod resumption;
 mod server;
+mod shortage;
+mod stopping;
 mod webdriver;
 mod words;
