@@ -158,11 +158,7 @@ impl Listener {
     fn come_back(&mut self) {
         let last = self.last_event_id.as_deref();
         match Subscription::open(self.address, "well", last, false, 0) {
-            Ok(Subscribed::Streaming(stream)) => {
-                let began = stream.began.clone();
-                self.last_event_id = began.or(self.last_event_id.take());
-                self.stream = Some(stream);
-            }
+            Ok(Subscribed::Streaming(stream)) => self.stream = Some(stream),
             // It comes back again.
             _ => thread::sleep(Duration::from_millis(100)),
         }

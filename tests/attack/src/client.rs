@@ -103,8 +103,6 @@ impl Caller {
 pub struct Subscription {
     pub socket: TcpStream,
     stream: Stream,
-    /// The id in the opening, which who named none comes back with if nothing follows.
-    pub began: Option<String>,
 }
 
 /// What asking for a stream comes to.
@@ -153,26 +151,20 @@ impl Subscription {
             _ => return Err(broken(&format!("a stream with the head {head:?}"))),
         }
         let end = loop {
-            match rest.windows(2).position(|window| window == b"\n\n") {
-                Some(end) => break end + 2,
+            match opening_end(&rest) {
+                Some(end) => break end,
                 None => read_more(&mut socket, &mut rest)?,
             }
         };
         let bytes = rest.split_off(end);
-        if rest.starts_with(b": no room ") {
+        if rest.starts_with(b": there is no room ") {
             return Ok(Subscribed::Refused);
         }
-        let opening = String::from_utf8_lossy(&rest);
-        let began = opening.lines().find_map(|line| line.strip_prefix("id: "));
-        // An id in the opening would take the place of the one that was named.
-        if !opening.starts_with(OPENING) || began.is_some() != last_event_id.is_none() {
-            return Err(broken(&format!("the opening {opening:?}")));
+        if !rest.starts_with(OPENING.as_bytes()) {
+            return Err(broken(&format!("the opening {:?}", String::from_utf8_lossy(&rest))));
         }
-        Ok(Subscribed::Streaming(Subscription {
-            socket,
-            stream: Stream { bytes, event: Event::default() },
-            began: began.map(str::to_owned),
-        }))
+        let stream = Stream { bytes, event: Event::default() };
+        Ok(Subscribed::Streaming(Subscription { socket, stream }))
     }
 
     /// Reads once, waiting at most `wait`, and gives what events that completes.
@@ -205,7 +197,13 @@ impl Subscription {
 }
 
 /// What every stream of a channel begins with, unless it is refused.
-pub const OPENING: &str = ": newswire\n";
+pub const OPENING: &str = ": newswire\nretry: ";
+
+/// Where the opening of a stream ends: two lines, and no blank line behind them.
+pub fn opening_end(bytes: &[u8]) -> Option<usize> {
+    let mut ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+    ends.nth(1).map(|(at, _)| at + 1)
+}
 
 /// An event as it stands in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

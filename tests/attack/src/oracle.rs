@@ -95,8 +95,8 @@ pub struct Log {
 }
 
 pub enum Seen {
-    /// It subscribed without a last event ID, and had this one with the opening at this moment.
-    Began(Instant, Id),
+    /// It subscribed without a last event ID, and had the opening at this moment.
+    Began(Instant),
     /// It asked for all that is kept, as if it had seen nothing; the server looked between these.
     Earliest(Id, Id),
     /// It was told that something may be missing.
@@ -290,11 +290,11 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
             let (at, last) = (judged.at, last);
             violations.push(format!("{name} was told 204 at {at:?}, but the last is {last:?}"));
         }
-        // Who was there before an event was published began before it.
-        for (at, began) in judged.began {
+        // What was published after the stream had begun must be in it.
+        for (at, first) in judged.began {
             let mut later = runs.iter().filter(|run| run.started > at);
-            if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id <= began)) {
-                violations.push(format!("{name} was there before {id}, and began at {began}"));
+            if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id < first)) {
+                violations.push(format!("{name} subscribed before {id}, and saw {first} first"));
             }
         }
     }
@@ -315,6 +315,9 @@ struct Judged {
     broken: bool,
     /// What it asked for was kept, from here on.
     kept: Option<Id>,
+    /// When it subscribed without a last event ID, until it has seen an event.
+    beginning: Option<Instant>,
+    /// The same, and the first event that it saw then.
     began: Vec<(Instant, Id)>,
     events: u64,
     gaps: u64,
@@ -333,11 +336,9 @@ impl Judged {
 
     fn take(&mut self, seen: &Seen, truth: &Truth) -> Result<(), String> {
         match *seen {
-            Seen::Began(moment, id) => {
-                self.began.push((moment, id));
-                self.at = Some(id);
-            }
+            Seen::Began(moment) => self.beginning = Some(moment),
             Seen::Earliest(asked, answered) => {
+                self.beginning = None;
                 self.judge_gaps_at_end(truth);
                 (self.at, self.fresh_gaps, self.broken) = (None, 0, false);
                 // A restart forgets everything.
@@ -359,6 +360,7 @@ impl Judged {
                 }
             }
             Seen::Gap => {
+                self.beginning = None;
                 (self.broken, self.kept) = (false, None);
                 self.fresh_gaps += 1;
                 self.gaps += 1;
@@ -367,6 +369,7 @@ impl Judged {
                 self.events += 1;
                 let gaps = std::mem::take(&mut self.fresh_gaps);
                 let before = self.at.replace(id);
+                self.began.extend(self.beginning.take().map(|moment| (moment, id)));
                 if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
                     return Err(format!("asked for all, and began with {id}; {kept} was kept"));
                 }
