@@ -28,7 +28,7 @@ pub(crate) struct Admission {
     /// How long a write waits for a peer that makes no progress.
     pub(super) write_stall: Duration,
     table: Mutex<Table>,
-    /// A connection was closed, or the server stops.
+    /// A connection was closed.
     closed: Condvar,
     pub(crate) counters: Counters,
 }
@@ -205,7 +205,6 @@ impl Admission {
             table.queue.iter().for_each(|(_, thread)| thread.unpark());
             table.slots.values().cloned().collect::<Vec<_>>()
         };
-        self.closed.notify_all();
         slots.iter().for_each(|slot| slot.stop());
         true
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// A connection whose peer makes no progress may be evicted after this time.
+/// A connection may be evicted when the server has waited for its peer for this long without progress.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Slower than this is no progress, in both directions. Without a least rate, a peer that takes one byte now and then
@@ -126,24 +126,19 @@ impl Connection {
         self.slot.peer
     }
 
-    /// A thread begins to serve the connection, and the server waits for its first request. Sets the socket's options:
-    /// small frames leave at once, and a blocked write returns from time to time.
+    /// Sets the socket's options: small frames leave at once, and a blocked write returns from time to time.
     ///
     /// # Errors
     /// When the peer has left already.
-    pub(super) fn begin(&self) -> io::Result<()> {
-        self.wait_for_peer();
+    pub(super) fn set_options(&self) -> io::Result<()> {
         self.set_nodelay(true)?;
         self.set_write_timeout(Some(self.admission.write_stall.min(WRITE_STEP)))
     }
 
-    /// The server waits for a request. The connection may be evicted at once, or after [`GRACE`] when it is new.
-    /// `false` when the server stops.
+    /// The server waits for a request. `false` when the server stops.
     pub(super) fn wait_for_request(&self) -> bool {
         self.slot.is_idle.store(true, Relaxed);
-        if self.slot.has_place.load(Relaxed) {
-            self.slot.set_evictable_from(now_ms());
-        }
+        self.wait_for_peer();
         // After the two stores: either this sees that the server stops, or `Admission::stop` sees them.
         !self.admission.is_stopping()
     }

@@ -74,9 +74,10 @@ impl Service {
         }
     }
 
-    /// Answers one request after another. An error in between means that the peer has left, or was evicted.
+    /// Answers one request after another. An error in between means that the peer has left, or that
+    /// the connection was evicted.
     fn serve(&self, connection: Connection, pool: &Pool<Job>) {
-        if connection.begin().is_err() {
+        if connection.set_options().is_err() {
             return;
         }
         let mut wire = Wire::new(connection);

@@ -49,8 +49,8 @@ pub struct Limits {
     /// closed.
     pub write_stall: Duration,
     /// Connections at a time that have sent a request; 1,000 for the library, from the descriptor limit on the command
-    /// line. At the limit, the connection is evicted that has kept the server waiting longest: an idle one at once, one
-    /// in the middle of a request or a response after half a second without progress. When none may be evicted the
+    /// line. At the limit the connection is evicted that has kept the server waiting longest: between two requests, or
+    /// in the middle of one or of its response, and for half a second without progress. When there is none the new
     /// request waits, and after `head_deadline` its connection is closed. A `503` would end an EventSource for good.
     pub connections: usize,
     /// Connections at a time, besides, that have not sent a whole request yet or wait for a place; 10 for the library,

@@ -1,29 +1,28 @@
-//! Admission: how many connections a server has, which one is evicted for another, and what is never evicted.
+//! Admission: how many connections a server has, and what waits for a place. See `eviction` for what is evicted.
 
 use crate::limits::{GET, SHORT, assert_silent, lenient, receive, receive_all, send, serve_with};
 use crate::server::{PATIENCE, Server, Stream, ask, connect, eventually, read_opening};
 use newswire::http::{Limits, Method, Refusal, Status};
 use newswire::{Emitter, Response, Router};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A server with handlers that run until the test ends them.
-struct Held {
-    address: SocketAddr,
+pub(crate) struct Held {
+    pub(crate) address: SocketAddr,
     /// A message ends one handler.
     end: Sender<()>,
     /// Each handler that has begun sends a message.
-    begun: Receiver<()>,
+    pub(crate) begun: Receiver<()>,
 }
 
 /// `GET /` is answered. The others begin, wait for their end, and answer: `GET /works` has sent nothing before its end,
 /// `POST /works` has read its content, and `GET /streams` has sent its head.
-fn hold(limits: Limits) -> Held {
+pub(crate) fn hold(limits: Limits) -> Held {
     let (end, ends) = channel();
     let (begin, begun) = channel();
     let ends = Arc::new(Mutex::new(ends));
@@ -66,12 +65,12 @@ impl Held {
         self.begin("GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n")
     }
 
-    fn end_one(&self) {
+    pub(crate) fn end_one(&self) {
         self.end.send(()).expect("the server runs");
     }
 
     /// A connection of its own with a request.
-    fn ask(&self) -> TcpStream {
+    pub(crate) fn ask(&self) -> TcpStream {
         let socket = connect(self.address);
         send(&socket, GET);
         socket
@@ -166,35 +165,6 @@ fn waiting_clients_that_leave_take_no_place_with_them() {
     }
 }
 
-#[test]
-fn at_the_limit_a_connection_that_makes_no_progress_is_evicted() {
-    let cases = [
-        ("idle", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("in a second head", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT"),
-        (
-            "in a content",
-            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
-        ),
-        (
-            "in a content that is skipped",
-            "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
-        ),
-    ];
-    for (name, sent) in cases {
-        let held = hold(Limits { connections: 1, ..lenient() });
-        let evicted = connect(held.address);
-        send(&evicted, sent);
-        if sent.starts_with("GET") {
-            assert_eq!(receive(&evicted).expect("it is answered").status, 200, "{name}");
-        } else {
-            // The server has the head by then.
-            assert_silent(&evicted, SHORT);
-        }
-        assert_eq!(ask(held.address, "GET", "/", &[], "").text(), "ok\n", "{name}");
-        assert!(!receive_all(&evicted).contains("200 OK"), "{name}");
-    }
-}
-
 /// Connections without a whole request have a limit of their own, and take no place.
 #[test]
 fn unfinished_requests_are_evicted_for_newcomers_and_keep_no_request_out() {
@@ -221,145 +191,6 @@ fn unfinished_requests_are_evicted_for_newcomers_and_keep_no_request_out() {
     for socket in &asking {
         assert_eq!(receive(socket).expect("it is answered").status, 200);
     }
-}
-
-/// A handler at work is never evicted, and neither is a stream whose client has read everything.
-#[test]
-fn at_the_limit_a_busy_connection_is_not_evicted() {
-    // Longer than a connection without progress is safe
-    let time = Duration::from_secs(3);
-    let works = |request: &'static [&'static str]| {
-        move || {
-            let held = hold(Limits { connections: 1, ..lenient() });
-            let busy = connect(held.address);
-            for (at, piece) in request.iter().enumerate() {
-                if at > 0 {
-                    // The pieces arrive one by one, so that the server has waited for each.
-                    thread::sleep(SHORT);
-                }
-                send(&busy, piece);
-            }
-            held.begun.recv_timeout(PATIENCE).expect("it begins");
-            let waiting = held.ask();
-            assert_silent(&waiting, time);
-            held.end_one();
-            let answer = receive(&busy).expect("it was not evicted");
-            assert_eq!(answer.status, 200, "{request:?}");
-            drop(busy);
-            assert_eq!(receive(&waiting).expect("it is answered").status, 200);
-        }
-    };
-    thread::scope(|scope| {
-        scope
-            .spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"]));
-        scope.spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\n", "\r\n"]));
-        scope.spawn(works(&["GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n"]));
-        scope.spawn(works(&[
-            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n",
-            "12",
-            "34",
-        ]));
-    });
-}
-
-/// A request that arrives in the moment of the eviction is not carried out: its client cannot be told, and repeats it.
-#[test]
-fn a_request_of_an_evicted_connection_is_not_carried_out() {
-    let carried_out = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&carried_out);
-    let mut router = Router::new();
-    router.get("/", |_| Response::text(Status::OK, "ok\n"));
-    router.route(Method::Post, "/", move |_| {
-        counter.fetch_add(1, Relaxed);
-        Response::text(Status::OK, "done\n")
-    });
-    let address = serve_with(Limits { connections: 1, ..lenient() }, router);
-    let (mut answered, mut evicted) = (0, 0);
-    let started = Instant::now();
-    while (answered < 100 || evicted < 100) && started.elapsed() < PATIENCE {
-        let idle = connect(address);
-        send(&idle, GET);
-        assert_eq!(receive(&idle).expect("it is answered").status, 200);
-        let newcomer = thread::spawn(move || ask(address, "GET", "/", &[], "").status);
-        // The eviction happens somewhere in this time.
-        thread::sleep(Duration::from_micros((answered * 37 + evicted * 11) as u64 % 300));
-        let sent =
-            (&idle).write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-        match sent.is_ok() && is_answered(&idle) {
-            true => answered += 1,
-            false => evicted += 1,
-        }
-        assert_eq!(newcomer.join().expect("it only asks"), 200);
-        assert_eq!(carried_out.load(Relaxed), answered, "carried out, and not answered");
-    }
-    assert!(answered > 0 && evicted > 0, "one of both never happened: {answered}, {evicted}");
-}
-
-/// Whether an answer comes before the connection ends.
-fn is_answered(mut socket: &TcpStream) -> bool {
-    let mut start = [0; 12];
-    socket.read_exact(&mut start).is_ok() && &start == b"HTTP/1.1 200"
-}
-
-const LARGE: usize = 64 * 1024 * 1024;
-
-/// A connection that has begun to download [`LARGE`] bytes from a server with one place, and one with a request that
-/// waits for this place.
-fn download() -> (TcpStream, TcpStream) {
-    let mut router = Router::new();
-    router.get("/", |_| Response::text(Status::OK, "ok\n"));
-    router.get("/large", |_| {
-        Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
-    });
-    let address = serve_with(Limits { connections: 1, ..lenient() }, router);
-    let mut downloading = connect(address);
-    send(&downloading, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    downloading.read_exact(&mut [0]).expect("it begins");
-    let waiting = connect(address);
-    send(&waiting, GET);
-    (downloading, waiting)
-}
-
-/// How much arrives when it is read at this rate for so long, and then as fast as it comes.
-fn read_steadily(mut socket: &TcpStream, bytes_per_second: usize, time: Duration) -> usize {
-    let (started, mut taken) = (Instant::now(), 0);
-    let mut piece = vec![0; bytes_per_second / 20];
-    while let Ok(bytes @ 1..) = socket.read(&mut piece) {
-        taken += bytes;
-        let due = Duration::from_secs_f64(taken as f64 / bytes_per_second as f64);
-        if started.elapsed() < time {
-            thread::sleep(due.saturating_sub(started.elapsed()));
-        }
-    }
-    taken
-}
-
-#[test]
-fn a_download_that_is_read_steadily_is_not_cut_for_a_waiting_request() {
-    let steadily = |bytes_per_second, time| {
-        let (downloading, waiting) = download();
-        assert!(read_steadily(&downloading, bytes_per_second, time) >= LARGE);
-        assert_eq!(receive(&waiting).expect("it is its turn").text(), "ok\n");
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| steadily(12 << 20, PATIENCE));
-        scope.spawn(|| steadily(1 << 20, Duration::from_secs(8)));
-        scope.spawn(|| steadily(500_000, Duration::from_secs(8)));
-    });
-}
-
-#[test]
-fn a_download_of_a_few_bytes_a_second_is_cut_for_a_waiting_request() {
-    let (downloading, waiting) = download();
-    thread::scope(|scope| {
-        let answer = scope.spawn(|| receive(&waiting));
-        while !answer.is_finished() {
-            assert_eq!((&downloading).read(&mut [0; 20]).expect("the system has some of it"), 20);
-            thread::sleep(Duration::from_millis(100));
-        }
-        assert_eq!(answer.join().expect("no panic").expect("it is answered").text(), "ok\n");
-    });
-    assert!(read_steadily(&downloading, LARGE, PATIENCE) < LARGE);
 }
 
 /// Streams leave some connections over, so that everything else is still answered.

@@ -6,6 +6,7 @@ mod command_line;
 mod cors;
 mod deadlines;
 mod events;
+mod eviction;
 mod files;
 mod fuzz;
 mod laboratory;
