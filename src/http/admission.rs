@@ -2,8 +2,8 @@
 //!
 //! A connection has a *place* from its first request on, and there are [`Limits::connections`] places. Beside them,
 //! [`Limits::waiting`] connections may be open that have no place yet. A connection may be evicted from a certain time
-//! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection whose
-//! time came first is evicted.
+//! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection with the
+//! earliest time is evicted.
 //!
 //! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place:
 //! a place that is given back goes to the first request in the queue.
@@ -113,7 +113,7 @@ impl Admission {
         drop(evicted);
     }
 
-    /// Evicts the connection whose time came first, among those that `is_candidate` accepts. What it counted for is
+    /// Evicts the connection with the earliest time, among those that `is_candidate` accepts. What it counted for is
     /// free at once, although its thread takes a moment to end.
     fn evict(&self, table: &mut Table, is_candidate: impl Fn(&Slot) -> bool) -> Option<Evicted> {
         let now_ms = now_ms();

@@ -39,7 +39,7 @@ pub(super) struct Service {
 /// What a thread is needed for.
 pub(super) enum Job {
     Serve(Connection),
-    /// Runs a stream whose opening has left.
+    /// Runs a stream. Its opening has left.
     Run(StreamWriter, Run),
 }
 

@@ -34,9 +34,6 @@ pub struct Server {
     log_accesses: bool,
 }
 
-/// How long `accept` may take to see that the server stops.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
-
 impl Server {
     /// Listens at the address; port 0 lets the system choose one, which [`local_addr`](Server::local_addr) tells.
     ///
@@ -47,12 +44,12 @@ impl Server {
         Ok(Server::from_listener(TcpListener::bind(address)?))
     }
 
-    /// Takes a listener that is listening already, in blocking mode.
+    /// Serves on a listener that listens already. It is put in blocking mode.
     pub fn from_listener(listener: TcpListener) -> Server {
         Server { listener, limits: Limits::default(), cors: Cors::default(), log_accesses: false }
     }
 
-    /// With these limits instead of the default ones.
+    /// Sets the limits.
     ///
     /// # Errors
     /// [`InvalidLimits`] names the field that is out of range.
@@ -62,14 +59,13 @@ impl Server {
         Ok(self)
     }
 
-    /// With this policy for pages of other origins instead of the default one, which is any origin without
-    /// credentials.
+    /// Sets the policy for pages of other origins. By default any origin may read, without credentials.
     pub fn cors(mut self, cors: Cors) -> Server {
         self.cors = cors;
         self
     }
 
-    /// With a line on standard error for each request; without one by default.
+    /// Whether each request has a line on standard error; by default none has.
     pub fn log_accesses(mut self, yes: bool) -> Server {
         self.log_accesses = yes;
         self
@@ -83,7 +79,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until the process ends: it may be killed at any moment.
+    /// Serves until the process ends. It may be killed at any moment.
     ///
     /// The runtime of Rust has the process ignore SIGPIPE. A program that takes that back is ended by the first client
     /// that leaves in the middle of an answer.
@@ -104,7 +100,7 @@ impl Server {
         self.serve_with(router, admission)
     }
 
-    /// As [`serve`](Server::serve), with connections that something else counts, too.
+    /// As [`serve`](Server::serve), with connections that the caller can count.
     pub(crate) fn serve_with(
         self,
         router: Router,
@@ -146,8 +142,8 @@ impl Server {
     }
 }
 
-/// The system lets 128 connections wait to be accepted and drops the next one, whose client tries again a second later.
-/// When thousands come at once, and every thread wants the processor, two threads get twice the share of one.
+/// The system lets 128 connections wait to be accepted and drops the next one; its client tries again a second later.
+/// When thousands of connections come at once all threads want the processor, and two threads get twice the share of one.
 const ACCEPT_THREADS: usize = 2;
 
 struct Acceptor {
@@ -252,8 +248,11 @@ impl ServerHandle {
     }
 }
 
-/// How long a thread may take to see that its connection was cut.
+/// How long a thread may take to see that its connection was closed.
 const LAST_SECOND: Duration = Duration::from_secs(1);
+
+/// How long the connection may take that wakes `accept`.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An address at which this machine reaches a listener of its own.
 fn reachable(mut addr: SocketAddr) -> SocketAddr {

@@ -1,10 +1,10 @@
 //! Admission: how many connections a server has, and what waits for a place. See `eviction` for what is evicted.
 
 use crate::limits::{GET, SHORT, assert_silent, lenient, receive, receive_all, send, serve_with};
-use crate::server::{PATIENCE, Server, Stream, ask, connect, eventually, read_opening};
+use crate::server::{Answer, PATIENCE, Server, Stream, ask, connect, eventually, read_opening};
 use newswire::http::{Limits, Method, Refusal, Status};
 use newswire::{Emitter, Response, Router};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -239,6 +239,20 @@ fn the_first_event_does_not_arrive_together_with_the_opening() {
         alone += usize::from(!text.contains("data: first"));
     }
     assert!(alone >= 50, "only {alone} of 100 openings arrived alone");
+}
+
+/// One write for many small responses: while a handler runs, the response to the request before it has not left yet.
+#[test]
+fn responses_to_pipelined_requests_leave_together() {
+    let held = hold(lenient());
+    let work = "GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let socket = held.begin(&[str::from_utf8(GET).expect("it is ASCII"), work].concat());
+    assert_silent(&socket, SHORT);
+    held.end_one();
+    let mut reader = BufReader::new(&socket);
+    for text in ["ok\n", "worked\n"] {
+        assert_eq!(Answer::read(&mut reader, "GET").expect("it is answered").text(), text);
+    }
 }
 
 /// Uploads have a limit of their own.

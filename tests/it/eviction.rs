@@ -1,14 +1,16 @@
 //! Eviction: at the limit, a connection that keeps the server waiting is closed for another one, and no other is.
 
 use crate::admission::hold;
-use crate::limits::{GET, SHORT, assert_silent, lenient, receive, receive_all, send, serve_with};
+use crate::limits::{
+    GET, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
+};
 use crate::server::{PATIENCE, ask, connect};
 use newswire::http::{Limits, Method, Status};
 use newswire::{Response, Router};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,23 @@ fn at_the_limit_a_connection_that_makes_no_progress_is_evicted() {
     }
 }
 
-/// A handler at work is never evicted, and neither is a stream whose client has read everything.
+/// One byte now and then is no progress.
+#[test]
+fn at_the_limit_a_connection_that_sends_less_than_the_least_rate_is_evicted() {
+    let post = "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n";
+    let get = str::from_utf8(GET).expect("it is ASCII");
+    for sent in [post, &format!("{get}GET /")] {
+        let held = hold(Limits { connections: 1, ..lenient() });
+        let slow = connect(held.address);
+        send(&slow, sent);
+        // The server has the head by then.
+        thread::sleep(SHORT);
+        let answer = dripping(&slow, b"x", || receive(&held.ask()));
+        assert_eq!(answer.expect("the slow one is evicted").text(), "ok\n");
+    }
+}
+
+/// A handler at work is never evicted, and neither is a stream that its client has read up to the end.
 #[test]
 fn at_the_limit_a_busy_connection_is_not_evicted() {
     // Longer than a connection without progress is safe
@@ -122,15 +140,23 @@ fn a_request_that_arrives_in_the_moment_of_the_eviction_is_not_carried_out() {
         let newcomers: Vec<_> = (0..PLACES).map(|_| connect(address)).collect();
         newcomers.iter().for_each(|socket| send(socket, GET));
         thread::sleep(Duration::from_millis(450));
+        let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            for sockets in idle.chunks(8) {
+            // A busy processor makes the moment longer.
+            for _ in 0..8 {
+                scope.spawn(|| while !is_over.load(Relaxed) {});
+            }
+            let all = idle.chunks(8).map(|sockets| {
                 scope.spawn(move || {
                     for mut socket in sockets {
                         thread::sleep(Duration::from_millis(10));
                         let _ = socket.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
                     }
-                });
-            }
+                })
+            });
+            let all: Vec<_> = all.collect();
+            all.into_iter().for_each(|one| one.join().expect("it only writes"));
+            is_over.store(true, Relaxed);
         });
         for socket in &idle {
             match is_answered(socket) {

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// What handlers wait for.
 #[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
+struct Latch(Arc<(Mutex<bool>, Condvar)>);
 
-impl Gate {
+impl Latch {
     fn open(&self) {
         *self.0.0.lock().expect("no handler panics") = true;
         self.0.1.notify_all();
@@ -29,12 +29,12 @@ impl Gate {
     }
 }
 
-/// `GET /` is answered at once; `GET /works` and `POST /works` when the gate opens; `GET /streams` sends an event at once
-/// and another one when the gate opens.
-fn router(gate: &Gate) -> Router {
+/// `GET /` is answered at once; `GET /works` and `POST /works` when the latch opens; `GET /streams` sends an event at once
+/// and another one when the latch opens.
+fn router(latch: &Latch) -> Router {
     let mut router = Router::new();
     router.get("/", |_| Response::text(Status::OK, "ok\n"));
-    let waiting = gate.clone();
+    let waiting = latch.clone();
     router.get("/works", move |_| {
         waiting.wait();
         Response::text(Status::OK, "worked\n")
@@ -43,7 +43,7 @@ fn router(gate: &Gate) -> Router {
         let content = request.content()?;
         Ok::<_, Refusal>(Response::bytes(Status::OK, "text/plain", content))
     });
-    let waiting = gate.clone();
+    let waiting = latch.clone();
     router.get("/streams", move |request| {
         let waiting = waiting.clone();
         Emitter::stream(request, move |mut emitter| {
@@ -59,10 +59,10 @@ fn router(gate: &Gate) -> Router {
     router
 }
 
-fn start(address: &str, gate: &Gate, limits: Limits) -> ServerHandle {
+fn start(address: &str, latch: &Latch, limits: Limits) -> ServerHandle {
     let listener = TcpListener::bind(address).expect("there is a free port");
     let server = Server::from_listener(listener).limits(limits).expect("they are in range");
-    server.serve(router(gate)).expect("the system has threads")
+    server.serve(router(latch)).expect("the system has threads")
 }
 
 fn begin(server: &ServerHandle, request: &str) -> TcpStream {
@@ -78,8 +78,8 @@ fn assert_refused(server: &ServerHandle) {
 
 #[test]
 fn a_stopped_server_answers_what_it_has_begun_and_nothing_more() {
-    let gate = Gate::default();
-    let server = start("127.0.0.1:0", &gate, lenient());
+    let latch = Latch::default();
+    let server = start("127.0.0.1:0", &latch, lenient());
     let (silent, unfinished) = (begin(&server, ""), begin(&server, "GET / HT"));
     let idle = begin(&server, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(receive(&idle).expect("it is answered").status, 200);
@@ -106,7 +106,7 @@ fn a_stopped_server_answers_what_it_has_begun_and_nothing_more() {
     let answer = receive(&uploading).expect("it is answered");
     assert_eq!((answer.status, answer.text()), (200, "1234"));
     assert_eq!(answer.field("connection"), Some("close"));
-    gate.open();
+    latch.open();
     let answer = receive(&working).expect("it is answered");
     assert_eq!((answer.status, answer.text()), (200, "worked\n"));
     assert_eq!(answer.field("connection"), Some("close"));
@@ -135,12 +135,12 @@ fn a_download_goes_on_while_the_server_stops() {
     server.join(PATIENCE).expect("all threads end");
 }
 
-/// A stream that begins while the server stops would have nobody to end it.
+/// Nothing would end a stream that begins while the server stops.
 #[test]
 fn a_stream_that_begins_while_the_server_stops_ends_at_once() {
     let mut router = Router::new();
-    let gate = Gate::default();
-    let (waiting, (begin, begun)) = (gate.clone(), channel());
+    let latch = Latch::default();
+    let (waiting, (begin, begun)) = (latch.clone(), channel());
     let begin = Mutex::new(begin);
     router.get("/", move |request| {
         begin.lock().expect("no handler panics").send(()).expect("the test waits");
@@ -158,7 +158,7 @@ fn a_stream_that_begins_while_the_server_stops_ends_at_once() {
     send(&socket, GET);
     begun.recv_timeout(PATIENCE).expect("the handler runs");
     server.stop();
-    gate.open();
+    latch.open();
     let received = receive_all(&socket);
     assert!(received.starts_with("HTTP/1.1 200 OK\r\n"), "{received}");
     assert!(received.contains("\nretry: ") && received.ends_with('\n'), "{received}");
@@ -167,8 +167,8 @@ fn a_stream_that_begins_while_the_server_stops_ends_at_once() {
 
 #[test]
 fn a_handler_that_does_not_return_is_a_typed_error() {
-    let gate = Gate::default();
-    let server = start("127.0.0.1:0", &gate, lenient());
+    let latch = Latch::default();
+    let server = start("127.0.0.1:0", &latch, lenient());
     let stuck = begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n");
     thread::sleep(SHORT);
     let error = server.join(SHORT).expect_err("a handler waits");
@@ -176,15 +176,15 @@ fn a_handler_that_does_not_return_is_a_typed_error() {
     assert_eq!(error.threads, 2);
     assert_refused(&server);
     assert_eq!(receive_all(&stuck), "", "its connection is closed at the deadline");
-    gate.open();
+    latch.open();
     server.join(Duration::MAX).expect("now it returns");
 }
 
 /// A peer that does not read, and one that does not send, do not outlast the deadline.
 #[test]
 fn connections_are_closed_when_the_deadline_has_passed() {
-    let gate = Gate::default();
-    let server = start("127.0.0.1:0", &gate, lenient());
+    let latch = Latch::default();
+    let server = start("127.0.0.1:0", &latch, lenient());
     let uploading =
         begin(&server, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12");
     thread::sleep(SHORT);
@@ -194,8 +194,8 @@ fn connections_are_closed_when_the_deadline_has_passed() {
 
 #[test]
 fn a_server_at_its_limit_can_be_stopped() {
-    let gate = Gate::default();
-    let server = start("127.0.0.1:0", &gate, Limits { connections: 1, waiting: 1, ..lenient() });
+    let latch = Latch::default();
+    let server = start("127.0.0.1:0", &latch, Limits { connections: 1, waiting: 1, ..lenient() });
     let working =
         begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     thread::sleep(SHORT);
@@ -207,7 +207,7 @@ fn a_server_at_its_limit_can_be_stopped() {
     for socket in &waiting {
         assert_eq!(receive_all(socket), "");
     }
-    gate.open();
+    latch.open();
     assert_eq!(receive(&working).expect("it is answered").text(), "worked\n");
     server.join(PATIENCE).expect("all threads end");
     assert_refused(&server);
@@ -216,10 +216,10 @@ fn a_server_at_its_limit_can_be_stopped() {
 #[test]
 fn a_server_on_any_address_can_be_stopped_and_its_port_is_free_again() {
     for address in ["127.0.0.1:0", "0.0.0.0:0", "127.1.2.3:0", "[::1]:0", "[::]:0"] {
-        let server = start(address, &Gate::default(), lenient());
+        let server = start(address, &Latch::default(), lenient());
         let addr = server.addr();
         server.join(PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
-        let again = start(&addr.to_string(), &Gate::default(), lenient());
+        let again = start(&addr.to_string(), &Latch::default(), lenient());
         assert_eq!(again.addr(), addr);
         again.join(PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
     }
@@ -241,9 +241,9 @@ fn a_hundred_stopped_servers_leave_no_thread_and_no_descriptor() {
         std::fs::read_dir(format!("/proc/self/{what}")).expect("this is Linux").count()
     };
     let cycle = |number: usize| {
-        let gate = Gate::default();
-        gate.open();
-        let server = start("127.0.0.1:0", &gate, lenient());
+        let latch = Latch::default();
+        latch.open();
+        let server = start("127.0.0.1:0", &latch, lenient());
         let mut sockets = vec![begin(&server, ""), begin(&server, "GET / HT")];
         for target in ["/", "/works", "/streams"] {
             sockets
@@ -264,7 +264,7 @@ fn a_hundred_stopped_servers_leave_no_thread_and_no_descriptor() {
 /// `wait` returns when another handle has stopped the server.
 #[test]
 fn the_end_of_a_server_can_be_waited_for() {
-    let server = start("127.0.0.1:0", &Gate::default(), Limits { idle: LONG, ..lenient() });
+    let server = start("127.0.0.1:0", &Latch::default(), Limits { idle: LONG, ..lenient() });
     let stopping = server.clone();
     let stopper = thread::spawn(move || {
         thread::sleep(SHORT);

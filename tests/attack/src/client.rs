@@ -7,13 +7,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a connection, and then the beginning of a stream, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends requests one after the other, on one connection as long as it is kept.
 pub struct Caller {
     address: SocketAddr,
     socket: Option<TcpStream>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 pub struct Answer {
@@ -29,12 +29,12 @@ impl Answer {
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Caller {
-        Caller { address, socket: None, patience: Duration::from_secs(30) }
+        Caller { address, socket: None, timeout: Duration::from_secs(30) }
     }
 
     /// How long a connection, and then each answer, may take.
-    pub fn patience(mut self, patience: Duration) -> Caller {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Caller {
+        self.timeout = timeout;
         self
     }
 
@@ -56,10 +56,10 @@ impl Caller {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => {
-                let socket = TcpStream::connect_timeout(&self.address, self.patience)?;
+                let socket = TcpStream::connect_timeout(&self.address, self.timeout)?;
                 socket.set_nodelay(true)?;
-                socket.set_read_timeout(Some(self.patience))?;
-                socket.set_write_timeout(Some(self.patience))?;
+                socket.set_read_timeout(Some(self.timeout))?;
+                socket.set_write_timeout(Some(self.timeout))?;
                 socket
             }
         };
@@ -133,7 +133,7 @@ impl Subscription {
         room: usize,
     ) -> io::Result<Subscribed> {
         let mut socket = connect(address, room)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
         let (query, field) = match last_event_id {
             None => (String::new(), String::new()),
             Some(id) if in_query => (format!("?last_event_id={id}"), String::new()),
@@ -251,14 +251,14 @@ impl Stream {
     }
 }
 
-/// A connection whose receive buffer was made small before it began, which is when it counts.
+/// A connection with a receive buffer of this size, which only counts when it is set before the connection begins.
 fn connect(address: SocketAddr, room: usize) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     if room > 0 {
         sockopt::set_socket_recv_buffer_size(&socket, room)?;
     }
     // Which is the time that connecting may take, too.
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(OPEN_TIMEOUT))?;
     rustix::net::connect(&socket, &address)?;
     let socket = TcpStream::from(socket);
     socket.set_nodelay(true)?;

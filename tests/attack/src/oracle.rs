@@ -1,9 +1,9 @@
 //! What every client of a channel must have seen, given what was published and acknowledged.
 //!
 //! The truth about a channel is put together at the end: the ids that publishers were told, and
-//! those that any client saw. Events that nobody acknowledged, because the connection or the
+//! those that any client saw. Events that were not acknowledged, because the connection or the
 //! process ended first, may be part of it or not; but for everybody alike. Of a run of lines only
-//! the last one's id is told, and the others may have come and gone before anyone saw them: then it
+//! the last one's id is told, and the others may have come and gone before a client saw them: then it
 //! is known only between which ids theirs were.
 
 use crate::payload::{Id, Payload};
@@ -142,7 +142,7 @@ struct Truth {
     unseen: Vec<Unseen>,
 }
 
-/// Events of a run that lie behind one another, that nobody saw.
+/// Events of a run that lie behind one another, that no client saw.
 struct Unseen {
     after: Id,
     before: Id,
@@ -183,8 +183,8 @@ impl Truth {
         truth
     }
 
-    /// Nothing that was never sent; a publisher's own in their order. What he had no answer to may
-    /// still have been on its way when he went on.
+    /// Nothing that was never sent; the events of a publisher in their order. What was not answered may
+    /// still have been on its way when the publisher went on.
     fn judge_order(&self, runs: &[Run], violations: &mut Vec<String>) {
         let of = |is_wanted: fn(&&Run) -> bool| {
             let runs = runs.iter().filter(is_wanted);
@@ -200,7 +200,7 @@ impl Truth {
                     violations.push(format!("{id} is {payload:?}, after number {before}"));
                 }
             } else if !uncertain.contains(payload) {
-                violations.push(format!("{id} is {payload:?}, which nobody published"));
+                violations.push(format!("{id} is {payload:?}, which was never published"));
             }
         }
     }
@@ -377,7 +377,7 @@ impl Judged {
                     return Err(format!("its stream was ended before {id}, and nothing was lost"));
                 }
                 let Some(before) = before else {
-                    // Who asks for all that is kept misses nothing of it.
+                    // A client that asks for all that is kept misses nothing of it.
                     self.needless_gaps += gaps;
                     return Ok(());
                 };

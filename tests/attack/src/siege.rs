@@ -1,5 +1,5 @@
 //! Several times as many connections as the server admits, which do what they can to keep it busy,
-//! and one client that means well.
+//! and one well-behaved client.
 
 use crate::citizen::{Citizen, Listener};
 use crate::client::Caller;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Connections that the server admits, and those that knock.
+/// Connections that the server admits, and those that want to be.
 const ADMITTED: u64 = 200;
-const KNOCKING: usize = 1_000;
+const WANTED: usize = 1_000;
 
 /// So many connections of the siege must have been open at a time.
 const HALF: u64 = ADMITTED / 2;
@@ -155,7 +155,7 @@ pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
     let (fate, fed, seen) = thread::scope(|scope| {
         let fed = scope.spawn(|| feed(server.address, is_over));
         let observed = scope.spawn(move || observe(observer, siege.mark.0, is_over));
-        let swarm = Swarm::start(server.address, KNOCKING, siege.tactics, order.seed);
+        let swarm = Swarm::start(server.address, WANTED, siege.tactics, order.seed);
         thread::sleep(Duration::from_secs(3));
         Citizen::new(what, server.address, report).go_on(listener, SIEGE);
         is_over.store(true, Relaxed);
@@ -166,7 +166,7 @@ pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
     let (fate, (mark, least)) = (fate?, siege.mark);
     let Seen { open, places, marked } = seen;
     for (row, figure) in [
-        (format!("{KNOCKING} at {ADMITTED} places"), fate.to_string()),
+        (format!("{WANTED} at {ADMITTED} places"), fate.to_string()),
         ("connections at most".to_owned(), format!("{open}, {places} of them with a place")),
         (mark.to_owned(), marked.to_string()),
         ("events fed".to_owned(), fed.to_string()),

@@ -1,4 +1,4 @@
-//! Who subscribes, each with a habit of its own.
+//! Clients that subscribe, each with a habit of its own.
 
 use crate::client::{Event, Reading, Subscribed, Subscription};
 use crate::oracle::{Log, Seen};

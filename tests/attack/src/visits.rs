@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Until histories are full, and the allocator has what so many at a time need, memory grows and is
 /// no leak. Of fewer connections than this, half are not enough for that.
@@ -160,7 +160,7 @@ fn connect_from(number: u64, address: SocketAddr) -> Outcome<TcpStream> {
     rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
     rustix::net::connect(&socket, &address)?;
     let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     Ok(socket)
 }
