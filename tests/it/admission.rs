@@ -320,7 +320,7 @@ fn connections_that_wait_are_closed_in_time_and_cost_no_processor_time() {
     let waiting: Vec<_> = (0..400)
         .map(|number| {
             let socket = server.connect();
-            send(&socket, if number % 4 == 0 { GET } else { unfinished.as_bytes() });
+            send(&socket, if number % 2 == 0 { GET } else { unfinished.as_bytes() });
             socket
         })
         .collect();
@@ -328,7 +328,8 @@ fn connections_that_wait_are_closed_in_time_and_cost_no_processor_time() {
         receive_all(socket);
     }
     let (used, time) = (processor_time(&server) - before, started.elapsed());
-    assert!(used * 10 < time, "{used:?} of processor time in {time:?}");
+    println!("{used:?} of processor time in {time:?}");
+    assert!(used * 20 < time, "{used:?} of processor time in {time:?}");
     drop(streams);
 }
 

@@ -135,15 +135,14 @@ fn a_download_goes_on_while_the_server_stops() {
     server.join(PATIENCE).expect("all threads end");
 }
 
-/// Nothing would end a stream that begins while the server stops.
+/// Nothing else would end it.
 #[test]
 fn a_stream_that_begins_while_the_server_stops_ends_at_once() {
+    let (latch, (begin, begun)) = (Latch::default(), channel());
     let mut router = Router::new();
-    let latch = Latch::default();
-    let (waiting, (begin, begun)) = (latch.clone(), channel());
-    let begin = Mutex::new(begin);
-    router.get("/", move |request| {
-        begin.lock().expect("no handler panics").send(()).expect("the test waits");
+    let (waiting, began) = (latch.clone(), Mutex::new(begin.clone()));
+    router.get("/events", move |request| {
+        began.lock().expect("no handler panics").send(()).expect("the test waits");
         waiting.wait();
         Emitter::stream(request, |mut emitter| {
             loop {
@@ -152,17 +151,36 @@ fn a_stream_that_begins_while_the_server_stops_ends_at_once() {
             }
         })
     });
+    let (waiting, began) = (latch.clone(), Mutex::new(begin));
+    router.get("/bytes", move |_| {
+        began.lock().expect("no handler panics").send(()).expect("the test waits");
+        waiting.wait();
+        Response::stream("text/plain", b"opening".to_vec(), |writer| {
+            loop {
+                writer.write_all(b"more")?;
+                thread::sleep(Duration::from_millis(10));
+            }
+        })
+    });
     let server = Server::bind("127.0.0.1:0").expect("there is a free port");
     let server = server.serve(router).expect("the system has threads");
-    let socket = connect(server.addr());
-    send(&socket, GET);
-    begun.recv_timeout(PATIENCE).expect("the handler runs");
+    let events = begin_at(&server, "/events");
+    let bytes = begin_at(&server, "/bytes");
+    for _ in 0..2 {
+        begun.recv_timeout(PATIENCE).expect("the handler runs");
+    }
     server.stop();
     latch.open();
-    let received = receive_all(&socket);
+    let received = receive_all(&events);
     assert!(received.starts_with("HTTP/1.1 200 OK\r\n"), "{received}");
     assert!(received.contains("\nretry: ") && received.ends_with('\n'), "{received}");
+    let received = receive_all(&bytes);
+    assert!(received.ends_with("\r\n\r\nopening"), "{received}");
     server.join(PATIENCE).expect("all threads end");
+}
+
+fn begin_at(server: &ServerHandle, target: &str) -> TcpStream {
+    begin(server, &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
 #[test]
