@@ -1,47 +1,47 @@
 //! How many connections there are, and which one is evicted for a newcomer.
 //!
-//! A connection holds a *place* from its first request on, and there are [`Limits::connections`] of them. Beside
-//! them [`Limits::waiting`] connections may be open whose first request is still to come. When there is no room, the
-//! connection that has kept the server waiting longest is evicted. So a silent peer keeps no other one out, and a
-//! connection that is busy is never cut.
+//! A connection has a *place* from its first request on, and there are [`Limits::connections`] places. Beside them,
+//! [`Limits::waiting`] connections may be open that have no place yet. A connection may be evicted from a certain time
+//! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection with the
+//! earliest time is evicted.
+//!
+//! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place:
+//! a place that is given back goes to the first request in the queue.
 
-use super::connection::{Connection, EVICTED, Slot, now_ms};
+use super::connection::{Connection, Slot, now_ms};
 use super::limits::Limits;
 use super::lock::hold;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// At the limit, the accept loop looks this often for a connection that it may evict.
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// When there is no room and no connection may be evicted, the next look is after this time. Only the accept threads
+/// and the first request in the queue look.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All connections of a server.
 pub(crate) struct Admission {
-    places: usize,
-    sockets: usize,
-    streams: usize,
-    /// How long a request waits for a place before its connection is closed.
-    place_deadline: Duration,
+    limits: Limits,
     /// How long a write waits for a peer that makes no progress.
     pub(super) write_stall: Duration,
     table: Mutex<Table>,
-    /// A socket was closed.
+    /// A connection was closed.
     closed: Condvar,
     pub(crate) counters: Counters,
 }
 
+#[derive(Default)]
 struct Table {
-    slots: Vec<Option<Arc<Slot>>>,
-    free: Vec<usize>,
+    /// By the address of the slot.
+    slots: HashMap<usize, Arc<Slot>>,
     places_taken: usize,
     /// Of the places, those of streams.
     streams_taken: usize,
-    /// Uploads that may last.
     uploads_taken: usize,
-    /// Connections whose request is here and waits for a place, in order of arrival.
+    /// Connections with a request that waits for a place, in the order of arrival, each with its thread.
     queue: VecDeque<(Arc<Slot>, Thread)>,
     is_stopping: bool,
 }
@@ -60,20 +60,9 @@ pub(crate) struct Counters {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Arc<Admission> {
         Arc::new(Admission {
-            places: limits.connections,
-            sockets: limits.connections.saturating_add(limits.waiting),
-            streams: limits.streams,
-            place_deadline: limits.head_deadline,
+            limits: limits.clone(),
             write_stall: limits.write_stall,
-            table: Mutex::new(Table {
-                slots: Vec::new(),
-                free: Vec::new(),
-                places_taken: 0,
-                streams_taken: 0,
-                uploads_taken: 0,
-                queue: VecDeque::new(),
-                is_stopping: false,
-            }),
+            table: Mutex::default(),
             closed: Condvar::new(),
             counters: Counters::default(),
         })
@@ -81,131 +70,122 @@ impl Admission {
 
     /// How many connections are open.
     pub(crate) fn len(&self) -> usize {
-        let table = hold(&self.table);
-        table.slots.len() - table.free.len()
+        hold(&self.table).slots.len()
     }
 
     /// How many connections have no place yet.
     pub(crate) fn waiting(&self) -> usize {
         let table = hold(&self.table);
-        table.slots.len() - table.free.len() - table.places_taken
+        table.slots.len() - table.places_taken
     }
 
-    /// Makes a connection of an accepted socket; `None` when the server stops. At the limit of open sockets it waits
-    /// until one is closed or may be evicted.
+    /// Makes a connection of an accepted socket; `None` when the server stops. At the limit it waits until a connection
+    /// is closed or may be evicted.
     pub(crate) fn admit(
         self: &Arc<Admission>,
         socket: TcpStream,
         peer: SocketAddr,
     ) -> Option<Connection> {
-        let slot = Arc::new(Slot::new(socket, peer));
+        let most = self.limits.connections.saturating_add(self.limits.waiting);
         let mut evicted = None;
         let mut table = hold(&self.table);
-        let index = loop {
-            if table.is_stopping {
-                return None;
-            }
-            if let Some(index) = table.free.pop() {
-                break index;
-            }
-            if table.slots.len() < self.sockets {
-                table.slots.push(None);
-                break table.slots.len() - 1;
-            }
+        while table.slots.len() >= most && !table.is_stopping {
             evicted = self.evict(&mut table, |_| true);
             if evicted.is_none() {
-                let waited = self.closed.wait_timeout(table, RETRY_INTERVAL);
+                let waited = self.closed.wait_timeout(table, LOOK_INTERVAL);
                 table = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-        };
-        slot.index.store(index, Relaxed);
-        table.slots[index] = Some(Arc::clone(&slot));
+        }
+        if table.is_stopping {
+            return None;
+        }
+        let slot = Arc::new(Slot::new(socket, peer));
+        table.slots.insert(key(&slot), Arc::clone(&slot));
         drop(table);
         drop(evicted);
         self.counters.accepted.fetch_add(1, Relaxed);
         Some(Connection::new(slot, Arc::clone(self)))
     }
 
-    /// Evicts a connection because the system has no descriptor or no thread for another one.
+    /// Evicts a connection, if one may be: the system has no descriptor or no thread for another one.
     pub(crate) fn evict_one(&self) {
         let evicted = self.evict(&mut hold(&self.table), |_| true);
         drop(evicted);
     }
 
-    /// Evicts the connection that has kept the server waiting longest, among those that `is_of_use`. Its slot and its
-    /// place are free at once, although its thread takes a moment to end.
-    fn evict(&self, table: &mut Table, is_of_use: impl Fn(&Slot) -> bool) -> Option<Evicted> {
+    /// Evicts the connection with the earliest time, among those that `is_candidate` accepts. What it counted for is
+    /// free at once, although its thread takes a moment to end.
+    fn evict(&self, table: &mut Table, is_candidate: impl Fn(&Slot) -> bool) -> Option<Evicted> {
         let now_ms = now_ms();
-        let candidates = table.slots.iter().flatten().filter(|slot| is_of_use(slot));
-        let from = candidates.map(|slot| (slot.evictable_from_ms.load(Relaxed), slot));
-        let due = from.filter(|(from, _)| (1..=now_ms).contains(from));
-        let (from, slot) = due.min_by_key(|(from, _)| *from)?;
+        let candidates = table.slots.values().filter(|slot| is_candidate(slot));
+        let due = candidates.filter_map(|slot| {
+            Some((slot.evictable_from_ms().filter(|from| *from <= now_ms)?, slot))
+        });
+        let (from_ms, slot) = due.min_by_key(|(from_ms, _)| *from_ms)?;
         let slot = Arc::clone(slot);
-        // The peer may have spoken in this very moment.
-        slot.evictable_from_ms.compare_exchange(from, EVICTED, Relaxed, Relaxed).ok()?;
-        table.release(&slot);
+        if !slot.evict(from_ms) {
+            return None;
+        }
+        self.release(table, &slot);
         self.counters.evicted.fetch_add(1, Relaxed);
         Some(Evicted(slot))
     }
 
-    /// Gives the connection a place: a free one, or that of a connection that is evicted for it, or the next one that
-    /// is given back. `false` when there was none in time, or when the connection itself was evicted.
+    /// Gives the connection a place: a free one, that of a connection that is evicted for it, or the next one that is
+    /// given back. `false` when there was none in time, and when the server stops.
     pub(super) fn take_place(&self, slot: &Arc<Slot>) -> bool {
+        let deadline = Instant::now() + self.limits.head_deadline;
         let mut table = hold(&self.table);
-        if !slot.resume() {
-            return false;
-        }
-        if slot.has_place.load(Relaxed) {
-            return true;
-        }
-        if table.places_taken < self.places && table.queue.is_empty() {
-            table.places_taken += 1;
-            slot.has_place.store(true, Relaxed);
-            return true;
-        }
         table.queue.push_back((Arc::clone(slot), thread::current()));
-        self.wait_for_place(table, slot)
-    }
-
-    fn wait_for_place<'t>(&'t self, mut table: MutexGuard<'t, Table>, slot: &Arc<Slot>) -> bool {
-        let deadline = Instant::now() + self.place_deadline;
+        self.grant_places(&mut table);
         loop {
             if slot.has_place.load(Relaxed) {
                 return true;
             }
-            if Instant::now() >= deadline || table.is_stopping {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() || table.is_stopping {
                 table.queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot));
+                table.wake_first();
                 return false;
             }
-            // The place of the evicted connection goes to the first in the queue.
-            let evicted = self.evict(&mut table, |other| other.has_place.load(Relaxed));
-            if evicted.is_none() {
-                drop(table);
-                thread::park_timeout(RETRY_INTERVAL);
-                table = hold(&self.table);
-            } else {
-                drop(table);
-                drop(evicted);
-                table = hold(&self.table);
-            }
+            let is_first = table.queue.front().is_some_and(|(first, _)| Arc::ptr_eq(first, slot));
+            let has_place = |other: &Slot| other.has_place.load(Relaxed);
+            let evicted = is_first.then(|| self.evict(&mut table, has_place));
+            drop(table);
+            drop(evicted);
+            // Returns at once when another thread has granted the place since the lock was given back.
+            thread::park_timeout(if is_first { wait.min(LOOK_INTERVAL) } else { wait });
+            table = hold(&self.table);
+        }
+    }
+
+    /// Grants free places to the first requests in the queue.
+    fn grant_places(&self, table: &mut Table) {
+        while table.places_taken < self.limits.connections {
+            let Some((slot, thread)) = table.queue.pop_front() else { return };
+            table.places_taken += 1;
+            slot.has_place.store(true, Relaxed);
+            thread.unpark();
+            table.wake_first();
         }
     }
 
     /// Counts the connection as a stream; `false` when there are [`Limits::streams`] already.
     pub(super) fn take_stream(&self, slot: &Slot) -> bool {
         let mut table = hold(&self.table);
-        let has_room = table.streams_taken < self.streams;
+        let has_room = table.streams_taken < self.limits.streams;
         if has_room && !slot.is_stream.swap(true, Relaxed) {
             table.streams_taken += 1;
         }
         has_room
     }
 
-    /// A permit for an upload that may last; `None` when half of the places that streams may not take are taken.
+    /// A permit for an upload that may last. `None` when half of the places that streams leave over are taken by
+    /// uploads.
     pub(super) fn take_upload(self: &Arc<Admission>) -> Option<UploadPermit> {
         let mut table = hold(&self.table);
-        let limit = (self.places.saturating_sub(self.streams) / 2).max(1);
-        (table.uploads_taken < limit).then(|| {
+        let most = (self.limits.connections.saturating_sub(self.limits.streams) / 2).max(1);
+        (table.uploads_taken < most).then(|| {
             table.uploads_taken += 1;
             UploadPermit(Arc::clone(self))
         })
@@ -215,67 +195,69 @@ impl Admission {
         hold(&self.table).is_stopping
     }
 
-    /// Admits nothing more, and ends what does not end by itself.
-    pub(super) fn stop(&self) {
-        for slot in self.slots_of_stopping() {
-            slot.stop();
-        }
+    /// Admits nothing more. Ends connections that are idle, and streams. `false` when this was done before.
+    pub(super) fn stop(&self) -> bool {
+        let slots = {
+            let mut table = hold(&self.table);
+            if std::mem::replace(&mut table.is_stopping, true) {
+                return false;
+            }
+            table.queue.iter().for_each(|(_, thread)| thread.unpark());
+            table.slots.values().cloned().collect::<Vec<_>>()
+        };
+        slots.iter().for_each(|slot| slot.stop());
+        true
     }
 
     /// Ends every connection.
     pub(super) fn end_all(&self) {
-        for slot in self.slots_of_stopping() {
+        let slots: Vec<_> = hold(&self.table).slots.values().cloned().collect();
+        for slot in slots {
             let _ = slot.socket.shutdown(Shutdown::Both);
         }
     }
 
-    fn slots_of_stopping(&self) -> Vec<Arc<Slot>> {
-        let mut table = hold(&self.table);
-        table.is_stopping = true;
-        self.closed.notify_all();
-        table.slots.iter().flatten().cloned().collect()
-    }
-
     /// The connection is closed.
     pub(super) fn close(&self, slot: &Arc<Slot>) {
-        hold(&self.table).release(slot);
+        self.release(&mut hold(&self.table), slot);
         self.closed.notify_one();
+    }
+
+    /// Frees what the connection counts for: once, although it is evicted first and closed later.
+    fn release(&self, table: &mut Table, slot: &Arc<Slot>) {
+        if table.slots.remove(&key(slot)).is_some() {
+            table.streams_taken -= usize::from(slot.is_stream.load(Relaxed));
+            table.places_taken -= usize::from(slot.has_place.load(Relaxed));
+            self.grant_places(table);
+        }
     }
 }
 
 impl Table {
-    /// Frees what the connection holds: once, although it may be evicted and closed at the same time.
-    fn release(&mut self, slot: &Arc<Slot>) {
-        let index = slot.index.load(Relaxed);
-        let is_here = self.slots.get(index).and_then(Option::as_ref);
-        if !is_here.is_some_and(|here| Arc::ptr_eq(here, slot)) {
-            return;
-        }
-        self.slots[index] = None;
-        self.free.push(index);
-        self.streams_taken -= usize::from(slot.is_stream.load(Relaxed));
-        if slot.has_place.swap(false, Relaxed) {
-            self.places_taken -= 1;
-            if let Some((next, thread)) = self.queue.pop_front() {
-                self.places_taken += 1;
-                next.has_place.store(true, Relaxed);
-                thread.unpark();
-            }
+    /// The first request in the queue looks for a connection to evict.
+    fn wake_first(&self) {
+        if let Some((_, thread)) = self.queue.front() {
+            thread.unpark();
         }
     }
 }
 
-/// An evicted connection, which no table knows any more. Dropping this ends it, outside of the lock.
+/// No other slot has the same address while this one lives.
+fn key(slot: &Arc<Slot>) -> usize {
+    Arc::as_ptr(slot).addr()
+}
+
+/// An evicted connection, which is not in the table any more. Dropping this ends it, outside of the lock.
 struct Evicted(Arc<Slot>);
 
 impl Drop for Evicted {
     fn drop(&mut self) {
-        // Its thread sees the end of the stream. An error means that the peer has gone.
+        // Its thread sees the end of the stream. An error means that the peer has left.
         let _ = self.0.socket.shutdown(Shutdown::Both);
     }
 }
 
-/// An upload that may last: it counts as long as this lives.
+/// An upload that may last counts as long as this lives.
 pub(crate) struct UploadPermit(Arc<Admission>);
 
 impl Drop for UploadPermit {

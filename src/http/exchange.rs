@@ -1,4 +1,5 @@
-//! Requests and their responses on one connection: the only place that answers.
+//! Requests and their responses on one connection. Every response of the server leaves through [`Service::answer`]: that
+//! of a handler, a refusal, that of a head which cannot be read, and that of a handler that panicked.
 
 use super::admission::Admission;
 use super::connection::Connection;
@@ -24,10 +25,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Responses to pipelined requests wait for each other in a write buffer of this size.
+/// Responses to pipelined requests leave together, from a write buffer of this size.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A content that is larger is not copied to the write buffer.
+/// A larger content is not copied to the write buffer.
 const COPIED_BYTES: usize = 4 * 1024;
 
 /// What all connections of a server share.
@@ -42,7 +43,7 @@ pub(super) struct Service {
 /// What a thread is needed for.
 pub(super) enum Job {
     Serve(Connection),
-    /// The opening of the stream has left.
+    /// Runs a stream. Its opening has left.
     Run(StreamWriter, Run),
 }
 
@@ -51,15 +52,15 @@ struct Reply {
     method: Method,
     version: Version,
     keeps_connection: bool,
-    /// The peer sends nothing more: the connection can be closed without waiting for the peer.
+    /// The peer sends nothing more, so that the connection can be closed at once.
     is_last: bool,
-    /// Content of the request that no handler asked for; `None` when the next request cannot be found.
+    /// The content of the request that no handler asked for; `None` when the next request cannot be found.
     rest: Option<Rest>,
 }
 
 /// What becomes of a connection after a response.
 enum After {
-    /// It answered a request of this method, and the peer may send another.
+    /// It serves the next request. This one had that method.
     Next(Method),
     /// The peer may still be sending.
     Close,
@@ -77,17 +78,18 @@ impl Service {
         }
     }
 
-    /// Answers one request after another. An error says that the peer has left, or takes nothing.
+    /// Answers one request after another. An error in between means that the peer has left, or that
+    /// the connection was evicted.
     fn serve(&self, connection: Connection, pool: &Pool<Job>) {
-        if connection.prepare().is_err() {
+        if connection.set_options().is_err() {
             return;
         }
         let mut wire = Wire::new(connection);
         let (mut wait, mut has_published) = (self.limits.head_deadline, false);
         loop {
-            // The next request of a busy peer is here when the turn of this thread comes again: to let others go first
-            // costs less than to fall asleep and be woken. Not after a publish: the delivery would go first, and it
-            // writes less at once when it comes early.
+            // The next request of a busy peer has often arrived when this thread runs again. A yield costs less than a
+            // read that falls asleep and is woken. After a publish it would let the fan-out threads run, which write
+            // less with each call when they run early.
             if wire.unread().is_empty() && !has_published {
                 if wire.flush().is_err() {
                     return;
@@ -120,7 +122,8 @@ impl Service {
         }
     }
 
-    /// The next head; `None` when the peer has left, was silent for `wait`, or was evicted.
+    /// The next head. `None` when the peer has left or has sent nothing for `wait`, when the connection was evicted, and
+    /// when the server stops.
     fn read_head(&self, wire: &mut Wire, wait: Duration) -> Result<Option<Head>, Refusal> {
         let (mut parser, mut deadline) = (HeadParser::default(), None);
         loop {
@@ -134,7 +137,9 @@ impl Service {
                 return Ok(None);
             }
             if wire.unread().is_empty() {
-                wire.connection().wait_for_request();
+                if !wire.connection().wait_for_request() {
+                    return Ok(None);
+                }
             } else if deadline.is_none() {
                 deadline = Some(Instant::now() + self.limits.head_deadline);
                 wire.connection().wait_for_peer();
@@ -156,7 +161,7 @@ impl Service {
         }
     }
 
-    /// A head that cannot be read is answered all the same, and the connection is closed.
+    /// Answers a head that cannot be read, and closes the connection.
     fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
         let peer = wire.connection().peer();
         self.log.access(|| format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0));
@@ -189,6 +194,10 @@ impl Service {
         let keeps_connection =
             answered.is_some() && request.keeps_connection() && !self.admission.is_stopping();
         let response = answered.unwrap_or_else(|| PANICKED.into());
+        // From here on the connection cannot be evicted, and so it can be counted as a stream.
+        if !request.connection().resume() {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
         let response = self.with_room(response, request.connection());
         let response = self.cors.mark(request.field("origin"), response);
         self.log.access(|| {
@@ -205,13 +214,10 @@ impl Service {
                 && matches!(request.method(), Method::Get | Method::Head),
             rest: request.into_content().into_rest(),
         };
-        if !wire.connection().resume() {
-            return Err(ErrorKind::ConnectionAborted.into());
-        }
         self.answer(response, reply, wire)
     }
 
-    /// A stream needs room among the streams.
+    /// Replaces a stream when there are [`Limits::streams`] already. This is the only place that counts streams.
     fn with_room(&self, response: Response, connection: &Connection) -> Response {
         match response.is_close_delimited() && !connection.take_stream() {
             true => response.full(),
@@ -219,7 +225,7 @@ impl Service {
         }
     }
 
-    /// Every response leaves here: the head, and the content unless the method or the status forbids it.
+    /// Writes the head, and the content unless the method or the status forbids it.
     fn answer(&self, response: Response, reply: Reply, wire: &mut Wire) -> io::Result<After> {
         let is_stream = response.is_close_delimited();
         let keep = reply.keeps_connection && reply.rest.is_some() && !is_stream;
@@ -240,33 +246,31 @@ impl Service {
         Ok(if closes_at_once { After::CloseAtOnce } else { After::Close })
     }
 
-    /// The head and the opening of a stream leave together.
+    /// Sends the head and the opening of a stream in one write, and runs it.
     fn begin_stream(&self, mut stream: Stream, mut wire: Wire, pool: &Pool<Job>) {
         let head = std::mem::take(wire.out());
         let mut writer = StreamWriter::new(wire.into_connection());
         if let Some(prepare) = stream.prepare.take() {
             prepare(&mut writer, &head);
         }
-        if let Some(farewell) = stream.farewell {
-            writer.connection().set_farewell(farewell);
-        }
         if writer.begin(head, &stream.opening).is_err() {
             return;
         }
+        writer.connection().set_farewell(stream.farewell.unwrap_or(Vec::new));
         match stream.is_delayed {
             true => pool.submit_later(Job::Run(writer, stream.run)),
             false => self.run(writer, stream.run),
         }
     }
 
-    /// An error of a stream says that the client has left.
+    /// An error of a stream means that the client has left.
     fn run(&self, writer: StreamWriter, run: Run) {
         self.guard(|| {
             let _ = run(writer);
         });
     }
 
-    /// Runs code that may not be ours: a panic in it is counted, reported by the panic hook, and costs this connection.
+    /// Runs a handler. A panic in it is counted, the panic hook reports it, and it costs this connection.
     fn guard<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
         let outcome = catch_unwind(AssertUnwindSafe(run));
         if outcome.is_err() {
@@ -290,7 +294,7 @@ fn write_bytes(content: &[u8], wire: &mut Wire) -> io::Result<()> {
     Ok(())
 }
 
-/// `false` when the file has become shorter: then only the close can tell the peer.
+/// `false` when the file has become shorter: then only the end of the connection can tell the peer.
 fn write_file(file: std::fs::File, promised: u64, wire: &mut Wire) -> io::Result<bool> {
     wire.flush()?;
     let (mut file, mut written) = (file.take(promised), 0);
@@ -308,7 +312,7 @@ fn write_file(file: std::fs::File, promised: u64, wire: &mut Wire) -> io::Result
     }
 }
 
-/// Line ends before a request line are ignored (RFC 9112, 2.2), and alone they are no request.
+/// A server ignores empty lines before a request line (RFC 9112, 2.2). Alone they are no request.
 fn is_blank(unread: &[u8]) -> bool {
     unread.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }

@@ -1,20 +1,19 @@
-//! The bounds of a server: each with its default, its reason, and the status that it yields.
+//! The limits of a server: each with its default, its reason, and the status of what exceeds it.
 
 use std::time::Duration;
 
-/// What one server will carry, and for how long it waits.
+/// What one server carries, and for how long it waits.
 ///
-/// Nothing is allocated because the wire claims a length: each bound is checked against bytes that
-/// have arrived. The memory of a whole server is bounded by
+/// Nothing is allocated because the wire claims a length: each limit is checked against bytes that have arrived. The
+/// memory of a server, without that of its handlers and of the system's sockets, is at most
 ///
 /// ```text
-/// connections * (head_bytes + content_bytes + 3 * an event + a thread's stack)   while they speak HTTP
-///   + streams * 5 KiB                                 the kernel's socket and ours
-///   + waiting * 32 KiB                                a thread and a read buffer each
-///   + 4,096 * target_bytes                            lines of the log that wait to be written
+///   (connections + waiting) * (48 KiB + head_bytes)    a thread with its stack, a read buffer, and the head
+/// + connections * content_bytes                        contents that handlers have asked for
+/// + 4,096 * target_bytes                               lines of the log that wait to be written
 /// ```
 ///
-/// and only requests that may publish have their content kept at all.
+/// A subscriber of a channel needs less than a kibibyte: it has no thread while it has room in its socket.
 ///
 /// ```
 /// use newswire::http::Limits;
@@ -25,47 +24,45 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of the request target; 8 KiB. More is `414`. RFC 9112, 3: "at minimum, 8000 octets".
+    /// Bytes of the request target; 8 KiB. A longer one is `414`. RFC 9112, 3: "at minimum, 8000 octets".
     pub target_bytes: usize,
-    /// Bytes of the whole head, request line and fields; 16 KiB, as Node's and twice nginx's. More
-    /// is `431`.
+    /// Bytes of the whole head, which is the request line and the fields; 16 KiB, as Node's and twice nginx's. A larger
+    /// one is `431`.
     pub head_bytes: usize,
-    /// Fields in a head; 100, as Apache's. More is `431`.
+    /// Fields in a head; 100, as Apache's. More are `431`.
     pub fields: usize,
-    /// Bytes of content that a handler may ask to have in memory, and bytes in one line of
-    /// `?lines`; 512 KiB, half a channel's default history. More is `413`.
+    /// Bytes of content that a handler may ask to have in memory, and bytes in one line of `?lines`; 512 KiB, half a
+    /// channel's default history. More are `413`. With 0 a handler gets no content.
     pub content_bytes: usize,
-    /// From the first byte of a head to its last; 10 s, for the head as a whole: a deadline per read
-    /// would let one byte every nine seconds hold a thread for good (Slowloris). Late is `408`. A new
-    /// connection may also be silent for as long before its first byte; then it is closed without a
-    /// word.
+    /// From the first byte of a head to its last; 10 s. It holds for the head as a whole: with a deadline for each read,
+    /// one byte every nine seconds would hold a thread for ever (Slowloris). A late head is `408`. A new connection
+    /// that sends nothing for as long is closed, and so is a request that waits for a place for as long.
     pub head_deadline: Duration,
-    /// For the whole content, from the moment it is asked for; 60 s. Late is `408`.
+    /// For the whole content, from the moment when a handler asks for it; 60 s. A late one is `408`.
     pub content_deadline: Duration,
-    /// Silence between two pieces of a content that is published as it arrives (`?lines`); 1 h. It
-    /// has no deadline as a whole, because a log may go on for days, but a peer that vanished must
-    /// be noticed. Late is `408`.
+    /// Between two pieces of a content that is published as it arrives (`?lines`); 1 h. The content as a whole has no
+    /// deadline, because a log may go on for days, but a peer that has vanished must be noticed. A late piece is `408`.
     pub lines_idle: Duration,
-    /// Between two requests on a kept connection; 60 s. Then it is closed without a word.
+    /// Between two requests on a kept connection; 60 s. Then the connection is closed.
     pub idle: Duration,
-    /// How long a peer may take nothing at all of what is written to it; 20 s. Then the connection
-    /// is closed.
+    /// How long a peer may take less than 240 bytes a second of what is written to it; 20 s. Then the connection is
+    /// closed.
     pub write_stall: Duration,
     /// Connections at a time that have sent a request; 1,000 for the library, from the descriptor limit on the command
-    /// line. At the limit, the connection that has kept the server waiting longest is evicted for a newcomer whose
-    /// request is here. Without one the newcomer waits; after `head_deadline` it is closed without a word, since a `503`
-    /// would end an EventSource for good.
+    /// line. At the limit the connection is evicted that has kept the server waiting longest: between two requests, or
+    /// in the middle of one or of its response, and for half a second without progress. When there is none the new
+    /// request waits, and after `head_deadline` its connection is closed. A `503` would end an EventSource for good.
     pub connections: usize,
-    /// Connections at a time, besides, whose first request is still to come; 10 for the library, half of the
-    /// descriptors that are left and at most 1,024 on the command line. At the limit the one that is silent longest is
-    /// evicted, but none before half a second.
+    /// Connections at a time, besides, that have not sent a whole request yet or wait for a place; 10 for the library,
+    /// half of the descriptors that are left and at most 1,024 on the command line. At the limit the one is evicted
+    /// that has kept the server waiting longest, after half a second at the earliest.
     pub waiting: usize,
     /// Streams at a time; nine in ten connections, so that there is always room to publish. One more gets what its
-    /// response says, which is a stream that ends for Server-Sent Events, and else `503`.
+    /// response says, which is a stream that ends for Server-Sent Events, and else `503`. With 0 there are none.
     pub streams: usize,
 }
 
-/// A limit that no server can keep.
+/// A limit that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidLimits {
     /// The name of the field.
@@ -88,30 +85,34 @@ impl From<InvalidLimits> for std::io::Error {
     }
 }
 
-/// A deadline beyond this overflows the clock of some system.
+/// A longer one could overflow the clock of some system.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub(crate) fn check(&self) -> Result<(), InvalidLimits> {
-        let durations = [
-            ("head_deadline", self.head_deadline),
-            ("content_deadline", self.content_deadline),
-            ("lines_idle", self.lines_idle),
-            ("idle", self.idle),
-            ("write_stall", self.write_stall),
+        let is_duration = |time| (Duration::from_millis(1)..=LONGEST).contains(&time);
+        let duration = "from a millisecond to 366 days";
+        let head_bytes = self.target_bytes.saturating_add(1)..=1 << 30;
+        let rules = [
+            ("target_bytes", self.target_bytes > 0, "at least 1"),
+            (
+                "head_bytes",
+                head_bytes.contains(&self.head_bytes),
+                "more than target_bytes, up to 1 GiB",
+            ),
+            ("fields", self.fields > 0, "at least 1"),
+            ("head_deadline", is_duration(self.head_deadline), duration),
+            ("content_deadline", is_duration(self.content_deadline), duration),
+            ("lines_idle", is_duration(self.lines_idle), duration),
+            ("idle", is_duration(self.idle), duration),
+            ("write_stall", is_duration(self.write_stall), duration),
+            ("connections", self.connections > 0, "at least 1"),
+            ("waiting", self.waiting > 0, "at least 1"),
         ];
-        let rule = "from a millisecond to 366 days";
-        for (field, duration) in durations {
-            if !(Duration::from_millis(1)..=LONGEST).contains(&duration) {
-                return Err(InvalidLimits { field, rule });
-            }
-        }
-        let counts =
-            [("connections", self.connections), ("waiting", self.waiting), ("fields", self.fields)];
-        match counts.iter().find(|(_, count)| *count == 0) {
-            Some((field, _)) => Err(InvalidLimits { field, rule: "at least 1" }),
+        match rules.into_iter().find(|(_, is_kept, _)| !is_kept) {
+            Some((field, _, rule)) => Err(InvalidLimits { field, rule }),
             None => Ok(()),
         }
     }

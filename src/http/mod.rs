@@ -1,8 +1,8 @@
-//! HTTP/1.1 by hand: a listener, a thread per connection, a parser that refuses what two programs
-//! could read differently. It has never heard of Server-Sent Events.
+//! HTTP/1.1 by hand: a listener, a thread for each connection, and a parser that refuses what two programs could read
+//! differently. Nothing here knows of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `log`, `limits`, `grammar`,
-//! `request_line`, `head`, `head_parser`, `chunked`, `pool`, `connection`, `admission`, `wire`, `content`, `request`,
+//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
+//! `request_line`, `head`, `head_parser`, `chunked`, `connection`, `admission`, `wire`, `content`, `request`,
 //! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
 
 pub(crate) mod admission;

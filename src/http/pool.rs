@@ -1,33 +1,33 @@
-//! The threads of connections. A connection has one to itself while it speaks HTTP; a thread whose
-//! connection is gone waits a moment for another, since beginning and ending a thread costs more than
-//! a request.
+//! The threads of a server. A connection has a thread to itself while it speaks HTTP. When the
+//! connection has ended, its thread waits a moment for another one: to start and end a thread costs more than a request.
 //!
-//! Who accepts only submits, and never begins a thread: that takes longer than accepting, and
-//! connections that nobody accepts are dropped.
+//! The accept threads only submit jobs, and one thread starts the workers: that takes longer than to accept a
+//! connection, and the system drops connections that are not accepted soon enough.
 
 use super::lock::hold;
 use std::collections::VecDeque;
 use std::io;
+use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a thread waits for another connection.
+/// How long a worker waits for another job.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// Enough for a handler that formats and parses. What is not touched costs no memory.
+/// Enough for a handler that formats and parses. Pages of it that are not touched cost no memory.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// By how much a job can be delayed, and how many of the delayed fall due together: all of a millisecond.
+/// How much later a delayed job is done, and how often due ones are collected.
 const DELAY: Duration = Duration::from_millis(10);
 const DUE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Between two tries for what the system has refused: it doubles from the first to the last.
+/// The pauses between attempts at what the system has refused. They double from the first to the last.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(5);
-    pub(super) const LAST: Duration = Duration::from_secs(1);
+    const LAST: Duration = Duration::from_secs(1);
 
     pub(super) fn new() -> Backoff {
         Backoff(Backoff::FIRST)
@@ -41,33 +41,73 @@ impl Backoff {
     }
 }
 
-/// Threads that do jobs, each one at a time.
-pub(super) struct Pool<J> {
-    queue: Mutex<Queue<J>>,
-    /// A job waits, and a worker is idle.
-    arrived: Condvar,
-    /// A job waits, and no worker is idle; or the first one is delayed.
-    wanted: Condvar,
-    /// A thread has ended, while the pool stops.
+/// Starts threads and counts those that run, so that a server can wait for their end.
+#[derive(Default)]
+pub(super) struct Threads {
+    running: Mutex<usize>,
     ended: Condvar,
+}
+
+impl Threads {
+    /// # Errors
+    /// When the system refuses a thread. `thread::spawn` would panic.
+    pub(super) fn start(
+        self: &Arc<Threads>,
+        thread: thread::Builder,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        *hold(&self.running) += 1;
+        let running = Running(Arc::clone(self));
+        thread.spawn(move || {
+            work();
+            drop(running);
+        })?;
+        Ok(())
+    }
+
+    /// Waits for the end of all of them, and returns how many are left after `wait`.
+    pub(super) fn join(&self, wait: Duration) -> usize {
+        let running = hold(&self.running);
+        let waited = self.ended.wait_timeout_while(running, wait, |running| *running > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Counts one thread until it is dropped: at the end of the thread, in a panic, or when there was no thread.
+struct Running(Arc<Threads>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *hold(&self.0.running) -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+/// Threads that do jobs, each one job at a time.
+pub(super) struct Pool<J> {
+    threads: Arc<Threads>,
+    queue: Mutex<Queue<J>>,
+    /// A job is here, and a worker is idle; or the pool stops.
+    arrived: Condvar,
+    /// A job is here, and no worker is idle; or the first job is delayed; or the pool stops.
+    wanted: Condvar,
 }
 
 struct Queue<J> {
     jobs: VecDeque<J>,
-    /// What is to be done later, and not before when.
+    /// Jobs for later, each with its time.
     delayed: VecDeque<(Instant, J)>,
     idle: usize,
-    /// Threads that have been begun and have not looked for a job yet.
-    beginning: usize,
-    /// All threads, but for the one that begins them.
-    threads: usize,
+    /// Workers that have been started and have not looked for a job yet.
+    starting: usize,
     is_stopping: bool,
 }
 
 impl<J: Send + 'static> Pool<J> {
-    /// With a thread that begins others, each of which does jobs with `work`; `refused` is told
-    /// when the system refuses one. `thread::spawn` would panic.
+    /// Starts the thread that starts workers. Each does jobs with `work`; `refused` is called when the system refuses
+    /// a worker.
     pub(super) fn start(
+        threads: &Arc<Threads>,
         work: impl Fn(J, &Pool<J>) + Send + Sync + 'static,
         refused: impl Fn(io::Error) + Send + 'static,
     ) -> io::Result<Arc<Pool<J>>> {
@@ -75,24 +115,27 @@ impl<J: Send + 'static> Pool<J> {
             jobs: VecDeque::new(),
             delayed: VecDeque::new(),
             idle: 0,
-            beginning: 0,
-            threads: 0,
+            starting: 0,
             is_stopping: false,
         };
         let pool = Arc::new(Pool {
+            threads: Arc::clone(threads),
             queue: Mutex::new(queue),
             arrived: Condvar::new(),
             wanted: Condvar::new(),
-            ended: Condvar::new(),
         });
-        let (begun, work) = (Arc::clone(&pool), Arc::new(work));
+        let (spawning, work) = (Arc::clone(&pool), Arc::new(work));
         let spawner = thread::Builder::new().name("spawner".into());
-        spawner.spawn(move || begun.begin_threads(&work, refused))?;
+        threads.start(spawner, move || spawning.start_workers(&work, refused))?;
         Ok(pool)
     }
 
+    /// A pool that stops drops the job, which closes its connection.
     pub(super) fn submit(&self, job: J) {
         let mut queue = hold(&self.queue);
+        if queue.is_stopping {
+            return drop(queue);
+        }
         queue.jobs.push_back(job);
         let is_wanted = queue.is_wanted();
         drop(queue);
@@ -103,9 +146,12 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Takes a job that is to be done in ten milliseconds, or a little later. No thread waits with it.
+    /// Takes a job that is done ten milliseconds later. No thread waits with it. A pool that stops drops the job.
     pub(super) fn submit_later(&self, job: J) {
         let mut queue = hold(&self.queue);
+        if queue.is_stopping {
+            return drop(queue);
+        }
         queue.delayed.push_back((Instant::now() + DELAY, job));
         let is_first = queue.delayed.len() == 1;
         drop(queue);
@@ -114,54 +160,41 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Ends the threads, each after its job.
+    /// Drops all jobs, and ends the threads, each after the job that it does now.
     pub(super) fn stop(&self) {
-        hold(&self.queue).is_stopping = true;
+        let mut queue = hold(&self.queue);
+        queue.is_stopping = true;
+        let dropped = (take(&mut queue.jobs), take(&mut queue.delayed));
+        drop(queue);
         self.arrived.notify_all();
         self.wanted.notify_one();
+        drop(dropped);
     }
 
-    /// Waits for the threads of a pool that stops; how many are left at the deadline.
-    pub(super) fn join(&self, deadline: Instant) -> usize {
-        let mut queue = hold(&self.queue);
-        loop {
-            let wait = deadline.saturating_duration_since(Instant::now());
-            if queue.threads == 0 || wait.is_zero() {
-                return queue.threads;
-            }
-            let waited = self.ended.wait_timeout(queue, wait);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn begin_threads(
-        self: Arc<Self>,
+    fn start_workers(
+        self: &Arc<Self>,
         work: &Arc<impl Fn(J, &Pool<J>) + Send + Sync + 'static>,
         refused: impl Fn(io::Error),
     ) {
         let mut backoff = Backoff::new();
-        // The system has refused a thread: none is begun before then, but what is due is queued.
+        // After a refusal no worker is started until then. Delayed jobs still become due.
         let mut retry = None;
         let mut queue = hold(&self.queue);
-        loop {
-            for _ in 0..queue.queue_due().min(queue.idle) {
+        while !queue.is_stopping {
+            for _ in 0..queue.take_due().min(queue.idle) {
                 self.arrived.notify_one();
-            }
-            if queue.is_stopping && queue.jobs.is_empty() && queue.delayed.is_empty() {
-                return;
             }
             retry = retry.filter(|&retry| Instant::now() < retry);
             if !queue.is_wanted() || retry.is_some() {
                 queue = self.wait_until_wanted(queue, retry);
                 continue;
             }
-            queue.beginning += 1;
-            queue.threads += 1;
+            queue.starting += 1;
             drop(queue);
-            let (pool, work) = (Arc::clone(&self), Arc::clone(work));
+            let (pool, work) = (Arc::clone(self), Arc::clone(work));
             let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
-            match worker.spawn(move || pool.run_jobs(&*work)) {
-                Ok(_) => {
+            match self.threads.start(worker, move || pool.run_jobs(&*work)) {
+                Ok(()) => {
                     backoff = Backoff::new();
                     queue = hold(&self.queue);
                 }
@@ -169,8 +202,7 @@ impl<J: Send + 'static> Pool<J> {
                     refused(error);
                     retry = Some(Instant::now() + backoff.next());
                     queue = hold(&self.queue);
-                    queue.beginning -= 1;
-                    queue.threads -= 1;
+                    queue.starting -= 1;
                 }
             }
         }
@@ -193,7 +225,7 @@ impl<J: Send + 'static> Pool<J> {
 
     fn run_jobs(&self, work: impl Fn(J, &Pool<J>)) {
         let mut queue = hold(&self.queue);
-        queue.beginning -= 1;
+        queue.starting -= 1;
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 drop(queue);
@@ -202,9 +234,7 @@ impl<J: Send + 'static> Pool<J> {
                 continue;
             }
             if queue.is_stopping {
-                queue.threads -= 1;
-                drop(queue);
-                return self.ended.notify_all();
+                return;
             }
             queue.idle += 1;
             let waited = self.arrived.wait_timeout(queue, SPARE);
@@ -212,7 +242,6 @@ impl<J: Send + 'static> Pool<J> {
             queue = woken;
             queue.idle -= 1;
             if timeout.timed_out() && queue.jobs.is_empty() {
-                queue.threads -= 1;
                 return;
             }
         }
@@ -221,18 +250,17 @@ impl<J: Send + 'static> Pool<J> {
 
 impl<J> Queue<J> {
     fn is_wanted(&self) -> bool {
-        self.jobs.len() > self.idle + self.beginning
+        self.jobs.len() > self.idle + self.starting
     }
 
-    /// What is due waits for a worker now; returns how many jobs that is.
-    fn queue_due(&mut self) -> usize {
-        let before = self.jobs.len();
-        if !self.delayed.is_empty() {
-            let now = Instant::now();
-            let due = self.delayed.partition_point(|(due, _)| *due <= now);
-            let due = self.delayed.drain(..due).map(|(_, job)| job);
-            self.jobs.extend(due);
+    /// Moves the delayed jobs that are due to the others; returns how many.
+    fn take_due(&mut self) -> usize {
+        if self.delayed.is_empty() {
+            return 0;
         }
-        self.jobs.len() - before
+        let now = Instant::now();
+        let due = self.delayed.partition_point(|(due, _)| *due <= now);
+        self.jobs.extend(self.delayed.drain(..due).map(|(_, job)| job));
+        due
     }
 }

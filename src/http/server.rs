@@ -4,17 +4,16 @@ use super::admission::Admission;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
-use super::lock::hold;
 use super::log::Log;
-use super::pool::{Backoff, Pool};
+use super::pool::{Backoff, Pool, Threads};
 use super::router::Router;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 /// A server that listens but does not accept yet.
 ///
@@ -35,9 +34,6 @@ pub struct Server {
     log_accesses: bool,
 }
 
-/// How long `accept` may take to see that the server stops.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
-
 impl Server {
     /// Listens at the address; port 0 lets the system choose one, which [`local_addr`](Server::local_addr) tells.
     ///
@@ -48,12 +44,12 @@ impl Server {
         Ok(Server::from_listener(TcpListener::bind(address)?))
     }
 
-    /// Takes a listener that is listening already, in blocking mode.
+    /// Serves on a listener that listens already. It is put in blocking mode.
     pub fn from_listener(listener: TcpListener) -> Server {
         Server { listener, limits: Limits::default(), cors: Cors::default(), log_accesses: false }
     }
 
-    /// With these limits instead of the default ones.
+    /// Sets the limits.
     ///
     /// # Errors
     /// [`InvalidLimits`] names the field that is out of range.
@@ -63,14 +59,13 @@ impl Server {
         Ok(self)
     }
 
-    /// With this policy for pages of other origins instead of the default one, which is any origin without
-    /// credentials.
+    /// Sets the policy for pages of other origins. By default any origin may read, without credentials.
     pub fn cors(mut self, cors: Cors) -> Server {
         self.cors = cors;
         self
     }
 
-    /// With a line on standard error for each request; without one by default.
+    /// Whether each request has a line on standard error; by default none has.
     pub fn log_accesses(mut self, yes: bool) -> Server {
         self.log_accesses = yes;
         self
@@ -84,7 +79,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until the process ends: it may be killed at any moment.
+    /// Serves until the process ends. It may be killed at any moment.
     ///
     /// The runtime of Rust has the process ignore SIGPIPE. A program that takes that back is ended by the first client
     /// that leaves in the middle of an answer.
@@ -105,14 +100,16 @@ impl Server {
         self.serve_with(router, admission)
     }
 
-    /// As [`serve`](Server::serve), with connections that something else counts, too.
+    /// As [`serve`](Server::serve), with connections that the caller can count.
     pub(crate) fn serve_with(
         self,
         router: Router,
         admission: Arc<Admission>,
     ) -> io::Result<ServerHandle> {
+        self.listener.set_nonblocking(false)?;
         let addr = self.local_addr()?;
-        let log = Log::start(self.log_accesses)?;
+        let threads = Arc::new(Threads::default());
+        let log = Log::start(self.log_accesses, &threads)?;
         let service = Arc::new(Service {
             router,
             limits: self.limits,
@@ -122,6 +119,7 @@ impl Server {
         });
         let (working, refused) = (Arc::clone(&service), Arc::clone(&service));
         let pool = Pool::start(
+            &threads,
             move |job, pool| working.work(job, pool),
             move |error| {
                 refused.admission.evict_one();
@@ -129,19 +127,23 @@ impl Server {
                 refused.log.say(format!("newswire: cannot start a thread: {error}; trying again"));
             },
         )?;
-        let accepting =
-            Arc::new(Acceptor { listener: self.listener, service, pool: Arc::clone(&pool) });
-        let acceptors = (0..ACCEPT_THREADS).map(|_| {
-            let accepting = Arc::clone(&accepting);
-            thread::Builder::new().name("accept".into()).spawn(move || accepting.accept())
-        });
-        let acceptors = Arc::new(Mutex::new(acceptors.collect::<io::Result<_>>()?));
-        Ok(ServerHandle { addr, admission, pool, acceptors })
+        let acceptor = Acceptor { listener: self.listener, service, pool: Arc::clone(&pool) };
+        let (acceptor, handle) =
+            (Arc::new(acceptor), ServerHandle { addr, admission, pool, threads });
+        for _ in 0..ACCEPT_THREADS {
+            let acceptor = Arc::clone(&acceptor);
+            let thread = thread::Builder::new().name("accept".into());
+            handle
+                .threads
+                .start(thread, move || acceptor.accept())
+                .inspect_err(|_| handle.stop())?;
+        }
+        Ok(handle)
     }
 }
 
-/// The system lets 128 connections wait to be accepted and drops the next one, whose client tries again a second later.
-/// When thousands come at once, and every thread wants the processor, two threads get twice the share of one.
+/// The system lets 128 connections wait to be accepted and drops the next one; its client tries again a second later.
+/// When thousands of connections come at once all threads want the processor, and two threads get twice the share of one.
 const ACCEPT_THREADS: usize = 2;
 
 struct Acceptor {
@@ -151,6 +153,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// Accepts until the server stops.
     fn accept(&self) {
         let admission = &self.service.admission;
         let mut backoff = Backoff::new();
@@ -162,8 +165,7 @@ impl Acceptor {
                         self.pool.submit(Job::Serve(connection));
                     }
                 }
-                // Out of descriptors, most likely: they come back when a connection ends, and the loop must live to
-                // see it.
+                // Most likely the process has no descriptor left. One comes back when a connection ends.
                 Err(error) => {
                     admission.counters.accept_errors.fetch_add(1, Relaxed);
                     admission.evict_one();
@@ -177,7 +179,7 @@ impl Acceptor {
     }
 }
 
-/// A server that serves. Dropping the handle does not stop it; every clone is a handle to the same server.
+/// A server that serves. Dropping the handle does not stop it. Every clone is a handle to the same server.
 ///
 /// ```
 /// use newswire::{Router, Server};
@@ -194,7 +196,7 @@ pub struct ServerHandle {
     addr: SocketAddr,
     admission: Arc<Admission>,
     pool: Arc<Pool<Job>>,
-    acceptors: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    threads: Arc<Threads>,
 }
 
 impl fmt::Debug for ServerHandle {
@@ -209,10 +211,13 @@ impl ServerHandle {
         self.addr
     }
 
-    /// Stops accepting, closes idle connections, and ends streams with a reconnection time; a request that is being
-    /// answered still gets its answer. It does not wait for that: [`join`](ServerHandle::join) does.
+    /// Stops accepting, closes idle connections, and ends each stream with a reconnection time. A request that is
+    /// being answered still gets its answer; one that waits for a place does not. It does not wait for the end of all
+    /// that: [`join`](ServerHandle::join) does.
     pub fn stop(&self) {
-        self.admission.stop();
+        if !self.admission.stop() {
+            return;
+        }
         self.pool.stop();
         // `accept` has no deadline. One connection for each thread wakes it.
         for _ in 0..ACCEPT_THREADS {
@@ -220,54 +225,59 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server stops accepting: for good, unless another handle stops it.
+    /// Waits until the server was stopped by another handle and all of its threads have ended.
     pub fn wait(&self) {
-        for thread in std::mem::take(&mut *hold(&self.acceptors)) {
-            let _ = thread.join();
-        }
+        self.threads.join(Duration::MAX);
     }
 
-    /// Waits for the threads of a server that stops. When `deadline` has passed, connections that are left are cut, and
-    /// their threads get another second.
+    /// Stops the server, and waits for the end of its threads. When `deadline` has passed, all connections are closed,
+    /// and the threads get another second.
     ///
     /// # Errors
     /// [`StillRunning`] when a handler does not return.
     pub fn join(&self, deadline: Duration) -> Result<(), StillRunning> {
-        self.wait();
-        if self.pool.join(Instant::now() + deadline) == 0 {
+        self.stop();
+        if self.threads.join(deadline) == 0 {
             return Ok(());
         }
         self.admission.end_all();
-        match self.pool.join(Instant::now() + LAST_SECOND) {
+        match self.threads.join(LAST_SECOND) {
             0 => Ok(()),
             threads => Err(StillRunning { threads }),
         }
     }
 }
 
-/// How long a thread may take to see that its connection was cut.
+/// How long a thread may take to see that its connection was closed.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
+/// How long the connection may take that wakes `accept`.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// An address at which this machine reaches a listener of its own.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    addr
 }
 
-/// Handlers of a stopped server that have not returned in time.
+/// A handler of a stopped server has not returned in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StillRunning {
-    /// How many threads run them.
+    /// How many threads are left: one for each such handler, and the one that writes the log.
     pub threads: usize,
 }
 
 impl fmt::Display for StillRunning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} threads of the server have not returned from their handlers", self.threads)
+        write!(
+            f,
+            "{} threads of the stopped server are left, because a handler does not return; end what it waits for",
+            self.threads
+        )
     }
 }
 

@@ -1,11 +1,11 @@
-//! A connection with its read buffer and its write buffer, as its own thread uses it.
+//! A connection with a read buffer and a write buffer, while a thread of its own serves it.
 
 use super::connection::Connection;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::time::Duration;
 
-/// How much one read asks for. A head of a browser is one or two kilobytes.
+/// How much one read asks for. The head of a browser has one or two kilobytes.
 const READ_BYTES: usize = 8 * 1024;
 
 pub(crate) struct Wire {
@@ -13,7 +13,7 @@ pub(crate) struct Wire {
     storage: Vec<u8>,
     unread: Range<usize>,
     out: Vec<u8>,
-    /// What the socket's read timeout is set to, so that a system call is spent only on a change.
+    /// The read timeout of the socket: only a change costs a system call.
     read_timeout: Option<Duration>,
 }
 
@@ -38,8 +38,11 @@ impl Wire {
         self.unread.start = (self.unread.start + bytes).min(self.unread.end);
     }
 
-    /// Waits at most `wait` for bytes of the peer; `Ok(0)` is the end of what it sends, `TimedOut` is silence. The
-    /// write buffer must be empty: the peer may wait for a response before it goes on.
+    /// Reads bytes of the peer, waiting at most `wait`. `Ok(0)` is the end of what the peer sends. The write buffer must
+    /// be empty: the peer may wait for a response before it goes on.
+    ///
+    /// # Errors
+    /// `TimedOut` when nothing has arrived; else as the socket says.
     pub(crate) fn fill(&mut self, wait: Duration) -> io::Result<usize> {
         debug_assert!(self.out.is_empty(), "the peer may wait for what is in the write buffer");
         if wait.is_zero() {
@@ -67,7 +70,7 @@ impl Wire {
                     return Ok(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Which of the two a timed-out read is depends on the platform.
+                // Some platforms call it `WouldBlock`, others `TimedOut`.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Err(ErrorKind::TimedOut.into());
                 }
@@ -76,8 +79,7 @@ impl Wire {
         }
     }
 
-    /// The write buffer: responses to pipelined requests wait here for each other, and leave together at the next
-    /// [`flush`](Wire::flush).
+    /// The write buffer. What stands in it leaves at the next [`flush`](Wire::flush).
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
@@ -87,14 +89,20 @@ impl Wire {
             return Ok(());
         }
         let written = self.connection.write_all(&self.out);
-        self.out.clear();
+        self.empty();
         written
     }
 
-    /// Writes the write buffer, and `content` behind it, which is not copied for that.
+    /// Writes the write buffer and then `content`, without copying it.
     pub(crate) fn flush_with(&mut self, content: &[u8]) -> io::Result<()> {
         let written = self.connection.write_both(&self.out, content);
-        self.out.clear();
+        self.empty();
         written
+    }
+
+    /// An idle connection keeps no large buffer.
+    fn empty(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(READ_BYTES);
     }
 }

@@ -1,15 +1,18 @@
 //! The integration tests: one crate, a file a subject. `server` starts the binary under test and speaks to it raw.
 
 mod access;
+mod admission;
 mod channel_library;
 mod channel_table;
 mod channels;
 mod command_line;
 mod completion;
 mod cors;
+mod deadlines;
 mod departures;
 mod emitter;
 mod events;
+mod eviction;
 mod files;
 mod fuzz;
 mod laboratory;
@@ -21,6 +24,8 @@ mod repository;
 mod requests;
 mod resumption;
 mod server;
+mod shortage;
 mod slow_readers;
+mod stopping;
 mod webdriver;
 mod words;

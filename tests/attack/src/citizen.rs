@@ -1,4 +1,4 @@
-//! A client that means well: it subscribes while there is room, asks and publishes on a connection
+//! The well-behaved client: it subscribes while there is room, asks and publishes on a connection
 //! for each request, and expects to be answered, and to hear in time all that it published.
 
 use crate::Outcome;
@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a request may take until it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long nineteen in twenty requests may take: at several times the limit newcomers wait until
-/// others give way, and nobody has to before half a second of silence. Longer is no service.
+/// How long nineteen in twenty requests may take: at several times the limit newcomers wait for evictions, and no
+/// connection is evicted before half a second without progress. Longer is no service.
 const SERVICE: Duration = Duration::from_secs(5);
 
 /// How long a round of three requests may take, one with another: where all have sent a whole head,
@@ -66,7 +66,7 @@ impl<'r> Citizen<'r> {
     /// Whether it was answered well.
     fn ask(&mut self, method: &str, target: &str, content: &[u8]) -> bool {
         let started = Instant::now();
-        let mut caller = Caller::new(self.address).patience(PATIENCE);
+        let mut caller = Caller::new(self.address).timeout(ANSWER_TIMEOUT);
         let answer = caller.request(method, target, content);
         self.took.push(started.elapsed());
         let what = match answer {
@@ -98,9 +98,9 @@ impl<'r> Citizen<'r> {
             at(100),
         );
         let is_served = at(95) <= SERVICE && duration <= ROUND * self.published.len() as u32;
-        let violation = format!("{what}: no service to who means well: {figure}");
+        let violation = format!("{what}: no service to the well-behaved client: {figure}");
         self.report.expect(is_served, violation);
-        self.report.row(format!("{what}: who means well"), figure);
+        self.report.row(format!("{what}: the well-behaved client"), figure);
     }
 
     fn judge_hearing(&self, listener: &Listener) {
@@ -120,13 +120,13 @@ impl<'r> Citizen<'r> {
         self.report.row(format!("{what}: heard in time"), figure);
         for strange in &listener.strange {
             let last = listener.heard.len();
-            let what = format!("{what}: who has heard {last} in all hears {strange}");
+            let what = format!("{what}: the client that has received {last} receives {strange}");
             self.report.violation(what);
         }
     }
 }
 
-/// Its subscription, which somebody reads whatever its requests wait for.
+/// Its subscription, which a thread of its own reads while its requests wait.
 pub struct Listener {
     address: SocketAddr,
     stream: Option<Subscription>,
@@ -151,18 +151,14 @@ impl Listener {
         listener.come_back();
         match listener.stream {
             Some(_) => Ok(listener),
-            None => Err("who means well cannot subscribe".into()),
+            None => Err("the well-behaved client cannot subscribe".into()),
         }
     }
 
     fn come_back(&mut self) {
         let last = self.last_event_id.as_deref();
         match Subscription::open(self.address, "well", last, false, 0) {
-            Ok(Subscribed::Streaming(stream)) => {
-                let began = stream.began.clone();
-                self.last_event_id = began.or(self.last_event_id.take());
-                self.stream = Some(stream);
-            }
+            Ok(Subscribed::Streaming(stream)) => self.stream = Some(stream),
             // It comes back again.
             _ => thread::sleep(Duration::from_millis(100)),
         }

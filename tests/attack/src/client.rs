@@ -7,13 +7,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a connection, and then the beginning of a stream, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends requests one after the other, on one connection as long as it is kept.
 pub struct Caller {
     address: SocketAddr,
     socket: Option<TcpStream>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 pub struct Answer {
@@ -29,12 +29,12 @@ impl Answer {
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Caller {
-        Caller { address, socket: None, patience: Duration::from_secs(30) }
+        Caller { address, socket: None, timeout: Duration::from_secs(30) }
     }
 
     /// How long a connection, and then each answer, may take.
-    pub fn patience(mut self, patience: Duration) -> Caller {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Caller {
+        self.timeout = timeout;
         self
     }
 
@@ -56,10 +56,10 @@ impl Caller {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => {
-                let socket = TcpStream::connect_timeout(&self.address, self.patience)?;
+                let socket = TcpStream::connect_timeout(&self.address, self.timeout)?;
                 socket.set_nodelay(true)?;
-                socket.set_read_timeout(Some(self.patience))?;
-                socket.set_write_timeout(Some(self.patience))?;
+                socket.set_read_timeout(Some(self.timeout))?;
+                socket.set_write_timeout(Some(self.timeout))?;
                 socket
             }
         };
@@ -103,8 +103,6 @@ impl Caller {
 pub struct Subscription {
     pub socket: TcpStream,
     stream: Stream,
-    /// The id in the opening, which who named none comes back with if nothing follows.
-    pub began: Option<String>,
 }
 
 /// What asking for a stream comes to.
@@ -135,7 +133,7 @@ impl Subscription {
         room: usize,
     ) -> io::Result<Subscribed> {
         let mut socket = connect(address, room)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
         let (query, field) = match last_event_id {
             None => (String::new(), String::new()),
             Some(id) if in_query => (format!("?last_event_id={id}"), String::new()),
@@ -153,26 +151,20 @@ impl Subscription {
             _ => return Err(broken(&format!("a stream with the head {head:?}"))),
         }
         let end = loop {
-            match rest.windows(2).position(|window| window == b"\n\n") {
-                Some(end) => break end + 2,
+            match opening_end(&rest) {
+                Some(end) => break end,
                 None => read_more(&mut socket, &mut rest)?,
             }
         };
         let bytes = rest.split_off(end);
-        if rest.starts_with(b": no room ") {
+        if rest.starts_with(b": there is no room ") {
             return Ok(Subscribed::Refused);
         }
-        let opening = String::from_utf8_lossy(&rest);
-        let began = opening.lines().find_map(|line| line.strip_prefix("id: "));
-        // An id in the opening would take the place of the one that was named.
-        if !opening.starts_with(OPENING) || began.is_some() != last_event_id.is_none() {
-            return Err(broken(&format!("the opening {opening:?}")));
+        if !rest.starts_with(OPENING.as_bytes()) {
+            return Err(broken(&format!("the opening {:?}", String::from_utf8_lossy(&rest))));
         }
-        Ok(Subscribed::Streaming(Subscription {
-            socket,
-            stream: Stream { bytes, event: Event::default() },
-            began: began.map(str::to_owned),
-        }))
+        let stream = Stream { bytes, event: Event::default() };
+        Ok(Subscribed::Streaming(Subscription { socket, stream }))
     }
 
     /// Reads once, waiting at most `wait`, and gives what events that completes.
@@ -205,7 +197,13 @@ impl Subscription {
 }
 
 /// What every stream of a channel begins with, unless it is refused.
-pub const OPENING: &str = ": newswire\n";
+pub const OPENING: &str = ": newswire\nretry: ";
+
+/// Where the opening of a stream ends: two lines, and no blank line behind them.
+pub fn opening_end(bytes: &[u8]) -> Option<usize> {
+    let mut ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+    ends.nth(1).map(|(at, _)| at + 1)
+}
 
 /// An event as it stands in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -253,14 +251,14 @@ impl Stream {
     }
 }
 
-/// A connection whose receive buffer was made small before it began, which is when it counts.
+/// A connection with a receive buffer of this size, which only counts when it is set before the connection begins.
 fn connect(address: SocketAddr, room: usize) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     if room > 0 {
         sockopt::set_socket_recv_buffer_size(&socket, room)?;
     }
     // Which is the time that connecting may take, too.
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(OPEN_TIMEOUT))?;
     rustix::net::connect(&socket, &address)?;
     let socket = TcpStream::from(socket);
     socket.set_nodelay(true)?;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const PUBLISHERS: u32 = 2;
 
 /// At every channel publishers, and a subscriber of each habit, while `meanwhile` lasts. Then
-/// the publishers stop, the channels are completed, and everyone reads on to the end and comes
+/// the publishers stop, the channels are completed, and each client reads on to the end and comes
 /// back until told 204. What the oracle makes of it.
 pub fn play(
     stage: &Stage<'_>,

@@ -1,4 +1,4 @@
-//! Many that mean ill, and one client that means well: it is to be served all the time, and when
+//! Many attackers, and one well-behaved client: it must be served all the time, and when
 //! they have gone, nothing of them is left.
 
 use crate::report::Report;

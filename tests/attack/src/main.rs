@@ -12,9 +12,9 @@
 //!
 //! - `report`, what was seen; `client`, requests and subscriptions; `server`, a newswire process
 //!   and its vital signs; `payload`, events that can be recognized;
-//! - `visits`, that do not last; `swarm`, who means ill, and `citizen`, who means well; `siege`,
+//! - `visits`, that do not last; `swarm`, many attackers; `citizen`, the well-behaved client; `siege`,
 //!   the one against the other; `shortage`, of what the system gives; `flood`, all of these;
-//! - `oracle`, what every client must have seen; `stage`, what those share who publish and
+//! - `oracle`, what every client must have seen; `stage`, what the clients share that publish and
 //!   subscribe; `publisher`; `subscriber`; `crowd`, all of them; `soak` and `kill`, their attacks.
 
 mod citizen;

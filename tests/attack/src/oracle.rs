@@ -1,9 +1,9 @@
 //! What every client of a channel must have seen, given what was published and acknowledged.
 //!
 //! The truth about a channel is put together at the end: the ids that publishers were told, and
-//! those that any client saw. Events that nobody acknowledged, because the connection or the
+//! those that any client saw. Events that were not acknowledged, because the connection or the
 //! process ended first, may be part of it or not; but for everybody alike. Of a run of lines only
-//! the last one's id is told, and the others may have come and gone before anyone saw them: then it
+//! the last one's id is told, and the others may have come and gone before a client saw them: then it
 //! is known only between which ids theirs were.
 
 use crate::payload::{Id, Payload};
@@ -95,8 +95,8 @@ pub struct Log {
 }
 
 pub enum Seen {
-    /// It subscribed without a last event ID, and had this one with the opening at this moment.
-    Began(Instant, Id),
+    /// It subscribed without a last event ID, and had the opening at this moment.
+    Began(Instant),
     /// It asked for all that is kept, as if it had seen nothing; the server looked between these.
     Earliest(Id, Id),
     /// It was told that something may be missing.
@@ -142,7 +142,7 @@ struct Truth {
     unseen: Vec<Unseen>,
 }
 
-/// Events of a run that lie behind one another, that nobody saw.
+/// Events of a run that lie behind one another, that no client saw.
 struct Unseen {
     after: Id,
     before: Id,
@@ -183,8 +183,8 @@ impl Truth {
         truth
     }
 
-    /// Nothing that was never sent; a publisher's own in their order. What he had no answer to may
-    /// still have been on its way when he went on.
+    /// Nothing that was never sent; the events of a publisher in their order. What was not answered may
+    /// still have been on its way when the publisher went on.
     fn judge_order(&self, runs: &[Run], violations: &mut Vec<String>) {
         let of = |is_wanted: fn(&&Run) -> bool| {
             let runs = runs.iter().filter(is_wanted);
@@ -200,7 +200,7 @@ impl Truth {
                     violations.push(format!("{id} is {payload:?}, after number {before}"));
                 }
             } else if !uncertain.contains(payload) {
-                violations.push(format!("{id} is {payload:?}, which nobody published"));
+                violations.push(format!("{id} is {payload:?}, which was never published"));
             }
         }
     }
@@ -290,11 +290,11 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
             let (at, last) = (judged.at, last);
             violations.push(format!("{name} was told 204 at {at:?}, but the last is {last:?}"));
         }
-        // Who was there before an event was published began before it.
-        for (at, began) in judged.began {
+        // What was published after the stream had begun must be in it.
+        for (at, first) in judged.began {
             let mut later = runs.iter().filter(|run| run.started > at);
-            if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id <= began)) {
-                violations.push(format!("{name} was there before {id}, and began at {began}"));
+            if let Some(id) = later.find_map(|run| run.last_id().filter(|&id| id < first)) {
+                violations.push(format!("{name} subscribed before {id}, and saw {first} first"));
             }
         }
     }
@@ -315,6 +315,9 @@ struct Judged {
     broken: bool,
     /// What it asked for was kept, from here on.
     kept: Option<Id>,
+    /// When it subscribed without a last event ID, until it has seen an event.
+    beginning: Option<Instant>,
+    /// The same, and the first event that it saw then.
     began: Vec<(Instant, Id)>,
     events: u64,
     gaps: u64,
@@ -333,11 +336,9 @@ impl Judged {
 
     fn take(&mut self, seen: &Seen, truth: &Truth) -> Result<(), String> {
         match *seen {
-            Seen::Began(moment, id) => {
-                self.began.push((moment, id));
-                self.at = Some(id);
-            }
+            Seen::Began(moment) => self.beginning = Some(moment),
             Seen::Earliest(asked, answered) => {
+                self.beginning = None;
                 self.judge_gaps_at_end(truth);
                 (self.at, self.fresh_gaps, self.broken) = (None, 0, false);
                 // A restart forgets everything.
@@ -359,6 +360,7 @@ impl Judged {
                 }
             }
             Seen::Gap => {
+                self.beginning = None;
                 (self.broken, self.kept) = (false, None);
                 self.fresh_gaps += 1;
                 self.gaps += 1;
@@ -367,6 +369,7 @@ impl Judged {
                 self.events += 1;
                 let gaps = std::mem::take(&mut self.fresh_gaps);
                 let before = self.at.replace(id);
+                self.began.extend(self.beginning.take().map(|moment| (moment, id)));
                 if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
                     return Err(format!("asked for all, and began with {id}; {kept} was kept"));
                 }
@@ -374,7 +377,7 @@ impl Judged {
                     return Err(format!("its stream was ended before {id}, and nothing was lost"));
                 }
                 let Some(before) = before else {
-                    // Who asks for all that is kept misses nothing of it.
+                    // A client that asks for all that is kept misses nothing of it.
                     self.needless_gaps += gaps;
                     return Ok(());
                 };

@@ -1,4 +1,4 @@
-//! Events that can be recognized: who published it, which of his it is, and whether it is whole.
+//! Events that can be recognized: the publisher, the number, and whether the event is whole.
 
 use crate::client::Event;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Who publishes, in all the ways there are.
+//! A client that publishes, in all the ways there are.
 
 use crate::client::Caller;
 use crate::oracle::Fate;
@@ -76,7 +76,7 @@ impl<'s> Publisher<'s> {
         }
     }
 
-    /// One event that everyone must get, at the end.
+    /// One event that each client must get, at the end.
     pub fn publish_last(mut self) {
         let before = self.channel.sent.count();
         for _ in 0..100 {
@@ -265,7 +265,7 @@ impl<'s> Publisher<'s> {
 
     fn complete(&mut self) {
         match self.caller.request("DELETE", &self.channel.target(""), b"") {
-            // Nobody has opened it yet.
+            // No request has opened it yet.
             Ok(answer) if answer.status == 404 => {}
             Ok(answer) if answer.status == 204 => count(&self.stage.tallies.completed),
             Ok(answer) => {

@@ -53,7 +53,7 @@ impl std::fmt::Display for Vitals {
 }
 
 impl<'r> Newswire<'r> {
-    /// On a port of its own, where anyone may publish; `what` it is for.
+    /// On a port of its own, where all may publish; `what` it is for.
     pub fn start(
         what: &'r str,
         report: &'r Report,
@@ -63,7 +63,7 @@ impl<'r> Newswire<'r> {
         Newswire::start_as(what, report, path, arguments, None)
     }
 
-    /// As another user, who must be allowed to run it.
+    /// As another user, which must be allowed to run it.
     pub fn start_as(
         what: &'r str,
         report: &'r Report,
@@ -151,9 +151,9 @@ impl<'r> Newswire<'r> {
         self.vitals()
     }
 
-    /// The vital signs when it has come to rest again, or those after `patience`.
-    pub fn vitals_at_rest(&self, rest: Vitals, patience: Duration) -> Outcome<Vitals> {
-        let deadline = Instant::now() + patience;
+    /// The vital signs when it has come to rest again, or those after `timeout`.
+    pub fn vitals_at_rest(&self, rest: Vitals, timeout: Duration) -> Outcome<Vitals> {
+        let deadline = Instant::now() + timeout;
         loop {
             // To ask more often would keep it from it.
             thread::sleep(REST);
@@ -174,7 +174,7 @@ impl<'r> Newswire<'r> {
     }
 
     fn metrics(&self) -> Outcome<String> {
-        let mut caller = Caller::new(self.address).patience(Duration::from_secs(60));
+        let mut caller = Caller::new(self.address).timeout(Duration::from_secs(60));
         Ok(String::from_utf8(caller.get("/metrics")?.content)?)
     }
 
@@ -224,7 +224,7 @@ impl Drop for Newswire<'_> {
     }
 }
 
-/// Nothing is left of those who have gone.
+/// Nothing is left of the clients that have left.
 pub fn is_all_gone(report: &Report, what: &str, before: Vitals, after: Vitals) {
     let is_gone = after.threads <= before.threads
         && after.descriptors <= before.descriptors

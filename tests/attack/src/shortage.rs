@@ -1,7 +1,7 @@
-//! The system has no more descriptors, no more threads, or no more of a directory: who is served
+//! The system has no more descriptors, no more threads, or no more of a directory: a client that is served
 //! goes on being served, and the others are when there is enough again.
 
-use crate::citizen::PATIENCE;
+use crate::citizen::ANSWER_TIMEOUT;
 use crate::client::{Caller, Reading, Subscribed, Subscription};
 use crate::payload::Payload;
 use crate::report::Report;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// A user that nothing else on the machine runs as.
 const NOBODY_ELSE: u32 = 64_123;
 
-/// Those who were there before the system ran out of something: a connection to publish on, and a
+/// The clients that were there before the system ran out of something: a connection to publish on, and a
 /// stream.
 struct Insiders<'r> {
     what: &'r str,
@@ -32,7 +32,7 @@ struct Insiders<'r> {
 
 impl<'r> Insiders<'r> {
     fn new(what: &'r str, address: SocketAddr, report: &'r Report) -> Outcome<Insiders<'r>> {
-        let mut caller = Caller::new(address).patience(PATIENCE);
+        let mut caller = Caller::new(address).timeout(ANSWER_TIMEOUT);
         caller.get("/healthz")?;
         let stream = inside(address, 0)?;
         Ok(Insiders { what, report, caller, stream, published: 0 })
@@ -60,10 +60,10 @@ impl<'r> Insiders<'r> {
         let target = "/channels/inside";
         let status = self.caller.request("POST", target, line.as_bytes())?.status;
         let mut events = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         while events.is_empty()
             && Instant::now() < deadline
-            && self.stream.read(PATIENCE, 16 * 1024, &mut events)? == Reading::Some
+            && self.stream.read(ANSWER_TIMEOUT, 16 * 1024, &mut events)? == Reading::Some
         {}
         let is_heard = matches!(&events[..], [event] if event.data.as_deref() == Some(line));
         let (what, count) = (self.what, events.len());
@@ -85,7 +85,7 @@ fn inside(address: SocketAddr, room: usize) -> Outcome<Subscription> {
 
 fn is_served(report: &Report, what: String, address: SocketAddr) {
     let started = Instant::now();
-    let answer = Caller::new(address).patience(PATIENCE).get("/healthz");
+    let answer = Caller::new(address).timeout(ANSWER_TIMEOUT).get("/healthz");
     let is_served = matches!(&answer, Ok(answer) if answer.status == 200);
     report.expect(is_served, format!("{what}: not served"));
     report.row(what, format!("{} ms", started.elapsed().as_millis()));
@@ -117,7 +117,7 @@ pub fn descriptors(order: &Order, report: &Report) -> Outcome<()> {
     Ok(())
 }
 
-/// No threads: as a user whose every thread is counted, which root's are not.
+/// No threads: as a user other than root: the threads of root are not counted.
 pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     let what = "threads refused";
     let (mut path, mut user, mut others) = (order.newswire.clone(), None, 0);
@@ -140,7 +140,7 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     .run_short();
     let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
-    // One who stops reading needs a thread of his own as soon as his socket is full.
+    // A subscriber that stops reading needs a thread of its own as soon as its socket is full.
     let mut slow = inside(server.address, 4096)?;
     let swarm = Swarm::start(server.address, 8, &[SILENT], order.seed);
     insiders.go_on()?;
@@ -149,17 +149,17 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
         insiders.publish(&much)?;
     }
     let (mut events, mut reading) = (Vec::new(), Reading::Some);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     while reading != Reading::End && Instant::now() < deadline {
         reading = slow.read(Duration::from_secs(1), 16 * 1024, &mut events)?;
     }
     let figure = format!("{} events, then {reading:?}", events.len());
-    report.row(format!("{what}: who reads slowly sees"), &figure);
+    report.row(format!("{what}: a slow reader sees"), &figure);
     report.expect(
         reading == Reading::End && events.len() < 60,
-        format!("{what}: who reads slowly sees {figure}"),
+        format!("{what}: a slow reader sees {figure}"),
     );
-    // Also a newcomer is served, when it is his turn.
+    // Also a newcomer is served, when it is its turn.
     is_served(report, format!("{what}: a newcomer waits"), server.address);
     swarm.stop()?;
     is_served(report, format!("{what}: afterwards"), server.address);

@@ -2,7 +2,7 @@
 //! may be lost without a gap, come twice or out of order, and nothing may grow.
 //!
 //! It goes in rounds of a few seconds. Each has channels of its own, which are completed at its
-//! end, so that everyone is told the end and 204, and the oracle needs no memory beyond a round.
+//! end, so that each client is told the end and 204, and the oracle needs no memory beyond a round.
 
 use crate::crowd::play;
 use crate::oracle::{ARGUMENTS, Findings};

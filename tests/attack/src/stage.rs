@@ -1,4 +1,4 @@
-//! What all share who publish and subscribe: the channels, how far the play has come, and how often
+//! What the clients share that publish and subscribe: the channels, how far the play has come, and how often
 //! what was done.
 
 use crate::oracle::{Findings, Sent};
@@ -27,21 +27,21 @@ impl Channel {
     }
 }
 
-/// What everyone on it shares.
+/// What all clients share.
 pub struct Stage<'r> {
     pub address: SocketAddr,
     pub report: &'r Report,
     pub tallies: &'r Tallies,
-    /// The server is killed now and then, so that a broken connection is nobody's fault.
+    /// The server is killed now and then, so that a connection may break.
     pub restarts: bool,
     phase: Mutex<Phase>,
 }
 
-/// How far the play has come, for everyone on the stage.
+/// How far the play has come, for all clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Play,
-    /// Nobody publishes any more.
+    /// No client publishes any more.
     Quiet,
     /// The channels are completed.
     Home,

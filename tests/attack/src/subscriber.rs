@@ -1,11 +1,11 @@
-//! Who subscribes, each with a habit of its own.
+//! Clients that subscribe, each with a habit of its own.
 
 use crate::client::{Event, Reading, Subscribed, Subscription};
 use crate::oracle::{Log, Seen};
 use crate::payload::{Id, Payload};
 use crate::stage::{Channel, Phase, Stage, count, pause};
 use fastrand::Rng;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::Shutdown;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -180,16 +180,12 @@ impl<'s> Subscriber<'s> {
             in_query,
             self.habit.room,
         )?;
-        if let Subscribed::Streaming(stream) = &opened {
+        if let Subscribed::Streaming(_) = &opened {
             count(&self.stage.tallies.subscriptions);
-            if self.asked.is_some() {
-                count(&self.stage.tallies.resumed);
-            }
-            // With it, it misses nothing from here on; before, it had no way to say what it has.
-            if let Some(began) = &stream.began {
-                let id = Id::read(began).ok_or(ErrorKind::InvalidData)?;
-                self.log.seen.push(Seen::Began(Instant::now(), id));
-                self.last_event_id = Some(began.clone());
+            match self.asked {
+                Some(_) => count(&self.stage.tallies.resumed),
+                // From here on it misses nothing.
+                None => self.log.seen.push(Seen::Began(Instant::now())),
             }
         }
         Ok(opened)

@@ -40,8 +40,8 @@ impl Tactic {
     /// nothing.
     pub fn rehearse(&self, address: SocketAddr) -> Outcome<()> {
         let mut socket = TcpStream::connect(address)?;
-        let patience = Duration::from_millis(if self.status.is_some() { 10_000 } else { 300 });
-        socket.set_read_timeout(Some(patience))?;
+        let timeout = Duration::from_millis(if self.status.is_some() { 10_000 } else { 300 });
+        socket.set_read_timeout(Some(timeout))?;
         socket.write_all(self.opening.as_bytes())?;
         let expected = self.status.map(|status| format!("HTTP/1.1 {status} "));
         let mut start = [0; "HTTP/1.1 200 ".len()];
@@ -146,7 +146,7 @@ impl Member {
             return;
         };
         if !self.is_open {
-            // Until then it only knocks.
+            // Until then it is not accepted.
             self.is_open = socket.peer_addr().is_ok();
             fate.opened += u64::from(self.is_open);
         }

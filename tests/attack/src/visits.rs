@@ -1,6 +1,6 @@
 //! Short connections of all kinds, hundreds of thousands of them: nothing is left of them.
 
-use crate::client::OPENING;
+use crate::client::{OPENING, opening_end};
 use crate::report::{Report, hold};
 use crate::server::{Newswire, is_all_gone};
 use crate::{Order, Outcome};
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Until histories are full, and the allocator has what so many at a time need, memory grows and is
 /// no leak. Of fewer connections than this, half are not enough for that.
@@ -117,7 +117,7 @@ fn visit(address: SocketAddr, number: u64, random: &mut Rng) -> Outcome<()> {
         // A stream, left as soon as it begins, or a little later.
         1 => {
             let (mut bytes, mut count) = ([0; 1024], 0);
-            while count < bytes.len() && !bytes[..count].windows(2).any(|two| two == b"\n\n") {
+            while count < bytes.len() && !has_opening(&bytes[..count]) {
                 match socket.read(&mut bytes[count..])? {
                     0 => break,
                     more => count += more,
@@ -147,6 +147,12 @@ fn visit(address: SocketAddr, number: u64, random: &mut Rng) -> Outcome<()> {
     Ok(())
 }
 
+/// Whether the head and the opening of a stream are here.
+fn has_opening(bytes: &[u8]) -> bool {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+    head.is_some_and(|at| opening_end(&bytes[at + 4..]).is_some())
+}
+
 /// Loopback has sixteen million addresses to connect from; one alone would run out of ports.
 fn connect_from(number: u64, address: SocketAddr) -> Outcome<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
@@ -154,7 +160,7 @@ fn connect_from(number: u64, address: SocketAddr) -> Outcome<TcpStream> {
     rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
     rustix::net::connect(&socket, &address)?;
     let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     Ok(socket)
 }

@@ -1,0 +1,237 @@
+//! Eviction: at the limit, a connection that keeps the server waiting is closed for another one, and no other is.
+
+use crate::admission::hold;
+use crate::limits::{
+    GET, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
+};
+use crate::server::{PATIENCE, ask, connect};
+use newswire::http::{Limits, Method, Status};
+use newswire::{Response, Router};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[test]
+fn at_the_limit_a_connection_that_makes_no_progress_is_evicted() {
+    let cases = [
+        ("idle", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("in a second head", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT"),
+        (
+            "in a content",
+            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
+        ),
+        (
+            "in a content that is skipped",
+            "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
+        ),
+    ];
+    for (name, sent) in cases {
+        let held = hold(Limits { connections: 1, ..lenient() });
+        let evicted = connect(held.address);
+        send(&evicted, sent);
+        if sent.starts_with("GET") {
+            assert_eq!(receive(&evicted).expect("it is answered").status, 200, "{name}");
+        } else {
+            // The server has the head by then.
+            assert_silent(&evicted, SHORT);
+        }
+        assert_eq!(ask(held.address, "GET", "/", &[], "").text(), "ok\n", "{name}");
+        assert!(!receive_all(&evicted).contains("200 OK"), "{name}");
+    }
+}
+
+/// One byte now and then is no progress.
+#[test]
+fn at_the_limit_a_connection_that_sends_less_than_the_least_rate_is_evicted() {
+    let post = "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n";
+    let get = str::from_utf8(GET).expect("it is ASCII");
+    for sent in [post, &format!("{get}GET /")] {
+        let held = hold(Limits { connections: 1, ..lenient() });
+        let slow = connect(held.address);
+        send(&slow, sent);
+        // The server has the head by then.
+        thread::sleep(SHORT);
+        let answer = dripping(&slow, b"x", || receive(&held.ask()));
+        assert_eq!(answer.expect("the slow one is evicted").text(), "ok\n");
+    }
+}
+
+/// A handler at work is never evicted, and neither is a stream that its client has read up to the end.
+#[test]
+fn at_the_limit_a_busy_connection_is_not_evicted() {
+    // Longer than a connection without progress is safe
+    let time = Duration::from_secs(3);
+    let works = |request: &'static [&'static str]| {
+        move || {
+            let held = hold(Limits { connections: 1, ..lenient() });
+            let busy = connect(held.address);
+            for (at, piece) in request.iter().enumerate() {
+                if at > 0 {
+                    // The pieces arrive one by one, so that the server has waited for each.
+                    thread::sleep(SHORT);
+                }
+                send(&busy, piece);
+            }
+            held.begun.recv_timeout(PATIENCE).expect("it begins");
+            let waiting = held.ask();
+            assert_silent(&waiting, time);
+            held.end_one();
+            let answer = receive(&busy).expect("it was not evicted");
+            assert_eq!(answer.status, 200, "{request:?}");
+            drop(busy);
+            assert_eq!(receive(&waiting).expect("it is answered").status, 200);
+        }
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"]));
+        scope.spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\n", "\r\n"]));
+        scope.spawn(works(&["GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n"]));
+        scope.spawn(works(&[
+            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n",
+            "12",
+            "34",
+        ]));
+    });
+}
+
+/// A client that sends a request now and then keeps its connection although others wait.
+#[test]
+fn a_kept_connection_in_use_is_not_evicted() {
+    let held = hold(Limits { connections: 1, ..lenient() });
+    let kept = connect(held.address);
+    send(&kept, GET);
+    assert_eq!(receive(&kept).expect("it is answered").status, 200);
+    let waiting = held.ask();
+    for _ in 0..40 {
+        thread::sleep(Duration::from_millis(20));
+        send(&kept, GET);
+        assert_eq!(receive(&kept).expect("it is kept").status, 200);
+    }
+    drop(kept);
+    assert_eq!(receive(&waiting).expect("it is answered").status, 200);
+}
+
+/// Its client cannot be told that it was carried out, and repeats it.
+#[test]
+fn a_request_that_arrives_in_the_moment_of_the_eviction_is_not_carried_out() {
+    const PLACES: usize = 64;
+    let carried_out = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&carried_out);
+    let mut router = Router::new();
+    router.get("/", |_| Response::text(Status::OK, "ok\n"));
+    router.route(Method::Post, "/", move |_| {
+        counter.fetch_add(1, Relaxed);
+        Response::text(Status::OK, "done\n")
+    });
+    let limits = Limits { connections: PLACES, waiting: PLACES, ..lenient() };
+    let address = serve_with(limits, router);
+    let (mut answered, mut evicted) = (0, 0);
+    for _ in 0..10 {
+        let idle: Vec<_> = (0..PLACES).map(|_| connect(address)).collect();
+        for socket in &idle {
+            send(socket, GET);
+            assert_eq!(receive(socket).expect("it is answered").status, 200);
+        }
+        // Each newcomer has a place when one of them is evicted, which begins about now.
+        let newcomers: Vec<_> = (0..PLACES).map(|_| connect(address)).collect();
+        newcomers.iter().for_each(|socket| send(socket, GET));
+        thread::sleep(Duration::from_millis(450));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // A busy processor makes the moment longer.
+            for _ in 0..8 {
+                scope.spawn(|| while !is_over.load(Relaxed) {});
+            }
+            let all = idle.chunks(8).map(|sockets| {
+                scope.spawn(move || {
+                    for mut socket in sockets {
+                        thread::sleep(Duration::from_millis(10));
+                        let _ = socket.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                    }
+                })
+            });
+            let all: Vec<_> = all.collect();
+            all.into_iter().for_each(|one| one.join().expect("it only writes"));
+            is_over.store(true, Relaxed);
+        });
+        for socket in &idle {
+            match is_answered(socket) {
+                true => answered += 1,
+                false => evicted += 1,
+            }
+        }
+        assert_eq!(carried_out.load(Relaxed), answered, "carried out, and not answered");
+    }
+    assert!(answered > 0 && evicted > 0, "one of both never happened: {answered}, {evicted}");
+}
+
+/// Whether an answer comes before the connection ends.
+fn is_answered(mut socket: &TcpStream) -> bool {
+    let mut start = [0; 12];
+    socket.read_exact(&mut start).is_ok() && &start == b"HTTP/1.1 200"
+}
+
+const LARGE: usize = 64 * 1024 * 1024;
+
+/// A connection that has begun to download [`LARGE`] bytes from a server with one place, and one with a request that
+/// waits for this place.
+fn download() -> (TcpStream, TcpStream) {
+    let mut router = Router::new();
+    router.get("/", |_| Response::text(Status::OK, "ok\n"));
+    router.get("/large", |_| {
+        Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
+    });
+    let address = serve_with(Limits { connections: 1, ..lenient() }, router);
+    let mut downloading = connect(address);
+    send(&downloading, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    downloading.read_exact(&mut [0]).expect("it begins");
+    let waiting = connect(address);
+    send(&waiting, GET);
+    (downloading, waiting)
+}
+
+/// How much arrives when it is read at this rate for so long, and then as fast as it comes.
+fn read_steadily(mut socket: &TcpStream, bytes_per_second: usize, time: Duration) -> usize {
+    let (started, mut taken) = (Instant::now(), 0);
+    let mut piece = vec![0; bytes_per_second / 20];
+    while let Ok(bytes @ 1..) = socket.read(&mut piece) {
+        taken += bytes;
+        let due = Duration::from_secs_f64(taken as f64 / bytes_per_second as f64);
+        if started.elapsed() < time {
+            thread::sleep(due.saturating_sub(started.elapsed()));
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_download_that_is_read_steadily_is_not_cut_for_a_waiting_request() {
+    let steadily = |bytes_per_second, time| {
+        let (downloading, waiting) = download();
+        assert!(read_steadily(&downloading, bytes_per_second, time) >= LARGE);
+        assert_eq!(receive(&waiting).expect("it is its turn").text(), "ok\n");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| steadily(12 << 20, PATIENCE));
+        scope.spawn(|| steadily(1 << 20, Duration::from_secs(8)));
+        scope.spawn(|| steadily(500_000, Duration::from_secs(8)));
+    });
+}
+
+#[test]
+fn a_download_of_a_few_bytes_a_second_is_cut_for_a_waiting_request() {
+    let (downloading, waiting) = download();
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| receive(&waiting));
+        while !answer.is_finished() {
+            assert_eq!((&downloading).read(&mut [0; 20]).expect("the system has some of it"), 20);
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(answer.join().expect("no panic").expect("it is answered").text(), "ok\n");
+    });
+    assert!(read_steadily(&downloading, LARGE, PATIENCE) < LARGE);
+}

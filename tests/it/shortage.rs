@@ -1,0 +1,194 @@
+//! Shortage: the system has no more descriptors or threads. Connections that are open are served on, and the others when
+//! there is enough again.
+
+use crate::limits::{GET, receive, send};
+use crate::server::{Server, Stream, eventually, exchange};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+#[test]
+fn a_thousand_connections_leave_nothing_behind() {
+    let server = Server::start(&["--quiet"]);
+    let words = b"GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // What is started only once is started now.
+    server.exchange("GET / HTTP/1.0\r\n\r\n");
+    let at_rest = |server: &Server| (server.threads(), server.descriptors());
+    eventually("the first connection ends", || server.metric("newswire_connections") == 1);
+    let before = {
+        let mut before = at_rest(&server);
+        eventually("it comes to rest", || {
+            let was = std::mem::replace(&mut before, at_rest(&server));
+            before == was
+        });
+        before
+    };
+    for _ in 0..4 {
+        let mut open = Vec::new();
+        for number in 0..250 {
+            let mut socket = server.connect();
+            let said = match number % 5 {
+                0 => Ok(()),
+                1 => socket.write_all(b"GET / HT"),
+                // Unread answers make the close a reset.
+                2 => socket.write_all(&GET.repeat(3)),
+                3 => socket.write_all(words),
+                _ => socket.write_all(words).map(|()| socket.read(&mut [0]).map_or((), |_| ())),
+            };
+            said.expect("the server reads");
+            open.push(socket);
+        }
+    }
+    eventually("threads and descriptors are given back", || {
+        let now = at_rest(&server);
+        now.0 <= before.0 && now.1 <= before.1
+    });
+    assert!(server.metric("newswire_connections_accepted_total") >= 1_000);
+    assert_eq!(server.metric("newswire_accept_errors_total"), 0);
+    eventually("only the one that asks is left", || server.metric("newswire_connections") == 1);
+}
+
+/// The user of a process; `self` is this one.
+fn user_of(process: impl std::fmt::Display) -> u32 {
+    let directory = std::fs::metadata(format!("/proc/{process}"));
+    directory.expect("this is Linux, and it runs").uid()
+}
+
+/// A command that runs as this user.
+fn run_as(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if user == user_of("self") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([format!("--reuid={user}"), format!("--regid={user}")])
+        .args(["--clear-groups", "--"])
+        .arg(program);
+    command
+}
+
+/// Changes how much a running process may have: `nofile` descriptors, or `nproc` threads of its user.
+pub(crate) fn limit(server: &Server, resource: &str, most: usize) {
+    let status = run_as(user_of(server.pid()), "prlimit")
+        .arg(format!("--pid={}", server.pid()))
+        .arg(format!("--{resource}={most}:"))
+        .status()
+        .expect("util-linux is installed");
+    assert!(status.success());
+}
+
+/// The accept threads neither end nor spin.
+#[test]
+fn without_descriptors_the_server_says_so_and_serves_on() {
+    let server = Server::start(&["--quiet"]);
+    let mut kept = Stream::open(server.address, "/lab?count=1000&interval=100", &[]);
+    kept.next().expect("it begins");
+    limit(&server, "nofile", server.descriptors());
+
+    let waiting: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let socket = server.connect();
+            send(&socket, GET);
+            socket
+        })
+        .collect();
+    eventually("it says what is wrong", || {
+        server.said().contains("newswire: cannot accept a connection: ")
+    });
+    for _ in 0..10 {
+        kept.next().expect("a connection that is open is served");
+    }
+    assert!(server.said().lines().count() < 50, "{}", server.said());
+
+    // With one descriptor more they are served one after another: each is evicted when it has been answered.
+    limit(&server, "nofile", server.descriptors() + 1);
+    for socket in &waiting {
+        assert_eq!(receive(socket).expect("it is answered").status, 200);
+    }
+    drop((kept, waiting));
+    let errors = server.metric("newswire_accept_errors_total");
+    assert!(errors > 0, "they are counted");
+    assert!(server.said().lines().count() as u64 >= errors, "{}", server.said());
+}
+
+/// A server that an ordinary user runs: the system refuses root no thread.
+fn start_as_ordinary_user() -> Server {
+    let arguments = ["--listen", "127.0.0.1:0", "--quiet"];
+    if user_of("self") != 0 {
+        return Server::start(&arguments[2..]);
+    }
+    // In a place where that user can reach it
+    let copy = std::env::temp_dir().join(format!("newswire-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_newswire"), &copy).expect("there is room");
+    let mut command = run_as(65534, &copy);
+    command.args(arguments);
+    let server = Server::spawn(command);
+    std::fs::remove_file(&copy).expect("it is there");
+    server
+}
+
+#[test]
+fn without_threads_the_server_says_so_and_serves_on() {
+    let server = start_as_ordinary_user();
+    let mut kept = Stream::open(server.address, "/lab?count=1000&interval=100", &[]);
+    kept.next().expect("it begins");
+
+    limit(&server, "nproc", 0);
+    let waiting = [server.connect(), server.connect()];
+    waiting.iter().for_each(|socket| send(socket, GET));
+    eventually("it says what is wrong", || {
+        server.said().contains("newswire: cannot start a thread: ")
+    });
+    for _ in 0..10 {
+        kept.next().expect("a connection that is open is served");
+    }
+
+    // The others were not evicted meanwhile: the server has not waited for them.
+    limit(&server, "nproc", 1_000);
+    for socket in &waiting {
+        assert_eq!(receive(socket).expect("it is answered").status, 200);
+    }
+    let refused = server.metric("newswire_threads_refused_total");
+    assert!(refused > 0 && refused < 50, "{refused}");
+    assert_eq!(server.metric("newswire_panics_total"), 0);
+}
+
+/// The thread of an idle connection serves a newcomer.
+#[test]
+fn without_threads_an_idle_connection_is_evicted() {
+    let server = start_as_ordinary_user();
+    let idle = server.connect();
+    send(&idle, GET);
+    assert_eq!(receive(&idle).expect("it is answered").status, 200);
+    limit(&server, "nproc", 0);
+    let page = exchange(server.address, "GET / HTTP/1.0\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(receive(&idle).is_none());
+}
+
+#[test]
+fn a_low_descriptor_limit_is_said_and_kept() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).args([
+        env!("CARGO_BIN_EXE_newswire"),
+        "--listen",
+        "127.0.0.1:0",
+        "--quiet",
+    ]);
+    let server = Server::spawn(command);
+    assert!(server.greeting.contains("descriptor limit of 40"), "{}", server.greeting);
+    for _ in 0..3 {
+        let sockets: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+        for (number, socket) in sockets.iter().enumerate() {
+            if number % 2 == 0 {
+                send(socket, GET);
+            }
+        }
+        drop(sockets);
+        let page = exchange(server.address, "GET / HTTP/1.0\r\n\r\n");
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    }
+    let descriptors = server.descriptors();
+    assert!(descriptors < 40, "{descriptors}");
+}
