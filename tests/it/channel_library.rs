@@ -52,7 +52,7 @@ fn an_event_that_clients_would_misread_is_refused_with_a_sentence() {
     }
     let with_id = Event::new("x").id(7).expect("it is one line");
     assert_eq!(channel.publish(with_id.clone()), Err(PublishError::OwnId));
-    assert_eq!(channel.publish(Event::comment("no data")), Err(PublishError::NoData));
+    assert_eq!(channel.publish(Event::default().comment("no data")), Err(PublishError::NoData));
     let only_retry = Event::default().reconnection_time(Duration::from_secs(1));
     assert_eq!(channel.publish(only_retry), Err(PublishError::NoData));
     assert_eq!(channel.publish("x".repeat(100)), Err(PublishError::TooLarge));

@@ -611,7 +611,7 @@ fn a_panic_in_a_callback_costs_only_its_connection() {
                 sender.send(()).expect("the test waits");
                 panic!("on purpose: on_completion")
             });
-        match request.parameter("what") {
+        match request.parameter("what").unwrap_or_default() {
             "fails" => emitter.complete_with_error("x"),
             "times-out" => return emitter.timeout(SHORT),
             _ => emitter.complete(),

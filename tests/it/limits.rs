@@ -239,6 +239,7 @@ fn the_command_line_has_the_default_deadlines() {
     let (silent, slow) = (server.connect(), server.connect());
     thread::scope(|scope| {
         scope.spawn(|| assert_eq!(receive_all(&silent), ""));
+        send(&slow, b"GET /");
         let answer = dripping(&slow, b"G", || receive(&slow));
         assert_eq!(answer.expect("it is told why").status, 408);
     });

@@ -96,9 +96,9 @@ fn a_file_that_cannot_be_opened_now_is_503_and_not_404() {
         Answer::read(&mut socket, "GET").expect("it is answered").status
     };
     assert_eq!(get(), 200);
-    crate::limits::limit(&server, "nofile", 4);
+    crate::shortage::limit(&server, "nofile", 4);
     let status = get();
     assert!(status == 500 || status == 503, "{status}");
-    crate::limits::limit(&server, "nofile", 100);
+    crate::shortage::limit(&server, "nofile", 100);
     assert_eq!(get(), 200);
 }
