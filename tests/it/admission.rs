@@ -208,6 +208,8 @@ fn all_streams_are_counted_and_the_rest_is_answered_when_there_are_too_many() {
             "{answer:?}"
         );
         assert!(!answer.text().contains("\n\n"), "{answer:?}");
+        // Its place is free at once.
+        assert_eq!(answer.field("connection"), Some("close"));
     }
     assert_eq!(ask(held.address, "GET", "/", &[], "").text(), "ok\n");
     held.end_one();
