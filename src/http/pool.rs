@@ -149,8 +149,9 @@ impl<J: Send + 'static> Pool<J> {
     /// Takes a job that is done ten milliseconds later. No thread waits with it. A pool that stops drops the job.
     pub(super) fn submit_later(&self, job: J) {
         let mut queue = hold(&self.queue);
+        // The thread that begins others may have ended. The caller is a worker, and takes the job next.
         if queue.is_stopping {
-            return drop(queue);
+            return queue.jobs.push_back(job);
         }
         queue.delayed.push_back((Instant::now() + DELAY, job));
         let is_first = queue.delayed.len() == 1;

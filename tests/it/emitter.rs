@@ -482,6 +482,24 @@ fn any_thread_sends_to_a_detached_emitter() {
     assert_ne!(next(&emitters), emitter);
 }
 
+/// The writer also wakes once a second. With that alone, this would take minutes.
+#[test]
+fn the_writer_of_a_detached_emitter_wakes_for_each_event_and_for_the_end() {
+    let (address, emitters) = serve_detached(Limits::default(), |emitter| emitter);
+    let began = Instant::now();
+    for _ in 0..100 {
+        let mut socket = open(address);
+        let emitter = next(&emitters);
+        for data in ["one", "two"] {
+            emitter.send(data).expect("it is open");
+            read_until(&mut socket, "\n\n");
+        }
+        emitter.complete();
+        assert_eq!(read_to_end(socket), "");
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
 #[test]
 fn an_idle_detached_emitter_sends_heartbeats() {
     let (address, emitters) = serve_detached(Limits::default(), |emitter| emitter.heartbeat(SHORT));
