@@ -265,3 +265,21 @@ impl<J> Queue<J> {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job that nothing does would keep its connection open.
+    #[test]
+    fn a_pool_that_stops_drops_its_jobs() {
+        let pool = Pool::start(&Arc::default(), |_: Arc<()>, _| {}, |_| {});
+        let (pool, job) = (pool.expect("the system has threads"), Arc::new(()));
+        pool.submit_later(Arc::clone(&job));
+        pool.stop();
+        pool.submit(Arc::clone(&job));
+        pool.submit_later(Arc::clone(&job));
+        assert_eq!(pool.threads.join(Duration::MAX), 0);
+        assert_eq!(Arc::strong_count(&job), 1);
+    }
+}
