@@ -6,7 +6,7 @@ use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4.
-pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response {
+pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
     let counts = channels.counters();
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let listed = channels.list();

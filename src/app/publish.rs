@@ -1,6 +1,6 @@
 //! Publishing on a channel, by request and from standard input, and completing it.
 
-use super::subscribe::{check_parameters, refusal_of};
+use super::subscribe::{check_parameters, name, refusal_of};
 use crate::channel::{Channel, Channels, NoChannel, PublishError, Published};
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
 use crate::sse::{Event, json_string};
@@ -9,15 +9,9 @@ use std::io::{self, BufRead, Read};
 /// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one.
 ///
 /// What stands in the head is checked before any content is read, and before a channel begins to exist.
-pub(super) fn publish(request: &mut Request<'_>, channels: &Channels) -> Response {
-    if let Err(refusal) = check_parameters(request, &["event", "lines"]) {
-        return refusal;
-    }
-    publish_content(request, channels).into()
-}
-
-fn publish_content(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+pub(super) fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
     check_name(request)?;
+    check_parameters(request, &["event", "lines"])?;
     let template = event_of_type(request.query("event").unwrap_or_default())?;
     match (is_by_lines(request)?, idempotency_key(request)?) {
         (false, key) => publish_whole(request, channels, template, key),
@@ -148,29 +142,21 @@ fn refusal_to_publish(error: PublishError) -> Refusal {
 }
 
 /// `DELETE /channels/{name}`: subscribers get what they lack, then an event named `end`.
-pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Response {
-    if let Err(refusal) = check_parameters(request, &[]) {
-        return refusal;
-    }
-    if let Err(refusal) = check_name(request) {
-        return refusal.into();
-    }
-    match channels.find(request.parameter("name").unwrap_or_default()) {
-        None => Refusal::new(Status::NOT_FOUND, "There is no such channel.").into(),
-        Some(channel) => {
-            channel.complete();
-            Response::empty(Status::NO_CONTENT)
-        }
-    }
+pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+    check_name(request)?;
+    check_parameters(request, &[])?;
+    let channel = channels.find(name(request));
+    channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?.complete();
+    Ok(Response::empty(Status::NO_CONTENT))
 }
 
 fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
-    let is_name = Channels::is_name(request.parameter("name").unwrap_or_default());
+    let is_name = Channels::is_name(name(request));
     if is_name { Ok(()) } else { Err(refusal_of(NoChannel::Name)) }
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    channels.open(request.parameter("name").unwrap_or_default()).map_err(refusal_of)
+    channels.open(name(request)).map_err(refusal_of)
 }
 
 /// Publishes each line of `input` on a channel, and completes the channel at the end. A line longer than

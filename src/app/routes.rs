@@ -40,19 +40,27 @@ type Handler = fn(&mut Request<'_>, &Shared) -> Response;
 /// A load balancer asks for `/healthz` with any `Host`, and learns nothing else.
 const OPEN: Rule = |_, _| Ok(());
 
+const PUBLISH: Handler = |request, shared| publish::publish(request, &shared.channels).into();
+
 const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     (Method::Get, "/sse/mvc/words", Access::read, words),
-    (Method::Get, "/lab", Access::read, lab),
-    (Method::Get, "/lab/lines/{line}", Access::read, watch_line),
-    (Method::Delete, "/lab/lines/{line}", Access::cut, cut_line),
+    (Method::Get, "/lab", Access::read, |request, shared| {
+        with_lab(shared, |lines| lab::respond(request, lines))
+    }),
+    (Method::Get, "/lab/lines/{line}", Access::read, |request, shared| {
+        with_lab(shared, |lines| lab::watch(request, lines))
+    }),
+    (Method::Delete, "/lab/lines/{line}", Access::cut, |request, shared| {
+        with_lab(shared, |lines| lab::cut(request, lines))
+    }),
     (Method::Get, "/channels", Access::read, |_, shared| subscribe::list(&shared.channels)),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
-        subscribe::subscribe(request, &shared.channels)
+        subscribe::subscribe(request, &shared.channels).into()
     }),
-    (Method::Post, "/channels/{name}", Access::publish, publish),
-    (Method::Put, "/channels/{name}", Access::publish, publish),
+    (Method::Post, "/channels/{name}", Access::publish, PUBLISH),
+    (Method::Put, "/channels/{name}", Access::publish, PUBLISH),
     (Method::Delete, "/channels/{name}", Access::publish, |request, shared| {
-        publish::complete(request, &shared.channels)
+        publish::complete(request, &shared.channels).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
         metrics::respond(&shared.channels, &shared.admission)
@@ -89,35 +97,14 @@ fn words(request: &mut Request<'_>, shared: &Shared) -> Response {
     }
 }
 
-fn lab(request: &mut Request<'_>, shared: &Shared) -> Response {
-    match &shared.lines {
-        Some(lines) => lab::respond(request, lines).into(),
-        None => LAB_IS_OFF.into(),
-    }
-}
-
-fn watch_line(request: &mut Request<'_>, shared: &Shared) -> Response {
-    match &shared.lines {
-        Some(lines) => lab::watch(request, lines).into(),
-        None => LAB_IS_OFF.into(),
-    }
-}
-
-fn cut_line(request: &mut Request<'_>, shared: &Shared) -> Response {
-    match &shared.lines {
-        Some(lines) => lab::cut(request, lines).into(),
-        None => LAB_IS_OFF.into(),
-    }
+fn with_lab<R: Into<Response>>(shared: &Shared, respond: impl FnOnce(&Lines) -> R) -> Response {
+    shared.lines.as_ref().map_or_else(|| LAB_IS_OFF.into(), |lines| respond(lines).into())
 }
 
 const LAB_IS_OFF: Refusal = Refusal::new(
     Status::NOT_FOUND,
     "The laboratory is off, because this server does not listen on loopback. Start it with --lab.",
 );
-
-fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
-    publish::publish(request, &shared.channels)
-}
 
 /// What the command line says. [`App::listen`] makes a server of it.
 #[derive(Clone, Debug)]

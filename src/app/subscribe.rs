@@ -2,21 +2,21 @@
 
 use crate::channel::{Channels, NoChannel};
 use crate::http::{Head, Refusal, Request, Response, Status};
-use crate::sse::{json_string, refused};
-
-/// Polyfills of EventSource ask with the second or the third.
-const LAST_EVENT_ID: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
+use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
 
 /// `GET /channels/{name}`
-pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    if let Err(refusal) = check_parameters(request, &LAST_EVENT_ID) {
-        return refusal;
+pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+    check_parameters(request, &LAST_EVENT_ID_PARAMETERS)?;
+    match channels.open_to_subscribe(name(request)) {
+        Ok(channel) => Ok(channel.subscribe(request)),
+        Err(NoChannel::Full) => Ok(refused()),
+        Err(name) => Err(refusal_of(name)),
     }
-    match channels.open_to_subscribe(request.parameter("name").unwrap_or_default()) {
-        Ok(channel) => channel.subscribe(request),
-        Err(NoChannel::Full) => refused(),
-        Err(name) => refusal_of(name).into(),
-    }
+}
+
+/// The channel in the path.
+pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {
+    request.parameter("name").unwrap_or_default()
 }
 
 /// `GET /channels`: a JSON array, an object for each channel.
@@ -52,7 +52,7 @@ const SHOWN_NAME_BYTES: usize = 32;
 /// Refuses a query with a parameter that the path does not have. `?evnet=x` would publish an event of no type
 /// otherwise. The sentence repeats the name only when it is short and plain, since a request is hostile until proven
 /// otherwise.
-pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Response> {
+pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Refusal> {
     let mut names = head.queries().map(|(name, _)| name);
     let Some(unknown) = names.find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -63,6 +63,6 @@ pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Respon
         [] => "none".to_owned(),
         known => known.join(", "),
     };
-    let sentence = format!("{culprit} is unknown. This path knows {known}.\n");
-    Err(Response::text(Status::BAD_REQUEST, sentence).field("Cache-Control", "no-store"))
+    let sentence = format!("{culprit} is unknown. This path knows {known}.");
+    Err(Refusal::with_sentence(Status::BAD_REQUEST, sentence))
 }

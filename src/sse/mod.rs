@@ -20,6 +20,6 @@ pub use event::{Event, Fields, MalformedEvent};
 pub use parser::{EventTooLarge, Message, Parser};
 pub use sse_emitter::SseEmitter;
 pub use stream::last_event_id;
-pub(crate) use stream::{event_stream, opening, opening_with, refused};
+pub(crate) use stream::{LAST_EVENT_ID_PARAMETERS, event_stream, opening, opening_with, refused};
 pub use text::base64;
 pub(crate) use text::json_string;

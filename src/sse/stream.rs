@@ -19,7 +19,8 @@ pub(super) const FAILED: &str = "the server ends this stream because of an error
 
 /// The query parameters that stand in for `Last-Event-ID`. A browser cannot set the field on a first request, and
 /// polyfills that cannot set it at all ask with the second or the third.
-const LAST_EVENT_ID_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
+pub(crate) const LAST_EVENT_ID_PARAMETERS: [&str; 3] =
+    ["last_event_id", "lastEventId", "Last-Event-ID"];
 
 /// The id of the last event that the client has: the `Last-Event-ID` field, which EventSource sends when it
 /// reconnects, or else the query parameter `last_event_id`, `lastEventId` or `Last-Event-ID`. An empty id is none.
