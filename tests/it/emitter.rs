@@ -491,6 +491,8 @@ fn the_writer_of_a_detached_emitter_wakes_for_each_event_and_for_the_end() {
         let mut socket = open(address);
         let emitter = next(&emitters);
         for data in ["one", "two"] {
+            // The writer is waiting again.
+            thread::sleep(SHORT / 10);
             emitter.send(data).expect("it is open");
             read_until(&mut socket, "\n\n");
         }
