@@ -143,6 +143,7 @@ impl Admission {
                 return true;
             }
             let wait = deadline.saturating_duration_since(Instant::now());
+            // When the server stops, the first request notices it within `LOOK_INTERVAL` and wakes the next one.
             if wait.is_zero() || table.is_stopping {
                 table.queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot));
                 table.wake_first();
@@ -202,7 +203,6 @@ impl Admission {
             if std::mem::replace(&mut table.is_stopping, true) {
                 return false;
             }
-            table.queue.iter().for_each(|(_, thread)| thread.unpark());
             table.slots.values().cloned().collect::<Vec<_>>()
         };
         slots.iter().for_each(|slot| slot.stop());

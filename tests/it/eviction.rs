@@ -57,6 +57,36 @@ fn at_the_limit_a_connection_that_sends_less_than_the_least_rate_is_evicted() {
     assert_eq!(answer.expect("the slow one is evicted").text(), "ok\n");
 }
 
+/// The eviction of a connection without a place would free none.
+#[test]
+fn an_unfinished_request_is_not_evicted_for_a_place() {
+    let held = hold(Limits { connections: 1, ..lenient() });
+    let unfinished = connect(held.address);
+    send(&unfinished, "GET / HT");
+    thread::sleep(2 * SHORT);
+    let evicted = held.ask();
+    assert_eq!(receive(&evicted).expect("it is answered").status, 200);
+    assert_eq!(ask(held.address, "GET", "/", &[], "").status, 200);
+    assert_eq!(receive_all(&evicted), "");
+    send(&unfinished, "TP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(receive(&unfinished).expect("it was not evicted").status, 200);
+}
+
+/// After the last response the server only waits for the client to close.
+#[test]
+fn a_connection_that_had_its_last_response_is_evicted_before_an_idle_one() {
+    let held = hold(Limits { connections: 2, ..lenient() });
+    let idle = held.ask();
+    assert_eq!(receive(&idle).expect("it is answered").status, 200);
+    thread::sleep(3 * SHORT);
+    let last = connect(held.address);
+    send(&last, "GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(receive(&last).expect("it is answered").status, 200);
+    assert_eq!(ask(held.address, "GET", "/", &[], "").status, 200);
+    send(&idle, GET);
+    assert_eq!(receive(&idle).expect("it was not evicted").status, 200);
+}
+
 /// A handler at work is never evicted, and neither is a stream that its client has read up to the end.
 #[test]
 fn at_the_limit_a_busy_connection_is_not_evicted() {

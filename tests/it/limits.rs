@@ -6,6 +6,7 @@ use newswire::http::{Limits, Method, Refusal, Status};
 use newswire::{Response, Router};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -190,12 +191,12 @@ fn a_connection_costs_no_more_memory_than_the_limits_say() {
         "x".repeat(limits.content_bytes - 1)
     );
     let most_with_content = most + limits.content_bytes / 1024;
-    let get = String::from_utf8_lossy(GET);
+    let get = "GET /favicon.svg HTTP/1.1\r\nHost: h\r\n\r\n";
     for (what, bytes, most) in [
         ("silent", "", most),
-        ("idle", &*get, most),
+        ("idle", get, most),
         // Its responses wait for each other in the write buffer, which must not be kept.
-        ("idle after many requests", &*get.repeat(100), most),
+        ("idle after many requests", &get.repeat(300), most),
         ("in the middle of a head", &large_head, most),
         ("in the middle of a content", &content, most_with_content),
     ] {
@@ -247,15 +248,23 @@ fn the_command_line_has_the_default_deadlines() {
     });
 }
 
-/// A listener that does not wait is made to wait: `accept` would fail a million times a second.
+const O_NONBLOCK: u32 = 0o4000;
+
+/// With a listener that does not wait, `accept` would fail again and again.
 #[test]
 fn a_listener_in_non_blocking_mode_is_served_like_any_other() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.set_nonblocking(true).expect("it is a socket");
+    // The mode is that of all descriptors of the socket.
+    let other = listener.try_clone().expect("there are descriptors");
     let mut router = Router::new();
     router.get("/", |_| Response::text(Status::OK, "ok\n"));
     let server = newswire::Server::from_listener(listener).serve(router).expect("it starts");
-    thread::sleep(SHORT);
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", other.as_raw_fd()));
+    let info = info.expect("this is Linux");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("it has flags");
+    let flags = u32::from_str_radix(flags.trim(), 8).expect("they are octal");
+    assert_eq!(flags & O_NONBLOCK, 0);
     let socket = connect(server.addr());
     send(&socket, GET);
     assert_eq!(receive(&socket).expect("it is answered").text(), "ok\n");

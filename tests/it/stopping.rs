@@ -213,11 +213,11 @@ fn connections_are_closed_when_the_deadline_has_passed() {
 #[test]
 fn a_server_at_its_limit_can_be_stopped() {
     let latch = Latch::default();
-    let server = start("127.0.0.1:0", &latch, Limits { connections: 1, waiting: 1, ..lenient() });
+    let server = start("127.0.0.1:0", &latch, Limits { connections: 1, waiting: 3, ..lenient() });
     let working =
         begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     thread::sleep(SHORT);
-    // One has a request and waits for a place. For the others the accept threads wait.
+    // Three have a request and wait for a place. For the others the accept threads wait.
     let waiting: Vec<_> = (0..5).map(|_| begin(&server, "")).collect();
     waiting.iter().for_each(|socket| send(socket, GET));
     thread::sleep(SHORT);
