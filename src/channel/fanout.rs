@@ -99,7 +99,7 @@ pub(super) fn deliver_to_all(feed: &Arc<Feed>, mut state: MutexGuard<'_, State>)
 fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
     let now_ms = feed.hub.now_ms();
     let (mut events, mut bytes) = (0, 0);
-    let departed = write_each(feed, &mut round.subscribers, |subscriber| {
+    write_each(feed, &mut round.subscribers, |subscriber| {
         let before = subscriber.cursor;
         if catch_up::is_lost(before, batch.from()) {
             return Written::Departed(Departure::Slow);
@@ -118,7 +118,7 @@ fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
         written
     });
     feed.hub.counters.delivered(events, bytes);
-    put_back(feed, round, departed)
+    put_back(feed, round)
 }
 
 /// Writes the heartbeats that are due in a lane. `false` when the lane has no subscribers.
@@ -132,25 +132,23 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
     let mut round = Round { lane, subscribers, completed_at };
     let now_ms = feed.hub.now_ms();
     let write = |subscriber: &mut Subscriber| subscriber.heartbeat(now_ms);
-    let departed = write_each(feed, &mut round.subscribers, write);
-    put_back(feed, round, departed)
+    write_each(feed, &mut round.subscribers, write);
+    put_back(feed, round)
 }
 
-/// Removes the subscribers to which `write` could not write everything. Those that have departed are returned: they are
-/// dropped when the others are back, since that may call back the program.
+/// Removes the subscribers to which `write` could not write everything.
 fn write_each(
     feed: &Arc<Feed>,
     subscribers: &mut Vec<Subscriber>,
     mut write: impl FnMut(&mut Subscriber) -> Written,
-) -> Vec<Subscriber> {
-    let mut departed = Vec::new();
+) {
     let mut at = 0;
     while at < subscribers.len() {
         match write(&mut subscribers[at]) {
             Written::All => at += 1,
             Written::Departed(departure) => {
                 departure.count(&feed.hub.counters);
-                departed.push(subscribers.swap_remove(at));
+                subscribers.swap_remove(at);
             }
             Written::Blocked { rest, cursor, is_ended } => {
                 let mut subscriber = subscribers.swap_remove(at);
@@ -159,11 +157,10 @@ fn write_each(
             }
         }
     }
-    departed
 }
 
 /// `false` when the lane has no subscribers any more.
-fn put_back(feed: &Arc<Feed>, round: Round, departed: Vec<Subscriber>) -> bool {
+fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
     let mut state = feed.lock();
     let State { history, completed_at, lanes, .. } = &mut *state;
     let lane = &mut lanes[round.lane];
@@ -173,11 +170,110 @@ fn put_back(feed: &Arc<Feed>, round: Round, departed: Vec<Subscriber>) -> bool {
     let must_notify = lags && lane.take_notification();
     // If no subscriber is left in the lane, nothing is to be copied for it.
     feed.copied(state);
-    if feed.hub.is_stopped() {
-        feed.stop_lane(round.lane);
-    } else if must_notify {
+    // When the hub stopped meanwhile, nothing else looks at the lane again.
+    if must_notify || feed.hub.is_stopped() {
         feed.notify(round.lane);
     }
-    drop(departed);
     has_some
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catch_up::Start;
+    use super::super::limits::Limits;
+    use super::super::members::{Listing, Members, Presence};
+    use super::*;
+    use crate::http::{Router, Server};
+    use crate::sse::{event_stream, opening};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::Weak;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::mpsc;
+
+    struct Unlisted;
+
+    impl Listing for Unlisted {
+        fn unused(&self, _: &Members) {}
+        fn completed(&self, _: &Members) {}
+    }
+
+    const CLIENTS: usize = 5;
+
+    /// A history of one event and one lane with clients in it. No fan-out thread runs, as if it hung.
+    fn start_without_thread() -> (Arc<Feed>, Vec<TcpStream>) {
+        let hub = Hub::new(Limits { history_events: 1, ..Limits::default() }, 1);
+        let members = Members::new("c".into(), Weak::<Unlisted>::new());
+        let feed = Feed::new(&hub, members, hub.ids.last());
+        let (subscribed, mut router) = (Arc::clone(&feed), Router::new());
+        router.get("/", move |_| {
+            let feed = Arc::clone(&subscribed);
+            event_stream(opening(), move |writer| {
+                let presence = Presence::new(&feed.members);
+                let subscriber = Subscriber::new(writer.into_connection(), presence, 0);
+                let outcome = catch_up::begin(&feed, subscriber, Start::At(0), None, None);
+                catch_up::count(&feed, outcome);
+                Ok(())
+            })
+        });
+        let server = Server::bind("127.0.0.1:0").expect("there is a free port");
+        let address = server.local_addr().expect("it listens");
+        server.log_accesses(false).serve(router).expect("it starts");
+        let connect = |_| {
+            let mut client = TcpStream::connect(address).expect("it accepts");
+            client.set_read_timeout(Some(Duration::from_secs(60))).expect("it is not zero");
+            client.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it reads");
+            client
+        };
+        let clients = (0..CLIENTS).map(connect).collect();
+        while feed.lock().lanes[0].len() < CLIENTS {
+            thread::yield_now();
+        }
+        (feed, clients)
+    }
+
+    fn read_to_end(clients: Vec<TcpStream>) -> impl Iterator<Item = String> {
+        clients.into_iter().map(|mut client| {
+            let mut received = String::new();
+            client.read_to_string(&mut received).expect("the stream ends");
+            received
+        })
+    }
+
+    #[test]
+    fn publishing_goes_on_when_a_fan_out_thread_hangs_and_its_subscribers_are_cut_off_later() {
+        let (feed, clients) = start_without_thread();
+        let (sender, receiver) = mpsc::channel();
+        let published = Arc::clone(&feed);
+        thread::spawn(move || {
+            for _ in 0..3 {
+                let mut state = published.make_room(published.lock(), 10);
+                state.history.append(published.hub.ids.next(), b"data: x\n\n"[..].into(), None);
+            }
+            sender.send(())
+        });
+        receiver.recv_timeout(Duration::from_secs(60)).expect("publishing goes on");
+        start(&feed.hub).expect("there are threads");
+        for received in read_to_end(clients) {
+            assert!(!received.contains("data"), "no event may come after a lost one");
+        }
+        assert_eq!(feed.hub.counters.slow.load(Relaxed), CLIENTS as u64);
+    }
+
+    #[test]
+    fn subscribers_that_another_thread_has_taken_out_are_stopped_when_they_are_put_back() {
+        let (feed, clients) = start_without_thread();
+        let round = take_out(&mut feed.lock(), 0, &mut Batch::default()).expect("there are some");
+        feed.hub.stop();
+        put_back(&feed, round);
+        assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
+    }
+
+    #[test]
+    fn subscribers_that_joined_a_lane_too_late_for_its_thread_are_stopped() {
+        let (feed, clients) = start_without_thread();
+        feed.hub.stop();
+        feed.notify(0);
+        assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
+    }
 }

@@ -149,8 +149,9 @@ impl<J: Send + 'static> Pool<J> {
     /// Takes a job that is done ten milliseconds later. No thread waits with it. A pool that stops drops the job.
     pub(super) fn submit_later(&self, job: J) {
         let mut queue = hold(&self.queue);
+        // The thread that begins others may have ended. The caller is a worker, and takes the job next.
         if queue.is_stopping {
-            return drop(queue);
+            return queue.jobs.push_back(job);
         }
         queue.delayed.push_back((Instant::now() + DELAY, job));
         let is_first = queue.delayed.len() == 1;
@@ -262,5 +263,23 @@ impl<J> Queue<J> {
         let due = self.delayed.partition_point(|(due, _)| *due <= now);
         self.jobs.extend(self.delayed.drain(..due).map(|(_, job)| job));
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job that nothing does would keep its connection open.
+    #[test]
+    fn a_pool_that_stops_drops_its_jobs() {
+        let pool = Pool::start(&Arc::default(), |_: Arc<()>, _| {}, |_| {});
+        let (pool, job) = (pool.expect("the system has threads"), Arc::new(()));
+        pool.submit_later(Arc::clone(&job));
+        pool.stop();
+        pool.submit(Arc::clone(&job));
+        pool.submit_later(Arc::clone(&job));
+        assert_eq!(pool.threads.join(Duration::MAX), 0);
+        assert_eq!(Arc::strong_count(&job), 1);
     }
 }

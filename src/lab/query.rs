@@ -174,7 +174,7 @@ impl Given {
 /// The answer to `GET /lab`.
 pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let is_bare = request.queries().next().is_none();
-    // A person who follows a link wants to see something. EventSource and curl do not accept text/html.
+    // A browser that follows a link is sent to the page. EventSource and curl do not accept text/html.
     let response = if is_bare && request.lists("accept", "text/html") {
         without_content(Status::FOUND).field("Location", "/#lab")
     } else {

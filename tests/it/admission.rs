@@ -147,6 +147,22 @@ fn a_request_does_not_wait_for_ever() {
     assert_eq!(ask(held.address, "GET", "/", &[], "").status, 200);
 }
 
+/// Only the first request in the queue looks for a connection to evict. When it has given up, the next one looks.
+#[test]
+fn the_next_request_in_the_queue_evicts_when_the_first_has_given_up() {
+    let limits = Limits { connections: 1, head_deadline: Duration::from_secs(6), ..lenient() };
+    let held = hold(limits);
+    let working = held.begin("GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let first = held.ask();
+    thread::sleep(Duration::from_secs(5));
+    let second = held.ask();
+    assert_eq!(receive_all(&first), "");
+    // From here on the connection with the place is idle.
+    held.end_one();
+    assert_eq!(receive(&working).expect("it is answered").status, 200);
+    assert_eq!(receive(&second).expect("there is time left").status, 200);
+}
+
 /// The places of clients that left while they waited are not lost.
 #[test]
 fn waiting_clients_that_leave_take_no_place_with_them() {
@@ -208,6 +224,8 @@ fn all_streams_are_counted_and_the_rest_is_answered_when_there_are_too_many() {
             "{answer:?}"
         );
         assert!(!answer.text().contains("\n\n"), "{answer:?}");
+        // Its place is free at once.
+        assert_eq!(answer.field("connection"), Some("close"));
     }
     assert_eq!(ask(held.address, "GET", "/", &[], "").text(), "ok\n");
     held.end_one();

@@ -22,7 +22,7 @@ fn a_client_that_leaves_is_noticed_by_a_heartbeat() {
             .collect();
         assert_eq!(server.metric("newswire_subscribers"), 30);
         if reads_everything {
-            streams.iter_mut().for_each(|stream| stream.read_until(|bytes| is_opening(bytes)));
+            streams.iter_mut().for_each(|stream| stream.read_until(is_opening));
         }
         drop(streams);
         eventually("no subscriber is left", || server.metric("newswire_subscribers") == 0);

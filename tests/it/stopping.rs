@@ -4,7 +4,7 @@ use crate::limits::{GET, LONG, SHORT, lenient, receive, receive_all, send};
 use crate::server::{PATIENCE, connect, eventually, read_opening};
 use newswire::http::{Limits, Method, Refusal, Status};
 use newswire::{Emitter, Response, Router, Server, ServerHandle};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -263,20 +263,35 @@ fn a_hundred_stopped_servers_leave_no_thread_and_no_descriptor() {
         latch.open();
         let server = start("127.0.0.1:0", &latch, lenient());
         let mut sockets = vec![begin(&server, ""), begin(&server, "GET / HT")];
-        for target in ["/", "/works", "/streams"] {
-            sockets
-                .push(begin(&server, &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")));
-        }
-        // Some are stopped before they have accepted anything.
+        sockets.extend(["/", "/works", "/streams"].map(|target| begin_at(&server, target)));
+        let addr = server.addr();
+        // Connections that arrive in the moment when the server stops
+        let newcomers = thread::spawn(move || {
+            let request = b"GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            let newcomer = || {
+                let mut socket = TcpStream::connect(addr).ok()?;
+                let _ = socket.write_all(request);
+                Some(socket)
+            };
+            std::iter::from_fn(newcomer).take(50).collect::<Vec<_>>()
+        });
         thread::sleep(Duration::from_millis(number as u64 % 4 * 5));
         server.join(PATIENCE).expect("all threads end");
         assert_refused(&server);
+        // Each connection ends, also while there is a handle to the server.
+        sockets.extend(newcomers.join().expect("it only connects"));
+        for socket in &sockets {
+            socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+            receive_all(socket);
+        }
+        server
     };
-    cycle(3);
+    drop(cycle(3));
     let before = (count("task"), count("fd"));
-    (0..100).for_each(cycle);
+    let stopped: Vec<_> = (0..100).map(cycle).collect();
     // A thread is listed for a moment after its end.
     eventually("nothing is left", || count("task") <= before.0 && count("fd") <= before.1);
+    drop(stopped);
 }
 
 /// `wait` returns when another handle has stopped the server.

@@ -38,13 +38,12 @@ impl<'r> Insiders<'r> {
         Ok(Insiders { what, report, caller, stream, published: 0 })
     }
 
-    /// A connection that is idle may have given way meanwhile: from now on another one.
+    /// The connection may have been evicted while it was idle: from now on another one.
     fn call_anew(&mut self) {
         self.caller.hang_up();
     }
 
-    /// They go on for three seconds as if nothing were, and never fall silent for so long that they
-    /// would give way.
+    /// They go on for three seconds, and are never idle for so long that they could be evicted.
     fn go_on(&mut self) -> Outcome<()> {
         for _ in 0..20 {
             self.published += 1;

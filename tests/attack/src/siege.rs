@@ -22,6 +22,9 @@ const HALF: u64 = ADMITTED / 2;
 /// Connections that make no progress are evicted.
 const EVICTED: (&str, u64) = ("connections_evicted_total", 1);
 
+/// Connections without a whole request take no place.
+const WITHOUT_REQUEST: (&str, u64) = ("connections_waiting", HALF);
+
 /// How long each kind of them goes on.
 const SIEGE: Duration = Duration::from_secs(20);
 
@@ -38,14 +41,14 @@ pub struct Siege {
 pub const SIEGES: [Siege; 7] = [
     Siege {
         name: "silence",
-        what: "connections that say nothing",
-        mark: EVICTED,
+        what: "connections that send nothing",
+        mark: WITHOUT_REQUEST,
         tactics: &[SILENT],
     },
     Siege {
         name: "heads",
         what: "slow heads",
-        mark: EVICTED,
+        mark: WITHOUT_REQUEST,
         tactics: &[Tactic {
             opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
             drip: "a",

@@ -1,7 +1,7 @@
 //! newswire measured beside its peers: axum, nginx with nchan, and a bare loop of `write` calls.
 //!
 //! ```text
-//! newswire-bench --newswire PATH [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N] [--quick]
+//! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N] [--quick]
 //! ```
 //!
 //! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
@@ -74,6 +74,7 @@ const DISTURBED: f64 = 10.0;
 
 struct Options {
     newswire: Option<PathBuf>,
+    before: Option<PathBuf>,
     out: PathBuf,
     only: Vec<String>,
     peers: Vec<Peer>,
@@ -136,7 +137,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (date, machine, command) = (&date[..10], probe::description(), command(&options));
 
-    let stage = Stage::new(options.newswire)?;
+    let stage = Stage::new(options.newswire, options.before)?;
     let (peers, missing): (Vec<_>, Vec<_>) =
         options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
     for peer in missing {
@@ -219,6 +220,7 @@ fn be_a_peer(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
 fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
     let mut options = Options {
         newswire: None,
+        before: None,
         out: Path::new(env!("CARGO_MANIFEST_DIR")).join("figures"),
         only: Vec::new(),
         peers: Peer::ALL.to_vec(),
@@ -233,6 +235,10 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
         match argument {
             Long("newswire") => {
                 options.newswire =
+                    Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
+            }
+            Long("before") => {
+                options.before =
                     Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
             }
             Long("out") => options.out = parser.value()?.into(),
@@ -271,6 +277,9 @@ fn command(options: &Options) -> String {
     }
     if options.rounds != if options.quick { 1 } else { 3 } {
         flags.push(format!("--rounds {}", options.rounds));
+    }
+    if let Some(before) = &options.before {
+        flags.push(format!("--before {}", before.display()));
     }
     if options.peers.len() < Peer::ALL.len() {
         let names: Vec<&str> = options.peers.iter().map(|peer| peer.name()).collect();

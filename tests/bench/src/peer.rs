@@ -13,17 +13,20 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     Newswire,
+    /// Another build of newswire: the one before a change.
+    Before,
     Axum,
     Nchan,
     Floor,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 4] = [Peer::Newswire, Peer::Axum, Peer::Nchan, Peer::Floor];
+    pub const ALL: [Peer; 5] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan, Peer::Floor];
 
     pub fn name(self) -> &'static str {
         match self {
             Peer::Newswire => "newswire",
+            Peer::Before => "before",
             Peer::Axum => "axum",
             Peer::Nchan => "nchan",
             Peer::Floor => "floor",
@@ -34,6 +37,7 @@ impl Peer {
 /// What starting a peer may need.
 pub struct Stage {
     newswire: Option<PathBuf>,
+    before: Option<PathBuf>,
     /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is
     /// there.
     directory: tempfile::TempDir,
@@ -48,18 +52,22 @@ pub struct Server {
 }
 
 impl Stage {
-    pub fn new(newswire: Option<PathBuf>) -> io::Result<Self> {
+    pub fn new(newswire: Option<PathBuf>, before: Option<PathBuf>) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
         let directory =
             tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
-        let stage = Self { newswire, directory };
+        let stage = Self { newswire, before, directory };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
             Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
         };
         fs::write(stage.page_file(), page)?;
         Ok(stage)
+    }
+
+    fn binary(&self, peer: Peer) -> Option<&PathBuf> {
+        if peer == Peer::Before { self.before.as_ref() } else { self.newswire.as_ref() }
     }
 
     fn page_file(&self) -> PathBuf {
@@ -70,6 +78,7 @@ impl Stage {
     pub fn lacks(&self, peer: Peer) -> Option<&'static str> {
         match peer {
             Peer::Newswire if self.newswire.is_none() => Some("no --newswire PATH given"),
+            Peer::Before if self.before.is_none() => Some("no --before PATH given"),
             Peer::Nchan if nginx().is_none() => {
                 Some("nginx or libnginx-mod-nchan is not installed")
             }
@@ -85,10 +94,9 @@ impl Stage {
             Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
         };
         match peer {
-            Peer::Newswire => self
-                .newswire
-                .as_ref()
-                .and_then(|newswire| said(Command::new(newswire).arg("--version"))),
+            Peer::Newswire | Peer::Before => {
+                self.binary(peer).and_then(|newswire| said(Command::new(newswire).arg("--version")))
+            }
             Peer::Axum => Some(format!("axum {}, tokio {}", locked("axum"), locked("tokio"))),
             Peer::Nchan => {
                 nginx().and_then(|(nginx, _)| said(Command::new(nginx).arg("-v"))).map(|version| {
@@ -105,8 +113,8 @@ impl Stage {
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
         let missing = || io::Error::other(self.lacks(peer).unwrap_or_default());
         match peer {
-            Peer::Newswire => {
-                let mut command = Command::new(self.newswire.as_ref().ok_or_else(missing)?);
+            Peer::Newswire | Peer::Before => {
+                let mut command = Command::new(self.binary(peer).ok_or_else(missing)?);
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
                 command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
                 command.args([

@@ -1,13 +1,12 @@
-//! A channel's life: whoever subscribes, with whatever last event ID, gets what a model says.
+//! The life of a channel: a subscriber gets what a model says, whatever its last event ID is.
 
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use newswire::Event;
-use newswire::channel::{Channels, Limits};
-use newswire::http;
+use newswire::channel::{Channels, Limits, PublishError};
 use newswire::sse::{Message, Parser};
+use newswire::{Event, http};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
@@ -17,13 +16,13 @@ use std::time::Duration;
 const HISTORY_EVENTS: usize = 6;
 const HISTORY_BYTES: usize = 1200;
 
-/// Room is made for an event with an id as long as this, whatever it gets.
+/// The history makes room for an event with an id of this length, whatever id it gets.
 const LONGEST_ID: usize = 22;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     acts: Vec<Act>,
-    /// Who comes when all of this is over, and again when the channel is completed.
+    /// They subscribe after all of this, and again when the channel is completed.
     late: Vec<Asked>,
 }
 
@@ -40,13 +39,11 @@ enum Act {
 enum Asked {
     Nothing,
     Earliest,
-    /// Of an event of the channel.
+    /// The id of an event of the channel.
     Known(u8),
-    /// As far from one of an event of the channel.
+    /// An id at this distance from that of an event.
     Near(u8, i8),
-    /// The newest before the channel began.
-    Began,
-    Mad(String),
+    Malformed(String),
 }
 
 struct Stage {
@@ -72,9 +69,7 @@ fuzz_target!(|input: Input| {
     let stage = STAGE.get_or_init(start);
     let name = format!("run-{}", stage.runs.fetch_add(1, Relaxed));
     let channel = stage.channels.open(&name).unwrap();
-    // The opening of a stream whose client names no id says where the log begins.
-    let began = ask(stage.address, &name, None).unwrap().last_event_id;
-    let mut model = Model { began: began.clone(), forgotten: began, ..Model::default() };
+    let mut model = Model::default();
     let mut open: Vec<(Stream, Vec<Expected>)> = Vec::new();
 
     let subscribe = |model: &Model, asked: &Asked| {
@@ -82,16 +77,12 @@ fuzz_target!(|input: Input| {
         let answer = ask(stage.address, &name, id.as_deref());
         match (model.subscribe(id.as_deref()), answer) {
             (None, None) => None,
-            (Some(expected), Some(stream)) => {
-                let given = if id.is_none() { model.newest() } else { "" };
-                assert_eq!(stream.last_event_id, given, "{id:?}");
-                Some((stream, expected))
-            }
+            (Some(expected), Some(stream)) => Some((stream, expected)),
             (None, Some(mut stream)) => {
                 let _ = stream.socket.read_to_end(&mut stream.rest);
-                panic!("{id:?} should be told 204, not {:?}", String::from_utf8_lossy(&stream.rest))
+                panic!("{id:?} should get 204, not {:?}", String::from_utf8_lossy(&stream.rest))
             }
-            (Some(expected), None) => panic!("{id:?} was told 204, and lacks {expected:?}"),
+            (Some(expected), None) => panic!("{id:?} got 204, and lacks {expected:?}"),
         }
     };
 
@@ -125,7 +116,8 @@ fuzz_target!(|input: Input| {
                     expected.push(Expected::Event(message.clone()));
                 }
             }
-            Err(_) => assert!(bytes > HISTORY_BYTES),
+            Err(PublishError::TooLarge) => assert!(bytes > HISTORY_BYTES),
+            Err(error) => panic!("{error}"),
         }
         let summary = channel.summary();
         assert_eq!(summary.events, model.kept.len());
@@ -158,12 +150,12 @@ enum Expected {
     End,
 }
 
-/// What a channel keeps, as the README tells it.
+/// What a channel keeps, as the README says.
 #[derive(Default)]
 struct Model {
-    began: String,
     /// Messages, and their bytes on the wire.
     kept: Vec<(Message, usize)>,
+    /// The last id that is not kept any more.
     forgotten: String,
     ids: Vec<String>,
     completed: bool,
@@ -221,23 +213,21 @@ impl Model {
     }
 
     fn newest(&self) -> &str {
-        self.ids.last().unwrap_or(&self.began)
+        self.ids.last().map_or("", String::as_str)
     }
 
     fn id_of(&self, asked: &Asked) -> Option<String> {
-        let known =
-            |at: u8| self.ids.get(usize::from(at) % self.ids.len().max(1)).unwrap_or(&self.began);
+        let known = |at: u8| self.ids.get(usize::from(at) % self.ids.len().max(1));
         match asked {
             Asked::Nothing => None,
             Asked::Earliest => Some("earliest".to_owned()),
-            Asked::Known(at) => Some(known(*at).clone()),
+            Asked::Known(at) => known(*at).cloned(),
             Asked::Near(at, by) => {
-                let (ms, n) = number(known(*at))?;
+                let (ms, n) = number(known(*at)?)?;
                 let n = i64::from(n) + i64::from(*by);
                 Some(if n < 0 { format!("{}-{}", ms - 1, -n) } else { format!("{ms}-{n}") })
             }
-            Asked::Began => Some(self.began.clone()),
-            Asked::Mad(text) => {
+            Asked::Malformed(text) => {
                 Some(text.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
             }
         }
@@ -255,14 +245,12 @@ fn number(id: &str) -> Option<(u64, u32)> {
 struct Stream {
     socket: TcpStream,
     asked_for_all: bool,
-    /// What the opening has set it to.
-    last_event_id: String,
     /// What has arrived behind the opening.
     rest: Vec<u8>,
 }
 
-/// Subscribes, and reads the head and the opening: from then on nothing that is published is
-/// missed. `None` stands for a 204.
+/// Subscribes, and reads the head and the opening: nothing that is published from then on may be
+/// missing. `None` stands for a 204.
 fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> Option<Stream> {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -277,18 +265,13 @@ fn ask(address: SocketAddr, name: &str, id: Option<&str>) -> Option<Stream> {
         return None;
     }
     assert!(head.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&head));
-    let opening = read_through(b"\n\n", &mut socket, &mut wire);
-    let mut parser = Parser::new();
-    assert_eq!(parser.feed(&opening), Ok(Vec::new()));
-    Some(Stream {
-        socket,
-        asked_for_all: id == Some("earliest"),
-        last_event_id: parser.last_event_id().to_owned(),
-        rest: wire,
-    })
+    let comment = read_through(b"\n", &mut socket, &mut wire);
+    let retry = read_through(b"\n", &mut socket, &mut wire);
+    assert!(comment.starts_with(b": ") && retry.starts_with(b"retry: "));
+    Some(Stream { socket, asked_for_all: id == Some("earliest"), rest: wire })
 }
 
-/// What stands up to this end and with it; what has arrived behind it stays in `wire`.
+/// Reads up to `end` and returns it, too. What has arrived behind it stays in `wire`.
 fn read_through(end: &[u8], socket: &mut TcpStream, wire: &mut Vec<u8>) -> Vec<u8> {
     loop {
         if let Some(at) = wire.windows(end.len()).position(|bytes| bytes == end) {
@@ -298,20 +281,20 @@ fn read_through(end: &[u8], socket: &mut TcpStream, wire: &mut Vec<u8>) -> Vec<u
         let mut bytes = [0; 2048];
         let count = loop {
             match socket.read(&mut bytes) {
-                // libFuzzer's clock.
+                // The timer of libFuzzer.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read.unwrap(),
             }
         };
-        assert!(count > 0, "it ends in its beginning");
+        assert!(count > 0, "it ends within its opening");
         wire.extend_from_slice(&bytes[..count]);
     }
 }
 
-/// Reads to the end, and compares. The channel's log is so short that it may move on before a
-/// subscriber has begun: then a gap says so, unless all that is kept was asked for; or later: then
-/// its stream ends early, without `end`. Who is still catching up while the channel is completed,
-/// published in and completed again is told the last of these ends.
+/// Reads to the end, and compares. The history is so short that it may move on before a stream has
+/// started: then a gap says so, unless the client asked for everything that is kept. If it moves on
+/// later, the stream ends early, without `end`. A subscriber that is still catching up while the
+/// channel is completed, published on and completed again gets the last of these ends.
 fn check(mut stream: Stream, expected: &[Expected]) {
     stream.socket.read_to_end(&mut stream.rest).unwrap();
     let (mut gaps, mut seen, mut ends) = (Vec::new(), Vec::new(), 0);
@@ -340,7 +323,7 @@ fn check(mut stream: Stream, expected: &[Expected]) {
             expected.remove(0);
             now
         }
-        (Some(Expected::Gap(_)), None) => panic!("nobody tells of the gap: {seen:?}"),
+        (Some(Expected::Gap(_)), None) => panic!("no gap is reported: {seen:?}"),
         (_, Some(&now)) => {
             assert!(
                 expected.iter().any(|expected| is_before(expected, now)),
@@ -359,7 +342,7 @@ fn check(mut stream: Stream, expected: &[Expected]) {
     let events = expected.iter().filter(|expected| !is_end(expected));
     let is_beginning =
         events.zip(&seen).all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
-    // As many events before one of the ends, and these.
+    // The end stands behind as many events as it was expected behind.
     let mut before = 0;
     let is_told_there = expected.iter().any(|expected| {
         before += usize::from(!is_end(expected));
