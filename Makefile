@@ -39,6 +39,10 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# Real clients of PyPI and npm against target/newswire. They are installed under tests/compat.
+compat: target/newswire
+	python3 tests/compat/run.py target/newswire
+
 # With the pictures of the README, which is the first page.
 doc:
 	cargo doc --no-deps
@@ -57,6 +61,6 @@ attack soak kill: target/newswire
 		$(@:attack=flood) --newswire target/newswire $(FLAGS)
 
 clean:
-	rm -rf target tests/*/target
+	rm -rf target tests/*/target tests/compat/.venv tests/compat/node_modules
 
-.PHONY: build static run test check doc bench attack soak kill clean
+.PHONY: build static run test check compat doc bench attack soak kill clean
