@@ -249,15 +249,11 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
     let nth = start_heartbeats(&feed.hub, &mut subscriber);
     let lane = nth as usize % feed.hub.notifiers.len();
-    let mut state = feed.lock();
+    let state = feed.lock();
     if is_lost(subscriber.cursor, state.history.first()) {
         return Err(Departure::Slow);
     }
-    state.lanes[lane].join(subscriber);
-    if state.lanes[lane].take_notification() {
-        drop(state);
-        feed.notify(lane);
-    }
+    feed.join(state, lane, subscriber);
     Ok(())
 }
 

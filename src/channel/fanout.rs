@@ -270,10 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_that_joined_a_lane_too_late_for_its_thread_are_stopped() {
+    fn subscribers_that_join_a_lane_too_late_for_its_thread_are_stopped() {
         let (feed, clients) = start_without_thread();
+        let subscribers = feed.lock().lanes[0].drain();
         feed.hub.stop();
-        feed.notify(0);
+        for subscriber in subscribers {
+            feed.join(feed.lock(), 0, subscriber);
+        }
         assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
     }
 }

@@ -200,6 +200,20 @@ impl Feed {
         }
     }
 
+    /// Hands a subscriber over to the fan-out thread of a lane.
+    pub(super) fn join(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        lane: usize,
+        subscriber: Subscriber,
+    ) {
+        state.lanes[lane].joining.push(subscriber);
+        if state.lanes[lane].take_notification() {
+            drop(state);
+            self.notify(lane);
+        }
+    }
+
     /// Notifies one fan-out thread. If that has stopped, the subscribers are stopped here.
     pub(super) fn notify(self: &Arc<Feed>, lane: usize) {
         if !self.hub.notifiers[lane].notify(Arc::clone(self)) {
@@ -210,7 +224,9 @@ impl Feed {
     /// Stops all subscribers of a lane, but those that another thread has taken out: it stops them when it finds that
     /// the hub is stopped.
     pub(super) fn stop_lane(&self, lane: usize) {
-        let subscribers = self.lock().lanes[lane].drain();
+        let mut state = self.lock();
+        let subscribers = state.lanes[lane].drain();
+        self.copied(state);
         subscribers.iter().for_each(Subscriber::stop);
     }
 }

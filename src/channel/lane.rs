@@ -10,7 +10,7 @@ pub(super) struct Lane {
     /// The history was copied for them up to here.
     copied: Cursor,
     /// Subscribers that have come since, each at a position of its own.
-    joining: Vec<Subscriber>,
+    pub(super) joining: Vec<Subscriber>,
     /// A thread has taken the subscribers out, to write to them. It looks for more to write when it puts them back.
     is_out: bool,
     /// The fan-out thread was notified, and has not looked yet.
@@ -25,10 +25,6 @@ impl Lane {
     /// How many subscribers are in it now.
     pub(super) fn len(&self) -> usize {
         self.subscribers.len() + self.joining.len()
-    }
-
-    pub(super) fn join(&mut self, subscriber: Subscriber) {
-        self.joining.push(subscriber);
     }
 
     /// Whether the fan-out thread must be notified now. The caller then does so.
@@ -86,6 +82,7 @@ impl Lane {
 
     /// Takes out everything for good.
     pub(super) fn drain(&mut self) -> Vec<Subscriber> {
+        self.is_notified = false;
         let mut subscribers = std::mem::take(&mut self.subscribers);
         subscribers.append(&mut self.joining);
         subscribers

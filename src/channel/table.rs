@@ -229,20 +229,23 @@ impl Table {
         for _ in 0..PROBES {
             let (_, name) = self.completed.pop_first()?;
             let Some(entry) = self.channels.get_mut(&name) else { continue };
-            entry.completed = None;
-            let Some(newest) = entry.feed.completed_after() else {
-                // Something was published since. It is listed again when it is completed again.
+            if !entry.feed.members.are_none() {
+                // A new id puts it behind all others.
+                let later = self.hub.ids.next();
+                entry.completed = Some(later);
+                self.completed.insert((later, name));
                 continue;
-            };
-            if entry.feed.members.are_none() {
-                self.forgotten = self.forgotten.max(newest);
-                self.claimed -= usize::from(entry.is_claimed);
-                return self.channels.remove(&name).map(|entry| entry.feed);
             }
-            // A new id puts it behind all others.
-            let later = self.hub.ids.next();
-            entry.completed = Some(later);
-            self.completed.insert((later, name));
+            // Nothing can be published from here on: a handle would have to come from this table.
+            match entry.feed.completed_after() {
+                // Something was published since. It is listed again when it is completed again.
+                None => entry.completed = None,
+                Some(newest) => {
+                    self.forgotten = self.forgotten.max(newest);
+                    self.claimed -= usize::from(entry.is_claimed);
+                    return self.channels.remove(&name).map(|entry| entry.feed);
+                }
+            }
         }
         None
     }
@@ -292,6 +295,26 @@ impl fmt::Debug for Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// Otherwise an event that follows the completion, published with the last handle, could be evicted unnoticed: after
+    /// the look at the completion, before the look at the handles.
+    #[test]
+    fn the_handles_of_a_completed_channel_are_looked_at_before_its_history() {
+        let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
+        let channels = channels.expect("it starts");
+        let channel = channels.open("c").expect("there is room");
+        channel.complete();
+        let feed = Arc::clone(&hold(&channels.table).channels["c"].feed);
+        let history = feed.lock();
+        let (sender, receiver) = mpsc::channel();
+        let others = channels.clone();
+        thread::spawn(move || sender.send(others.open("d").err()));
+        let refused = receiver.recv_timeout(Duration::from_secs(60));
+        assert_eq!(refused, Ok(Some(NoChannel::Full)));
+        drop(history);
+    }
 
     #[test]
     fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {
