@@ -104,15 +104,23 @@ pub(super) fn begin(
     catch_up(feed, subscriber, filter)
 }
 
-/// Continues with a subscriber whose socket had no room for `rest`, on a thread of its own.
+/// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
 pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Vec<u8>, is_ended: bool) {
     let spawned_feed = Arc::clone(feed);
-    let run = move || {
-        let outcome = resume(&spawned_feed, subscriber, rest, is_ended);
-        count(&spawned_feed, outcome);
+    let resume = move || {
+        subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
+        if is_ended {
+            subscriber.write_last_blocking(&rest)?;
+            return Err(Departure::Completed);
+        }
+        subscriber.write_blocking(&rest)?;
+        // It may be as large as an event, and the next event is copied now.
+        drop(rest);
+        catch_up(&spawned_feed, subscriber, None)
     };
     let thread = thread::Builder::new().name("catch-up".into()).stack_size(STACK_BYTES);
-    if thread.spawn(run).is_err() {
+    let counted = Arc::clone(feed);
+    if thread.spawn(move || count(&counted, resume())).is_err() {
         // The subscriber was dropped with the closure. The client comes back.
         count(feed, Err(Departure::Slow));
     }
@@ -122,23 +130,6 @@ pub(super) fn count(feed: &Feed, outcome: Result<(), Departure>) {
     if let Err(departure) = outcome {
         feed.hub.counters.departed(departure);
     }
-}
-
-fn resume(
-    feed: &Arc<Feed>,
-    subscriber: Subscriber,
-    rest: Vec<u8>,
-    is_ended: bool,
-) -> Result<(), Departure> {
-    subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
-    if is_ended {
-        subscriber.write_last_blocking(&rest)?;
-        return Err(Departure::Completed);
-    }
-    subscriber.write_blocking(&rest)?;
-    // It may be as large as an event, and the next event is copied now.
-    drop(rest);
-    catch_up(feed, subscriber, None)
 }
 
 /// Writes what the history has for the subscriber until it lacks nothing and joins a lane. A filtered subscriber never

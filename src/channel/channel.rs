@@ -1,9 +1,9 @@
 //! A channel: publish once, reach every subscriber.
 //!
 //! One thread at a time owns a subscriber. The thread of its connection answers the request and writes what the client
-//! missed. Then a fan-out thread has the subscriber in its lane, and writes what is published. A subscriber whose socket
-//! has no room gets a thread of its own until it has caught up. There is no queue per subscriber: each has a position in
-//! the history, and replay and live delivery both ask the history what comes after it.
+//! missed. Then a fan-out thread has the subscriber in its lane, and writes what is published. When its socket has no
+//! room, the subscriber gets a thread of its own until it has caught up. There is no queue per subscriber: each has a
+//! position in the history, and replay and live delivery both ask the history what comes after it.
 
 use super::catch_up::{self, Filter, Start};
 use super::fanout;
@@ -117,7 +117,7 @@ impl Channel {
         if let Some(id) = publication.find_in(&state.history)? {
             return Ok(self.published(id));
         }
-        state = feed.make_room(state, publication.bytes());
+        state = feed.make_room(state, publication.bytes);
         // The lock was free while it waited for room.
         if let Some(id) = publication.find_in(&state.history)? {
             return Ok(self.published(id));
@@ -250,7 +250,8 @@ impl Summary {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
+        let mut channel = f.debug_struct("Channel");
+        channel
             .field("name", &self.name())
             .field("subscribers", &self.subscribers())
             .finish_non_exhaustive()

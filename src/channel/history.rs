@@ -50,7 +50,7 @@ impl History {
         self.frames.back().map(|frame| frame.id)
     }
 
-    /// The position behind the last event whose id is not larger than `id`, and whether that event has this very id.
+    /// The position behind the last event with an id not larger than `id`, and whether that event has this very id.
     pub(super) fn position_after(&self, id: Id) -> (Cursor, bool) {
         let after = self.frames.partition_point(|frame| frame.id <= id);
         let is_found = after > 0 && self.frames[after - 1].id == id;
@@ -141,7 +141,7 @@ impl Batch {
         self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
     }
 
-    /// For a subscriber at `cursor` whose socket took `taken` bytes: the rest of the frame that it took a part of, and
+    /// For a subscriber at `cursor`, of which the socket took `taken` bytes: the rest of the frame that it took a part of, and
     /// the position behind that frame.
     pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (&[u8], Cursor) {
         let at = self.start(cursor) + taken;

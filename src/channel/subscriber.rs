@@ -16,7 +16,7 @@ const HEARTBEAT: &[u8] = b":\n";
 /// permit must come back although heartbeats may be rare, or off.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The last event of a stream whose channel is completed. It has no id, so that the client keeps its own; without data
+/// The last event of a stream when its channel is completed. It has no id, so that the client keeps its own; without data
 /// it would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
 

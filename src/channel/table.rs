@@ -150,7 +150,7 @@ impl Channels {
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
-        // The lock is held for the copy only: it costs all others who open a channel.
+        // The lock is held for the copy only: other threads open channels meanwhile.
         self.feeds().iter().map(|feed| Summary::new(feed)).collect()
     }
 
@@ -207,7 +207,7 @@ impl Table {
         true
     }
 
-    /// Evicts the channel whose last event is the oldest, among the completed ones without users.
+    /// Evicts the one with the oldest last event among the completed ones without users.
     fn evict(&mut self) -> Option<Arc<Feed>> {
         for _ in 0..PROBES {
             let (_, name) = self.completed.pop_first()?;
