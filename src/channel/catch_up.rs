@@ -2,25 +2,24 @@
 //! This is the only place that decides that a subscriber has lost something.
 
 use super::feed::{Feed, Hub};
-use super::filter::Filter;
 use super::history::{Batch, Cursor, History};
 use super::id::Id;
 use super::subscriber::{Departure, END, Subscriber, Written};
-use crate::sse::{Event, json_string, opening};
+use crate::sse::{Event, Message, Parser, json_string, opening};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
-/// The bytes of one write. They bound the memory of a slow reader.
-const REPLAY_BYTES: usize = 32 * 1024;
-
 /// The thread copies and writes; it runs no code of the program that uses the library.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// A last event ID that asks for everything that is kept.
 const EARLIEST: &str = "earliest";
+
+/// Says of each event whether the subscriber gets it.
+pub(super) type Filter = Box<dyn FnMut(&Message) -> bool + Send>;
 
 /// Where a subscription starts, by the id of the event that the client heard last.
 ///
@@ -48,22 +47,22 @@ impl Start {
             Some(EARLIEST) => return Start::Earliest,
             Some(text) => Id::parse(text),
         };
-        let forgotten = history.forgotten();
+        let forgotten = history.forgotten;
         match id {
-            Some(id) if id == forgotten => Start::At(history.first()),
+            Some(id) if id == forgotten => Start::At(history.first),
             Some(id) if id > forgotten && history.last_id().is_some_and(|last| id <= last) => {
                 match history.position_after(id) {
                     (cursor, true) => Start::At(cursor),
                     (cursor, false) => Start::BehindGap(cursor),
                 }
             }
-            _ => Start::BehindGap(history.first()),
+            _ => Start::BehindGap(history.first),
         }
     }
 
     /// The position in the history of this moment, and whether something before it is lost.
     pub(super) fn position(self, history: &History) -> (Cursor, bool) {
-        let first = history.first();
+        let first = history.first;
         match self {
             Start::Earliest => (first, false),
             Start::At(cursor) => (cursor.max(first), is_lost(cursor, first)),
@@ -93,7 +92,7 @@ pub(super) fn begin(
         let state = feed.lock();
         let (cursor, has_gap) = start.position(&state.history);
         subscriber.cursor = cursor;
-        feed.copy_for(&state, &subscriber, REPLAY_BYTES, &mut batch);
+        feed.copy_for(&state, &subscriber, &mut batch);
         if has_gap {
             feed.hub.counters.gaps.fetch_add(1, Relaxed);
             gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id());
@@ -105,15 +104,23 @@ pub(super) fn begin(
     catch_up(feed, subscriber, filter)
 }
 
-/// Continues with a subscriber whose socket had no room for `rest`, on a thread of its own.
+/// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
 pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Vec<u8>, is_ended: bool) {
     let spawned_feed = Arc::clone(feed);
-    let run = move || {
-        let outcome = resume(&spawned_feed, subscriber, rest, is_ended);
-        count(&spawned_feed, outcome);
+    let resume = move || {
+        subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
+        if is_ended {
+            subscriber.write_last_blocking(&rest)?;
+            return Err(Departure::Completed);
+        }
+        subscriber.write_blocking(&rest)?;
+        // It may be as large as an event, and the next event is copied now.
+        drop(rest);
+        catch_up(&spawned_feed, subscriber, None)
     };
     let thread = thread::Builder::new().name("catch-up".into()).stack_size(STACK_BYTES);
-    if thread.spawn(run).is_err() {
+    let counted = Arc::clone(feed);
+    if thread.spawn(move || count(&counted, resume())).is_err() {
         // The subscriber was dropped with the closure. The client comes back.
         count(feed, Err(Departure::Slow));
     }
@@ -121,25 +128,8 @@ pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Vec<u8>, is_
 
 pub(super) fn count(feed: &Feed, outcome: Result<(), Departure>) {
     if let Err(departure) = outcome {
-        departure.count(&feed.hub.counters);
+        feed.hub.counters.departed(departure);
     }
-}
-
-fn resume(
-    feed: &Arc<Feed>,
-    subscriber: Subscriber,
-    rest: Vec<u8>,
-    is_ended: bool,
-) -> Result<(), Departure> {
-    subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
-    if is_ended {
-        subscriber.write_last_blocking(&rest)?;
-        return Err(Departure::Completed);
-    }
-    subscriber.write_blocking(&rest)?;
-    // It may be as large as an event, and the next event is copied now.
-    drop(rest);
-    catch_up(feed, subscriber, None)
 }
 
 /// Writes what the history has for the subscriber until it lacks nothing and joins a lane. A filtered subscriber never
@@ -156,10 +146,10 @@ fn catch_up(
     loop {
         let ends = {
             let state = feed.lock();
-            if is_lost(subscriber.cursor, state.history.first()) {
+            if is_lost(subscriber.cursor, state.history.first) {
                 return Err(Departure::Slow);
             }
-            feed.copy_for(&state, &subscriber, REPLAY_BYTES, &mut batch)
+            feed.copy_for(&state, &subscriber, &mut batch)
         };
         if feed.hub.is_stopped() {
             subscriber.write_last_blocking(&opening())?;
@@ -184,16 +174,17 @@ fn write(
     batch: &Batch,
     filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
-    let (bytes, events) = match filter {
-        None => {
-            let all = batch.between(subscriber.cursor, Cursor::MAX);
-            (Cow::Borrowed(all), batch.end() - subscriber.cursor)
-        }
-        Some(filter) => {
-            let (accepted, events) = filter.apply(batch);
-            (Cow::Owned(accepted), events)
-        }
-    };
+    let mut bytes = Cow::Borrowed(batch.between(subscriber.cursor, Cursor::MAX));
+    let mut events = batch.end() - subscriber.cursor;
+    if let Some(filter) = filter {
+        let mut is_accepted = |frame: &&[u8]| {
+            // A frame in the history is one whole event, within the bounds of the history.
+            let messages = Parser::with_limit(usize::MAX).feed(frame).unwrap_or_default();
+            messages.iter().any(&mut *filter)
+        };
+        let accepted: Vec<&[u8]> = batch.frames().filter(&mut is_accepted).collect();
+        (events, bytes) = (accepted.len() as u64, Cow::Owned(accepted.concat()));
+    }
     match prefix {
         b"" => subscriber.write_blocking(&bytes)?,
         _ => subscriber.write_blocking(&[prefix, &bytes].concat())?,
@@ -214,7 +205,7 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
         let lacks_nothing = subscriber.cursor == state.history.end()
             && subscriber.ends_at(state.completed_at).is_none();
         if lacks_nothing && until_heartbeat > 0 && !feed.hub.is_stopped() {
-            drop(feed.wait_for_change(state, Duration::from_millis(until_heartbeat)));
+            feed.wait_for_change(state, Duration::from_millis(until_heartbeat));
             return Ok(());
         }
     }
@@ -249,15 +240,11 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
     let nth = start_heartbeats(&feed.hub, &mut subscriber);
     let lane = nth as usize % feed.hub.notifiers.len();
-    let mut state = feed.lock();
-    if is_lost(subscriber.cursor, state.history.first()) {
+    let state = feed.lock();
+    if is_lost(subscriber.cursor, state.history.first) {
         return Err(Departure::Slow);
     }
-    state.lanes[lane].join(subscriber);
-    if state.lanes[lane].take_notification() {
-        drop(state);
-        feed.notify(lane);
-    }
+    feed.join(state, lane, subscriber);
     Ok(())
 }
 

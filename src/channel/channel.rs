@@ -1,14 +1,13 @@
 //! A channel: publish once, reach every subscriber.
 //!
 //! One thread at a time owns a subscriber. The thread of its connection answers the request and writes what the client
-//! missed. Then a fan-out thread has the subscriber in its lane, and writes what is published. A subscriber whose socket
-//! has no room gets a thread of its own until it has caught up. There is no queue per subscriber: each has a position in
-//! the history, and replay and live delivery both ask the history what comes after it.
+//! missed. Then a fan-out thread has the subscriber in its lane, and writes what is published. When its socket has no
+//! room, the subscriber gets a thread of its own until it has caught up. There is no queue per subscriber: each has a
+//! position in the history, and replay and live delivery both ask the history what comes after it.
 
-use super::catch_up::{self, Start};
+use super::catch_up::{self, Filter, Start};
 use super::fanout;
 use super::feed::Feed;
-use super::filter::Filter;
 use super::id::Id;
 use super::members::{Change, Presence, User};
 use super::publication::{Publication, PublishError, Published};
@@ -26,8 +25,7 @@ use std::time::{Duration, Instant};
 const FEW: usize = 4;
 const APART: Duration = Duration::from_micros(500);
 
-/// A named stream of events with any number of publishers and subscribers. Cloning it gives another
-/// handle to the same channel.
+/// A named stream of events with any number of publishers and subscribers. Cloning it gives another handle to it.
 ///
 /// ```
 /// use newswire::channel::Limits;
@@ -38,9 +36,14 @@ const APART: Duration = Duration::from_micros(500);
 /// let mut router = Router::new();
 /// let subscribed = news.clone();
 /// router.get("/news", move |request| subscribed.subscribe(request));
+/// let filtered = news.clone();
+/// router.get("/sport", move |request| filtered.subscribe_filtered(request, |event| event.event_type == "sport"));
 /// // From any thread, at any time:
 /// let published = news.publish(Event::new("extra, extra"))?;
 /// assert_eq!(published.subscribers, 0);
+/// let published = news.publish_once("order-7", "paid")?;
+/// assert_eq!(news.publish_once("order-7", "paid")?, published);
+/// news.on_leave(|subscribers| println!("{subscribers} subscribers are left"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -80,11 +83,11 @@ impl Channel {
 
     /// Sends an event to every subscriber, and keeps it for clients that come back.
     ///
-    /// It never waits for a subscriber. When publishers are faster than the machine can write, it
-    /// waits until the fan-out threads have copied what the event pushes out of the history.
+    /// It never waits for a subscriber. When publishers are faster than the machine can write, it waits until the
+    /// fan-out threads have copied what the event pushes out of the history.
     ///
     /// # Errors
-    /// See [`PublishError`]. An event with an id is refused: the channel gives ids itself.
+    /// See [`PublishError`].
     pub fn publish(&self, event: impl Into<Event>) -> Result<Published, PublishError> {
         self.publish_encoded(&event.into(), None)
     }
@@ -96,16 +99,6 @@ impl Channel {
     ///
     /// # Errors
     /// As [`publish`](Channel::publish). [`PublishError::KeyReused`] if another event was published with the key.
-    ///
-    /// ```
-    /// use newswire::channel::{Channels, Limits, PublishError};
-    ///
-    /// let orders = Channels::start(Limits::default())?.open("orders")?;
-    /// let published = orders.publish_once("order-7", "paid")?;
-    /// assert_eq!(orders.publish_once("order-7", "paid")?.id, published.id);
-    /// assert_eq!(orders.publish_once("order-7", "sent"), Err(PublishError::KeyReused));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn publish_once(
         &self,
         key: &str,
@@ -124,7 +117,7 @@ impl Channel {
         if let Some(id) = publication.find_in(&state.history)? {
             return Ok(self.published(id));
         }
-        state = feed.make_room(state, publication.bytes());
+        state = feed.make_room(state, publication.bytes);
         // The lock was free while it waited for room.
         if let Some(id) = publication.find_in(&state.history)? {
             return Ok(self.published(id));
@@ -152,16 +145,15 @@ impl Channel {
         Published { id: id.to_string(), subscribers: self.subscribers() }
     }
 
-    /// Completes the channel: each subscriber gets what it lacks, then an event named `end`, and its
-    /// response ends. A client that comes back and lacks nothing gets `204`, which stops an
-    /// EventSource, until something is published again.
+    /// Completes the channel: each subscriber gets what it lacks, then an event named `end`, and its response ends. A
+    /// client that comes back and lacks nothing gets `204`, which stops an EventSource, until something is published.
     pub fn complete(&self) {
         let mut state = self.feed.lock();
         state.completed_at = Some(state.history.end());
         self.feed.members.begin();
         self.feed.changed(&state);
         self.feed.notify_lanes(state);
-        self.feed.members.completed();
+        self.feed.members.review();
     }
 
     /// How many subscribers it has now.
@@ -179,15 +171,6 @@ impl Channel {
     /// The call comes on the thread that noticed the change, and other subscribers may wait for it: return soon, and
     /// publish less than the history holds. A panic ends the call and nothing else. A callback that keeps a handle to the
     /// channel keeps the channel in use.
-    ///
-    /// ```
-    /// use newswire::channel::{Channels, Limits};
-    ///
-    /// let news = Channels::start(Limits::default())?.open("news")?;
-    /// news.on_join(|subscribers| println!("{subscribers} subscribers"));
-    /// news.on_leave(|subscribers| println!("{subscribers} are left"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn on_join(&self, callback: impl Fn(usize) + Send + Sync + 'static) {
         self.feed.members.on(Change::Joined, Arc::new(callback));
     }
@@ -198,12 +181,11 @@ impl Channel {
         self.feed.members.on(Change::Left, Arc::new(callback));
     }
 
-    /// The response that subscribes the client: the head, a comment and a reconnection time at once;
-    /// then what the client missed since its [`last_event_id`], then what is published from now on.
+    /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what the
+    /// client missed since its [`last_event_id`], then what is published from now on.
     ///
-    /// If something may have been lost in between, the first event is named `gap`, with JSON that
-    /// says which id the client named and which is the oldest still kept. It has no id, so that the
-    /// browser's last event ID stays what it was.
+    /// If something may have been lost in between, the first event is named `gap`, with JSON that says which id the
+    /// client named and which is the oldest still kept. It has no id, so that the browser's last event ID stays.
     pub fn subscribe(&self, request: &Request<'_>) -> Response {
         self.subscribe_with(request, None)
     }
@@ -214,24 +196,12 @@ impl Channel {
     ///
     /// Such a subscriber has a thread of its own, on which `accepts` runs. If that is slower than the publishers for
     /// long, the stream ends, and the client comes back. A panic in it ends this stream alone.
-    ///
-    /// ```
-    /// use newswire::Router;
-    /// use newswire::channel::{Channels, Limits};
-    ///
-    /// let news = Channels::start(Limits::default())?.open("news")?;
-    /// let mut router = Router::new();
-    /// router.get("/weather", move |request| {
-    ///     news.subscribe_filtered(request, |event| event.event_type == "weather")
-    /// });
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn subscribe_filtered(
         &self,
         request: &Request<'_>,
         accepts: impl FnMut(&Message) -> bool + Send + 'static,
     ) -> Response {
-        self.subscribe_with(request, Some(Filter::new(accepts)))
+        self.subscribe_with(request, Some(Box::new(accepts)))
     }
 
     fn subscribe_with(&self, request: &Request<'_>, filter: Option<Filter>) -> Response {
@@ -249,9 +219,7 @@ impl Channel {
             (start, end)
         };
         let is_replay = last_event_id.is_some();
-        if is_replay {
-            self.feed.hub.counters.replays.fetch_add(1, Relaxed);
-        }
+        self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
         let presence = Presence::new(&self.feed.members);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
@@ -271,8 +239,8 @@ impl Summary {
         Summary {
             name: feed.members.name.to_string(),
             subscribers: feed.members.subscribers(),
-            events: state.history.len(),
-            bytes: state.history.bytes(),
+            events: (state.history.end() - state.history.first) as usize,
+            bytes: state.history.bytes,
             first_id: state.history.first_id().as_ref().map(Id::to_string),
             last_id: state.history.last_id().as_ref().map(Id::to_string),
             completed: state.is_completed(),
@@ -282,7 +250,8 @@ impl Summary {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
+        let mut channel = f.debug_struct("Channel");
+        channel
             .field("name", &self.name())
             .field("subscribers", &self.subscribers())
             .finish_non_exhaustive()

@@ -4,10 +4,12 @@
 use super::catch_up;
 use super::feed::{Feed, Hub, State};
 use super::history::{Batch, Cursor};
+use super::lane::Lane;
 use super::notifier::Wake;
 use super::subscriber::{Departure, LOOK_INTERVAL, Subscriber, Written};
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -66,16 +68,25 @@ struct Round {
     completed_at: Option<Cursor>,
 }
 
-fn take_out(state: &mut State, lane: usize, batch: &mut Batch) -> Option<Round> {
-    let subscribers = state.lanes[lane].take_out(&state.history, batch)?;
+/// Copies what the subscribers in these lanes lack.
+fn copy(state: &State, lanes: Range<usize>, batch: &mut Batch) {
+    let lanes = state.lanes[lanes].iter().filter(|lane| !lane.is_out);
+    let from = lanes.filter_map(Lane::needed_from).min().unwrap_or(Cursor::MAX);
+    let from = from.clamp(state.history.first, state.history.end());
+    state.history.copy(from, Cursor::MAX, usize::MAX, batch);
+}
+
+fn take_out(state: &mut State, lane: usize) -> Option<Round> {
+    let subscribers = state.lanes[lane].take_out(state.history.end())?;
     Some(Round { lane, subscribers, completed_at: state.completed_at })
 }
 
 /// Writes to all subscribers in a lane what each of them lacks. `false` when the lane has none.
 fn deliver(feed: &Arc<Feed>, lane: usize, batch: &mut Batch) -> bool {
     let mut state = feed.lock();
-    let Some(round) = take_out(&mut state, lane, batch) else {
-        return state.lanes[lane].is_out();
+    copy(&state, lane..lane + 1, batch);
+    let Some(round) = take_out(&mut state, lane) else {
+        return state.lanes[lane].is_out;
     };
     feed.copied(state);
     write_batch(feed, round, batch)
@@ -83,15 +94,11 @@ fn deliver(feed: &Arc<Feed>, lane: usize, batch: &mut Batch) -> bool {
 
 /// Writes to all subscribers in all lanes, on the publisher's thread.
 pub(super) fn deliver_to_all(feed: &Arc<Feed>, mut state: MutexGuard<'_, State>) {
-    let mut rounds = Vec::new();
-    for lane in 0..state.lanes.len() {
-        let mut batch = Batch::default();
-        if let Some(round) = take_out(&mut state, lane, &mut batch) {
-            rounds.push((round, batch));
-        }
-    }
+    let (lanes, mut batch) = (0..state.lanes.len(), Batch::default());
+    copy(&state, lanes.clone(), &mut batch);
+    let rounds: Vec<_> = lanes.filter_map(|lane| take_out(&mut state, lane)).collect();
     feed.copied(state);
-    for (round, batch) in rounds {
+    for round in rounds {
         write_batch(feed, round, &batch);
     }
 }
@@ -101,19 +108,15 @@ fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
     let (mut events, mut bytes) = (0, 0);
     write_each(feed, &mut round.subscribers, |subscriber| {
         let before = subscriber.cursor;
-        if catch_up::is_lost(before, batch.from()) {
+        if catch_up::is_lost(before, batch.from) {
             return Written::Departed(Departure::Slow);
         }
         let written = subscriber.write_batch(batch, subscriber.ends_at(round.completed_at));
         // The rest of a frame that is half written follows, or nothing does.
-        let after = match &written {
-            Written::Blocked { cursor, .. } => *cursor,
-            _ => subscriber.cursor,
-        };
-        if after > before {
+        if subscriber.cursor > before {
             subscriber.written_ms = now_ms;
-            events += after - before;
-            bytes += batch.between(before, after).len() as u64;
+            events += subscriber.cursor - before;
+            bytes += batch.between(before, subscriber.cursor).len() as u64;
         }
         written
     });
@@ -126,7 +129,7 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
     let mut state = feed.lock();
     let completed_at = state.completed_at;
     let Some(subscribers) = state.lanes[lane].take_out_idle() else {
-        return state.lanes[lane].is_out() || state.lanes[lane].len() > 0;
+        return state.lanes[lane].is_out || state.lanes[lane].len() > 0;
     };
     drop(state);
     let mut round = Round { lane, subscribers, completed_at };
@@ -147,13 +150,11 @@ fn write_each(
         match write(&mut subscribers[at]) {
             Written::All => at += 1,
             Written::Departed(departure) => {
-                departure.count(&feed.hub.counters);
+                feed.hub.counters.departed(departure);
                 subscribers.swap_remove(at);
             }
-            Written::Blocked { rest, cursor, is_ended } => {
-                let mut subscriber = subscribers.swap_remove(at);
-                subscriber.cursor = cursor;
-                catch_up::spawn(feed, subscriber, rest, is_ended);
+            Written::Blocked { rest, is_ended } => {
+                catch_up::spawn(feed, subscribers.swap_remove(at), rest, is_ended);
             }
         }
     }
@@ -162,11 +163,11 @@ fn write_each(
 /// `false` when the lane has no subscribers any more.
 fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
     let mut state = feed.lock();
-    let State { history, completed_at, lanes, .. } = &mut *state;
-    let lane = &mut lanes[round.lane];
+    let (end, completed_at) = (state.history.end(), state.completed_at);
+    let lane = &mut state.lanes[round.lane];
     lane.put_back(round.subscribers);
     let has_some = lane.len() > 0;
-    let lags = lane.lags(history) || *completed_at != round.completed_at;
+    let lags = lane.copied < end || !lane.joining.is_empty() || completed_at != round.completed_at;
     let must_notify = lags && lane.take_notification();
     // If no subscriber is left in the lane, nothing is to be copied for it.
     feed.copied(state);
@@ -194,8 +195,7 @@ mod tests {
     struct Unlisted;
 
     impl Listing for Unlisted {
-        fn unused(&self, _: &Members) {}
-        fn completed(&self, _: &Members) {}
+        fn review(&self, _: &Members) {}
     }
 
     const CLIENTS: usize = 5;
@@ -263,17 +263,20 @@ mod tests {
     #[test]
     fn subscribers_that_another_thread_has_taken_out_are_stopped_when_they_are_put_back() {
         let (feed, clients) = start_without_thread();
-        let round = take_out(&mut feed.lock(), 0, &mut Batch::default()).expect("there are some");
+        let round = take_out(&mut feed.lock(), 0).expect("there are some");
         feed.hub.stop();
         put_back(&feed, round);
         assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
     }
 
     #[test]
-    fn subscribers_that_joined_a_lane_too_late_for_its_thread_are_stopped() {
+    fn subscribers_that_join_a_lane_too_late_for_its_thread_are_stopped() {
         let (feed, clients) = start_without_thread();
+        let subscribers = feed.lock().lanes[0].drain();
         feed.hub.stop();
-        feed.notify(0);
+        for subscriber in subscribers {
+            feed.join(feed.lock(), 0, subscriber);
+        }
         assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
     }
 }

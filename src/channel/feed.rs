@@ -1,16 +1,18 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock; and what all channels
 //! share.
 
-use super::counters::Counters;
 use super::history::{Batch, Cursor, History};
 use super::id::{Id, Ids};
 use super::lane::Lane;
 use super::limits::Limits;
 use super::members::Members;
 use super::notifier::Notifier;
-use super::subscriber::Subscriber;
+use super::subscriber::{Departure, Subscriber};
 use crate::http::lock::hold;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ pub(super) const MAX_FANOUT_THREADS: usize = 64;
 /// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
 /// they have lost something.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
+const REPLAY_BYTES: usize = 32 * 1024;
 
 /// What all channels of a server share.
 pub(super) struct Hub {
@@ -62,6 +67,42 @@ impl Hub {
     }
 }
 
+/// Counts since the server started.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) events_published: AtomicU64,
+    pub(crate) bytes_published: AtomicU64,
+    pub(crate) events_delivered: AtomicU64,
+    pub(crate) bytes_delivered: AtomicU64,
+    /// Subscriptions that named a last event ID.
+    pub(crate) replays: AtomicU64,
+    /// Subscriptions that were told of a gap.
+    pub(crate) gaps: AtomicU64,
+    /// Streams that ended, by reason.
+    pub(crate) left: AtomicU64,
+    pub(crate) slow: AtomicU64,
+    pub(crate) stalled: AtomicU64,
+    pub(crate) completed: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn delivered(&self, events: u64, bytes: u64) {
+        self.events_delivered.fetch_add(events, Relaxed);
+        self.bytes_delivered.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn departed(&self, departure: Departure) {
+        let counter = match departure {
+            Departure::Left => &self.left,
+            Departure::Stalled => &self.stalled,
+            Departure::Slow => &self.slow,
+            Departure::Completed => &self.completed,
+            Departure::Stopped => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
 pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
     pub(super) members: Arc<Members>,
@@ -92,27 +133,22 @@ impl State {
 impl Feed {
     /// The channel has sent no event with an id larger than `start`.
     pub(super) fn new(hub: &Arc<Hub>, members: Arc<Members>, start: Id) -> Arc<Feed> {
-        let state = State {
+        let state = Mutex::new(State {
             history: History::new(start),
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
             completed_at: None,
             publishers_waiting: 0,
             filtered_waiting: 0,
-        };
-        Arc::new(Feed {
-            hub: Arc::clone(hub),
-            members,
-            state: Mutex::new(state),
-            room: Condvar::new(),
-            changed: Condvar::new(),
-        })
+        });
+        let (room, changed) = (Condvar::new(), Condvar::new());
+        Arc::new(Feed { hub: Arc::clone(hub), members, state, room, changed })
     }
 
     /// The newest id of a channel that is completed.
     pub(super) fn completed_after(&self) -> Option<Id> {
         let state = self.lock();
-        state.is_completed().then(|| state.history.newest())
+        state.is_completed().then(|| state.history.last_id().unwrap_or(state.history.forgotten))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,11 +162,10 @@ impl Feed {
         mut state: MutexGuard<'s, State>,
         bytes: usize,
     ) -> MutexGuard<'s, State> {
-        let (max_events, max_bytes) =
-            (self.hub.limits.history_events, self.hub.limits.history_bytes);
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let mut deadline = None;
         loop {
-            let first = state.history.first_after(bytes, max_events, max_bytes);
+            let first = state.history.first_after(bytes, history_events, history_bytes);
             let needed_from = state.lanes.iter().filter_map(Lane::needed_from).min();
             let is_copied = needed_from.is_none_or(|needed_from| first <= needed_from);
             if is_copied || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -162,16 +197,10 @@ impl Feed {
     }
 
     /// Waits on the thread of a filtered subscriber until something changes.
-    pub(super) fn wait_for_change<'s>(
-        &'s self,
-        mut state: MutexGuard<'s, State>,
-        at_most: Duration,
-    ) -> MutexGuard<'s, State> {
+    pub(super) fn wait_for_change(&self, mut state: MutexGuard<'_, State>, at_most: Duration) {
         state.filtered_waiting += 1;
         let waited = self.changed.wait_timeout(state, at_most);
-        state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.filtered_waiting -= 1;
-        state
+        waited.unwrap_or_else(PoisonError::into_inner).0.filtered_waiting -= 1;
     }
 
     /// Copies some of what a subscriber lacks. Returns whether its stream ends behind all that it lacks.
@@ -179,12 +208,11 @@ impl Feed {
         &self,
         state: &State,
         subscriber: &Subscriber,
-        max_bytes: usize,
         batch: &mut Batch,
     ) -> bool {
         let ends_at = subscriber.ends_at(state.completed_at);
         let until = ends_at.unwrap_or(state.history.end());
-        state.history.copy(subscriber.cursor, until, max_bytes, batch);
+        state.history.copy(subscriber.cursor, until, REPLAY_BYTES, batch);
         ends_at.is_some()
     }
 
@@ -200,6 +228,20 @@ impl Feed {
         }
     }
 
+    /// Hands a subscriber over to the fan-out thread of a lane.
+    pub(super) fn join(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        lane: usize,
+        subscriber: Subscriber,
+    ) {
+        state.lanes[lane].joining.push(subscriber);
+        if state.lanes[lane].take_notification() {
+            drop(state);
+            self.notify(lane);
+        }
+    }
+
     /// Notifies one fan-out thread. If that has stopped, the subscribers are stopped here.
     pub(super) fn notify(self: &Arc<Feed>, lane: usize) {
         if !self.hub.notifiers[lane].notify(Arc::clone(self)) {
@@ -210,7 +252,9 @@ impl Feed {
     /// Stops all subscribers of a lane, but those that another thread has taken out: it stops them when it finds that
     /// the hub is stopped.
     pub(super) fn stop_lane(&self, lane: usize) {
-        let subscribers = self.lock().lanes[lane].drain();
+        let mut state = self.lock();
+        let subscribers = state.lanes[lane].drain();
+        self.copied(state);
         subscribers.iter().for_each(Subscriber::stop);
     }
 }

@@ -93,22 +93,8 @@ mod tests {
         for text in ["0-0", "1795360000000-7", "17592186044415-1048575"] {
             assert_eq!(Id::parse(text).map(|id| id.to_string()).as_deref(), Some(text));
         }
-        let malformed = [
-            "",
-            "-",
-            "7",
-            "7-",
-            "-7",
-            "+7-0",
-            "07-0",
-            "7-00",
-            "7-0 ",
-            "7-0-0",
-            "7-1048576",
-            "17592186044416-0",
-            "é-1",
-        ];
-        for text in malformed {
+        let malformed = "- 7 7- -7 +7-0 07-0 7-00 7-0-0 7-1048576 17592186044416-0 é-1";
+        for text in malformed.split(' ').chain(["", "7-0 "]) {
             assert_eq!(Id::parse(text), None, "{text:?}");
         }
         assert!(Id::parse("10-0") > Id::parse("9-99"));

@@ -1,6 +1,6 @@
 //! A lane: the subscribers with room in their sockets that one fan-out thread writes to.
 
-use super::history::{Batch, Cursor, History};
+use super::history::Cursor;
 use super::subscriber::Subscriber;
 
 #[derive(Default)]
@@ -8,27 +8,19 @@ pub(super) struct Lane {
     /// All of them are at `copied`.
     subscribers: Vec<Subscriber>,
     /// The history was copied for them up to here.
-    copied: Cursor,
+    pub(super) copied: Cursor,
     /// Subscribers that have come since, each at a position of its own.
-    joining: Vec<Subscriber>,
+    pub(super) joining: Vec<Subscriber>,
     /// A thread has taken the subscribers out, to write to them. It looks for more to write when it puts them back.
-    is_out: bool,
+    pub(super) is_out: bool,
     /// The fan-out thread was notified, and has not looked yet.
     is_notified: bool,
 }
 
 impl Lane {
-    pub(super) fn is_out(&self) -> bool {
-        self.is_out
-    }
-
     /// How many subscribers are in it now.
     pub(super) fn len(&self) -> usize {
         self.subscribers.len() + self.joining.len()
-    }
-
-    pub(super) fn join(&mut self, subscriber: Subscriber) {
-        self.joining.push(subscriber);
     }
 
     /// Whether the fan-out thread must be notified now. The caller then does so.
@@ -42,21 +34,14 @@ impl Lane {
         self.joining.iter().map(|subscriber| subscriber.cursor).chain(copied).min()
     }
 
-    /// Takes all subscribers out, and copies what they lack. `None` when there are none, or when another thread has
-    /// them.
-    pub(super) fn take_out(
-        &mut self,
-        history: &History,
-        batch: &mut Batch,
-    ) -> Option<Vec<Subscriber>> {
+    /// Takes all subscribers out, for which the history was copied up to `end`. `None` when there are none, or when
+    /// another thread has them.
+    pub(super) fn take_out(&mut self, end: Cursor) -> Option<Vec<Subscriber>> {
         self.is_notified = false;
-        if self.is_out {
+        if self.is_out || self.len() == 0 {
             return None;
         }
-        let from = self.needed_from()?.max(history.first());
-        history.copy(from, history.end(), usize::MAX, batch);
-        self.copied = history.end();
-        self.is_out = true;
+        (self.copied, self.is_out) = (end, true);
         let mut subscribers = std::mem::take(&mut self.subscribers);
         subscribers.append(&mut self.joining);
         Some(subscribers)
@@ -79,13 +64,9 @@ impl Lane {
         }
     }
 
-    /// Whether there is something to write to those that were put back, or somebody joined meanwhile.
-    pub(super) fn lags(&self, history: &History) -> bool {
-        self.copied < history.end() || !self.joining.is_empty()
-    }
-
-    /// Takes out everything for good.
+    /// Takes out everything for good. A subscriber that joins later needs a notification of its own.
     pub(super) fn drain(&mut self) -> Vec<Subscriber> {
+        self.is_notified = false;
         let mut subscribers = std::mem::take(&mut self.subscribers);
         subscribers.append(&mut self.joining);
         subscribers

@@ -3,18 +3,14 @@
 use crate::http::InvalidLimits;
 use std::time::Duration;
 
-/// What the channels of one server keep, and how often an idle subscriber gets a heartbeat.
-///
-/// The memory of channels is bounded by
+/// What the channels of one server keep, and how often an idle subscriber gets a heartbeat. Their memory is bounded by
 ///
 /// ```text
 /// 2 * channels * 1 KiB                                      channels, with or without events
 ///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
-///   + fan-out threads * 2 * (history_bytes + 8 * history_events)   the batches that they write
+///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
 /// ```
-///
-/// There is no queue per subscriber.
 ///
 /// ```
 /// use newswire::channel::Limits;
@@ -48,22 +44,21 @@ impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), InvalidLimits> {
+        let Limits { channels, history_events, history_bytes, heartbeat } = *self;
         let counts = [
-            ("channels", self.channels),
-            ("history_events", self.history_events),
-            ("history_bytes", self.history_bytes),
+            ("channels", channels),
+            ("history_events", history_events),
+            ("history_bytes", history_bytes),
         ];
         if let Some((field, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(InvalidLimits { field, rule: "at least 1" });
         }
-        let is_in_range = (Duration::from_millis(1)..=LONGEST_HEARTBEAT).contains(&self.heartbeat);
-        match is_in_range || self.heartbeat.is_zero() {
-            true => Ok(()),
-            false => {
-                let rule = "zero, or from a millisecond to a day";
-                Err(InvalidLimits { field: "heartbeat", rule })
-            }
+        if heartbeat.is_zero()
+            || (Duration::from_millis(1)..=LONGEST_HEARTBEAT).contains(&heartbeat)
+        {
+            return Ok(());
         }
+        Err(InvalidLimits { field: "heartbeat", rule: "zero, or from a millisecond to a day" })
     }
 }
 

@@ -11,10 +11,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 /// Where a channel is listed by its name.
 pub(super) trait Listing: Send + Sync {
-    /// The channel has no user any more, and nothing was published on it.
-    fn unused(&self, members: &Members);
-    /// The channel was completed.
-    fn completed(&self, members: &Members);
+    /// The channel was completed; or it has no user any more, and nothing was published on it.
+    fn review(&self, members: &Members);
 }
 
 pub(super) struct Members {
@@ -68,9 +66,9 @@ impl Members {
         }
     }
 
-    pub(super) fn completed(&self) {
+    pub(super) fn review(&self) {
         if let Some(listing) = self.listing.upgrade() {
-            listing.completed(self);
+            listing.review(self);
         }
     }
 
@@ -80,12 +78,8 @@ impl Members {
 
     /// Calls back without a lock. A panic ends that callback alone; the panic hook has reported it.
     fn report(&self, change: Change) {
-        let callbacks: Vec<Callback> = {
-            let callbacks = hold(&self.callbacks);
-            let wanted = callbacks.iter().filter(|(wanted, _)| *wanted == change);
-            wanted.map(|(_, callback)| Arc::clone(callback)).collect()
-        };
-        for callback in callbacks {
+        let callbacks = hold(&self.callbacks).clone();
+        for (_, callback) in callbacks.iter().filter(|(wanted, _)| *wanted == change) {
             let _ = catch_unwind(AssertUnwindSafe(|| callback(self.subscribers())));
         }
     }
@@ -110,11 +104,8 @@ impl Clone for User {
 impl Drop for User {
     fn drop(&mut self) {
         let is_last = self.0.users.fetch_sub(1, SeqCst) == 1;
-        if is_last
-            && !self.0.has_begun()
-            && let Some(listing) = self.0.listing.upgrade()
-        {
-            listing.unused(&self.0);
+        if is_last && !self.0.has_begun() {
+            self.0.review();
         }
     }
 }

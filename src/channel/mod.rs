@@ -1,15 +1,13 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `filter`, `publication`,
-//! `notifier`, `counters`, `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `table`.
+//! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `publication`, `notifier`,
+//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `table`.
 
 mod catch_up;
 #[allow(clippy::module_inception)]
 mod channel;
-mod counters;
 mod fanout;
 mod feed;
-mod filter;
 mod history;
 mod id;
 mod lane;

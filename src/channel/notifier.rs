@@ -3,7 +3,7 @@
 use crate::http::lock::hold;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A queue that wakes the one thread that waits on it.
 pub(super) struct Notifier<T> {
@@ -27,8 +27,9 @@ pub(super) enum Wake<T> {
 
 impl<T> Notifier<T> {
     pub(super) fn new() -> Notifier<T> {
-        let queue = Queue { items: VecDeque::new(), is_asleep: false, is_closed: false };
-        Notifier { queue: Mutex::new(queue), wake: Condvar::new() }
+        let queue =
+            Mutex::new(Queue { items: VecDeque::new(), is_asleep: false, is_closed: false });
+        Notifier { queue, wake: Condvar::new() }
     }
 
     /// `false` when the notifier is closed: the item is dropped.
@@ -62,14 +63,14 @@ impl<T> Notifier<T> {
                 return Wake::Closed;
             }
             queue.is_asleep = true;
-            queue = match deadline {
+            let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            queue = match wait {
                 None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let wait = deadline.saturating_duration_since(Instant::now());
-                    if wait.is_zero() {
-                        queue.is_asleep = false;
-                        return Wake::DeadlinePassed;
-                    }
+                Some(Duration::ZERO) => {
+                    queue.is_asleep = false;
+                    return Wake::DeadlinePassed;
+                }
+                Some(wait) => {
                     self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
             };

@@ -77,6 +77,9 @@ impl std::error::Error for PublishError {}
 pub(super) struct Publication<'k> {
     block: String,
     key: Option<&'k str>,
+    /// What it may take in the history. That counts the longest id: publishers wait for room in any order, and the id is
+    /// issued after the wait.
+    pub(super) bytes: usize,
 }
 
 impl<'k> Publication<'k> {
@@ -103,17 +106,12 @@ impl<'k> Publication<'k> {
             return Err(PublishError::NoData);
         }
         let block = event.encoded_within(most).ok_or(PublishError::TooLarge)?;
-        Ok(Publication { block, key })
-    }
-
-    /// The bytes that it may take in the history. They count the longest id: publishers wait for room in any order, and
-    /// the id is issued after the wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.block.len() + LONGEST_ID.len() + self.key.map_or(0, str::len)
+        Ok(Publication { bytes: block.len() + reserve, block, key })
     }
 
     pub(super) fn frame(&self, id: Id) -> Box<[u8]> {
-        format!("id: {id}\n{}", self.block).into_bytes().into_boxed_slice()
+        // Of the exact size: text that grows to it is allocated several times.
+        [format!("id: {id}\n").as_bytes(), self.block.as_bytes()].concat().into()
     }
 
     /// The id of the event that was published with this key.

@@ -1,14 +1,12 @@
 //! A subscriber: its connection and its position. What it lacks is written without waiting for the client, as long as
 //! its socket has room.
 
-use super::counters::Counters;
 use super::history::{Batch, Cursor};
 use super::members::Presence;
 use crate::http::connection::Connection;
 use crate::sse::opening;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// The shortest comment. No blank line ends it: several clients dispatch an empty message for a block without data.
@@ -18,7 +16,7 @@ const HEARTBEAT: &[u8] = b":\n";
 /// permit must come back although heartbeats may be rare, or off.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The last event of a stream whose channel is completed. It has no id, so that the client keeps its own; without data
+/// The last event of a stream when its channel is completed. It has no id, so that the client keeps its own; without data
 /// it would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
 
@@ -41,10 +39,9 @@ pub(super) struct Subscriber {
 /// The outcome of a write that does not wait.
 pub(super) enum Written {
     All,
-    /// The socket had no room for `rest`. Behind it the subscriber is at `cursor`, or `is_ended`.
+    /// The socket had no room for `rest`, with which a frame or, if `is_ended`, the stream ends.
     Blocked {
         rest: Vec<u8>,
-        cursor: Cursor,
         is_ended: bool,
     },
     Departed(Departure),
@@ -62,19 +59,6 @@ pub(super) enum Departure {
     Completed,
     /// The channels were stopped.
     Stopped,
-}
-
-impl Departure {
-    pub(super) fn count(self, counters: &Counters) {
-        let counter = match self {
-            Departure::Left => &counters.left,
-            Departure::Stalled => &counters.stalled,
-            Departure::Slow => &counters.slow,
-            Departure::Completed => &counters.completed,
-            Departure::Stopped => return,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
 }
 
 impl Subscriber {
@@ -105,7 +89,8 @@ impl Subscriber {
                 Ok(taken) if taken == lacking.len() => self.cursor = until,
                 Ok(taken) => {
                     let (rest, cursor) = batch.split(self.cursor, taken);
-                    return Written::Blocked { rest: rest.to_vec(), cursor, is_ended: false };
+                    self.cursor = cursor;
+                    return Written::Blocked { rest: rest.to_vec(), is_ended: false };
                 }
                 Err(_) => return Written::Departed(Departure::Left),
             }
@@ -123,7 +108,9 @@ impl Subscriber {
 
     fn write_last(&self, bytes: &[u8], departure: Departure) -> Written {
         match self.write_some(bytes) {
-            Ok(taken) if taken < bytes.len() => self.blocked(&bytes[taken..], true),
+            Ok(taken) if taken < bytes.len() => {
+                Written::Blocked { rest: bytes[taken..].to_vec(), is_ended: true }
+            }
             Ok(_) => {
                 // The system answers bytes that were never read with a reset, which could take the last event back.
                 let _ = self.connection.shutdown(Shutdown::Write);
@@ -168,14 +155,12 @@ impl Subscriber {
         }
         self.written_ms = now_ms;
         match self.write_some(HEARTBEAT) {
-            Ok(taken) if taken < HEARTBEAT.len() => self.blocked(&HEARTBEAT[taken..], false),
+            Ok(taken) if taken < HEARTBEAT.len() => {
+                Written::Blocked { rest: HEARTBEAT[taken..].to_vec(), is_ended: false }
+            }
             Ok(_) => Written::All,
             Err(_) => Written::Departed(Departure::Left),
         }
-    }
-
-    fn blocked(&self, rest: &[u8], is_ended: bool) -> Written {
-        Written::Blocked { rest: rest.to_vec(), cursor: self.cursor, is_ended }
     }
 
     /// One call. When the socket has no room it has taken 0 bytes.

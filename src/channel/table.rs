@@ -1,9 +1,8 @@
 //! The table of channels: names to channels, and how many there may be.
 
 use super::channel::{Channel, Summary};
-use super::counters::Counters;
 use super::fanout;
-use super::feed::{Feed, Hub, MAX_FANOUT_THREADS};
+use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
 use super::id::Id;
 use super::limits::Limits;
 use super::members::{Listing, Members};
@@ -17,10 +16,8 @@ use std::thread::{self, JoinHandle, available_parallelism};
 /// How many completed channels are looked at, at most, to find one that can be evicted.
 const PROBES: usize = 16;
 
-/// All channels of a server, and the threads that fan out: as many as the machine has cores.
-/// Cloning it gives another handle.
-///
-/// See [`Channel`] for an example.
+/// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
+/// handle. [`Channel`] has an example.
 #[derive(Clone)]
 pub struct Channels {
     hub: Arc<Hub>,
@@ -56,12 +53,6 @@ pub enum NoChannel {
     Full,
 }
 
-impl fmt::Display for NoChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.sentence())
-    }
-}
-
 impl NoChannel {
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
@@ -73,11 +64,16 @@ impl NoChannel {
     }
 }
 
+impl fmt::Display for NoChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
 impl std::error::Error for NoChannel {}
 
 impl Channels {
-    /// Starts the threads that write to subscribers. There is no channel yet. The threads run until
-    /// [`stop`](Channels::stop).
+    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop).
     ///
     /// # Errors
     /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
@@ -97,14 +93,11 @@ impl Channels {
         Ok(Channels { hub, table, threads })
     }
 
-    /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens,
-    /// not beginning with a dot.
+    /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
+    /// the beginning.
     pub fn is_name(name: &str) -> bool {
-        (1..=64).contains(&name.len())
-            && !name.starts_with('.')
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
     }
 
     /// The channel of this name, to publish on it. It is created if it does not exist.
@@ -157,7 +150,7 @@ impl Channels {
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
-        // The lock is held for the copy only: it costs all others who open a channel.
+        // The lock is held for the copy only: other threads open channels meanwhile.
         self.feeds().iter().map(|feed| Summary::new(feed)).collect()
     }
 
@@ -168,16 +161,6 @@ impl Channels {
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
     /// subscriber that is just being written to on a thread of its own ends soon after. From now on nothing can be
     /// published, and a client that subscribes is told to come back later. A second call changes nothing.
-    ///
-    /// ```
-    /// use newswire::channel::{Channels, Limits, PublishError};
-    ///
-    /// let channels = Channels::start(Limits::default())?;
-    /// let news = channels.open("news")?;
-    /// channels.stop();
-    /// assert_eq!(news.publish("too late"), Err(PublishError::Stopped));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn stop(&self) {
         self.hub.stop();
         for feed in self.feeds() {
@@ -224,58 +207,54 @@ impl Table {
         true
     }
 
-    /// Evicts the channel whose last event is the oldest, among the completed ones without users.
+    /// Evicts the one with the oldest last event among the completed ones without users.
     fn evict(&mut self) -> Option<Arc<Feed>> {
         for _ in 0..PROBES {
             let (_, name) = self.completed.pop_first()?;
             let Some(entry) = self.channels.get_mut(&name) else { continue };
-            entry.completed = None;
-            let Some(newest) = entry.feed.completed_after() else {
-                // Something was published since. It is listed again when it is completed again.
+            if !entry.feed.members.are_none() {
+                // A new id puts it behind all others.
+                let later = self.hub.ids.next();
+                entry.completed = Some(later);
+                self.completed.insert((later, name));
                 continue;
-            };
-            if entry.feed.members.are_none() {
-                self.forgotten = self.forgotten.max(newest);
-                self.claimed -= usize::from(entry.is_claimed);
-                return self.channels.remove(&name).map(|entry| entry.feed);
             }
-            // A new id puts it behind all others.
-            let later = self.hub.ids.next();
-            entry.completed = Some(later);
-            self.completed.insert((later, name));
+            // Nothing can be published from here on: a handle would have to come from this table.
+            match entry.feed.completed_after() {
+                // Something was published since. It is listed again when it is completed again.
+                None => entry.completed = None,
+                Some(newest) => {
+                    self.forgotten = self.forgotten.max(newest);
+                    self.claimed -= usize::from(entry.is_claimed);
+                    return self.channels.remove(&name).map(|entry| entry.feed);
+                }
+            }
         }
         None
     }
 }
 
 impl Listing for Mutex<Table> {
-    fn unused(&self, members: &Members) {
-        let mut table = hold(self);
-        let is_unused = members.are_none() && !members.has_begun();
-        if let Some(entry) = table.entry(members).filter(|_| is_unused) {
-            table.claimed -= usize::from(entry.is_claimed);
-            let removed = table.channels.remove(&members.name);
-            drop(table);
-            drop(removed);
-        }
-    }
-
-    fn completed(&self, members: &Members) {
-        let mut evicted = Vec::new();
+    fn review(&self, members: &Members) {
+        // Dropped after the lock is free.
+        let mut removed = Vec::new();
         let table = &mut *hold(self);
         let Some(entry) = table.entry(members) else { return };
-        let Some(newest) = entry.feed.completed_after() else { return };
-        let before = entry.completed.replace(newest);
-        if let Some(before) = before {
-            table.completed.remove(&(before, Arc::clone(&members.name)));
-        }
-        table.completed.insert((newest, Arc::clone(&members.name)));
-        // It was perhaps only asked for by subscribers. Nothing can refuse it a place now, so another one goes.
-        table.claim(members);
-        while table.claimed > table.hub.limits.channels
-            && let Some(feed) = table.evict()
-        {
-            evicted.push(feed);
+        if let Some(newest) = entry.feed.completed_after() {
+            if let Some(before) = entry.completed.replace(newest) {
+                table.completed.remove(&(before, Arc::clone(&members.name)));
+            }
+            table.completed.insert((newest, Arc::clone(&members.name)));
+            // It was perhaps only asked for by subscribers. It counts now all the same, so another one goes.
+            table.claim(members);
+            while table.claimed > table.hub.limits.channels
+                && let Some(feed) = table.evict()
+            {
+                removed.push(feed);
+            }
+        } else if members.are_none() && !members.has_begun() {
+            table.claimed -= usize::from(entry.is_claimed);
+            removed.extend(table.channels.remove(&members.name).map(|entry| entry.feed));
         }
     }
 }
@@ -292,6 +271,26 @@ impl fmt::Debug for Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// Otherwise an event that follows the completion, published with the last handle, could be evicted unnoticed: it
+    /// would come after the look at the history, and before the look at the handles.
+    #[test]
+    fn the_handles_of_a_completed_channel_are_looked_at_before_its_history() {
+        let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
+        let channels = channels.expect("it starts");
+        let channel = channels.open("c").expect("there is room");
+        channel.complete();
+        let feed = Arc::clone(&hold(&channels.table).channels["c"].feed);
+        let history = feed.lock();
+        let (sender, receiver) = mpsc::channel();
+        let others = channels.clone();
+        thread::spawn(move || sender.send(others.open("d").err()));
+        let refused = receiver.recv_timeout(Duration::from_secs(60));
+        assert_eq!(refused, Ok(Some(NoChannel::Full)));
+        drop(history);
+    }
 
     #[test]
     fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {

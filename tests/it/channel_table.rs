@@ -174,12 +174,16 @@ fn a_request_for_a_new_name_costs_the_same_among_many_channels_as_among_few() {
         }
         (address, channels)
     });
-    // The tables are full. Requests to the two servers alternate, so that both have the same machine.
+    // The tables are full. Requests to the two servers alternate, so that both have the same machine. The best of many
+    // rounds counts: other tests may have the processors in some of them.
     let mut times = [Duration::MAX; 2];
-    for round in 0..5 {
+    for round in 0..50 {
         for (at, (address, _)) in servers.iter().enumerate() {
             let time = ask_for_new_names(*address, round * 20..(round + 1) * 20);
             times[at] = times[at].min(time);
+        }
+        if round >= 4 && times[1] < 5 * times[0] {
+            break;
         }
     }
     assert!(times[1] < 5 * times[0], "{times:?} among 200 and 20,000 channels");

@@ -129,8 +129,8 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
             })
             .collect();
         eventually("all subscribe", || server.metric("newswire_subscribers") == wave as u64);
-        eventually("they have no threads", || threads_named(&server, "connection") <= 1);
-        assert!(server.threads() <= before.0 + 1, "{} threads", server.threads());
+        // A thread that has just been created has no name of its own yet: all threads are counted.
+        eventually("they have no threads", || server.threads() <= before.0 + 1);
         // Each of them gets the event.
         let id = Publisher::connect(server.address, "c").publish("to all");
         let end = format!("id: {id}\ndata: to all\n\n");
