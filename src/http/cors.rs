@@ -1,8 +1,7 @@
 //! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
 
 use super::grammar::{is_authority, is_port, is_token, list};
-use super::head::Head;
-use super::request_line::Method;
+use super::head::{Head, Method};
 use super::response::Response;
 use super::router::Router;
 use super::status::{Refusal, Status};

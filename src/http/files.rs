@@ -1,9 +1,8 @@
 //! Files, embedded in the binary or read from a directory.
 
 use super::grammar::{EntityTag, entity_tags};
-use super::head::Head;
+use super::head::{Head, Method};
 use super::request::Request;
-use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;

@@ -3,9 +3,8 @@
 use super::connection::Connection;
 use super::content::Content;
 use super::grammar::list;
-use super::head::{Framing, Head};
+use super::head::{Framing, Head, Method, Version};
 use super::limits::Limits;
-use super::request_line::{Method, Version};
 use super::status::{Refusal, Status};
 use std::fmt;
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 use super::date::Date;
 use super::grammar::is_token;
-use super::request_line::{Method, Version};
+use super::head::{Method, Version};
 use super::status::{Refusal, Status};
 use super::stream::{Stream, StreamWriter};
 use std::borrow::Cow;

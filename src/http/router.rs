@@ -1,9 +1,8 @@
 //! Method and path to a handler.
 
 use super::files::Files;
-use super::head::Head;
+use super::head::{Head, Method};
 use super::request::{Parameters, Request};
-use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;

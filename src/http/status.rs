@@ -81,11 +81,6 @@ impl fmt::Display for Status {
 ///
 /// const CLOSED: Refusal = Refusal::new(Status::FORBIDDEN, "The office is closed.");
 /// assert_eq!(CLOSED.to_string(), "403 Forbidden: The office is closed.");
-///
-/// let (given, most) = (12, 10);
-/// let refusal =
-///     Refusal::with_sentence(Status::BAD_REQUEST, format!("count is {given}; at most {most}."));
-/// assert_eq!(refusal.sentence, "count is 12; at most 10.");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -108,6 +103,11 @@ impl Refusal {
 
     pub(crate) const fn bad(sentence: &'static str) -> Refusal {
         Refusal::new(Status::BAD_REQUEST, sentence)
+    }
+
+    /// An error, unless the condition holds.
+    pub(super) fn unless(self, holds: bool) -> Result<(), Refusal> {
+        if holds { Ok(()) } else { Err(self) }
     }
 }
 
