@@ -1,6 +1,6 @@
 //! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
 
-use super::grammar::{is_authority, is_port, is_token, list};
+use super::grammar::{is_authority, is_token, list};
 use super::head::{Head, Method};
 use super::response::Response;
 use super::router::Router;
@@ -29,34 +29,27 @@ pub struct Cors {
     expose_headers: Option<String>,
 }
 
-/// The text that was given as an origin is none.
+/// The text that was given as an origin, or as the name of a field, is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MalformedOrigin(String);
+pub struct InvalidCors {
+    text: String,
+    is_origin: bool,
+}
 
-impl fmt::Display for MalformedOrigin {
+impl fmt::Display for InvalidCors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not an origin, which is a scheme, a host and a port unless it is the usual one, \
-             and nothing behind them: https://app.example.com or http://localhost:3000",
-            self.0
-        )
+        let rule = match self.is_origin {
+            true => {
+                "an origin, which is a scheme, a host and a port unless it is the usual one, and nothing behind them: \
+                 https://app.example.com or http://localhost:3000"
+            }
+            false => "the name of a field, such as X-Request-ID",
+        };
+        write!(f, "{:?} is not {rule}", self.text)
     }
 }
 
-impl std::error::Error for MalformedOrigin {}
-
-/// The text that was given as the name of a field is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MalformedFieldName(String);
-
-impl fmt::Display for MalformedFieldName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not the name of a field, such as X-Request-ID", self.0)
-    }
-}
-
-impl std::error::Error for MalformedFieldName {}
+impl std::error::Error for InvalidCors {}
 
 /// A week. Browsers cut it down to hours.
 const PREFLIGHT_MAX_AGE: &str = "604800";
@@ -65,15 +58,13 @@ impl Cors {
     /// Only pages of these origins may read, also with credentials.
     ///
     /// # Errors
-    /// [`MalformedOrigin`] for what is not the ASCII serialization of an origin (HTML, 7.1.1).
-    pub fn only<O: AsRef<str>>(
-        origins: impl IntoIterator<Item = O>,
-    ) -> Result<Cors, MalformedOrigin> {
+    /// [`InvalidCors`] for what is not the ASCII serialization of an origin (HTML, 7.1.1).
+    pub fn only<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Result<Cors, InvalidCors> {
         let origins = origins.into_iter().map(|origin| {
             let origin = origin.as_ref();
             // Browsers send it in lower case.
             let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
-            is_one.ok_or_else(|| MalformedOrigin(origin.to_owned()))
+            is_one.ok_or_else(|| InvalidCors { text: origin.to_owned(), is_origin: true })
         });
         Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?), ..Cors::default() })
     }
@@ -87,11 +78,11 @@ impl Cors {
     /// libraries for tracing add fields of their own to every request.
     ///
     /// # Errors
-    /// [`MalformedFieldName`] for a name that is not a token.
+    /// [`InvalidCors`] for a name that is not a token.
     pub fn allow_headers<N: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, MalformedFieldName> {
+    ) -> Result<Cors, InvalidCors> {
         self.allow_headers = Some(join_names(names)?);
         Ok(self)
     }
@@ -100,11 +91,11 @@ impl Cors {
     /// others.
     ///
     /// # Errors
-    /// [`MalformedFieldName`] for a name that is not a token.
+    /// [`InvalidCors`] for a name that is not a token.
     pub fn expose_headers<N: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, MalformedFieldName> {
+    ) -> Result<Cors, InvalidCors> {
         self.expose_headers = Some(join_names(names)?);
         Ok(self)
     }
@@ -132,16 +123,14 @@ impl Cors {
             return Some(refusal.into());
         }
         let asked = head.values("access-control-request-headers").flat_map(list);
-        let asked =
-            || asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
-        let headers = self.allow_headers.clone().unwrap_or_else(asked);
+        let asked = asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
         let fields = [
+            ("Access-Control-Max-Age", PREFLIGHT_MAX_AGE.to_owned()),
             ("Access-Control-Allow-Methods", router.allow(head)),
-            ("Access-Control-Allow-Headers", headers),
+            ("Access-Control-Allow-Headers", self.allow_headers.clone().unwrap_or(asked)),
         ];
-        let response =
-            Response::empty(Status::NO_CONTENT).field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
         let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let response = Response::empty(Status::NO_CONTENT);
         Some(given.fold(response, |response, (name, value)| response.field(name, value)))
     }
 
@@ -167,12 +156,10 @@ impl Cors {
     }
 }
 
-fn join_names<N: AsRef<str>>(
-    names: impl IntoIterator<Item = N>,
-) -> Result<String, MalformedFieldName> {
+fn join_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<String, InvalidCors> {
     let names = names.into_iter().map(|name| match name.as_ref() {
         name if is_token(name.as_bytes()) => Ok(name.to_owned()),
-        name => Err(MalformedFieldName(name.to_owned())),
+        name => Err(InvalidCors { text: name.to_owned(), is_origin: false }),
     });
     Ok(names.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
@@ -190,12 +177,16 @@ fn is_origin(text: &str) -> bool {
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     let default_port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => "80",
-        "https" => "443",
-        _ => "",
+        "http" => 80,
+        "https" => 443,
+        _ => 0,
+    };
+    // A leading zero is never written.
+    let is_port = |port: &str| {
+        port.parse::<u16>().is_ok_and(|number| number != default_port && number.to_string() == port)
     };
     is_scheme
         && is_authority(authority)
         && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-        && port.is_none_or(|port| is_port(port) && port != default_port)
+        && port.is_none_or(is_port)
 }

@@ -20,9 +20,7 @@ use std::time::UNIX_EPOCH;
 /// router.files(Files::embedded(&[("index.html", b"<!doctype html><title>It works</title>")]));
 /// ```
 #[derive(Debug)]
-pub struct Files {
-    source: Source,
-}
+pub struct Files(Source);
 
 #[derive(Debug)]
 enum Source {
@@ -58,7 +56,7 @@ impl Files {
             content,
             etag: format!("\"{:016x}\"", fnv1a(content)),
         };
-        Files { source: Source::Embedded(files.iter().map(embed).collect()) }
+        Files(Source::Embedded(files.iter().map(embed).collect()))
     }
 
     /// The files below a directory, as they are at the time of a request. A name that begins with a dot is not served,
@@ -71,13 +69,13 @@ impl Files {
         if !fs::metadata(&root)?.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"));
         }
-        Ok(Files { source: Source::Directory(root) })
+        Ok(Files(Source::Directory(root)))
     }
 
     /// The file that the request's path names; `304` or `412` as its preconditions ask; `404` without a file; `405` for
     /// another method.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
-        let found = match &self.source {
+        let found = match &self.0 {
             Source::Embedded(files) => find_embedded(files, request),
             Source::Directory(root) => match find_file(root, request) {
                 Ok(found) => found,

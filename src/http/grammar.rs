@@ -40,15 +40,11 @@ pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
 /// specific reference has precedence". Other parameters of a range are ignored.
 pub(super) fn weight_of<'v>(media_type: &str, ranges: impl Iterator<Item = &'v str>) -> u16 {
     let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
-    let precedence = |range: &str| {
-        let is_of_kind =
-            range.strip_suffix("/*").is_some_and(|found| found.eq_ignore_ascii_case(kind));
-        match range {
-            _ if range.eq_ignore_ascii_case(media_type) => Some(3),
-            _ if is_of_kind => Some(2),
-            "*/*" => Some(1),
-            _ => None,
-        }
+    let precedence = |range: &str| match range.strip_suffix("/*") {
+        _ if range.eq_ignore_ascii_case(media_type) => Some(3),
+        Some("*") => Some(1),
+        Some(found) if found.eq_ignore_ascii_case(kind) => Some(2),
+        _ => None,
     };
     let weighted = ranges.filter_map(|element| {
         let mut parts = element.split(';').map(trim_ows);
@@ -115,16 +111,12 @@ pub(super) fn is_authority(text: &str) -> bool {
             (is_reg_name(name), after)
         }
     };
-    let is_port = match after.strip_prefix(':') {
-        Some(port) => port.is_empty() || is_port(port),
-        None => after.is_empty(),
+    // port = *DIGIT (RFC 3986, 3.2.3), at most 65535.
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
     };
-    is_host && is_port
-}
-
-/// `port = *DIGIT` (RFC 3986, 3.2.3), at most 65535.
-pub(super) fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+    is_host && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port))
 }
 
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty.
@@ -141,15 +133,13 @@ pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
-        let (Some(high), Some(low)) = digits else {
-            return Err(Refusal::bad("A % in the path is not followed by two hexadecimal digits."));
-        };
-        decoded.push(high << 4 | low);
+        let mut digit = || hex_digit(bytes.next()?);
+        decoded.push(match byte {
+            b'%' => digit().zip(digit()).map(|(high, low)| high << 4 | low).ok_or(Refusal::bad(
+                "A % in the path is not followed by two hexadecimal digits.",
+            ))?,
+            byte => byte,
+        });
     }
     match String::from_utf8(decoded) {
         Ok(text) if !text.contains('\0') => Ok(text),
@@ -178,6 +168,6 @@ pub(super) fn decode_form(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-pub(super) fn hex_digit(byte: u8) -> Option<u8> {
+fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }

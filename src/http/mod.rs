@@ -29,7 +29,7 @@ mod stream;
 mod wire;
 
 pub use chunked::Chunks;
-pub use cors::{Cors, MalformedFieldName, MalformedOrigin};
+pub use cors::{Cors, InvalidCors};
 pub use files::Files;
 pub use head::{Framing, Head, Method, Version};
 pub use head_parser::HeadParser;

@@ -6,7 +6,6 @@ use super::request::{Parameters, Request};
 use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;
-use std::sync::Arc;
 
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 
@@ -29,23 +28,13 @@ type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
-    fallback: Option<Fallback>,
+    /// The methods that it has, and its handler.
+    fallback: Option<(&'static [Method], Handler)>,
 }
 
 struct Route {
     method: Method,
     path: String,
-    segments: Vec<Segment>,
-    handler: Handler,
-}
-
-enum Segment {
-    Literal(String),
-    Parameter(Arc<str>),
-}
-
-struct Fallback {
-    methods: &'static [Method],
     handler: Handler,
 }
 
@@ -62,14 +51,8 @@ impl Router {
         path: &str,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        let segments = path.trim_start_matches('/').split('/').map(|segment| {
-            match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-                Some(name) => Segment::Parameter(name.into()),
-                None => Segment::Literal(segment.to_owned()),
-            }
-        });
-        let (segments, path) = (segments.collect(), path.to_owned());
-        self.routes.push(Route { method, path, segments, handler: boxed(handler) });
+        let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
+        self.routes.push(Route { method, path: path.to_owned(), handler });
         self
     }
 
@@ -101,7 +84,8 @@ impl Router {
         methods: &'static [Method],
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Fallback { methods, handler: boxed(handler) });
+        let handler = move |request: &mut Request<'_>| handler(request).into();
+        self.fallback = Some((methods, Box::new(handler)));
         self
     }
 
@@ -116,7 +100,7 @@ impl Router {
         let routed = self.routed(request);
         if routed.is_empty() {
             return match &self.fallback {
-                Some(fallback) => (fallback.handler)(request),
+                Some((_, handler)) => handler(request),
                 None => Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into(),
             };
         }
@@ -145,7 +129,7 @@ impl Router {
     pub(super) fn allow(&self, head: &Head) -> String {
         let routed = self.routed(head);
         match &self.fallback {
-            Some(fallback) if routed.is_empty() => names(fallback.methods),
+            Some((methods, _)) if routed.is_empty() => names(methods),
             _ => names(&routed),
         }
     }
@@ -157,26 +141,19 @@ impl Router {
     }
 }
 
-fn boxed<R: Into<Response>>(
-    handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
-) -> Handler {
-    Box::new(move |request: &mut Request<'_>| handler(request).into())
-}
-
 impl Route {
+    /// The parameters of a path that fits.
     fn fits(&self, segments: &[String]) -> Option<Parameters> {
-        if segments.len() != self.segments.len() {
-            return None;
-        }
-        let mut parameters = Parameters::new();
-        for (part, segment) in self.segments.iter().zip(segments) {
-            match part {
-                Segment::Literal(literal) if literal == segment => {}
-                Segment::Literal(_) => return None,
-                Segment::Parameter(name) => parameters.push((Arc::clone(name), segment.clone())),
+        let (mut parameters, mut segments) = (Parameters::new(), segments.iter());
+        for part in self.path.trim_start_matches('/').split('/') {
+            let segment = segments.next()?;
+            match part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+                Some(name) => parameters.push((name.to_owned(), segment.clone())),
+                None if part == segment => {}
+                None => return None,
             }
         }
-        Some(parameters)
+        segments.next().is_none().then_some(parameters)
     }
 }
 
@@ -194,7 +171,7 @@ fn names(methods: &[Method]) -> String {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
-        let fallback = self.fallback.as_ref().map(|fallback| names(fallback.methods));
+        let fallback = self.fallback.as_ref().map(|(methods, _)| names(methods));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
             .field("fallback", &fallback)
