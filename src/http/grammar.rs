@@ -130,17 +130,9 @@ fn is_reg_name(text: &str) -> bool {
 
 /// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), decoded once: what still looks encoded afterwards is literal.
 pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        let mut digit = || hex_digit(bytes.next()?);
-        decoded.push(match byte {
-            b'%' => digit().zip(digit()).map(|(high, low)| high << 4 | low).ok_or(Refusal::bad(
-                "A % in the path is not followed by two hexadecimal digits.",
-            ))?,
-            byte => byte,
-        });
-    }
+    let (decoded, is_well_formed) = decode(segment);
+    Refusal::bad("A % in the path is not followed by two hexadecimal digits.")
+        .unless(is_well_formed)?;
     match String::from_utf8(decoded) {
         Ok(text) if !text.contains('\0') => Ok(text),
         _ => Err(Refusal::bad("The path is not UTF-8, or it has a NUL.")),
@@ -150,24 +142,27 @@ pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
 /// `application/x-www-form-urlencoded` (WHATWG URL, 5.1): `+` is a space, a `%` without two hexadecimal digits stays,
 /// and bytes that are not UTF-8 are replaced by U+FFFD.
 pub(super) fn decode_form(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex_digit);
-        match (bytes[at], digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(high << 4 | low);
-                at += 2;
-            }
-            (b'+', ..) => decoded.push(b' '),
-            (byte, ..) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+    String::from_utf8_lossy(&decode(&text.replace('+', " ")).0).into_owned()
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+/// The bytes, and whether two hexadecimal digits follow each `%`.
+fn decode(text: &str) -> (Vec<u8>, bool) {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (mut decoded, mut is_well_formed) = (Vec::with_capacity(text.len()), true);
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if *byte == b'%' {
+            if let [high, low, after @ ..] = after
+                && let (Some(high), Some(low)) = (digit(high), digit(low))
+            {
+                decoded.push((high << 4 | low) as u8);
+                rest = after;
+                continue;
+            }
+            is_well_formed = false;
+        }
+        decoded.push(*byte);
+    }
+    (decoded, is_well_formed)
 }

@@ -139,6 +139,18 @@ impl Response {
         self.with_stream(|stream| stream.prepare = Some(Box::new(prepare)))
     }
 
+    /// The answer for a method that the path does not have: of OPTIONS the methods there are, else `405`.
+    pub(super) fn for_other_method(
+        method: Method,
+        allow: impl Into<Cow<'static, str>>,
+    ) -> Response {
+        let refused = Refusal::new(Status::METHOD_NOT_ALLOWED, "See Allow for the methods here.");
+        let is_options = method == Method::Options;
+        let response =
+            if is_options { Response::empty(Status::NO_CONTENT) } else { refused.into() };
+        response.field("Allow", allow)
+    }
+
     /// Adds a field. Control characters in the value become spaces, as RFC 9110, 5.5 asks for CR, LF and NUL: a value
     /// that a client chose cannot begin another field.
     ///

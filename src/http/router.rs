@@ -4,7 +4,7 @@ use super::files::Files;
 use super::head::{Head, Method};
 use super::request::{Parameters, Request};
 use super::response::Response;
-use super::status::{Refusal, Status};
+use super::status::Refusal;
 use std::fmt;
 
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
@@ -95,24 +95,16 @@ impl Router {
             return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
-            return Response::empty(Status::NO_CONTENT).field("Allow", names(&Method::ALL));
+            return Response::for_other_method(Method::Options, names(&Method::ALL));
         }
         let routed = self.routed(request);
         if routed.is_empty() {
             return match &self.fallback {
                 Some((_, handler)) => handler(request),
-                None => Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into(),
+                None => Refusal::NOTHING_HERE.into(),
             };
         }
-        let response = match request.method() {
-            Method::Options => Response::empty(Status::NO_CONTENT),
-            _ => Refusal::new(
-                Status::METHOD_NOT_ALLOWED,
-                "This path does not have this method; see Allow.",
-            )
-            .into(),
-        };
-        response.field("Allow", names(&routed))
+        Response::for_other_method(request.method(), names(&routed))
     }
 
     /// The route that answers. A route for HEAD comes before one for GET.
