@@ -54,21 +54,15 @@ impl<'w> Content<'w> {
     pub(super) fn read_whole(&mut self) -> Result<Vec<u8>, Refusal> {
         // A length that is only claimed is refused before a byte is read, and no memory is allocated for it.
         let most = self.limits.content_bytes;
-        if matches!(self.rest, Rest::Length(claimed) if claimed > most as u64) {
-            return Err(TOO_LARGE);
-        }
+        let is_too_large = matches!(self.rest, Rest::Length(claimed) if claimed > most as u64);
+        TOO_LARGE.unless(!is_too_large)?;
         let deadline = Instant::now() + self.limits.content_deadline;
         self.wire.connection().wait_for_peer();
         let mut whole = Vec::new();
         while self.read_some(&mut whole, || until(deadline))? {
-            if whole.len() > most {
-                return Err(TOO_LARGE);
-            }
+            TOO_LARGE.unless(whole.len() <= most)?;
         }
-        match self.wire.connection().resume() {
-            true => Ok(whole),
-            false => Err(TOO_LATE),
-        }
+        TOO_LATE.unless(self.wire.connection().resume()).map(|()| whole)
     }
 
     /// Waits for content and appends what has arrived to `out`; `false` at the end of the content. `wait` is asked
@@ -106,8 +100,7 @@ impl<'w> Content<'w> {
         if std::mem::take(&mut self.continue_awaited) {
             self.wire.out().extend_from_slice(CONTINUE);
         }
-        let flushed = self.wire.flush();
-        match flushed.and_then(|()| self.wire.fill(wait)) {
+        match self.wire.flush().and_then(|()| self.wire.fill(wait)) {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),

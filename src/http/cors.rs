@@ -33,23 +33,21 @@ pub struct Cors {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidCors {
     text: String,
-    is_origin: bool,
+    rule: &'static str,
 }
 
 impl fmt::Display for InvalidCors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = match self.is_origin {
-            true => {
-                "an origin, which is a scheme, a host and a port unless it is the usual one, and nothing behind them: \
-                 https://app.example.com or http://localhost:3000"
-            }
-            false => "the name of a field, such as X-Request-ID",
-        };
-        write!(f, "{:?} is not {rule}", self.text)
+        write!(f, "{:?} is not {}", self.text, self.rule)
     }
 }
 
 impl std::error::Error for InvalidCors {}
+
+const ORIGIN: &str = "an origin, which is a scheme, a host and a port unless it is the usual one, and nothing behind \
+                      them: https://app.example.com or http://localhost:3000";
+
+const FIELD_NAME: &str = "the name of a field, such as X-Request-ID";
 
 /// A week. Browsers cut it down to hours.
 const PREFLIGHT_MAX_AGE: &str = "604800";
@@ -64,7 +62,7 @@ impl Cors {
             let origin = origin.as_ref();
             // Browsers send it in lower case.
             let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
-            is_one.ok_or_else(|| InvalidCors { text: origin.to_owned(), is_origin: true })
+            is_one.ok_or_else(|| InvalidCors { text: origin.to_owned(), rule: ORIGIN })
         });
         Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?), ..Cors::default() })
     }
@@ -102,14 +100,13 @@ impl Cors {
 
     /// Whether the policy names this origin. Any origin is not a name.
     pub fn names(&self, origin: &str) -> bool {
-        self.origins.as_ref().is_some_and(|origins| origins.iter().any(|named| named == origin))
+        self.origins.iter().flatten().any(|named| named == origin)
     }
 
     /// Whether the policy names an origin with this host and port.
     pub fn names_host(&self, authority: &str) -> bool {
-        let has_host =
-            |origin: &String| origin.split_once("://").is_some_and(|(_, host)| host == authority);
-        self.origins.as_ref().is_some_and(|origins| origins.iter().any(has_host))
+        let mut origins = self.origins.iter().flatten().filter_map(|named| named.split_once("://"));
+        origins.any(|(_, host)| host == authority)
     }
 
     /// The answer to a preflight: an `OPTIONS` by which a browser asks whether a page may send another request (Fetch,
@@ -118,9 +115,8 @@ impl Cors {
         head.field("access-control-request-method").filter(|_| head.method() == Method::Options)?;
         let origin = head.field("origin")?;
         if self.origins.is_some() && !self.names(origin) {
-            let refusal =
-                Refusal::new(Status::FORBIDDEN, "Pages of this origin may not use this server.");
-            return Some(refusal.into());
+            let sentence = "Pages of this origin may not use this server.";
+            return Some(Refusal::new(Status::FORBIDDEN, sentence).into());
         }
         let asked = head.values("access-control-request-headers").flat_map(list);
         let asked = asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
@@ -159,7 +155,7 @@ impl Cors {
 fn join_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<String, InvalidCors> {
     let names = names.into_iter().map(|name| match name.as_ref() {
         name if is_token(name.as_bytes()) => Ok(name.to_owned()),
-        name => Err(InvalidCors { text: name.to_owned(), is_origin: false }),
+        name => Err(InvalidCors { text: name.to_owned(), rule: FIELD_NAME }),
     });
     Ok(names.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
@@ -170,9 +166,7 @@ fn join_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Strin
 /// "If origin's port is non-null" (HTML, 7.1.1) it is written. It is null where it is the scheme's default port: no
 /// browser sends such an origin.
 fn is_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else {
-        return false;
-    };
+    let (scheme, authority) = text.split_once("://").unwrap_or_default();
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));

@@ -40,7 +40,8 @@ pub(super) enum Body {
 
 impl Response {
     fn new(status: Status, body: Body) -> Response {
-        Response { status, fields: Vec::with_capacity(FIELDS), body }
+        let response = Response { status: Status::OK, fields: Vec::with_capacity(FIELDS), body };
+        response.with_status(status)
     }
 
     /// Without content.
@@ -183,7 +184,11 @@ impl Response {
     }
 
     /// With another status.
+    ///
+    /// # Panics
+    /// When the status is not one of a final response (RFC 9110, 15): 200 to 599. A client would wait behind a `100`.
     pub fn with_status(mut self, status: Status) -> Response {
+        assert!(matches!(status.0, 200..=599), "{status} is not the status of a final response");
         self.status = status;
         self
     }

@@ -58,9 +58,9 @@ statuses! {
 }
 
 impl Status {
-    /// Whether a response with this status has no content (RFC 9110, 6.4.1 and 15.3.6).
+    /// Whether a final response with this status has no content (RFC 9110, 6.4.1 and 15.3.6).
     pub(crate) fn forbids_content(self) -> bool {
-        self.0 < 200 || matches!(self.0, 204 | 205 | 304)
+        matches!(self.0, 204 | 205 | 304)
     }
 }
 
