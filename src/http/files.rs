@@ -1,6 +1,6 @@
 //! Files, embedded in the binary or read from a directory.
 
-use super::grammar::{EntityTag, entity_tags};
+use super::grammar::entity_tags;
 use super::head::{Head, Method};
 use super::request::Request;
 use super::response::Response;
@@ -162,16 +162,13 @@ fn with_validator(response: Response, etag: String) -> Response {
 /// that a weak tag never matches, and `If-None-Match` weakly (13.1).
 fn check_preconditions(head: &Head, etag: &str) -> Option<Response> {
     let mut expected = head.values("if-match").flat_map(entity_tags);
-    let is_expected = |tag| tag == EntityTag::Any || tag == EntityTag::Strong(etag);
+    let is_expected = |(is_weak, tag): (bool, &str)| tag == "*" || (tag == etag && !is_weak);
     if head.field("if-match").is_some() && !expected.any(is_expected) {
         let sentence = "The file has changed: it is not the one that If-Match names.\n";
         return Some(Response::text(Status::PRECONDITION_FAILED, sentence));
     }
     let mut known = head.values("if-none-match").flat_map(entity_tags);
-    let is_known = |tag| match tag {
-        EntityTag::Any => true,
-        EntityTag::Strong(tag) | EntityTag::Weak(tag) => tag == etag,
-    };
+    let is_known = |(_, tag): (bool, &str)| tag == "*" || tag == etag;
     known.any(is_known).then(|| Response::empty(Status::NOT_MODIFIED))
 }
 

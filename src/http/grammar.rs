@@ -69,33 +69,19 @@ fn parse_qvalue(text: &str) -> Option<u16> {
     }
 }
 
-/// An element of `If-Match` or `If-None-Match`.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum EntityTag<'t> {
-    /// `*`: whatever is there.
-    Any,
-    /// The quotes are part of it.
-    Strong(&'t str),
-    Weak(&'t str),
-}
-
 /// ```text
 /// If-None-Match = "*" / #entity-tag        entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE        (RFC 9110, 13.1.2, 8.8.3)
 /// ```
-/// The tags up to the first text that is none. A tag may have a comma in it.
-pub(super) fn entity_tags(mut list: &str) -> impl Iterator<Item = EntityTag<'_>> {
+/// Whether it is weak, and the tag with its quotes, for each up to the first text that is none. `*` is listed as it is. A
+/// tag may have a comma in it.
+pub(super) fn entity_tags(mut list: &str) -> impl Iterator<Item = (bool, &str)> {
     from_fn(move || {
         list = list.trim_start_matches([' ', '\t', ',']);
-        if let Some(rest) = list.strip_prefix('*') {
-            list = rest;
-            return Some(EntityTag::Any);
-        }
         let strong = list.strip_prefix("W/");
-        let is_weak = strong.is_some();
         let tag = strong.unwrap_or(list);
-        let end = tag.strip_prefix('"')?.find('"')? + 2;
+        let end = if list.starts_with('*') { 1 } else { tag.strip_prefix('"')?.find('"')? + 2 };
         list = &tag[end..];
-        Some(if is_weak { EntityTag::Weak(&tag[..end]) } else { EntityTag::Strong(&tag[..end]) })
+        Some((strong.is_some(), &tag[..end]))
     })
 }
 
@@ -123,9 +109,7 @@ pub(super) fn is_authority(text: &str) -> bool {
 fn is_reg_name(text: &str) -> bool {
     let is_name_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
-    let is_encoded =
-        |after: &str| after.len() >= 2 && after.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    !text.is_empty() && text.bytes().all(is_name_byte) && text.split('%').skip(1).all(is_encoded)
+    !text.is_empty() && text.bytes().all(is_name_byte) && (!text.contains('%') || decode(text).1)
 }
 
 /// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), decoded once: what still looks encoded afterwards is literal.
@@ -151,18 +135,13 @@ fn decode(text: &str) -> (Vec<u8>, bool) {
     let (mut decoded, mut is_well_formed) = (Vec::with_capacity(text.len()), true);
     let mut rest = text.as_bytes();
     while let [byte, after @ ..] = rest {
-        rest = after;
-        if *byte == b'%' {
-            if let [high, low, after @ ..] = after
-                && let (Some(high), Some(low)) = (digit(high), digit(low))
-            {
-                decoded.push((high << 4 | low) as u8);
-                rest = after;
-                continue;
-            }
-            is_well_formed = false;
-        }
-        decoded.push(*byte);
+        let digits = match after {
+            [high, low, ..] if *byte == b'%' => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        decoded.push(digits.map_or(*byte, |(high, low)| (high << 4 | low) as u8));
+        is_well_formed &= digits.is_some() || *byte != b'%';
+        rest = if digits.is_some() { &after[2..] } else { after };
     }
     (decoded, is_well_formed)
 }
