@@ -12,7 +12,7 @@ use super::status::{Refusal, Status};
 /// trailer-section = *( field-line CRLF )
 /// ```
 ///
-/// Each CRLF must be one. The bare LF that a head may have is for people who type, and chunks are not typed. A proxy in
+/// Each CRLF must be one. A head may have bare LFs, because people type heads; they do not type chunks. A proxy in
 /// front that reads a bare LF differently would let a second request be smuggled in.
 ///
 /// ```
