@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Content that is still on the wire.
+/// The content of a request, and the wire that has it.
 pub(super) struct Content<'w> {
     wire: &'w mut Wire,
     limits: &'w Limits,
-    remaining: Remaining,
+    rest: Rest,
     continue_awaited: bool,
     failed: bool,
 }
 
-enum Remaining {
+/// The part of a content that is still on the wire.
+pub(super) enum Rest {
     Length(u64),
     Chunks(Chunks),
 }
@@ -32,18 +33,18 @@ impl<'w> Content<'w> {
         framing: Framing,
         continue_awaited: bool,
     ) -> Content<'w> {
-        let remaining = match framing {
-            Framing::None => Remaining::Length(0),
-            Framing::Length(bytes) => Remaining::Length(bytes),
-            Framing::Chunked => Remaining::Chunks(Chunks::new()),
+        let rest = match framing {
+            Framing::None => Rest::Length(0),
+            Framing::Length(bytes) => Rest::Length(bytes),
+            Framing::Chunked => Rest::Chunks(Chunks::default()),
         };
-        Content { wire, limits, remaining, continue_awaited, failed: false }
+        Content { wire, limits, rest, continue_awaited, failed: false }
     }
 
     /// Finds an error in the part of a chunked content that is here already, before a handler runs: a handler that does
     /// not read its content would answer, and the connection would break behind that answer.
     pub(super) fn check_arrived(&mut self) -> Result<(), Refusal> {
-        let Remaining::Chunks(chunks) = &self.remaining else { return Ok(()) };
+        let Rest::Chunks(chunks) = &self.rest else { return Ok(()) };
         let decoded = chunks.clone().decode(self.wire.unread(), &mut Vec::new());
         decoded.map(|_| ()).inspect_err(|_| self.failed = true)
     }
@@ -53,21 +54,15 @@ impl<'w> Content<'w> {
     pub(super) fn read_whole(&mut self) -> Result<Vec<u8>, Refusal> {
         // A length that is only claimed is refused before a byte is read, and no memory is allocated for it.
         let most = self.limits.content_bytes;
-        if matches!(self.remaining, Remaining::Length(claimed) if claimed > most as u64) {
-            return Err(TOO_LARGE);
-        }
+        let is_too_large = matches!(self.rest, Rest::Length(claimed) if claimed > most as u64);
+        TOO_LARGE.unless(!is_too_large)?;
         let deadline = Instant::now() + self.limits.content_deadline;
         self.wire.connection().wait_for_peer();
         let mut whole = Vec::new();
         while self.read_some(&mut whole, || until(deadline))? {
-            if whole.len() > most {
-                return Err(TOO_LARGE);
-            }
+            TOO_LARGE.unless(whole.len() <= most)?;
         }
-        match self.wire.connection().resume() {
-            true => Ok(whole),
-            false => Err(TOO_LATE),
-        }
+        TOO_LATE.unless(self.wire.connection().resume()).map(|()| whole)
     }
 
     /// Waits for content and appends what has arrived to `out`; `false` at the end of the content. `wait` is asked
@@ -78,31 +73,26 @@ impl<'w> Content<'w> {
         wait: impl Fn() -> Duration,
     ) -> Result<bool, Refusal> {
         let before = out.len();
-        loop {
-            if self.is_whole() {
-                return Ok(out.len() > before);
-            }
+        while out.len() == before && !self.rest.is_whole() {
             let taken = self.take_unread(out).inspect_err(|_| self.failed = true)?;
             self.wire.consume(taken);
-            if out.len() > before {
-                return Ok(true);
-            }
-            if !self.is_whole() {
+            if out.len() == before && !self.rest.is_whole() {
                 self.fill(wait()).inspect_err(|_| self.failed = true)?;
             }
         }
+        Ok(out.len() > before)
     }
 
     fn take_unread(&mut self, out: &mut Vec<u8>) -> Result<usize, Refusal> {
         let unread = self.wire.unread();
-        match &mut self.remaining {
-            Remaining::Length(remaining) => {
+        match &mut self.rest {
+            Rest::Length(remaining) => {
                 let taken = unread.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 out.extend_from_slice(&unread[..taken]);
                 *remaining -= taken as u64;
                 Ok(taken)
             }
-            Remaining::Chunks(chunks) => chunks.decode(unread, out),
+            Rest::Chunks(chunks) => chunks.decode(unread, out),
         }
     }
 
@@ -110,8 +100,7 @@ impl<'w> Content<'w> {
         if std::mem::take(&mut self.continue_awaited) {
             self.wire.out().extend_from_slice(CONTINUE);
         }
-        let flushed = self.wire.flush();
-        match flushed.and_then(|()| self.wire.fill(wait)) {
+        match self.wire.flush().and_then(|()| self.wire.fill(wait)) {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
@@ -123,34 +112,17 @@ impl<'w> Content<'w> {
         self.wire.connection()
     }
 
-    pub(super) fn is_whole(&self) -> bool {
-        match &self.remaining {
-            Remaining::Length(remaining) => *remaining == 0,
-            Remaining::Chunks(chunks) => chunks.is_whole(),
-        }
-    }
-
     /// Where the next request begins is not known: the framing of this one cannot be trusted.
     pub(super) fn fail(&mut self) {
         self.failed = true;
     }
 
-    fn is_too_long_to_skip(&self) -> bool {
-        matches!(self.remaining, Remaining::Length(remaining) if remaining > SKIP_BYTES)
-    }
-
     /// What the connection must still skip to find the next request. `None` when the next request cannot be found: the
     /// framing is broken, or a peer that waits for `100 Continue` may or may not send its content now.
     pub(super) fn into_rest(self) -> Option<Rest> {
-        if self.failed {
-            None
-        } else if self.is_whole() {
-            Some(Rest(None))
-        } else if self.continue_awaited || self.is_too_long_to_skip() {
-            None
-        } else {
-            Some(Rest(Some(self.remaining)))
-        }
+        let is_far = matches!(self.rest, Rest::Length(remaining) if remaining > SKIP_BYTES as u64);
+        let is_skippable = self.rest.is_whole() || !(self.continue_awaited || is_far);
+        (!self.failed && is_skippable).then_some(self.rest)
     }
 }
 
@@ -167,27 +139,30 @@ fn until(deadline: Instant) -> Duration {
 }
 
 /// Content that no handler asked for is read up to here. Beyond it, closing the connection is cheaper.
-const SKIP_BYTES: u64 = 64 * 1024;
-
-/// Content that no handler asked for.
-pub(super) struct Rest(Option<Remaining>);
+const SKIP_BYTES: usize = 64 * 1024;
 
 impl Rest {
+    fn is_whole(&self) -> bool {
+        match self {
+            Rest::Length(remaining) => *remaining == 0,
+            Rest::Chunks(chunks) => chunks.is_whole(),
+        }
+    }
+
     /// Reads it and drops it; `false` when there is too much of it, or it is broken.
     pub(super) fn skip(self, wire: &mut Wire, limits: &Limits) -> bool {
-        let Some(remaining) = self.0 else { return true };
-        let mut content =
-            Content { wire, limits, remaining, continue_awaited: false, failed: false };
-        if content.is_whole() {
+        if self.is_whole() {
             return true;
         }
-        if content.wire.flush().is_err() {
+        if wire.flush().is_err() {
             return false;
         }
-        content.wire.connection().evict_first();
+        wire.connection().evict_first();
         let deadline = Instant::now() + limits.head_deadline;
+        let mut content =
+            Content { wire, limits, rest: self, continue_awaited: false, failed: false };
         let (mut skipped, mut piece) = (0, Vec::new());
-        while skipped <= SKIP_BYTES as usize {
+        while skipped <= SKIP_BYTES {
             piece.clear();
             match content.read_some(&mut piece, || until(deadline)) {
                 Ok(true) => skipped += piece.len(),

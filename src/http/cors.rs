@@ -1,8 +1,7 @@
 //! Which pages may read what this server sends: the CORS protocol (Fetch, 3.3), for every response alike.
 
-use super::grammar::{is_authority, is_port, is_token, list};
-use super::head::Head;
-use super::request_line::Method;
+use super::grammar::{is_authority, is_token, list};
+use super::head::{Head, Method};
 use super::response::Response;
 use super::router::Router;
 use super::status::{Refusal, Status};
@@ -30,34 +29,25 @@ pub struct Cors {
     expose_headers: Option<String>,
 }
 
-/// The text that was given as an origin is none.
+/// The text that was given as an origin, or as the name of a field, is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MalformedOrigin(String);
+pub struct InvalidCors {
+    text: String,
+    rule: &'static str,
+}
 
-impl fmt::Display for MalformedOrigin {
+impl fmt::Display for InvalidCors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not an origin, which is a scheme, a host and a port unless it is the usual one, \
-             and nothing behind them: https://app.example.com or http://localhost:3000",
-            self.0
-        )
+        write!(f, "{:?} is not {}", self.text, self.rule)
     }
 }
 
-impl std::error::Error for MalformedOrigin {}
+impl std::error::Error for InvalidCors {}
 
-/// The text that was given as the name of a field is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MalformedFieldName(String);
+const ORIGIN: &str = "an origin, which is a scheme, a host and a port unless it is the usual one, and nothing behind \
+                      them: https://app.example.com or http://localhost:3000";
 
-impl fmt::Display for MalformedFieldName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not the name of a field, such as X-Request-ID", self.0)
-    }
-}
-
-impl std::error::Error for MalformedFieldName {}
+const FIELD_NAME: &str = "the name of a field, such as X-Request-ID";
 
 /// A week. Browsers cut it down to hours.
 const PREFLIGHT_MAX_AGE: &str = "604800";
@@ -66,15 +56,13 @@ impl Cors {
     /// Only pages of these origins may read, also with credentials.
     ///
     /// # Errors
-    /// [`MalformedOrigin`] for what is not the ASCII serialization of an origin (HTML, 7.1.1).
-    pub fn only<O: AsRef<str>>(
-        origins: impl IntoIterator<Item = O>,
-    ) -> Result<Cors, MalformedOrigin> {
+    /// [`InvalidCors`] for what is not the ASCII serialization of an origin (HTML, 7.1.1).
+    pub fn only<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Result<Cors, InvalidCors> {
         let origins = origins.into_iter().map(|origin| {
             let origin = origin.as_ref();
             // Browsers send it in lower case.
             let is_one = is_origin(origin).then(|| origin.to_ascii_lowercase());
-            is_one.ok_or_else(|| MalformedOrigin(origin.to_owned()))
+            is_one.ok_or_else(|| InvalidCors { text: origin.to_owned(), rule: ORIGIN })
         });
         Ok(Cors { origins: Some(origins.collect::<Result<_, _>>()?), ..Cors::default() })
     }
@@ -88,11 +76,11 @@ impl Cors {
     /// libraries for tracing add fields of their own to every request.
     ///
     /// # Errors
-    /// [`MalformedFieldName`] for a name that is not a token.
+    /// [`InvalidCors`] for a name that is not a token.
     pub fn allow_headers<N: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, MalformedFieldName> {
+    ) -> Result<Cors, InvalidCors> {
         self.allow_headers = Some(join_names(names)?);
         Ok(self)
     }
@@ -101,25 +89,24 @@ impl Cors {
     /// others.
     ///
     /// # Errors
-    /// [`MalformedFieldName`] for a name that is not a token.
+    /// [`InvalidCors`] for a name that is not a token.
     pub fn expose_headers<N: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, MalformedFieldName> {
+    ) -> Result<Cors, InvalidCors> {
         self.expose_headers = Some(join_names(names)?);
         Ok(self)
     }
 
     /// Whether the policy names this origin. Any origin is not a name.
     pub fn names(&self, origin: &str) -> bool {
-        self.origins.as_ref().is_some_and(|origins| origins.iter().any(|named| named == origin))
+        self.origins.iter().flatten().any(|named| named == origin)
     }
 
     /// Whether the policy names an origin with this host and port.
     pub fn names_host(&self, authority: &str) -> bool {
-        let has_host =
-            |origin: &String| origin.split_once("://").is_some_and(|(_, host)| host == authority);
-        self.origins.as_ref().is_some_and(|origins| origins.iter().any(has_host))
+        let mut origins = self.origins.iter().flatten().filter_map(|named| named.split_once("://"));
+        origins.any(|(_, host)| host == authority)
     }
 
     /// The answer to a preflight: an `OPTIONS` by which a browser asks whether a page may send another request (Fetch,
@@ -128,21 +115,18 @@ impl Cors {
         head.field("access-control-request-method").filter(|_| head.method() == Method::Options)?;
         let origin = head.field("origin")?;
         if self.origins.is_some() && !self.names(origin) {
-            let refusal =
-                Refusal::new(Status::FORBIDDEN, "Pages of this origin may not use this server.");
-            return Some(refusal.into());
+            let sentence = "Pages of this origin may not use this server.";
+            return Some(Refusal::new(Status::FORBIDDEN, sentence).into());
         }
         let asked = head.values("access-control-request-headers").flat_map(list);
-        let asked =
-            || asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
-        let headers = self.allow_headers.clone().unwrap_or_else(asked);
+        let asked = asked.filter(|name| is_token(name.as_bytes())).collect::<Vec<_>>().join(", ");
         let fields = [
+            ("Access-Control-Max-Age", PREFLIGHT_MAX_AGE.to_owned()),
             ("Access-Control-Allow-Methods", router.allow(head)),
-            ("Access-Control-Allow-Headers", headers),
+            ("Access-Control-Allow-Headers", self.allow_headers.clone().unwrap_or(asked)),
         ];
-        let response =
-            Response::empty(Status::NO_CONTENT).field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
         let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let response = Response::empty(Status::NO_CONTENT);
         Some(given.fold(response, |response, (name, value)| response.field(name, value)))
     }
 
@@ -168,12 +152,10 @@ impl Cors {
     }
 }
 
-fn join_names<N: AsRef<str>>(
-    names: impl IntoIterator<Item = N>,
-) -> Result<String, MalformedFieldName> {
+fn join_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<String, InvalidCors> {
     let names = names.into_iter().map(|name| match name.as_ref() {
         name if is_token(name.as_bytes()) => Ok(name.to_owned()),
-        name => Err(MalformedFieldName(name.to_owned())),
+        name => Err(InvalidCors { text: name.to_owned(), rule: FIELD_NAME }),
     });
     Ok(names.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
@@ -184,19 +166,21 @@ fn join_names<N: AsRef<str>>(
 /// "If origin's port is non-null" (HTML, 7.1.1) it is written. It is null where it is the scheme's default port: no
 /// browser sends such an origin.
 fn is_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else {
-        return false;
-    };
+    let (scheme, authority) = text.split_once("://").unwrap_or_default();
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     let default_port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => "80",
-        "https" => "443",
-        _ => "",
+        "http" => 80,
+        "https" => 443,
+        _ => 0,
+    };
+    // A leading zero is never written.
+    let is_port = |port: &str| {
+        port.parse::<u16>().is_ok_and(|number| number != default_port && number.to_string() == port)
     };
     is_scheme
         && is_authority(authority)
         && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-        && port.is_none_or(|port| is_port(port) && port != default_port)
+        && port.is_none_or(is_port)
 }

@@ -1,9 +1,8 @@
 //! Files, embedded in the binary or read from a directory.
 
-use super::grammar::{EntityTag, entity_tags};
-use super::head::Head;
+use super::grammar::entity_tags;
+use super::head::{Head, Method};
 use super::request::Request;
-use super::request_line::Method;
 use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;
@@ -21,9 +20,7 @@ use std::time::UNIX_EPOCH;
 /// router.files(Files::embedded(&[("index.html", b"<!doctype html><title>It works</title>")]));
 /// ```
 #[derive(Debug)]
-pub struct Files {
-    source: Source,
-}
+pub struct Files(Source);
 
 #[derive(Debug)]
 enum Source {
@@ -59,7 +56,7 @@ impl Files {
             content,
             etag: format!("\"{:016x}\"", fnv1a(content)),
         };
-        Files { source: Source::Embedded(files.iter().map(embed).collect()) }
+        Files(Source::Embedded(files.iter().map(embed).collect()))
     }
 
     /// The files below a directory, as they are at the time of a request. A name that begins with a dot is not served,
@@ -72,30 +69,23 @@ impl Files {
         if !fs::metadata(&root)?.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"));
         }
-        Ok(Files { source: Source::Directory(root) })
+        Ok(Files(Source::Directory(root)))
     }
 
     /// The file that the request's path names; `304` or `412` as its preconditions ask; `404` without a file; `405` for
     /// another method.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
-        let found = match &self.source {
-            Source::Embedded(files) => find_embedded(files, request),
-            Source::Directory(root) => match find_file(root, request) {
-                Ok(found) => found,
-                Err(_) => return UNREADABLE.into(),
-            },
-        };
-        let Some(response) = found else {
-            return Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into();
-        };
-        match request.method() {
-            Method::Get | Method::Head => response,
-            Method::Options => Response::empty(Status::NO_CONTENT).field("Allow", ALLOW),
-            _ => {
-                let sentence = "A file has GET and HEAD.";
-                let refusal = Refusal::new(Status::METHOD_NOT_ALLOWED, sentence);
-                Response::from(refusal).field("Allow", ALLOW)
+        let found = match &self.0 {
+            Source::Embedded(files) => {
+                find_embedded(files, request).ok_or(io::ErrorKind::NotFound.into())
             }
+            Source::Directory(root) => find_file(root, request),
+        };
+        match (found, request.method()) {
+            (Ok(response), Method::Get | Method::Head) => response,
+            (Ok(_), method) => Response::for_other_method(method, "GET, HEAD, OPTIONS"),
+            (Err(error), _) if is_for_now(&error) => UNREADABLE.into(),
+            (Err(_), _) => Refusal::NOTHING_HERE.into(),
         }
     }
 }
@@ -104,15 +94,11 @@ impl Files {
 const UNREADABLE: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
 
-const ALLOW: &str = "GET, HEAD, OPTIONS";
-
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
-    let is_named = |file: &&Embedded| match head.segments() {
-        [folders @ .., last] if last.is_empty() => {
-            let folders = folders.iter().map(|folder| folder.as_ref());
-            file.path.split('/').eq(folders.chain(["index.html"]))
-        }
-        segments => file.path.split('/').eq(segments),
+    let (last, folders) = head.segments().split_last()?;
+    let last = if last.is_empty() { "index.html" } else { last };
+    let is_named = |file: &&Embedded| {
+        file.path.split('/').eq(folders.iter().map(String::as_str).chain([last]))
     };
     let file = files.iter().find(is_named)?;
     let response = check_preconditions(head, &file.etag)
@@ -124,32 +110,21 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     )
 }
 
-fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
-    let Some(path) = path_below(root, head.segments()) else {
-        return Ok(None);
-    };
-    let found = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
-    let (path, metadata) = match found {
-        Ok((metadata, path)) => (path, metadata),
-        Err(error) if is_for_now(&error) => return Err(error),
-        Err(_) => return Ok(None),
-    };
+fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
+    let path = path_below(root, head.segments()).ok_or(io::ErrorKind::NotFound)?;
+    let path = fs::canonicalize(path)?;
     // This is checked before the file is opened: opening a named pipe would wait for its writer.
-    if !path.starts_with(root) || !metadata.is_file() {
-        return Ok(None);
+    if !path.starts_with(root) || !fs::metadata(&path)?.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
     }
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if is_for_now(&error) => return Err(error),
-        Err(_) => return Ok(None),
-    };
+    let file = File::open(&path)?;
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
     let content_type = content_type(&path.to_string_lossy());
     let response = check_preconditions(head, &etag)
         .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
-    Ok(Some(with_validator(response, etag)))
+    Ok(with_validator(response, etag))
 }
 
 /// Whether the machine lacks something for now: then the file may well exist.
@@ -168,13 +143,11 @@ fn is_for_now(error: &io::Error) -> bool {
 fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
     let (last, folders) = segments.split_last()?;
-    for segment in folders.iter().chain(Some(last).filter(|last| !last.is_empty())) {
-        let is_name =
-            !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['/', '\\', ':']);
-        path.push(Some(segment).filter(|_| is_name)?);
-    }
-    if last.is_empty() {
-        path.push("index.html");
+    let last = if last.is_empty() { "index.html" } else { last };
+    for segment in folders.iter().map(String::as_str).chain([last]) {
+        let is_no_name =
+            segment.is_empty() || segment.starts_with('.') || segment.contains(['/', '\\', ':']);
+        path.push(Some(segment).filter(|_| !is_no_name)?);
     }
     Some(path)
 }
@@ -189,16 +162,13 @@ fn with_validator(response: Response, etag: String) -> Response {
 /// that a weak tag never matches, and `If-None-Match` weakly (13.1).
 fn check_preconditions(head: &Head, etag: &str) -> Option<Response> {
     let mut expected = head.values("if-match").flat_map(entity_tags);
-    let is_expected = |tag| tag == EntityTag::Any || tag == EntityTag::Strong(etag);
+    let is_expected = |(is_weak, tag): (bool, &str)| tag == "*" || (tag == etag && !is_weak);
     if head.field("if-match").is_some() && !expected.any(is_expected) {
         let sentence = "The file has changed: it is not the one that If-Match names.\n";
         return Some(Response::text(Status::PRECONDITION_FAILED, sentence));
     }
     let mut known = head.values("if-none-match").flat_map(entity_tags);
-    let is_known = |tag| match tag {
-        EntityTag::Any => true,
-        EntityTag::Strong(tag) | EntityTag::Weak(tag) => tag == etag,
-    };
+    let is_known = |(_, tag): (bool, &str)| tag == "*" || tag == etag;
     known.any(is_known).then(|| Response::empty(Status::NOT_MODIFIED))
 }
 

@@ -40,15 +40,11 @@ pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
 /// specific reference has precedence". Other parameters of a range are ignored.
 pub(super) fn weight_of<'v>(media_type: &str, ranges: impl Iterator<Item = &'v str>) -> u16 {
     let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
-    let precedence = |range: &str| {
-        let is_of_kind =
-            range.strip_suffix("/*").is_some_and(|found| found.eq_ignore_ascii_case(kind));
-        match range {
-            _ if range.eq_ignore_ascii_case(media_type) => Some(3),
-            _ if is_of_kind => Some(2),
-            "*/*" => Some(1),
-            _ => None,
-        }
+    let precedence = |range: &str| match range.strip_suffix("/*") {
+        _ if range.eq_ignore_ascii_case(media_type) => Some(3),
+        Some("*") => Some(1),
+        Some(found) if found.eq_ignore_ascii_case(kind) => Some(2),
+        _ => None,
     };
     let weighted = ranges.filter_map(|element| {
         let mut parts = element.split(';').map(trim_ows);
@@ -73,33 +69,19 @@ fn parse_qvalue(text: &str) -> Option<u16> {
     }
 }
 
-/// An element of `If-Match` or `If-None-Match`.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum EntityTag<'t> {
-    /// `*`: whatever is there.
-    Any,
-    /// The quotes are part of it.
-    Strong(&'t str),
-    Weak(&'t str),
-}
-
 /// ```text
 /// If-None-Match = "*" / #entity-tag        entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE        (RFC 9110, 13.1.2, 8.8.3)
 /// ```
-/// The tags up to the first text that is none. A tag may have a comma in it.
-pub(super) fn entity_tags(mut list: &str) -> impl Iterator<Item = EntityTag<'_>> {
+/// Whether it is weak, and the tag with its quotes, for each up to the first text that is none. `*` is listed as it is. A
+/// tag may have a comma in it.
+pub(super) fn entity_tags(mut list: &str) -> impl Iterator<Item = (bool, &str)> {
     from_fn(move || {
         list = list.trim_start_matches([' ', '\t', ',']);
-        if let Some(rest) = list.strip_prefix('*') {
-            list = rest;
-            return Some(EntityTag::Any);
-        }
         let strong = list.strip_prefix("W/");
-        let is_weak = strong.is_some();
         let tag = strong.unwrap_or(list);
-        let end = tag.strip_prefix('"')?.find('"')? + 2;
+        let end = if list.starts_with('*') { 1 } else { tag.strip_prefix('"')?.find('"')? + 2 };
         list = &tag[end..];
-        Some(if is_weak { EntityTag::Weak(&tag[..end]) } else { EntityTag::Strong(&tag[..end]) })
+        Some((strong.is_some(), &tag[..end]))
     })
 }
 
@@ -115,42 +97,26 @@ pub(super) fn is_authority(text: &str) -> bool {
             (is_reg_name(name), after)
         }
     };
-    let is_port = match after.strip_prefix(':') {
-        Some(port) => port.is_empty() || is_port(port),
-        None => after.is_empty(),
+    // port = *DIGIT (RFC 3986, 3.2.3), at most 65535.
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
     };
-    is_host && is_port
-}
-
-/// `port = *DIGIT` (RFC 3986, 3.2.3), at most 65535.
-pub(super) fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+    is_host && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port))
 }
 
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty.
 fn is_reg_name(text: &str) -> bool {
     let is_name_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
-    let is_encoded =
-        |after: &str| after.len() >= 2 && after.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    !text.is_empty() && text.bytes().all(is_name_byte) && text.split('%').skip(1).all(is_encoded)
+    !text.is_empty() && text.bytes().all(is_name_byte) && (!text.contains('%') || decode(text).1)
 }
 
 /// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), decoded once: what still looks encoded afterwards is literal.
 pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
-        let (Some(high), Some(low)) = digits else {
-            return Err(Refusal::bad("A % in the path is not followed by two hexadecimal digits."));
-        };
-        decoded.push(high << 4 | low);
-    }
+    let (decoded, is_well_formed) = decode(segment);
+    Refusal::bad("A % in the path is not followed by two hexadecimal digits.")
+        .unless(is_well_formed)?;
     match String::from_utf8(decoded) {
         Ok(text) if !text.contains('\0') => Ok(text),
         _ => Err(Refusal::bad("The path is not UTF-8, or it has a NUL.")),
@@ -160,24 +126,22 @@ pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
 /// `application/x-www-form-urlencoded` (WHATWG URL, 5.1): `+` is a space, a `%` without two hexadecimal digits stays,
 /// and bytes that are not UTF-8 are replaced by U+FFFD.
 pub(super) fn decode_form(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex_digit);
-        match (bytes[at], digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(high << 4 | low);
-                at += 2;
-            }
-            (b'+', ..) => decoded.push(b' '),
-            (byte, ..) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+    String::from_utf8_lossy(&decode(&text.replace('+', " ")).0).into_owned()
 }
 
-pub(super) fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+/// The bytes, and whether two hexadecimal digits follow each `%`.
+fn decode(text: &str) -> (Vec<u8>, bool) {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (mut decoded, mut is_well_formed) = (Vec::with_capacity(text.len()), true);
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let digits = match after {
+            [high, low, ..] if *byte == b'%' => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        decoded.push(digits.map_or(*byte, |(high, low)| (high << 4 | low) as u8));
+        is_well_formed &= digits.is_some() || *byte != b'%';
+        rest = if digits.is_some() { &after[2..] } else { after };
+    }
+    (decoded, is_well_formed)
 }

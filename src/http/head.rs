@@ -1,7 +1,6 @@
 //! The head of a request: the request line and the fields, and what they say of the content.
 
 use super::grammar::{decode_form, is_authority, list, trim_ows, weight_of};
-use super::request_line::{Method, RequestLine, Version};
 use super::status::{Refusal, Status};
 use std::fmt;
 
@@ -21,10 +20,54 @@ use std::fmt;
 /// ```
 #[derive(Clone)]
 pub struct Head {
-    line: RequestLine,
-    fields: Vec<(String, String)>,
-    framing: Framing,
-    continue_awaited: bool,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) target: Target,
+    /// Their names are in lower case.
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) framing: Framing,
+    pub(super) continue_awaited: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) scheme: &'static str,
+    /// Only the absolute-form has it.
+    pub(super) authority: Option<String>,
+    pub(super) path: String,
+    pub(super) segments: Vec<String>,
+    pub(super) query: String,
+}
+
+/// The methods that newswire knows (RFC 9110, 9.3). Any other is `501`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+}
+
+impl Method {
+    /// All of them, in the order in which `Allow` names them.
+    pub(super) const ALL: [Method; 6] =
+        [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete, Method::Options];
+
+    /// The name on the wire; methods are case-sensitive.
+    pub fn name(self) -> &'static str {
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"][self as usize]
+    }
+}
+
+/// HTTP/1.0 or HTTP/1.1. A later minor version is read as 1.1 (RFC 9110, 2.5); another major version is `505`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Version {
+    Http10,
+    Http11,
 }
 
 /// How the end of the content is known (RFC 9112, 6.3).
@@ -38,41 +81,34 @@ pub enum Framing {
     Chunked,
 }
 
-/// Fields that decide which site, which page or which user a request is for. With two of them, a program in front and
-/// this server could each believe another one.
-const SINGLE: [(&str, Refusal); 4] = [
-    ("host", Refusal::bad("The request has more than one Host field.")),
-    ("content-length", Refusal::bad("The request has more than one Content-Length.")),
-    ("origin", Refusal::bad("The request has more than one Origin field.")),
-    ("authorization", Refusal::bad("The request has more than one Authorization field.")),
-];
+/// Fields that decide where the request ends, which page it is from, or which user it is for. With two of them, a program
+/// in front and this server could each believe another one.
+const SINGLE: [&str; 4] = ["host", "content-length", "origin", "authorization"];
 
 /// Fields that `Debug` does not show: they hold secrets, and debug output ends in logs.
 const SECRET: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 impl Head {
-    /// Checks the fields against each other. Their names are in lower case.
-    pub(super) fn new(line: RequestLine, fields: Vec<(String, String)>) -> Result<Head, Refusal> {
-        let mut head = Head { line, fields, framing: Framing::None, continue_awaited: false };
-        if let Some((_, refusal)) =
-            SINGLE.into_iter().find(|(name, _)| head.values(name).nth(1).is_some())
-        {
-            return Err(refusal);
+    /// Checks the fields against each other, and finds what they say of the content.
+    pub(super) fn check(&mut self) -> Result<(), Refusal> {
+        if let Some(name) = SINGLE.into_iter().find(|name| self.values(name).nth(1).is_some()) {
+            let sentence = format!("The request has more than one {name} field.");
+            return Err(Refusal::with_sentence(Status::BAD_REQUEST, sentence));
         }
-        head.check_host()?;
-        head.framing = head.parse_framing()?;
-        head.continue_awaited = head.parse_expectation()?;
-        Ok(head)
+        self.check_host()?;
+        self.framing = self.parse_framing()?;
+        self.continue_awaited = self.parse_expectation()?;
+        Ok(())
     }
 
     /// The method.
     pub fn method(&self) -> Method {
-        self.line.method
+        self.method
     }
 
     /// The version that both sides speak.
     pub fn version(&self) -> Version {
-        self.line.version
+        self.version
     }
 
     /// How the end of the content is known.
@@ -82,12 +118,12 @@ impl Head {
 
     /// The path as it was sent, still percent-encoded; `*` for the asterisk-form.
     pub fn path(&self) -> &str {
-        &self.line.target.path
+        &self.target.path
     }
 
     /// The method and the target, for a log. A target that was parsed is visible ASCII.
     pub(super) fn line(&self) -> String {
-        let (method, target) = (self.line.method.name(), &self.line.target);
+        let (method, target) = (self.method.name(), &self.target);
         let mark = if target.query.is_empty() { "" } else { "?" };
         format!("{method} {}{mark}{}", target.path, target.query)
     }
@@ -95,7 +131,7 @@ impl Head {
     /// The segments of the path. Each is decoded by itself, so that an encoded slash stays within its segment:
     /// `["a/b"]` for `/a%2Fb`, `[""]` for `/`, none for `*`.
     pub fn segments(&self) -> &[String] {
-        &self.line.target.segments
+        &self.target.segments
     }
 
     /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG URL, 5.1).
@@ -105,7 +141,7 @@ impl Head {
 
     /// All query parameters in order, decoded.
     pub fn queries(&self) -> impl Iterator<Item = (String, String)> {
-        let pairs = self.line.target.query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = self.target.query.split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode_form(name), decode_form(value))
@@ -131,16 +167,6 @@ impl Head {
 
     /// The media type among `offered` that the client prefers by its `Accept` field (RFC 9110, 12.5.1). Of equals the
     /// first is taken, and without the field the first of all. `None` when the client accepts none of them.
-    ///
-    /// ```
-    /// # use newswire::http::{Head, Limits};
-    /// # let wire = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/plain;q=0.5, text/*\r\n\r\n";
-    /// # let (head, _) = Head::parse(wire, &Limits::default())?.expect("it is whole");
-    /// // With Accept: text/plain;q=0.5, text/*
-    /// assert_eq!(head.prefers(&["text/plain", "text/html"]), Some("text/html"));
-    /// assert_eq!(head.prefers(&["application/json"]), None);
-    /// # Ok::<(), newswire::http::Refusal>(())
-    /// ```
     pub fn prefers<'o>(&self, offered: &[&'o str]) -> Option<&'o str> {
         if self.field("accept").is_none() {
             return offered.first().copied();
@@ -155,7 +181,7 @@ impl Head {
     /// The host and port that the request is for: the target's in absolute-form, which overrides `Host` (RFC 9112,
     /// 3.2.2), else the `Host` field's. Empty for an HTTP/1.0 request without either.
     pub fn authority(&self) -> &str {
-        match &self.line.target.authority {
+        match &self.target.authority {
             Some(authority) => authority,
             None => self.field("host").unwrap_or(""),
         }
@@ -163,7 +189,7 @@ impl Head {
 
     /// The scheme of an absolute-form target, in lower case, else `http`: this server speaks no TLS.
     pub fn scheme(&self) -> &str {
-        self.line.target.scheme
+        self.target.scheme
     }
 
     /// Whether the peer may send another request on this connection (RFC 9112, 9.3).
@@ -196,49 +222,33 @@ impl Head {
     fn parse_framing(&self) -> Result<Framing, Refusal> {
         let length = self.field("content-length");
         if self.field("transfer-encoding").is_some() {
-            if length.is_some() {
-                return Err(Refusal::bad(
-                    "A request has either Transfer-Encoding or Content-Length, never both.",
-                ));
-            }
+            Refusal::bad("A request has either Transfer-Encoding or Content-Length, never both.")
+                .unless(length.is_none())?;
             return self.check_codings().map(|()| Framing::Chunked);
         }
         let Some(digits) = length else { return Ok(Framing::None) };
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::bad("Content-Length is not a number of bytes."));
-        }
-        digits.parse().map(Framing::Length).map_err(|_| {
-            Refusal::new(
-                Status::CONTENT_TOO_LARGE,
-                "Content-Length is larger than any number of bytes.",
-            )
-        })
+        Refusal::bad("Content-Length is not a number of bytes.")
+            .unless(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let sentence = "Content-Length is larger than any number of bytes.";
+        let too_large = Refusal::new(Status::CONTENT_TOO_LARGE, sentence);
+        digits.parse().map(Framing::Length).map_err(|_| too_large)
     }
 
     /// "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not the final
     /// encoding, ... the server MUST respond with the 400 (Bad Request) status code" (RFC 9112, 6.3). Here an empty
     /// list element counts: what one program ignores another program takes for a coding.
     fn check_codings(&self) -> Result<(), Refusal> {
-        if self.version() == Version::Http10 {
-            return Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding."));
-        }
+        Refusal::bad("HTTP/1.0 has no Transfer-Encoding.")
+            .unless(self.version == Version::Http11)?;
         let values = self.values("transfer-encoding");
         let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(trim_ows).collect();
         let (last, before) = codings.split_last().unwrap_or((&"", &[]));
-        let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
-        if !is_chunked(last) || before.iter().any(|coding| is_chunked(coding) || coding.is_empty())
-        {
-            return Err(Refusal::bad(
-                "The last transfer coding of a request must be chunked, once.",
-            ));
-        }
-        if !before.is_empty() {
-            return Err(Refusal::new(
-                Status::NOT_IMPLEMENTED,
-                "The one transfer coding that this server knows is chunked.",
-            ));
-        }
-        Ok(())
+        let is_chunked = |coding: &str| coding.eq_ignore_ascii_case("chunked");
+        let is_other = |coding: &&str| !is_chunked(coding) && !coding.is_empty();
+        Refusal::bad("The last transfer coding of a request must be chunked, once.")
+            .unless(is_chunked(last) && before.iter().all(is_other))?;
+        let sentence = "The one transfer coding that this server knows is chunked.";
+        Refusal::new(Status::NOT_IMPLEMENTED, sentence).unless(before.is_empty())
     }
 
     /// "A server that receives an Expect field value containing a member other than 100-continue MAY respond with a
@@ -248,28 +258,26 @@ impl Head {
         if self.version() == Version::Http10 {
             return Ok(false);
         }
-        let expectations = || self.values("expect").flat_map(list);
-        if expectations().any(|expectation| !expectation.eq_ignore_ascii_case("100-continue")) {
-            return Err(Refusal::new(
-                Status::EXPECTATION_FAILED,
-                "The one expectation that this server can meet is 100-continue.",
-            ));
-        }
-        Ok(self.framing != Framing::None && expectations().next().is_some())
+        let mut expectations = self.values("expect").flat_map(list).peekable();
+        let is_expected = expectations.peek().is_some();
+        let sentence = "The one expectation that this server can meet is 100-continue.";
+        Refusal::new(Status::EXPECTATION_FAILED, sentence)
+            .unless(expectations.all(|one| one.eq_ignore_ascii_case("100-continue")))?;
+        Ok(self.framing != Framing::None && is_expected)
     }
 }
 
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): &(String, String)| match SECRET.contains(&name.as_str()) {
-            true => (name.clone(), "(not shown)".to_owned()),
-            false => (name.clone(), value.clone()),
-        };
+        let shown = self.fields.iter().map(|(name, value)| {
+            let is_secret = SECRET.contains(&name.as_str());
+            (name, if is_secret { "(not shown)" } else { value })
+        });
         f.debug_struct("Head")
             .field("line", &self.line())
             .field("version", &self.version())
             .field("authority", &self.authority())
-            .field("fields", &self.fields.iter().map(shown).collect::<Vec<_>>())
+            .field("fields", &shown.collect::<Vec<_>>())
             .field("framing", &self.framing)
             .finish()
     }

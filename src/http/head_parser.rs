@@ -4,10 +4,11 @@
 //! choice that two programs could make differently, the parser refuses: a proxy in front and this server must not
 //! disagree on where a request ends (request smuggling).
 
-use super::grammar::{is_text_byte, is_token, trim_ows};
-use super::head::Head;
+use super::grammar::{
+    decode_segment, is_authority, is_text_byte, is_token, is_token_byte, trim_ows,
+};
+use super::head::{Framing, Head, Method, Target, Version};
 use super::limits::Limits;
-use super::request_line::RequestLine;
 use super::status::{Refusal, Status};
 
 /// Reads a head that arrives in pieces. Each byte is searched once, so that a client that sends one byte at a time does
@@ -30,8 +31,8 @@ pub struct HeadParser {
     start: usize,
     /// The bytes before this one have been searched for a line end.
     searched: usize,
-    line: Option<RequestLine>,
-    fields: Vec<(String, String)>,
+    /// What the lines before say.
+    head: Option<Head>,
 }
 
 impl Head {
@@ -61,34 +62,33 @@ impl HeadParser {
         wire: &[u8],
         limits: &Limits,
     ) -> Result<Option<(Head, usize)>, Refusal> {
-        while self.line.is_none() {
-            match self.next_line(wire)? {
-                Some(b"") => {}
-                Some(line) => self.line = Some(RequestLine::parse(line, limits)?),
-                None => {
-                    RequestLine::judge_beginning(&wire[self.start..], limits)?;
-                    return check_head_bytes(wire.len(), limits).map(|()| None);
-                }
-            }
-        }
         loop {
             let line = self.next_line(wire)?;
-            check_head_bytes(line.map_or(wire.len(), |_| self.start), limits)?;
+            let read = line.map_or(wire.len(), |_| self.start);
+            let Some(head) = &mut self.head else {
+                match line {
+                    Some(b"") => {}
+                    Some(line) => self.head = Some(parse_request_line(line, limits)?),
+                    None => {
+                        judge_beginning(&wire[self.start..], limits)?;
+                        return TOO_LARGE.unless(read <= limits.head_bytes).map(|()| None);
+                    }
+                }
+                continue;
+            };
+            TOO_LARGE.unless(read <= limits.head_bytes)?;
             match line {
                 None => return Ok(None),
-                Some(b"") => break,
-                Some(_) if self.fields.len() == limits.fields => {
-                    return Err(Refusal::new(
-                        Status::FIELDS_TOO_LARGE,
-                        "The request has too many fields.",
-                    ));
+                Some(b"") => {
+                    head.check()?;
+                    return Ok(self.head.take().map(|head| (head, self.start)));
                 }
-                Some(line) => self.fields.push(parse_field(line)?),
+                Some(line) => {
+                    TOO_MANY_FIELDS.unless(head.fields.len() < limits.fields)?;
+                    head.fields.push(parse_field(line)?);
+                }
             }
         }
-        let Some(line) = self.line.take() else { return Ok(None) };
-        let head = Head::new(line, std::mem::take(&mut self.fields))?;
-        Ok(Some((head, self.start)))
     }
 
     /// The next line, without its end. "A recipient MAY recognize a single LF as a line terminator" (RFC 9112, 2.2):
@@ -111,12 +111,105 @@ impl HeadParser {
     }
 }
 
-fn check_head_bytes(bytes: usize, limits: &Limits) -> Result<(), Refusal> {
-    if bytes > limits.head_bytes {
-        let sentence = "The head of the request is too large.";
-        return Err(Refusal::new(Status::FIELDS_TOO_LARGE, sentence));
+const TOO_LARGE: Refusal =
+    Refusal::new(Status::FIELDS_TOO_LARGE, "The head of the request is too large.");
+
+const TOO_MANY_FIELDS: Refusal =
+    Refusal::new(Status::FIELDS_TOO_LARGE, "The request has too many fields.");
+
+/// The longest method in IANA's registry has 17 bytes.
+const METHOD_BYTES: usize = 32;
+
+/// Room in a request line for the method, the version and two spaces.
+const BESIDE_TARGET_BYTES: usize = 64;
+
+const URI_TOO_LONG: Refusal = Refusal::new(Status::URI_TOO_LONG, "The request target is too long.");
+
+const UNKNOWN_METHOD: Refusal = Refusal::new(
+    Status::NOT_IMPLEMENTED,
+    "This server knows GET, HEAD, POST, PUT, DELETE and OPTIONS.",
+);
+
+/// What can be said of a request line before its end has arrived. A client that speaks TLS sends no line end, and would
+/// wait for the whole deadline.
+fn judge_beginning(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let start = &line[..line.len().min(METHOD_BYTES + 1)];
+    // A CR may be half of the line end.
+    let start = start.strip_suffix(b"\r").unwrap_or(start);
+    // A TLS handshake record begins with 22 (RFC 8446, 5.1), which begins no method.
+    Refusal::bad("This is not HTTP. This port speaks plain HTTP/1.1, without TLS.")
+        .unless(start.first().is_none_or(|&first| is_token_byte(first)))?;
+    let method = start.split(|&byte| byte == b' ').next().unwrap_or_default();
+    Refusal::bad("The method is not a token.").unless(method.iter().all(|&b| is_token_byte(b)))?;
+    // "A server that receives a method longer than any that it implements SHOULD respond with a 501" (RFC 9112, 3).
+    UNKNOWN_METHOD.unless(method.len() <= METHOD_BYTES)?;
+    URI_TOO_LONG.unless(line.len() <= limits.target_bytes.saturating_add(BESIDE_TARGET_BYTES))
+}
+
+/// ```text
+/// request-line = method SP request-target SP HTTP-version        (RFC 9112, 3)
+/// method       = token
+/// HTTP-version = "HTTP/" DIGIT "." DIGIT
+/// ```
+/// Exactly one space each. "Recipients MAY instead parse on whitespace-delimited word boundaries", and a program that
+/// does that reads another target than a program that does not.
+fn parse_request_line(line: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+    judge_beginning(line, limits)?;
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    let [method, target, version] = words[..] else {
+        return Err(Refusal::bad("A request line is: METHOD SP TARGET SP HTTP/1.1"));
+    };
+    let version = match version {
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            let sentence = "This server speaks HTTP/1.1 and HTTP/1.0.";
+            return Err(Refusal::new(Status::VERSION_NOT_SUPPORTED, sentence));
+        }
+        _ => return Err(Refusal::bad("The request line does not end in an HTTP version.")),
+    };
+    URI_TOO_LONG.unless(target.len() <= limits.target_bytes)?;
+    let method = Method::ALL.into_iter().find(|known| known.name().as_bytes() == method);
+    let method = method.ok_or(UNKNOWN_METHOD)?;
+    let target = parse_target(target, method)?;
+    let (fields, framing) = (Vec::new(), Framing::None);
+    Ok(Head { method, version, target, fields, framing, continue_awaited: false })
+}
+
+/// ```text
+/// request-target = origin-form / absolute-form / authority-form / asterisk-form        (RFC 9112, 3.2)
+/// origin-form    = absolute-path [ "?" query ]
+/// absolute-form  = scheme "://" authority path-abempty [ "?" query ]        (RFC 3986, 4.3)
+/// ```
+/// The authority-form belongs to CONNECT, which is `501`. A fragment is never sent. Every byte of a URI is visible ASCII.
+/// Userinfo is "an error" here, "likely being used to obscure the authority" (RFC 9110, 4.2.4).
+fn parse_target(target: &[u8], method: Method) -> Result<Target, Refusal> {
+    let is_visible = target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#');
+    let target = str::from_utf8(target).unwrap_or_default();
+    Refusal::bad("The request target has a character that no request target has.")
+        .unless(is_visible && !target.is_empty())?;
+    let (mut scheme, mut authority, mut rest) = ("http", None, target);
+    if target == "*" {
+        let path = target.to_owned();
+        Refusal::bad("The request target * is for OPTIONS.").unless(method == Method::Options)?;
+        return Ok(Target { scheme, authority, path, segments: vec![], query: String::new() });
     }
-    Ok(())
+    if !target.starts_with('/') {
+        let (given, after) = target.split_once("://").unwrap_or_default();
+        scheme = ["http", "https"]
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(given))
+            .ok_or(Refusal::bad(
+                "The request target is neither a path that begins with / nor an http URL.",
+            ))?;
+        let (host, path) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+        Refusal::bad("The request target has no valid host.").unless(is_authority(host))?;
+        (authority, rest) = (Some(host.to_owned()), path);
+    }
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = if path.is_empty() { "/" } else { path };
+    let segments = path[1..].split('/').map(decode_segment).collect::<Result<_, _>>()?;
+    Ok(Target { scheme, authority, path: path.to_owned(), segments, query: query.to_owned() })
 }
 
 /// ```text
@@ -127,30 +220,23 @@ fn check_head_bytes(bytes: usize, limits: &Limits) -> Result<(), Refusal> {
 /// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that begins with whitespace
 /// is obs-fold, which "a server MUST either reject ... or replace" (5.2).
 fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Refusal::bad("A field line begins with whitespace; a field is one line."));
-    }
-    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-        return Err(Refusal::bad("A field line has no colon."));
-    };
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if !is_token(name) {
-        return Err(Refusal::bad(
-            "A field name is not a token, or whitespace stands before its colon.",
-        ));
-    }
-    if !value.iter().all(|&byte| is_text_byte(byte)) {
-        return Err(Refusal::bad("A field value has a control character."));
-    }
+    Refusal::bad("A field line begins with whitespace; a field is one line.")
+        .unless(!line.starts_with(b" ") && !line.starts_with(b"\t"))?;
+    let colon = line.iter().position(|&byte| byte == b':');
+    let (name, value) = line.split_at(colon.ok_or(Refusal::bad("A field line has no colon."))?);
+    Refusal::bad("A field name is not a token, or whitespace stands before its colon.")
+        .unless(is_token(name))?;
+    Refusal::bad("A field value has a control character.")
+        .unless(value.iter().all(|&byte| is_text_byte(byte)))?;
     let name = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-    Ok((name, trim_ows(&String::from_utf8_lossy(value)).to_owned()))
+    Ok((name, trim_ows(&String::from_utf8_lossy(&value[1..])).to_owned()))
 }
 
 /// The origin in a head that was refused: the page there is told why.
 pub(super) fn origin_of(refused: &[u8]) -> Option<String> {
-    let fields = refused.split(|&byte| byte == b'\n').skip(1);
-    let fields = fields.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let mut fields =
-        fields.take_while(|line| !line.is_empty()).filter_map(|line| parse_field(line).ok());
+    // Empty lines before the request line are ignored here, too.
+    let lines = refused.trim_ascii_start().split(|&byte| byte == b'\n').skip(1);
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut fields = lines.take_while(|line| !line.is_empty()).flat_map(parse_field);
     fields.find_map(|(name, value)| (name == "origin").then_some(value))
 }

@@ -2,7 +2,7 @@
 //! differently. Nothing here knows of Server-Sent Events.
 //!
 //! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
-//! `request_line`, `head`, `head_parser`, `chunked`, `connection`, `admission`, `wire`, `content`, `request`,
+//! `head`, `head_parser`, `chunked`, `connection`, `admission`, `wire`, `content`, `request`,
 //! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
 
 pub(crate) mod admission;
@@ -21,7 +21,6 @@ pub(crate) mod lock;
 mod log;
 mod pool;
 mod request;
-mod request_line;
 mod response;
 mod router;
 mod server;
@@ -30,13 +29,12 @@ mod stream;
 mod wire;
 
 pub use chunked::Chunks;
-pub use cors::{Cors, MalformedFieldName, MalformedOrigin};
+pub use cors::{Cors, InvalidCors};
 pub use files::Files;
-pub use head::{Framing, Head};
+pub use head::{Framing, Head, Method, Version};
 pub use head_parser::HeadParser;
 pub use limits::{InvalidLimits, Limits};
 pub use request::Request;
-pub use request_line::{Method, Version};
 pub use response::Response;
 pub use router::Router;
 pub use server::{Server, ServerHandle, StillRunning};

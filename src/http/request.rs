@@ -3,13 +3,11 @@
 use super::connection::Connection;
 use super::content::Content;
 use super::grammar::list;
-use super::head::{Framing, Head};
+use super::head::{Framing, Head, Method, Version};
 use super::limits::Limits;
-use super::request_line::{Method, Version};
 use super::status::{Refusal, Status};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// A request: its head, the address of the peer, and its content, which is read from the wire when the handler asks for
 /// it. It dereferences to its [`Head`].
@@ -34,7 +32,7 @@ pub struct Request<'c> {
 }
 
 /// Names and decoded values.
-pub(super) type Parameters = Vec<(Arc<str>, String)>;
+pub(super) type Parameters = Vec<(String, String)>;
 
 impl<'c> Request<'c> {
     pub(super) fn new(
@@ -67,7 +65,7 @@ impl<'c> Request<'c> {
     /// The segment of the path that stands where the route has `{name}`, decoded; `None` when the route has no such
     /// name.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        let found = self.parameters.iter().find(|(found, _)| **found == *name);
+        let found = self.parameters.iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str())
     }
 
@@ -94,43 +92,33 @@ impl<'c> Request<'c> {
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         self.check_content()?;
-        let _permit = self.connection().admission().take_upload().ok_or(Refusal::new(
-            Status::SERVICE_UNAVAILABLE,
-            "There are as many uploads as this server may have.",
-        ))?;
-        let mut kept = Vec::new();
+        let sentence = "There are as many uploads as this server may have.";
+        let full = Refusal::new(Status::SERVICE_UNAVAILABLE, sentence);
+        let _permit = self.connection().admission().take_upload().ok_or(full)?;
+        let (mut kept, idle) = (Vec::new(), self.limits.lines_idle);
         loop {
-            let searched = kept.len();
-            let idle = self.limits.lines_idle;
+            let (mut start, mut searched) = (0, kept.len());
             if !self.content.read_some(&mut kept, || idle)? {
                 break;
             }
-            let mut start = 0;
-            let mut from = searched;
-            while let Some(length) = kept[from..].iter().position(|&byte| byte == b'\n') {
-                let line = &kept[start..from + length];
-                take(self.check_line(line.strip_suffix(b"\r").unwrap_or(line))?)?;
-                start = from + length + 1;
-                from = start;
+            while let Some(length) = kept[searched..].iter().position(|&byte| byte == b'\n') {
+                let end = searched + length;
+                take(self.check_line(&kept[start..end])?)?;
+                (start, searched) = (end + 1, end + 1);
             }
             kept.drain(..start);
-            // A CR may be part of the line end; the next byte tells.
-            self.check_line(kept.strip_suffix(b"\r").unwrap_or(&kept))?;
+            self.check_line(&kept)?;
         }
-        match kept.strip_suffix(b"\r").unwrap_or(&kept) {
-            [] if kept.is_empty() => Ok(()),
-            line => take(line),
-        }
+        if kept.is_empty() { Ok(()) } else { take(self.check_line(&kept)?) }
     }
 
+    /// The line without a CR that is, or may become, part of its end.
     fn check_line<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], Refusal> {
-        if line.len() <= self.limits.content_bytes {
-            return Ok(line);
-        }
-        Err(Refusal::new(
-            Status::CONTENT_TOO_LARGE,
-            "A line of the content is larger than this server takes.",
-        ))
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let sentence = "A line of the content is larger than this server takes.";
+        Refusal::new(Status::CONTENT_TOO_LARGE, sentence)
+            .unless(line.len() <= self.limits.content_bytes)?;
+        Ok(line)
     }
 
     /// What is wrong with a content that is going to be read.
@@ -138,17 +126,12 @@ impl<'c> Request<'c> {
         self.check_length_is_said()?;
         // "An origin server SHOULD respond with a 400 (Bad Request) status code if it receives Content-Range on a PUT"
         // (RFC 9110, 14.5): a part must not be taken for the whole.
-        if self.method() == Method::Put && self.field("content-range").is_some() {
-            return Err(Refusal::bad("A PUT here is a whole; send it without Content-Range."));
-        }
+        Refusal::bad("A PUT here is a whole; send it without Content-Range.")
+            .unless(self.method() != Method::Put || self.field("content-range").is_none())?;
         let mut codings = self.values("content-encoding").flat_map(list);
-        if codings.any(|coding| !coding.eq_ignore_ascii_case("identity")) {
-            return Err(Refusal::new(
-                Status::UNSUPPORTED_MEDIA_TYPE,
-                "This server decodes no content; send it without Content-Encoding.",
-            ));
-        }
-        Ok(())
+        let sentence = "This server decodes no content; send it without Content-Encoding.";
+        Refusal::new(Status::UNSUPPORTED_MEDIA_TYPE, sentence)
+            .unless(codings.all(|coding| coding.eq_ignore_ascii_case("identity")))
     }
 
     /// "A server MAY reject a request that contains a message body but not a Content-Length by responding with 411

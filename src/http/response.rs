@@ -2,7 +2,7 @@
 
 use super::date::Date;
 use super::grammar::is_token;
-use super::request_line::{Method, Version};
+use super::head::{Method, Version};
 use super::status::{Refusal, Status};
 use super::stream::{Stream, StreamWriter};
 use std::borrow::Cow;
@@ -40,7 +40,8 @@ pub(super) enum Body {
 
 impl Response {
     fn new(status: Status, body: Body) -> Response {
-        Response { status, fields: Vec::with_capacity(FIELDS), body }
+        let response = Response { status: Status::OK, fields: Vec::with_capacity(FIELDS), body };
+        response.with_status(status)
     }
 
     /// Without content.
@@ -50,14 +51,11 @@ impl Response {
 
     /// Plain text in UTF-8.
     pub fn text(status: Status, text: impl Into<Cow<'static, str>>) -> Response {
-        Response::bytes(
-            status,
-            "text/plain; charset=utf-8",
-            match text.into() {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
-        )
+        let content: Cow<'static, [u8]> = match text.into() {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        };
+        Response::bytes(status, "text/plain; charset=utf-8", content)
     }
 
     /// `200` with JSON that the caller has written.
@@ -71,13 +69,15 @@ impl Response {
         content_type: impl Into<Cow<'static, str>>,
         content: impl Into<Cow<'static, [u8]>>,
     ) -> Response {
-        Response::new(status, Body::Bytes(content.into()))
-            .field("Content-Type", content_type)
-            .field("X-Content-Type-Options", "nosniff")
+        Response::typed(status, content_type, Body::Bytes(content.into()))
     }
 
     pub(super) fn file(content_type: &'static str, file: File, bytes: u64) -> Response {
-        Response::new(Status::OK, Body::File(file, bytes))
+        Response::typed(Status::OK, content_type, Body::File(file, bytes))
+    }
+
+    fn typed(status: Status, content_type: impl Into<Cow<'static, str>>, body: Body) -> Response {
+        Response::new(status, body)
             .field("Content-Type", content_type)
             .field("X-Content-Type-Options", "nosniff")
     }
@@ -87,22 +87,6 @@ impl Response {
     /// [`Limits::write_stall`](super::Limits::write_stall). An error of `run` ends the connection and nothing else.
     ///
     /// When there are [`Limits::streams`](super::Limits::streams) already, the response is `503`.
-    ///
-    /// ```
-    /// use newswire::http::{Response, Router};
-    /// use std::{thread, time::Duration};
-    ///
-    /// let mut router = Router::new();
-    /// router.get("/ticks", |_| {
-    ///     Response::stream("text/plain", b"ready\n".to_vec(), |writer| {
-    ///         for _ in 0..10 {
-    ///             thread::sleep(Duration::from_secs(1));
-    ///             writer.write_all(b"tick\n")?;
-    ///         }
-    ///         Ok(())
-    ///     })
-    /// });
-    /// ```
     pub fn stream(
         content_type: &'static str,
         opening: Vec<u8>,
@@ -121,15 +105,8 @@ impl Response {
         opening: Vec<u8>,
         run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        let stream = Stream {
-            opening,
-            run: Box::new(run),
-            is_delayed: false,
-            when_full: None,
-            farewell: None,
-            prepare: None,
-        };
-        Response::new(Status::OK, Body::Stream(stream)).field("Content-Type", content_type)
+        Response::new(Status::OK, Body::Stream(Stream::new(opening, Box::new(run))))
+            .field("Content-Type", content_type)
     }
 
     fn with_stream(mut self, change: impl FnOnce(&mut Stream)) -> Response {
@@ -145,23 +122,34 @@ impl Response {
         self.with_stream(|stream| stream.is_delayed = true)
     }
 
-    /// What the content is when there are too many streams.
+    /// Sets [`Stream::when_full`].
     pub(crate) fn when_full(self, content: Vec<u8>) -> Response {
         self.with_stream(|stream| stream.when_full = Some(content))
     }
 
-    /// What is written last when the server stops while the stream runs.
+    /// Sets [`Stream::farewell`].
     pub(crate) fn farewell(self, farewell: fn() -> Vec<u8>) -> Response {
         self.with_stream(|stream| stream.farewell = Some(farewell))
     }
 
-    /// Calls `prepare` with the head of the stream before it leaves. The server still adds fields after the handler has
-    /// returned, so that the handler itself cannot see the head.
+    /// Sets [`Stream::prepare`].
     pub(crate) fn prepare(
         self,
         prepare: impl FnOnce(&mut StreamWriter, &[u8]) + Send + 'static,
     ) -> Response {
         self.with_stream(|stream| stream.prepare = Some(Box::new(prepare)))
+    }
+
+    /// The answer for a method that the path does not have: of OPTIONS the methods there are, else `405`.
+    pub(super) fn for_other_method(
+        method: Method,
+        allow: impl Into<Cow<'static, str>>,
+    ) -> Response {
+        let refused = Refusal::new(Status::METHOD_NOT_ALLOWED, "See Allow for the methods here.");
+        let is_options = method == Method::Options;
+        let response =
+            if is_options { Response::empty(Status::NO_CONTENT) } else { refused.into() };
+        response.field("Allow", allow)
     }
 
     /// Adds a field. Control characters in the value become spaces, as RFC 9110, 5.5 asks for CR, LF and NUL: a value
@@ -196,7 +184,11 @@ impl Response {
     }
 
     /// With another status.
+    ///
+    /// # Panics
+    /// When the status is not one of a final response (RFC 9110, 15): 200 to 599. A client would wait behind a `100`.
     pub fn with_status(mut self, status: Status) -> Response {
+        assert!(matches!(status.0, 200..=599), "{status} is not the status of a final response");
         self.status = status;
         self
     }
@@ -213,16 +205,12 @@ impl Response {
 
     /// What is sent in place of the stream when there are too many streams.
     pub(super) fn full(mut self) -> Response {
-        let when_full = match &mut self.body {
-            Body::Stream(stream) => stream.when_full.take(),
-            _ => None,
-        };
-        let Some(content) = when_full else {
-            let sentence = "There are as many streams as this server may have.";
-            return Refusal::new(Status::SERVICE_UNAVAILABLE, sentence).into();
-        };
-        self.body = Body::Bytes(content.into());
-        self
+        if let Body::Stream(Stream { when_full: Some(content), .. }) = self.body {
+            self.body = Body::Bytes(content.into());
+            return self;
+        }
+        let sentence = "There are as many streams as this server may have.";
+        Refusal::new(Status::SERVICE_UNAVAILABLE, sentence).into()
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -240,16 +228,14 @@ impl Response {
         for (name, value) in &self.fields {
             put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
-        let length = match &self.body {
-            Body::Bytes(content) => Some(content.len() as u64),
-            Body::File(_, bytes) => Some(*bytes),
-            Body::Stream(_) => None,
-        };
-        let length = match self.status.0 {
+        let length = match (&self.body, self.status.0) {
             // A 205 says that it has no content with Content-Length: 0 (RFC 9110, 15.3.6). The other statuses without
             // content have no length.
-            205 => Some(0),
-            _ => length.filter(|_| !self.status.forbids_content()),
+            (_, 205) => Some(0),
+            _ if self.status.forbids_content() => None,
+            (Body::Bytes(content), _) => Some(content.len() as u64),
+            (Body::File(_, bytes), _) => Some(*bytes),
+            (Body::Stream(_), _) => None,
         };
         if let Some(length) = length {
             put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);

@@ -1,13 +1,11 @@
 //! Method and path to a handler.
 
 use super::files::Files;
-use super::head::Head;
+use super::head::{Head, Method};
 use super::request::{Parameters, Request};
-use super::request_line::Method;
 use super::response::Response;
-use super::status::{Refusal, Status};
+use super::status::Refusal;
 use std::fmt;
-use std::sync::Arc;
 
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 
@@ -30,23 +28,13 @@ type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
-    fallback: Option<Fallback>,
+    /// The methods that it has, and its handler.
+    fallback: Option<(&'static [Method], Handler)>,
 }
 
 struct Route {
     method: Method,
     path: String,
-    segments: Vec<Segment>,
-    handler: Handler,
-}
-
-enum Segment {
-    Literal(String),
-    Parameter(Arc<str>),
-}
-
-struct Fallback {
-    methods: &'static [Method],
     handler: Handler,
 }
 
@@ -63,14 +51,8 @@ impl Router {
         path: &str,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        let segments = path.trim_start_matches('/').split('/').map(|segment| {
-            match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-                Some(name) => Segment::Parameter(name.into()),
-                None => Segment::Literal(segment.to_owned()),
-            }
-        });
-        let (segments, path) = (segments.collect(), path.to_owned());
-        self.routes.push(Route { method, path, segments, handler: boxed(handler) });
+        let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
+        self.routes.push(Route { method, path: path.to_owned(), handler });
         self
     }
 
@@ -102,7 +84,8 @@ impl Router {
         methods: &'static [Method],
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Fallback { methods, handler: boxed(handler) });
+        let handler = move |request: &mut Request<'_>| handler(request).into();
+        self.fallback = Some((methods, Box::new(handler)));
         self
     }
 
@@ -112,24 +95,16 @@ impl Router {
             return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
-            return Response::empty(Status::NO_CONTENT).field("Allow", names(&Method::ALL));
+            return Response::for_other_method(Method::Options, names(&Method::ALL));
         }
         let routed = self.routed(request);
         if routed.is_empty() {
             return match &self.fallback {
-                Some(fallback) => (fallback.handler)(request),
-                None => Refusal::new(Status::NOT_FOUND, "There is nothing at this path.").into(),
+                Some((_, handler)) => handler(request),
+                None => Refusal::NOTHING_HERE.into(),
             };
         }
-        let response = match request.method() {
-            Method::Options => Response::empty(Status::NO_CONTENT),
-            _ => Refusal::new(
-                Status::METHOD_NOT_ALLOWED,
-                "This path does not have this method; see Allow.",
-            )
-            .into(),
-        };
-        response.field("Allow", names(&routed))
+        Response::for_other_method(request.method(), names(&routed))
     }
 
     /// The route that answers. A route for HEAD comes before one for GET.
@@ -146,7 +121,7 @@ impl Router {
     pub(super) fn allow(&self, head: &Head) -> String {
         let routed = self.routed(head);
         match &self.fallback {
-            Some(fallback) if routed.is_empty() => names(fallback.methods),
+            Some((methods, _)) if routed.is_empty() => names(methods),
             _ => names(&routed),
         }
     }
@@ -158,26 +133,19 @@ impl Router {
     }
 }
 
-fn boxed<R: Into<Response>>(
-    handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
-) -> Handler {
-    Box::new(move |request: &mut Request<'_>| handler(request).into())
-}
-
 impl Route {
+    /// The parameters of a path that fits.
     fn fits(&self, segments: &[String]) -> Option<Parameters> {
-        if segments.len() != self.segments.len() {
-            return None;
-        }
-        let mut parameters = Parameters::new();
-        for (part, segment) in self.segments.iter().zip(segments) {
-            match part {
-                Segment::Literal(literal) if literal == segment => {}
-                Segment::Literal(_) => return None,
-                Segment::Parameter(name) => parameters.push((Arc::clone(name), segment.clone())),
+        let (mut parameters, mut segments) = (Parameters::new(), segments.iter());
+        for part in self.path.trim_start_matches('/').split('/') {
+            let segment = segments.next()?;
+            match part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+                Some(name) => parameters.push((name.to_owned(), segment.clone())),
+                None if part == segment => {}
+                None => return None,
             }
         }
-        Some(parameters)
+        segments.next().is_none().then_some(parameters)
     }
 }
 
@@ -195,7 +163,7 @@ fn names(methods: &[Method]) -> String {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
-        let fallback = self.fallback.as_ref().map(|fallback| names(fallback.methods));
+        let fallback = self.fallback.as_ref().map(|(methods, _)| names(methods));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
             .field("fallback", &fallback)

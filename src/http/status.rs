@@ -58,9 +58,9 @@ statuses! {
 }
 
 impl Status {
-    /// Whether a response with this status has no content (RFC 9110, 6.4.1 and 15.3.6).
+    /// Whether a final response with this status has no content (RFC 9110, 6.4.1 and 15.3.6).
     pub(crate) fn forbids_content(self) -> bool {
-        self.0 < 200 || matches!(self.0, 204 | 205 | 304)
+        matches!(self.0, 204 | 205 | 304)
     }
 }
 
@@ -81,11 +81,6 @@ impl fmt::Display for Status {
 ///
 /// const CLOSED: Refusal = Refusal::new(Status::FORBIDDEN, "The office is closed.");
 /// assert_eq!(CLOSED.to_string(), "403 Forbidden: The office is closed.");
-///
-/// let (given, most) = (12, 10);
-/// let refusal =
-///     Refusal::with_sentence(Status::BAD_REQUEST, format!("count is {given}; at most {most}."));
-/// assert_eq!(refusal.sentence, "count is 12; at most 10.");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -96,6 +91,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(super) const NOTHING_HERE: Refusal =
+        Refusal::new(Status::NOT_FOUND, "There is nothing at this path.");
+
     /// A refusal with a sentence that is a literal.
     pub const fn new(status: Status, sentence: &'static str) -> Refusal {
         Refusal { status, sentence: Cow::Borrowed(sentence) }
@@ -108,6 +106,11 @@ impl Refusal {
 
     pub(crate) const fn bad(sentence: &'static str) -> Refusal {
         Refusal::new(Status::BAD_REQUEST, sentence)
+    }
+
+    /// An error, unless the condition holds.
+    pub(super) fn unless(self, holds: bool) -> Result<(), Refusal> {
+        if holds { Ok(()) } else { Err(self) }
     }
 }
 

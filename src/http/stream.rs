@@ -18,8 +18,15 @@ pub(super) struct Stream {
     pub(super) when_full: Option<Vec<u8>>,
     /// Makes what is written last when the server stops.
     pub(super) farewell: Option<fn() -> Vec<u8>>,
-    /// Sees the head before it leaves, and can watch what is written.
+    /// Sees the head before it leaves, and can watch what is written. The server still adds fields after the handler has
+    /// returned, so that the handler itself cannot see the head.
     pub(super) prepare: Option<Prepare>,
+}
+
+impl Stream {
+    pub(super) fn new(opening: Vec<u8>, run: Run) -> Stream {
+        Stream { opening, run, is_delayed: false, when_full: None, farewell: None, prepare: None }
+    }
 }
 
 pub(super) type Prepare = Box<dyn FnOnce(&mut StreamWriter, &[u8]) + Send>;

@@ -245,6 +245,13 @@ fn a_page_of_a_named_origin_may_read_why_its_head_was_refused() {
         assert_eq!(answer.status, status);
         assert_named(&answer, APP);
     }
+    // Empty lines before the request line are ignored (RFC 9112, 2.2).
+    let mut socket = server.connect();
+    let request = format!("\r\n\r\nGET /healthz HTTP/1.1\r\nOrigin: {APP}\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("the server reads");
+    let answer = Answer::read(&mut BufReader::new(socket), "GET").expect("it is answered");
+    assert_eq!(answer.status, 400);
+    assert_named(&answer, APP);
 }
 
 #[test]
@@ -318,6 +325,9 @@ pub(crate) const MALFORMED_ORIGINS: &[&str] = &[
     // "If port is non-null", and it is null where it is the scheme's own (URL, 4.4).
     "https://app.example.com:443",
     "http://app.example.com:80",
+    // A port is written without leading zeros.
+    "http://app.example.com:08080",
+    "http://app.example.com:0080",
 ];
 
 #[test]

@@ -70,7 +70,7 @@ struct Decoded {
 }
 
 fn decode<'w>(pieces: impl IntoIterator<Item = &'w [u8]>) -> Decoded {
-    let (mut chunks, mut content, mut taken) = (Chunks::new(), Vec::new(), 0);
+    let (mut chunks, mut content, mut taken) = (Chunks::default(), Vec::new(), 0);
     for piece in pieces {
         match chunks.decode(piece, &mut content) {
             Ok(bytes) => {

@@ -208,7 +208,7 @@ fn random_chunks_are_decoded_however_they_are_cut() {
         /// The content, how many bytes it took, and whether it is whole; or the status of the refusal.
         type Decoded = Result<(Vec<u8>, usize, bool), u16>;
         let decode = |pieces: &[&[u8]]| -> Decoded {
-            let (mut chunks, mut content, mut taken) = (Chunks::new(), Vec::new(), 0);
+            let (mut chunks, mut content, mut taken) = (Chunks::default(), Vec::new(), 0);
             for piece in pieces {
                 let read =
                     chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;

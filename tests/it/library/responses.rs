@@ -170,3 +170,20 @@ fn a_response_with_a_status_that_forbids_content_has_none() {
     }
     assert_eq!(get(address, "/stream").status, 204);
 }
+
+/// A client that reads `100 Continue` waits for the response behind it (RFC 9110, 15.2).
+#[test]
+fn a_status_that_no_final_response_has_is_500() {
+    let mut router = Router::new();
+    for (path, status) in [("/100", 100), ("/199", 199), ("/7", 7), ("/600", 600)] {
+        router.get(path, move |_| Response::text(Status(status), "content\n"));
+        router.get(&format!("{path}/refused"), move |_| -> Result<Response, Refusal> {
+            Err(Refusal::new(Status(status), "No."))
+        });
+    }
+    router.get("/changed", |_| Response::empty(Status::OK).with_status(Status(101)));
+    let address = serve(router, |server| server);
+    for target in ["/100", "/199", "/7", "/600", "/100/refused", "/changed"] {
+        assert_eq!(get(address, target).status, 500, "{target}");
+    }
+}

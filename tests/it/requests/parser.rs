@@ -178,7 +178,7 @@ fn the_weights_of_accept_decide_which_media_type_is_preferred() {
 
 /// How a coding in these pieces is decoded: the content, how many bytes it took and whether it is whole; or the status.
 fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), u16> {
-    let (mut chunks, mut content, mut taken) = (Chunks::new(), Vec::new(), 0);
+    let (mut chunks, mut content, mut taken) = (Chunks::default(), Vec::new(), 0);
     for piece in pieces {
         taken += chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;
     }
