@@ -1,6 +1,5 @@
 //! An event to its bytes (HTML, 9.2.5). An event that would not arrive as it was built cannot be built.
 
-use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
@@ -20,37 +19,20 @@ use std::time::Duration;
 ///
 /// let event = Event::new("two\nlines").id(7)?.name("note")?.reconnection_time(Duration::from_secs(3));
 /// assert_eq!(event.to_string(), "id: 7\nevent: note\nretry: 3000\ndata: two\ndata: lines\n\n");
-/// assert_eq!(event.fields().name, Some("note"));
 /// assert!(Event::new("").name("note\ndata: forged").is_err());
+/// assert_eq!(Event::default().comment("no data").to_string(), ": no data\n");
 /// # Ok::<(), newswire::sse::MalformedEvent>(())
 /// ```
 ///
 /// # Without data
 /// A blank line dispatches an event. Several clients dispatch an empty one when the block has no data, although the
-/// standard forbids it. So an event without data has no blank line:
-///
-/// - The comment and the reconnection time take effect at once.
-/// - The id takes effect with the next event, unless that has an id of its own.
-/// - The name is not written: it would name the next event.
-///
-/// ```
-/// use newswire::Event;
-/// use std::time::Duration;
-///
-/// let event = Event::default().comment("slow down").reconnection_time(Duration::from_secs(9));
-/// assert_eq!(event.to_string(), ": slow down\nretry: 9000\n");
-/// ```
+/// standard forbids it. So an event without data has no blank line: its comment and its reconnection time take effect at
+/// once, its id with the next event that has none of its own, and its name is not written, since it would name the next
+/// event.
 ///
 /// # Binary data
-/// A stream carries text only. Base64 carries any bytes, and is a third larger:
-///
-/// ```
-/// use newswire::Event;
-/// use newswire::sse::base64;
-///
-/// let event = Event::new(base64(&[0xff, 0x00, 0x0a]));
-/// assert_eq!(event.to_string(), "data: /wAK\n\n"); // In the page: Uint8Array.fromBase64(event.data)
-/// ```
+/// A stream carries text only. [`base64`](crate::sse::base64) carries any bytes, and is a third larger; in the page,
+/// `Uint8Array.fromBase64(event.data)` has them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     comment: Option<String>,
@@ -60,18 +42,14 @@ pub struct Event {
     data: Option<String>,
 }
 
-/// What an [`Event`] holds; `None` where it holds nothing.
+/// What an [`Event`] holds; `None` where it holds nothing. The comment and the data may have any number of lines.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'e> {
-    /// The comment, of any number of lines.
     pub comment: Option<&'e str>,
-    /// The id.
     pub id: Option<&'e str>,
-    /// The name, which is the event type.
     pub name: Option<&'e str>,
-    /// The reconnection time.
     pub reconnection_time: Option<Duration>,
-    /// The data, of any number of lines.
     pub data: Option<&'e str>,
 }
 
@@ -122,11 +100,7 @@ impl Event {
     /// When a CR, LF or NUL is in it. CR and LF would begin another field, and "if the field value does not contain
     /// U+0000 NULL, then set the last event ID buffer to the field value ... Otherwise, ignore the field" (9.2.6).
     pub fn id(mut self, id: impl Display) -> Result<Event, MalformedEvent> {
-        let id = id.to_string();
-        if id.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("the id of an event has a CR, LF or NUL in it"));
-        }
-        self.id = Some(id);
+        self.id = Some(one_line(id.to_string(), "the id of an event has a CR, LF or NUL in it")?);
         Ok(self)
     }
 
@@ -136,11 +110,7 @@ impl Event {
     /// # Errors
     /// When a CR, LF or NUL is in it.
     pub fn name(mut self, name: impl Into<String>) -> Result<Event, MalformedEvent> {
-        let name = name.into();
-        if name.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("the name of an event has a CR, LF or NUL in it"));
-        }
-        self.name = Some(name);
+        self.name = Some(one_line(name.into(), "the name of an event has a CR, LF or NUL in it")?);
         Ok(self)
     }
 
@@ -185,6 +155,10 @@ impl Event {
     }
 }
 
+fn one_line(text: String, error: &'static str) -> Result<String, MalformedEvent> {
+    if text.contains(['\r', '\n', '\0']) { Err(MalformedEvent(error)) } else { Ok(text) }
+}
+
 struct Bounded {
     text: String,
     most_bytes: usize,
@@ -200,18 +174,12 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// The data of an event.
-macro_rules! event_of_data {
-    ($($text:ty),*) => {$(
-        impl From<$text> for Event {
-            fn from(data: $text) -> Event {
-                Event::new(data)
-            }
-        }
-    )*};
+/// An event with this data.
+impl<T: Into<String>> From<T> for Event {
+    fn from(data: T) -> Event {
+        Event::new(data)
+    }
 }
-
-event_of_data!(&str, String, &String, Cow<'_, str>);
 
 /// A copy, for a broadcast.
 impl From<&Event> for Event {
