@@ -19,8 +19,7 @@ pub(super) const FAILED: &str = "the server ends this stream because of an error
 /// use newswire::{Emitter, Router};
 /// use std::{thread, time::Duration};
 ///
-/// let mut router = Router::new();
-/// router.get("/countdown", |request| {
+/// Router::new().get("/countdown", |request| {
 ///     Emitter::stream(request, |mut emitter| {
 ///         for seconds in (0..10).rev() {
 ///             emitter.send(seconds.to_string())?;
@@ -47,13 +46,13 @@ impl fmt::Debug for Emitter<'_> {
     }
 }
 
-/// How a stream begins and stays alive. [`Emitter::options`] makes one.
+/// How a stream begins and stays alive.
 ///
 /// ```
-/// # use newswire::Emitter;
-/// # use std::time::Duration;
-/// newswire::Router::new().get("/slow", |request| {
-///     let options = Emitter::options().heartbeat(Duration::from_secs(5));
+/// use newswire::{Emitter, Router};
+///
+/// Router::new().get("/slow", |request| {
+///     let options = Emitter::options().heartbeat(std::time::Duration::from_secs(5));
 ///     options.stream(request, |mut emitter| emitter.send("at last"))
 /// });
 /// ```
@@ -118,7 +117,7 @@ impl Emitter<'_> {
         Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
     }
 
-    /// Options with their defaults, to be changed.
+    /// The default options.
     pub fn options() -> EmitterOptions {
         EmitterOptions { heartbeat: HEARTBEAT, reconnection_time: None }
     }

@@ -42,14 +42,18 @@ pub struct Event {
     data: Option<String>,
 }
 
-/// What an [`Event`] holds; `None` where it holds nothing. The comment and the data may have any number of lines.
-#[allow(missing_docs)]
+/// What an [`Event`] holds; `None` where it holds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'e> {
+    /// Any number of lines.
     pub comment: Option<&'e str>,
+    /// One line.
     pub id: Option<&'e str>,
+    /// One line, the event type.
     pub name: Option<&'e str>,
+    /// Encoded in whole milliseconds.
     pub reconnection_time: Option<Duration>,
+    /// Any number of lines.
     pub data: Option<&'e str>,
 }
 
@@ -72,10 +76,6 @@ impl From<MalformedEvent> for io::Error {
 }
 
 impl Event {
-    /// Names that a channel refuses. EventSource itself dispatches `open` and `error`; a channel itself sends the
-    /// others. A publisher that could send them could close or mislead the clients of a channel.
-    pub const RESERVED_NAMES: [&'static str; 5] = ["open", "error", "end", "gap", "heartbeat"];
-
     /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end a line, and arrive as LF.
     pub fn new(data: impl Into<String>) -> Event {
         Event { data: Some(data.into()), ..Event::default() }
@@ -105,7 +105,7 @@ impl Event {
     }
 
     /// With this name, the event type that `addEventListener` takes; without one it is `message`. Avoid the
-    /// [reserved names](Event::RESERVED_NAMES).
+    /// [reserved](Event::is_reserved) ones.
     ///
     /// # Errors
     /// When a CR, LF or NUL is in it.
@@ -131,9 +131,10 @@ impl Event {
         }
     }
 
-    /// Whether its name is one of the [reserved names](Event::RESERVED_NAMES).
+    /// Whether its name is reserved, and so refused by a channel: EventSource itself dispatches `open` and `error`, and a
+    /// channel sends `end`, `gap` and `heartbeat`. With these, a publisher could mislead the clients of a channel.
     pub fn is_reserved(&self) -> bool {
-        self.name.as_deref().is_some_and(|name| Event::RESERVED_NAMES.contains(&name))
+        matches!(self.name.as_deref(), Some("open" | "error" | "end" | "gap" | "heartbeat"))
     }
 
     /// Without an id. A channel gives ids itself, and refuses an event that has one.

@@ -100,7 +100,7 @@ impl Output {
     }
 }
 
-/// A stream that the heartbeat thread keeps alive until its output is dropped.
+/// What the heartbeat thread knows of a stream.
 struct Kept {
     output: Weak<Mutex<Output>>,
     interval: Duration,
@@ -116,8 +116,7 @@ static BEGUN: LazyLock<Mutex<Sender<Kept>>> = LazyLock::new(|| Mutex::new(channe
 /// When the system refuses the thread.
 pub(super) fn keep_alive(output: &Arc<Mutex<Output>>) -> io::Result<()> {
     let interval = hold(output).interval;
-    let due = Instant::now() + interval.min(HEARTBEAT);
-    let kept = Kept { output: Arc::downgrade(output), interval, due };
+    let kept = Kept { output: Arc::downgrade(output), interval, due: Instant::now() + interval };
     let mut begun = hold(&BEGUN);
     if let Err(SendError(kept)) = begun.send(kept) {
         let (sender, receiver) = channel();
@@ -132,7 +131,9 @@ pub(super) fn keep_alive(output: &Arc<Mutex<Output>>) -> io::Result<()> {
 fn run(mut streams: Vec<Kept>, begun: Receiver<Kept>) {
     loop {
         let now = Instant::now();
-        streams.retain_mut(|kept| now < kept.due || kept.keep_alive());
+        streams.retain_mut(|kept| {
+            kept.output.strong_count() > 0 && (now < kept.due || kept.keep_alive())
+        });
         let arrived = match streams.iter().map(|kept| kept.due).min() {
             Some(next) => begun.recv_timeout(next.saturating_duration_since(now).max(STEP)).ok(),
             None => {
@@ -157,9 +158,20 @@ impl Kept {
             Ok(mut output) => output.keep_alive(),
             Err(_) => Some(Instant::now() + self.interval),
         };
-        // A stream with a long interval is looked at more often, so that it is forgotten soon after its end.
-        let latest = Instant::now() + HEARTBEAT;
-        self.due = next.map_or(latest, |next| next.min(latest));
+        self.due = next.unwrap_or(self.due);
         next.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Streams with a long interval that begin and end all the time would fill the memory.
+    #[test]
+    fn the_heartbeat_thread_forgets_an_ended_stream_before_its_next_heartbeat() {
+        let interval = Duration::from_secs(24 * 60 * 60);
+        let ended = Kept { output: Weak::new(), interval, due: Instant::now() + interval };
+        run(vec![ended], channel().1);
     }
 }

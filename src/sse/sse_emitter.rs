@@ -312,27 +312,31 @@ impl From<SseEmitter> for Response {
         }
         let opening = state.reconnection_time.map_or_else(opening, opening_with);
         drop(state);
-        let stream = Stream(emitter);
+        let stream = Stream { emitter, outcome: None };
         event_stream(opening, move |writer| stream.run(writer)).delayed()
     }
 }
 
 /// The side of an emitter that writes. When it is dropped the emitter ends, also when the response was never sent.
-struct Stream(SseEmitter);
+struct Stream {
+    emitter: SseEmitter,
+    /// `None` while nothing was written.
+    outcome: Option<io::Result<()>>,
+}
 
 impl Stream {
-    fn run(self, writer: StreamWriter) -> io::Result<()> {
-        let heartbeat = hold(&self.0.0.state).heartbeat;
+    fn run(mut self, writer: StreamWriter) -> io::Result<()> {
+        let heartbeat = hold(&self.emitter.0.state).heartbeat;
         let mut output = Output::new(writer, heartbeat);
-        let outcome = self.write_all(&mut output);
-        self.end(outcome.err());
+        self.outcome = Some(self.write_all(&mut output));
+        drop(self);
         output.finish();
         Ok(())
     }
 
     /// Writes what is sent until the emitter is completed.
     fn write_all(&self, output: &mut Output) -> io::Result<()> {
-        let shared = &self.0.0;
+        let shared = &self.emitter.0;
         let mut state = hold(&shared.state);
         let mut check_at = Instant::now();
         let mut deadline = state.timeout.and_then(|timeout| check_at.checked_add(timeout));
@@ -343,7 +347,7 @@ impl Stream {
                 let callback = state.on_timeout.take();
                 drop(state);
                 self.call(callback);
-                self.0.complete();
+                self.emitter.complete();
             } else if !state.frames.is_empty() {
                 let frames = take(&mut state.frames);
                 state.bytes_in_write = frames.len();
@@ -365,8 +369,23 @@ impl Stream {
         }
     }
 
-    fn end(&self, error: Option<io::Error>) {
-        let mut state = hold(&self.0.0.state);
+    /// Calls a callback. After a panic, which the panic hook reports, the callbacks behind it are still called.
+    fn call(&self, callback: Option<impl FnOnce(&SseEmitter)>) {
+        if let Some(callback) = callback {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.emitter)));
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let shared = &self.emitter.0;
+        let error = match self.outcome.take() {
+            Some(outcome) => outcome.err(),
+            // A response to HEAD leaves its connection open.
+            None => (!shared.connection.is_open()).then(|| io::ErrorKind::BrokenPipe.into()),
+        };
+        let mut state = hold(&shared.state);
         state.is_completed = true;
         state.frames = Vec::new();
         // Callbacks are called and dropped without the lock.
@@ -376,18 +395,5 @@ impl Stream {
         let failed = on_error.zip(error);
         self.call(failed.map(|(callback, error)| move |emitter: &_| callback(emitter, &error)));
         self.call(on_completion);
-    }
-
-    /// Calls a callback. After a panic, which the panic hook reports, the callbacks behind it are still called.
-    fn call(&self, callback: Option<impl FnOnce(&SseEmitter)>) {
-        if let Some(callback) = callback {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.0)));
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.end(None);
     }
 }
