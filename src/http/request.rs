@@ -44,7 +44,7 @@ impl<'c> Request<'c> {
         Request { head, peer, content, limits, parameters: Parameters::new() }
     }
 
-    pub(super) fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         self.content.connection()
     }
 

@@ -1,16 +1,17 @@
 //! A stream for one client, written on the connection's own thread.
 
 use super::event::Event;
-use super::heartbeat::KeepAlive;
-use super::output::{HEARTBEAT, Output, heartbeat_within_bounds};
+use super::output::{self, HEARTBEAT, Output};
 use super::stream::{self, event_stream, opening, opening_with};
 use crate::http::lock::hold;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, Status};
 use std::error::Error;
-use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fmt, io};
+
+/// The comment at the end of a stream that failed. The error itself may be a secret.
+pub(super) const FAILED: &str = "the server ends this stream because of an error";
 
 /// Writes events to one client. Each event leaves when it is sent.
 ///
@@ -18,8 +19,7 @@ use std::time::Duration;
 /// use newswire::{Emitter, Router};
 /// use std::{thread, time::Duration};
 ///
-/// let mut router = Router::new();
-/// router.get("/countdown", |request| {
+/// Router::new().get("/countdown", |request| {
 ///     Emitter::stream(request, |mut emitter| {
 ///         for seconds in (0..10).rev() {
 ///             emitter.send(seconds.to_string())?;
@@ -46,15 +46,13 @@ impl fmt::Debug for Emitter<'_> {
     }
 }
 
-/// How a stream begins and stays alive. [`Emitter::options`] makes one.
+/// How a stream begins and stays alive.
 ///
 /// ```
 /// use newswire::{Emitter, Router};
-/// use std::time::Duration;
 ///
-/// let mut router = Router::new();
-/// router.get("/slow", |request| {
-///     let options = Emitter::options().heartbeat(Duration::from_secs(5));
+/// Router::new().get("/slow", |request| {
+///     let options = Emitter::options().heartbeat(std::time::Duration::from_secs(5));
 ///     options.stream(request, |mut emitter| emitter.send("at last"))
 /// });
 /// ```
@@ -68,7 +66,7 @@ impl EmitterOptions {
     /// How often the client gets a heartbeat while nothing else is sent; 15 seconds by default. An interval below 10
     /// milliseconds counts as 10 milliseconds, and one above a day as a day.
     pub fn heartbeat(mut self, interval: Duration) -> EmitterOptions {
-        self.heartbeat = heartbeat_within_bounds(interval);
+        self.heartbeat = interval;
         self
     }
 
@@ -88,11 +86,10 @@ impl EmitterOptions {
         let last_event_id = stream::last_event_id(request);
         let opening = self.reconnection_time.map_or_else(opening, opening_with);
         let run = move |writer| {
-            let output = Arc::new(Mutex::new(Output::new(writer)));
-            let keep_alive = KeepAlive::start(&output, self.heartbeat)?;
+            let output = Arc::new(Mutex::new(Output::new(writer, self.heartbeat)));
+            output::keep_alive(&output)?;
             let last_event_id = last_event_id.as_deref();
             let outcome = emit(Emitter { output: &output, last_event_id, frame: Vec::new() });
-            drop(keep_alive);
             hold(&output).finish();
             outcome
         };
@@ -114,12 +111,13 @@ impl Emitter<'_> {
         Emitter::options().stream(request, emit)
     }
 
-    /// The response that tells an EventSource not to come back: `204 No Content`.
+    /// The response that ends an EventSource: "a client can be told to stop reconnecting using the HTTP 204 No Content
+    /// response code" (HTML, 9.2.1).
     pub fn finished() -> Response {
-        stream::finished()
+        Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
     }
 
-    /// Options with their defaults, to be changed.
+    /// The default options.
     pub fn options() -> EmitterOptions {
         EmitterOptions { heartbeat: HEARTBEAT, reconnection_time: None }
     }
@@ -174,7 +172,7 @@ impl Emitter<'_> {
         mut self,
         error: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> io::Result<()> {
-        self.comment(stream::FAILED)?;
+        self.comment(FAILED)?;
         Err(io::Error::other(error))
     }
 }

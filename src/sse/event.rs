@@ -1,6 +1,5 @@
 //! An event to its bytes (HTML, 9.2.5). An event that would not arrive as it was built cannot be built.
 
-use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
@@ -20,37 +19,20 @@ use std::time::Duration;
 ///
 /// let event = Event::new("two\nlines").id(7)?.name("note")?.reconnection_time(Duration::from_secs(3));
 /// assert_eq!(event.to_string(), "id: 7\nevent: note\nretry: 3000\ndata: two\ndata: lines\n\n");
-/// assert_eq!(event.fields().name, Some("note"));
 /// assert!(Event::new("").name("note\ndata: forged").is_err());
+/// assert_eq!(Event::default().comment("no data").to_string(), ": no data\n");
 /// # Ok::<(), newswire::sse::MalformedEvent>(())
 /// ```
 ///
 /// # Without data
 /// A blank line dispatches an event. Several clients dispatch an empty one when the block has no data, although the
-/// standard forbids it. So an event without data has no blank line:
-///
-/// - The comment and the reconnection time take effect at once.
-/// - The id takes effect with the next event, unless that has an id of its own.
-/// - The name is not written: it would name the next event.
-///
-/// ```
-/// use newswire::Event;
-/// use std::time::Duration;
-///
-/// let event = Event::default().comment("slow down").reconnection_time(Duration::from_secs(9));
-/// assert_eq!(event.to_string(), ": slow down\nretry: 9000\n");
-/// ```
+/// standard forbids it. So an event without data has no blank line: its comment and its reconnection time take effect at
+/// once, its id with the next event that has none of its own, and its name is not written, since it would name the next
+/// event.
 ///
 /// # Binary data
-/// A stream carries text only. Base64 carries any bytes, and is a third larger:
-///
-/// ```
-/// use newswire::Event;
-/// use newswire::sse::base64;
-///
-/// let event = Event::new(base64(&[0xff, 0x00, 0x0a]));
-/// assert_eq!(event.to_string(), "data: /wAK\n\n"); // In the page: Uint8Array.fromBase64(event.data)
-/// ```
+/// A stream carries text only. [`base64`](crate::sse::base64) carries any bytes, and is a third larger; in the page,
+/// `Uint8Array.fromBase64(event.data)` has them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     comment: Option<String>,
@@ -63,15 +45,15 @@ pub struct Event {
 /// What an [`Event`] holds; `None` where it holds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'e> {
-    /// The comment, of any number of lines.
+    /// Any number of lines.
     pub comment: Option<&'e str>,
-    /// The id.
+    /// One line.
     pub id: Option<&'e str>,
-    /// The name, which is the event type.
+    /// One line, the event type.
     pub name: Option<&'e str>,
-    /// The reconnection time.
+    /// Encoded in whole milliseconds.
     pub reconnection_time: Option<Duration>,
-    /// The data, of any number of lines.
+    /// Any number of lines.
     pub data: Option<&'e str>,
 }
 
@@ -94,10 +76,6 @@ impl From<MalformedEvent> for io::Error {
 }
 
 impl Event {
-    /// Names that a channel refuses. EventSource itself dispatches `open` and `error`; a channel itself sends the
-    /// others. A publisher that could send them could close or mislead the clients of a channel.
-    pub const RESERVED_NAMES: [&'static str; 5] = ["open", "error", "end", "gap", "heartbeat"];
-
     /// An event with this data: any text, of any number of lines. CR, LF and CRLF each end a line, and arrive as LF.
     pub fn new(data: impl Into<String>) -> Event {
         Event { data: Some(data.into()), ..Event::default() }
@@ -122,25 +100,17 @@ impl Event {
     /// When a CR, LF or NUL is in it. CR and LF would begin another field, and "if the field value does not contain
     /// U+0000 NULL, then set the last event ID buffer to the field value ... Otherwise, ignore the field" (9.2.6).
     pub fn id(mut self, id: impl Display) -> Result<Event, MalformedEvent> {
-        let id = id.to_string();
-        if id.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("the id of an event has a CR, LF or NUL in it"));
-        }
-        self.id = Some(id);
+        self.id = Some(one_line(id.to_string(), "the id of an event has a CR, LF or NUL in it")?);
         Ok(self)
     }
 
     /// With this name, the event type that `addEventListener` takes; without one it is `message`. Avoid the
-    /// [reserved names](Event::RESERVED_NAMES).
+    /// [reserved](Event::is_reserved) ones.
     ///
     /// # Errors
     /// When a CR, LF or NUL is in it.
     pub fn name(mut self, name: impl Into<String>) -> Result<Event, MalformedEvent> {
-        let name = name.into();
-        if name.contains(['\r', '\n', '\0']) {
-            return Err(MalformedEvent("the name of an event has a CR, LF or NUL in it"));
-        }
-        self.name = Some(name);
+        self.name = Some(one_line(name.into(), "the name of an event has a CR, LF or NUL in it")?);
         Ok(self)
     }
 
@@ -161,9 +131,10 @@ impl Event {
         }
     }
 
-    /// Whether its name is one of the [reserved names](Event::RESERVED_NAMES).
+    /// Whether its name is reserved, and so refused by a channel: EventSource itself dispatches `open` and `error`, and a
+    /// channel sends `end`, `gap` and `heartbeat`. With these, a publisher could mislead the clients of a channel.
     pub fn is_reserved(&self) -> bool {
-        self.name.as_deref().is_some_and(|name| Event::RESERVED_NAMES.contains(&name))
+        matches!(self.name.as_deref(), Some("open" | "error" | "end" | "gap" | "heartbeat"))
     }
 
     /// Without an id. A channel gives ids itself, and refuses an event that has one.
@@ -185,6 +156,10 @@ impl Event {
     }
 }
 
+fn one_line(text: String, error: &'static str) -> Result<String, MalformedEvent> {
+    if text.contains(['\r', '\n', '\0']) { Err(MalformedEvent(error)) } else { Ok(text) }
+}
+
 struct Bounded {
     text: String,
     most_bytes: usize,
@@ -200,18 +175,12 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// The data of an event.
-macro_rules! event_of_data {
-    ($($text:ty),*) => {$(
-        impl From<$text> for Event {
-            fn from(data: $text) -> Event {
-                Event::new(data)
-            }
-        }
-    )*};
+/// An event with this data.
+impl<T: Into<String>> From<T> for Event {
+    fn from(data: T) -> Event {
+        Event::new(data)
+    }
 }
-
-event_of_data!(&str, String, &String, Cow<'_, str>);
 
 /// A copy, for a broadcast.
 impl From<&Event> for Event {

@@ -13,23 +13,6 @@ pub struct Message {
     pub last_event_id: String,
 }
 
-impl Message {
-    /// Its type: `message` unless the stream named another.
-    pub fn event_type(&self) -> &str {
-        &self.event_type
-    }
-
-    /// Its data, lines joined by LF.
-    pub fn data(&self) -> &str {
-        &self.data
-    }
-
-    /// The last event ID at that moment, which an earlier event may have set.
-    pub fn last_event_id(&self) -> &str {
-        &self.last_event_id
-    }
-}
-
 /// Interprets an event stream that arrives in pieces of any size.
 ///
 /// ```
@@ -38,28 +21,33 @@ impl Message {
 /// let mut parser = Parser::new();
 /// let mut messages = parser.feed(b"id: 1\nda")?;
 /// messages.extend(parser.feed(b"ta: The\n\n")?);
-/// assert_eq!(messages[0].data(), "The");
-/// assert_eq!(messages[0].last_event_id(), "1");
+/// assert_eq!(messages[0].data, "The");
+/// assert_eq!(messages[0].last_event_id, "1");
 /// # Ok::<(), newswire::sse::EventTooLarge>(())
 /// ```
 ///
 /// When the stream ends there is nothing to do: "once the end of the file is reached, any pending data must be
 /// discarded".
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Parser {
     /// The part of a line that has arrived.
     line: Vec<u8>,
     /// The last byte was a CR, which ended a line. An LF now is part of the same line end.
     after_cr: bool,
-    at_start: bool,
+    /// The first line has ended.
+    is_begun: bool,
     data: String,
     event_type: String,
     last_event_id_buffer: String,
     last_event_id: String,
     reconnection_time: Option<Duration>,
-    limit: usize,
+    /// Without one, [`LIMIT`].
+    limit: Option<usize>,
     is_too_large: bool,
 }
+
+/// The limit of a parser by default, in bytes.
+const LIMIT: usize = 16 * 1024 * 1024;
 
 /// An event is larger than the limit of the parser. The stream cannot be read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,33 +61,16 @@ impl std::fmt::Display for EventTooLarge {
 
 impl std::error::Error for EventTooLarge {}
 
-impl Default for Parser {
-    fn default() -> Parser {
-        Parser::new()
-    }
-}
-
 impl Parser {
     /// At the start of a stream, with a limit of 16 MiB for one event.
     pub fn new() -> Parser {
-        Parser::with_limit(16 * 1024 * 1024)
+        Parser::default()
     }
 
     /// With another limit, in bytes, for one line and for the data of one event. Data counts as it is decoded: a byte
     /// that is not UTF-8 becomes U+FFFD, which has three bytes.
     pub fn with_limit(limit: usize) -> Parser {
-        Parser {
-            line: Vec::new(),
-            after_cr: false,
-            at_start: true,
-            data: String::new(),
-            event_type: String::new(),
-            last_event_id_buffer: String::new(),
-            last_event_id: String::new(),
-            reconnection_time: None,
-            limit,
-            is_too_large: false,
-        }
+        Parser { limit: Some(limit), ..Parser::default() }
     }
 
     /// The last event ID string: what to send as `Last-Event-ID` on a reconnection.
@@ -115,12 +86,13 @@ impl Parser {
     /// Begins the stream of the next connection. Pending data is discarded; the last event ID and the reconnection time
     /// stay.
     pub fn reconnect(&mut self) {
-        let last_event_id = std::mem::take(&mut self.last_event_id);
-        let reconnection_time = self.reconnection_time;
-        *self = Parser::with_limit(self.limit);
-        self.last_event_id_buffer.clone_from(&last_event_id);
-        self.last_event_id = last_event_id;
-        self.reconnection_time = reconnection_time;
+        *self = Parser {
+            limit: self.limit,
+            last_event_id_buffer: self.last_event_id.clone(),
+            last_event_id: std::mem::take(&mut self.last_event_id),
+            reconnection_time: self.reconnection_time,
+            ..Parser::default()
+        };
     }
 
     /// Takes the next piece of the stream, and returns the events that it completes.
@@ -143,16 +115,15 @@ impl Parser {
 
     fn process(&mut self, piece: &[u8], messages: &mut Vec<Message>) -> Result<(), EventTooLarge> {
         let mut rest = piece;
-        // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF)
-        // character pair, a single LF character, or a single CR character."
+        // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
+        // character, or a single CR character."
         while let Some(&first) = rest.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
                 rest = &rest[1..];
                 continue;
             }
             let Some(end) = rest.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
-                self.keep(rest)?;
-                break;
+                return self.keep(rest);
             };
             self.keep(&rest[..end])?;
             self.after_cr = rest[end] == b'\r';
@@ -165,10 +136,12 @@ impl Parser {
         Ok(())
     }
 
+    fn check(&self, bytes: usize) -> Result<(), EventTooLarge> {
+        if bytes > self.limit.unwrap_or(LIMIT) { Err(EventTooLarge) } else { Ok(()) }
+    }
+
     fn keep(&mut self, piece: &[u8]) -> Result<(), EventTooLarge> {
-        if self.line.len() + piece.len() > self.limit {
-            return Err(EventTooLarge);
-        }
+        self.check(self.line.len() + piece.len())?;
         self.line.extend_from_slice(piece);
         Ok(())
     }
@@ -178,72 +151,54 @@ impl Parser {
         // (BOM), if any" and puts U+FFFD for what is not UTF-8. A line can be decoded by itself, since no byte of a
         // character of several bytes looks like a line end.
         let line = match line.strip_prefix(b"\xef\xbb\xbf") {
-            Some(rest) if self.at_start => rest,
+            Some(rest) if !self.is_begun => rest,
             _ => line,
         };
-        self.at_start = false;
+        self.is_begun = true;
         let line = String::from_utf8_lossy(line);
 
         // "If the line is empty (a blank line): Dispatch the event."
         if line.is_empty() {
             return Ok(self.dispatch());
         }
-        match line.split_once(':') {
-            // "If the line starts with a U+003A COLON character (:): Ignore the line."
-            Some(("", _)) => {}
-            // "Collect the characters on the line before the first U+003A COLON character (:), and
-            // let field be that string. Collect the characters after ..., and let value be that
-            // string. If value starts with a U+0020 SPACE character, remove it from value."
-            Some((field, value)) => {
-                self.process_field(field, value.strip_prefix(' ').unwrap_or(value))
-            }
-            // "Otherwise ... using the whole line as the field name, and the empty string as the
-            // field value."
-            None => self.process_field(&line, ""),
-        }
-        if self.data.len() > self.limit { Err(EventTooLarge) } else { Ok(None) }
+        // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
+        // Collect the characters after ..., and let value be that string." Without a colon: "using the whole line as the
+        // field name, and the empty string as the field value."
+        let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+        // "If value starts with a U+0020 SPACE character, remove it from value."
+        self.process_field(field, value.strip_prefix(' ').unwrap_or(value));
+        self.check(self.data.len()).map(|()| None)
     }
 
     fn process_field(&mut self, field: &str, value: &str) {
         match field {
             // "Set the event type buffer to the field value."
             "event" => value.clone_into(&mut self.event_type),
-            // "Append the field value to the data buffer, then append a single U+000A LINE FEED
-            // (LF) character."
-            "data" => {
-                self.data.push_str(value);
-                self.data.push('\n');
-            }
-            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer
-            // to the field value."
+            // "Append the field value to the data buffer, then append a single U+000A LINE FEED (LF) character."
+            "data" => self.data.extend([value, "\n"]),
+            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer to the field value."
             "id" if !value.contains('\0') => value.clone_into(&mut self.last_event_id_buffer),
-            // "If the field value consists of only ASCII digits, then interpret the field value as
-            // an integer in base ten, and set the event stream's reconnection time to that
-            // integer."
+            // "If the field value consists of only ASCII digits, then interpret the field value as an integer in base
+            // ten, and set the event stream's reconnection time to that integer."
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.reconnection_time =
                     Some(Duration::from_millis(value.parse().unwrap_or(u64::MAX)));
             }
-            // "Otherwise: The field is ignored."
+            // "Otherwise: The field is ignored." A line that begins with a colon is ignored too: its field has no name.
             _ => {}
         }
     }
 
     fn dispatch(&mut self) -> Option<Message> {
-        // "Set the last event ID string of the event source to the value of the last event ID
-        // buffer. The buffer does not get reset, so the last event ID string ... remains set to
-        // this value until the next time it is set by the server."
+        // "Set the last event ID string of the event source to the value of the last event ID buffer. The buffer does not
+        // get reset."
         self.last_event_id.clone_from(&self.last_event_id_buffer);
         let event_type = std::mem::take(&mut self.event_type);
-        // "If the data buffer is an empty string, set the data buffer and the event type buffer to
-        // the empty string and return."
-        if self.data.is_empty() {
-            return None;
-        }
-        // "If the data buffer's last character is a U+000A LINE FEED (LF) character, then remove
-        // the last character."
+        // "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
+        // return. If the data buffer's last character is a U+000A LINE FEED (LF) character, then remove the last
+        // character."
         let mut data = std::mem::take(&mut self.data);
-        data.pop();
+        data.pop()?;
         Some(Message {
             event_type: if event_type.is_empty() { "message".to_owned() } else { event_type },
             data,

@@ -1,30 +1,31 @@
 //! A stream for one client that any thread sends to, as Spring's `SseEmitter`.
 
-use super::buffer::{Buffer, SendError, Step};
+use super::emitter::FAILED;
 use super::event::Event;
-use super::output::{HEARTBEAT, Output, heartbeat_within_bounds};
+use super::output::{HEARTBEAT, Output};
 use super::stream::{self, event_stream, opening, opening_with};
+use crate::http::connection::Closer;
 use crate::http::lock::hold;
 use crate::http::{Refusal, Request, Response, Status, StreamWriter};
 use std::error::Error;
-use std::fmt;
-use std::io;
+use std::mem::{replace, take};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 /// Sends events to one client, from any thread. Every clone is the same emitter, and equal to it.
 ///
 /// The handler makes an [`SseEmitter`], keeps a clone, and returns it. The connection's own thread is the writer:
-/// [`send`](SseEmitter::send) only puts the event in a buffer, and so never waits for a client.
-/// Events that are sent before the response has begun are kept for it.
+/// [`send`](SseEmitter::send) only puts the event in a buffer, and so never waits for a client. Events that are sent
+/// before the response has begun are kept for it. An emitter that is not returned ends with the connection of its
+/// request, and without callbacks.
 ///
 /// # A broadcast
 ///
 /// ```
-/// use newswire::http::{Method, Refusal, Response, Status};
-/// use newswire::sse::SseEmitter;
-/// use newswire::Router;
+/// use newswire::http::{Method, Refusal, Status};
+/// use newswire::{Response, Router, SseEmitter};
 /// use std::sync::{Arc, Mutex};
 ///
 /// let clients: Arc<Mutex<Vec<SseEmitter>>> = Arc::default();
@@ -46,53 +47,42 @@ use std::time::{Duration, Instant};
 /// # A Spring controller, line by line
 ///
 /// ```java
-/// @RestController
-/// class WordsController {
-///     private final ExecutorService executor = Executors.newCachedThreadPool();
-///
-///     @GetMapping("/sse/mvc/words")
-///     SseEmitter words() {
-///         SseEmitter emitter = new SseEmitter(30_000L);
-///         emitter.onTimeout(() -> log.info("timeout"));
-///         emitter.onError(error -> log.info("error: " + error));
-///         emitter.onCompletion(() -> log.info("completed"));
-///         executor.execute(() -> {
-///             try {
-///                 for (int id = 1; id <= WORDS.length; id++) {
-///                     emitter.send(SseEmitter.event()
-///                         .id(String.valueOf(id)).name("word").comment("a word")
-///                         .reconnectTime(3_000L).data(WORDS[id - 1]));
-///                     Thread.sleep(1_000);
-///                 }
-///                 emitter.complete();
-///             } catch (Exception error) {
-///                 emitter.completeWithError(error);
+/// @GetMapping("/sse/mvc/words")
+/// SseEmitter words() {
+///     SseEmitter emitter = new SseEmitter(30_000L);
+///     emitter.onTimeout(() -> log.info("timeout"));
+///     emitter.onError(error -> log.info("error: " + error));
+///     emitter.onCompletion(() -> log.info("completed"));
+///     executor.execute(() -> {
+///         try {
+///             for (int id = 1; id <= WORDS.length; id++) {
+///                 emitter.send(SseEmitter.event().id("" + id).name("word").data(WORDS[id - 1]));
+///                 Thread.sleep(1_000);
 ///             }
-///         });
-///         return emitter;
-///     }
+///             emitter.complete();
+///         } catch (Exception error) {
+///             emitter.completeWithError(error);
+///         }
+///     });
+///     return emitter;
 /// }
 /// ```
 ///
 /// ```
-/// use newswire::sse::SseEmitter;
-/// use newswire::{Event, Router};
+/// use newswire::{Event, Router, SseEmitter};
 /// use std::{error::Error, thread, time::Duration};
 ///
 /// const WORDS: [&str; 3] = ["The", "quick", "brown"];
 ///
 /// fn send_words(emitter: &SseEmitter) -> Result<(), Box<dyn Error + Send + Sync>> {
 ///     for (id, word) in (1..).zip(WORDS) {
-///         emitter.send(Event::default()
-///             .id(id)?.name("word")?.comment("a word")
-///             .reconnection_time(Duration::from_secs(3)).data(word))?;
+///         emitter.send(Event::new(word).id(id)?.name("word")?)?;
 ///         thread::sleep(Duration::from_secs(1));
 ///     }
 ///     Ok(())
 /// }
 ///
-/// let mut router = Router::new();
-/// router.get("/sse/mvc/words", |request| {
+/// Router::new().get("/sse/mvc/words", |request| {
 ///     let emitter = SseEmitter::new(request)
 ///         .timeout(Duration::from_secs(30))
 ///         .on_timeout(|_| println!("timeout"))
@@ -111,19 +101,30 @@ pub struct SseEmitter(Arc<Shared>);
 
 struct Shared {
     last_event_id: Option<String>,
-    buffer: Buffer,
-    settings: Mutex<Settings>,
+    /// Of the request.
+    connection: Closer,
+    state: Mutex<State>,
+    /// There is something to write, or no more is sent.
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct Settings {
-    heartbeat: Option<Duration>,
+struct State {
+    heartbeat: Duration,
     reconnection_time: Option<Duration>,
     timeout: Option<Duration>,
-    has_response: bool,
+    buffer_bytes: usize,
     on_completion: Option<Callback>,
     on_timeout: Option<Callback>,
     on_error: Option<ErrorCallback>,
+    has_response: bool,
+    /// Encoded events that wait for the client.
+    frames: Vec<u8>,
+    /// How many bytes the writer has taken and not yet written.
+    bytes_in_write: usize,
+    /// Nothing more may be sent. What is in the buffer is still written.
+    is_completed: bool,
+    error: Option<io::Error>,
 }
 
 type Callback = Box<dyn FnOnce(&SseEmitter) + Send>;
@@ -135,57 +136,80 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How often the thread of an idle stream checks whether the client has left and whether the server stops.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// An event could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The client is too slow: the event does not fit in the buffer beside what the client has not taken yet. The
+    /// event is lost, and the stream goes on.
+    Full,
+    /// The emitter was completed, or its client has left.
+    Completed,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Full => "the client is too slow: the event does not fit in the buffer",
+            SendError::Completed => "the stream has ended",
+        })
+    }
+}
+
+impl Error for SendError {}
+
 impl SseEmitter {
     /// An emitter for the client that asks.
     pub fn new(request: &Request<'_>) -> SseEmitter {
+        let state = State { heartbeat: HEARTBEAT, buffer_bytes: BUFFER_BYTES, ..State::default() };
         SseEmitter(Arc::new(Shared {
             last_event_id: stream::last_event_id(request),
-            buffer: Buffer::new(BUFFER_BYTES),
-            settings: Mutex::default(),
+            connection: request.connection().closer(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
         }))
     }
 
-    fn with(self, change: impl FnOnce(&mut Settings)) -> SseEmitter {
-        change(&mut hold(&self.0.settings));
+    /// What `change` returns is dropped without the lock: a callback may hold anything, also this emitter.
+    fn with<R>(self, change: impl FnOnce(&mut State) -> R) -> SseEmitter {
+        let _replaced = change(&mut hold(&self.0.state));
         self
     }
 
     /// Completes the stream so long after its response has begun. Without a timeout, or with zero as in Spring, the
     /// stream lasts until it is completed.
     pub fn timeout(self, timeout: Duration) -> SseEmitter {
-        self.with(|settings| settings.timeout = Some(timeout).filter(|timeout| !timeout.is_zero()))
+        self.with(|state| state.timeout = Some(timeout).filter(|timeout| !timeout.is_zero()))
     }
 
     /// How often the client gets a heartbeat while nothing else is sent; 15 seconds by default. An interval below 10
     /// milliseconds counts as 10 milliseconds, and one above a day as a day.
     pub fn heartbeat(self, interval: Duration) -> SseEmitter {
-        self.with(|settings| settings.heartbeat = Some(heartbeat_within_bounds(interval)))
+        self.with(|state| state.heartbeat = interval)
     }
 
     /// How long the client waits before it reconnects; by default a random time between two and three seconds.
     pub fn reconnection_time(self, time: Duration) -> SseEmitter {
-        self.with(|settings| settings.reconnection_time = Some(time))
+        self.with(|state| state.reconnection_time = Some(time))
     }
 
     /// How many bytes of encoded events may wait for the client; 64 KiB by default. A larger event never fits.
     pub fn buffer_bytes(self, bytes: usize) -> SseEmitter {
-        self.0.buffer.set_limit(bytes);
-        self
+        self.with(|state| state.buffer_bytes = bytes)
     }
 
     /// Calls `callback` when the stream has ended, for whatever reason, and after the other callbacks.
     ///
-    /// Each callback is called once at most, on the connection's thread, and is given the emitter. It should hold no
-    /// clone of its own emitter: one that is never returned from its handler would never be freed. A callback that is
-    /// set again replaces the one before, and one that is set after the end is not called. A panic in it ends only this
-    /// connection.
+    /// Each callback is called once at most, and is given the emitter. It runs on the connection's thread, or on the one
+    /// that stops the server if the stream has not begun. It should hold no clone of its own emitter: one that is never
+    /// returned from its handler would never be freed. A callback that is set again replaces the one before, and one
+    /// that is set after the end is not called. A panic in it ends only this connection.
     pub fn on_completion(self, callback: impl FnOnce(&SseEmitter) + Send + 'static) -> SseEmitter {
-        self.with(|settings| settings.on_completion = Some(Box::new(callback)))
+        self.with(|state| state.on_completion.replace(Box::new(callback)))
     }
 
     /// Calls `callback` when the [`timeout`](SseEmitter::timeout) has passed. What the callback sends is still written.
     pub fn on_timeout(self, callback: impl FnOnce(&SseEmitter) + Send + 'static) -> SseEmitter {
-        self.with(|settings| settings.on_timeout = Some(Box::new(callback)))
+        self.with(|state| state.on_timeout.replace(Box::new(callback)))
     }
 
     /// Calls `callback` when the client has left or takes nothing, when the server stops, and with the error of
@@ -194,7 +218,7 @@ impl SseEmitter {
         self,
         callback: impl FnOnce(&SseEmitter, &io::Error) + Send + 'static,
     ) -> SseEmitter {
-        self.with(|settings| settings.on_error = Some(Box::new(callback)))
+        self.with(|state| state.on_error.replace(Box::new(callback)))
     }
 
     /// The id of the last event that the client has, as [`last_event_id`](crate::sse::last_event_id) finds it.
@@ -209,7 +233,16 @@ impl SseEmitter {
     pub fn send(&self, event: impl Into<Event>) -> Result<(), SendError> {
         let mut frame = Vec::new();
         event.into().encode(&mut frame);
-        self.0.buffer.push(&frame)
+        let mut state = hold(&self.0.state);
+        if !self.takes_events(&state) {
+            return Err(SendError::Completed);
+        }
+        if state.frames.len() + state.bytes_in_write + frame.len() > state.buffer_bytes {
+            return Err(SendError::Full);
+        }
+        state.frames.extend_from_slice(&frame);
+        self.0.changed.notify_one();
+        Ok(())
     }
 
     /// Sends a comment, which clients ignore.
@@ -223,20 +256,33 @@ impl SseEmitter {
     /// Whether events may be sent. It takes a second, at most, until it is known that the client of an idle stream has
     /// left.
     pub fn is_open(&self) -> bool {
-        !self.0.buffer.is_completed()
+        self.takes_events(&hold(&self.0.state))
+    }
+
+    /// Without its connection, an emitter that was not returned has no client any more.
+    fn takes_events(&self, state: &State) -> bool {
+        !state.is_completed && (state.has_response || self.0.connection.is_open())
     }
 
     /// Ends the stream when all that was sent is written. The browser reconnects, with its last event ID.
     pub fn complete(&self) {
-        self.0.buffer.complete(b"", None);
+        self.complete_behind(Event::default(), None);
     }
 
     /// As [`complete`](SseEmitter::complete), because of an error. The client gets a comment, which does not say what
     /// the error is.
     pub fn complete_with_error(&self, error: impl Into<Box<dyn Error + Send + Sync>>) {
-        let mut last_frame = Vec::new();
-        Event::default().comment(stream::FAILED).encode(&mut last_frame);
-        self.0.buffer.complete(&last_frame, Some(io::Error::other(error)));
+        self.complete_behind(Event::default().comment(FAILED), Some(io::Error::other(error)));
+    }
+
+    /// The last event is written whether or not it fits in the buffer.
+    fn complete_behind(&self, last: Event, error: Option<io::Error>) {
+        let mut state = hold(&self.0.state);
+        if !replace(&mut state.is_completed, true) {
+            last.encode(&mut state.frames);
+            state.error = error;
+            self.0.changed.notify_one();
+        }
     }
 }
 
@@ -259,82 +305,95 @@ impl fmt::Debug for SseEmitter {
 /// The response that begins the stream. An emitter has one client: a second response of it is `500`.
 impl From<SseEmitter> for Response {
     fn from(emitter: SseEmitter) -> Response {
-        let mut settings = hold(&emitter.0.settings);
-        let opening = settings.reconnection_time.map_or_else(opening, opening_with);
-        let has_response = std::mem::replace(&mut settings.has_response, true);
-        drop(settings);
-        if has_response {
+        let mut state = hold(&emitter.0.state);
+        if replace(&mut state.has_response, true) {
             let sentence = "The stream that answers this request has another client already.";
             return Refusal::new(Status::INTERNAL_SERVER_ERROR, sentence).into();
         }
-        let stream = Stream(emitter);
+        let opening = state.reconnection_time.map_or_else(opening, opening_with);
+        drop(state);
+        let stream = Stream { emitter, outcome: None };
         event_stream(opening, move |writer| stream.run(writer)).delayed()
     }
 }
 
 /// The side of an emitter that writes. When it is dropped the emitter ends, also when the response was never sent.
-struct Stream(SseEmitter);
+struct Stream {
+    emitter: SseEmitter,
+    /// `None` while nothing was written.
+    outcome: Option<io::Result<()>>,
+}
 
 impl Stream {
-    fn run(self, writer: StreamWriter) -> io::Result<()> {
-        let mut output = Output::new(writer);
-        let outcome = self.write_all(&mut output);
-        self.end(outcome.err());
+    fn run(mut self, writer: StreamWriter) -> io::Result<()> {
+        let heartbeat = hold(&self.emitter.0.state).heartbeat;
+        let mut output = Output::new(writer, heartbeat);
+        self.outcome = Some(self.write_all(&mut output));
+        drop(self);
         output.finish();
         Ok(())
     }
 
     /// Writes what is sent until the emitter is completed.
     fn write_all(&self, output: &mut Output) -> io::Result<()> {
-        let settings = hold(&self.0.0.settings);
-        let (heartbeat, timeout) = (settings.heartbeat.unwrap_or(HEARTBEAT), settings.timeout);
-        drop(settings);
-        let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut heartbeat_at = Instant::now() + heartbeat;
+        let shared = &self.emitter.0;
+        let mut state = hold(&shared.state);
+        let mut check_at = Instant::now();
+        let mut deadline = state.timeout.and_then(|timeout| check_at.checked_add(timeout));
         loop {
-            let check_at = heartbeat_at.min(Instant::now() + CHECK_INTERVAL);
-            match self.0.0.buffer.next_step(check_at, deadline) {
-                Step::Write(frames) => output.write(&frames)?,
-                Step::Check => {
-                    let next = output.keep_alive(heartbeat);
-                    heartbeat_at = next.ok_or(io::ErrorKind::BrokenPipe)?;
-                }
-                Step::TimeOut => {
-                    deadline = None;
-                    let callback = hold(&self.0.0.settings).on_timeout.take();
-                    if let Some(callback) = callback {
-                        self.call(callback);
-                    }
-                    self.0.complete();
-                }
-                Step::End(error) => return error.map_or(Ok(()), Err),
+            let now = Instant::now();
+            if !state.is_completed && deadline.is_some_and(|deadline| deadline <= now) {
+                deadline = None;
+                let callback = state.on_timeout.take();
+                drop(state);
+                self.call(callback);
+                self.emitter.complete();
+            } else if !state.frames.is_empty() {
+                let frames = take(&mut state.frames);
+                state.bytes_in_write = frames.len();
+                drop(state);
+                output.write(&frames)?;
+            } else if state.is_completed {
+                return state.error.take().map_or(Ok(()), Err);
+            } else if check_at <= now {
+                drop(state);
+                let heartbeat_at = output.keep_alive().ok_or(io::ErrorKind::BrokenPipe)?;
+                check_at = heartbeat_at.min(now + CHECK_INTERVAL);
+            } else {
+                let until = deadline.map_or(check_at, |deadline| deadline.min(check_at));
+                let woken = shared.changed.wait_timeout(state, until - now);
+                drop(woken.unwrap_or_else(PoisonError::into_inner));
             }
-        }
-    }
-
-    fn end(&self, error: Option<io::Error>) {
-        self.0.0.buffer.close();
-        let mut settings = hold(&self.0.0.settings);
-        let (on_error, on_completion) = (settings.on_error.take(), settings.on_completion.take());
-        let not_called = settings.on_timeout.take();
-        drop(settings);
-        drop(not_called);
-        if let (Some(callback), Some(error)) = (on_error, error) {
-            self.call(|emitter| callback(emitter, &error));
-        }
-        if let Some(callback) = on_completion {
-            self.call(callback);
+            state = hold(&shared.state);
+            state.bytes_in_write = 0;
         }
     }
 
     /// Calls a callback. After a panic, which the panic hook reports, the callbacks behind it are still called.
-    fn call(&self, callback: impl FnOnce(&SseEmitter)) {
-        let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.0)));
+    fn call(&self, callback: Option<impl FnOnce(&SseEmitter)>) {
+        if let Some(callback) = callback {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.emitter)));
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.end(None);
+        let shared = &self.emitter.0;
+        let error = match self.outcome.take() {
+            Some(outcome) => outcome.err(),
+            // A response to HEAD leaves its connection open.
+            None => (!shared.connection.is_open()).then(|| io::ErrorKind::BrokenPipe.into()),
+        };
+        let mut state = hold(&shared.state);
+        state.is_completed = true;
+        state.frames = Vec::new();
+        // Callbacks are called and dropped without the lock.
+        let (on_completion, on_error) = (state.on_completion.take(), state.on_error.take());
+        let _not_called = state.on_timeout.take();
+        drop(state);
+        let failed = on_error.zip(error);
+        self.call(failed.map(|(callback, error)| move |emitter: &_| callback(emitter, &error)));
+        self.call(on_completion);
     }
 }

@@ -6,16 +6,13 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::time::Duration;
 
-pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
+const CONTENT_TYPE: &str = "text/event-stream";
 
 /// How long clients wait before they reconnect, at least.
 const RECONNECTION_TIME: Duration = Duration::from_secs(2);
 
 /// How long a client waits, at least, when there was no room for its stream.
 const REFUSED_RECONNECTION_TIME: Duration = Duration::from_secs(5);
-
-/// The comment at the end of a stream that failed. The error itself may be a secret.
-pub(super) const FAILED: &str = "the server ends this stream because of an error";
 
 /// The query parameters that stand in for `Last-Event-ID`. A browser cannot set the field on a first request, and
 /// polyfills that cannot set it at all ask with the second or the third.
@@ -32,9 +29,8 @@ pub fn last_event_id(request: &Request<'_>) -> Option<String> {
     field.into_iter().chain(parameters.flatten()).find(|id| !id.is_empty())
 }
 
-/// The response that begins an event stream. No cache may keep it or join clients in it, and no proxy may transform or
-/// buffer it. When there are too many streams the client is told to come back: any status but `200` would end a
-/// browser's EventSource for good.
+/// The response that begins an event stream. When there are too many streams the client is told to come back: any status
+/// but `200` would end a browser's EventSource for good.
 pub(crate) fn event_stream(
     opening: Vec<u8>,
     run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
@@ -47,12 +43,6 @@ pub(crate) fn event_stream(
 /// A stream that only tells the client to come back later.
 pub(crate) fn refused() -> Response {
     with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
-}
-
-/// The response that ends an EventSource: "HTTP 204 No Content ... clients will reconnect if the connection is closed;
-/// a client can be told to stop reconnecting using the HTTP 204 No Content response code" (HTML, 9.2.1).
-pub(crate) fn finished() -> Response {
-    Response::empty(Status::NO_CONTENT).field("Cache-Control", "no-store")
 }
 
 /// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
@@ -75,6 +65,7 @@ fn retry_line(reconnection_time: Duration) -> String {
     format!("retry: {}\n", reconnection_time.as_millis())
 }
 
+/// No cache may keep a stream or join clients in it, and no proxy may transform or buffer it.
 fn with_stream_fields(response: Response) -> Response {
     response
         .field("Cache-Control", "no-store, no-transform")

@@ -1,6 +1,6 @@
 //! Deadlines: a peer that is slow, silent or gone does not hold a thread for ever.
 
-use crate::library::endless;
+use crate::emitter::endless;
 use crate::limits::{
     GET, LONG, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
     start,

@@ -686,29 +686,71 @@ fn an_emitter_has_one_client() {
 }
 
 #[test]
-fn when_the_server_stops_an_idle_detached_emitter_ends_and_its_callbacks_run() {
-    let (sender, calls) = channel();
-    let sender = Mutex::new(Some(sender));
-    let (kept, emitters) = channel();
+fn when_the_server_stops_a_detached_emitter_ends_with_an_error_also_if_it_has_just_begun() {
+    for is_idle in [true, false] {
+        let (sender, calls) = channel();
+        let sender = Mutex::new(Some(sender));
+        let (kept, emitters) = channel();
+        let mut router = Router::new();
+        router.get("/", move |request| {
+            let sender = sender.lock().expect("one client").take().expect("one client");
+            // The check tells, and not a write.
+            let emitter = told(SseEmitter::new(request).heartbeat(Duration::MAX), &sender);
+            kept.send(emitter.clone()).expect("the test waits");
+            emitter
+        });
+        let server = newswire::Server::bind("127.0.0.1:0").expect("there is a free port");
+        let handle = server.serve(router).expect("there are threads");
+        let mut socket = open(handle.addr());
+        let emitter = next(&emitters);
+        if is_idle {
+            emitter.send("x").expect("it is open");
+            read_until(&mut socket, "\n\n");
+        }
+        handle.stop();
+        // The client keeps its connection open.
+        let calls = all_calls(calls);
+        assert!(calls[0].starts_with("error: ") && calls[1..] == [COMPLETION], "{calls:?}");
+        assert_eq!(emitter.send("x"), Err(SendError::Completed));
+        handle.join(PATIENCE).expect("all threads end");
+    }
+}
+
+/// A broadcast may keep emitters that their handlers did not return.
+#[test]
+fn an_emitter_that_is_not_returned_ends_with_its_connection() {
+    let (sender, emitters) = channel();
     let mut router = Router::new();
     router.get("/", move |request| {
-        let sender = sender.lock().expect("one client").take().expect("one client");
-        // The check tells, and not a write.
-        let emitter = told(SseEmitter::new(request).heartbeat(Duration::MAX), &sender);
-        kept.send(emitter.clone()).expect("the test waits");
-        emitter
+        sender.send(SseEmitter::new(request)).expect("the test waits");
+        Response::text(newswire::http::Status::OK, "another\n")
     });
-    let server = newswire::Server::bind("127.0.0.1:0").expect("there is a free port");
-    let handle = server.serve(router).expect("there are threads");
-    let socket = open(handle.addr());
+    let mut socket = connect(serve(router, |server| server));
+    socket.write_all(GET).expect("the server reads");
+    read_until(&mut socket, "another\n");
     let emitter = next(&emitters);
-    handle.stop();
-    // The client keeps its connection open.
-    let calls = all_calls(calls);
-    assert!(calls[0].starts_with("error: ") && calls[1..] == [COMPLETION], "{calls:?}");
-    assert_eq!(emitter.send("x"), Err(SendError::Completed));
-    handle.join(PATIENCE).expect("all threads end");
+    assert_eq!(emitter.send("x"), Ok(()));
     drop(socket);
+    eventually("it has ended", || !emitter.is_open());
+    assert_eq!(emitter.send("x"), Err(SendError::Completed));
+}
+
+#[test]
+fn a_callback_that_is_set_after_the_end_is_not_called() {
+    let (sender, calls) = channel();
+    let sender = Mutex::new(Some(sender));
+    let (address, emitters) = serve_detached(Limits::default(), move |emitter| {
+        let sender = sender.lock().expect("one client").take().expect("one client");
+        emitter.complete();
+        emitter.on_completion(move |emitter| {
+            sender.send("first".to_owned()).expect("the test waits");
+            let late = emitter.clone();
+            drop(late.on_completion(move |_| sender.send("late".to_owned()).expect("it waits")));
+        })
+    });
+    assert_eq!(read_to_end(open(address)), "");
+    drop(emitters);
+    assert_eq!(all_calls(calls), ["first"]);
 }
 
 #[test]
@@ -769,26 +811,35 @@ fn a_stream_beyond_the_limit_is_told_to_come_back() {
     assert_eq!(refused.send("x"), Err(SendError::Completed));
 }
 
-/// A server whose one stream sends the same event until it cannot, and says why.
-fn endless(data: &'static str) -> (SocketAddr, Receiver<ErrorKind>) {
+/// A server with a stream that sends the same event until a send fails, and reports the error.
+pub(crate) fn endless(
+    limits: Limits,
+    data: &'static str,
+    interval: Duration,
+) -> (SocketAddr, Receiver<ErrorKind>) {
     let (sender, outcomes) = channel();
-    let (address, _) = serve_emitter(move |mut emitter, _| {
-        let error = loop {
-            if let Err(error) = emitter.send(data) {
-                break error;
-            }
-            thread::sleep(SHORT / 5);
-        };
-        assert!(!emitter.is_open());
-        let _ = sender.send(error.kind());
-        Err(error)
+    let sender = Mutex::new(sender);
+    let mut router = Router::new();
+    router.get("/", move |request| {
+        let sender = sender.lock().expect("no handler panics").clone();
+        Emitter::stream(request, move |mut emitter| {
+            let error = loop {
+                if let Err(error) = emitter.send(data) {
+                    break error;
+                }
+                thread::sleep(interval);
+            };
+            assert!(!emitter.is_open());
+            let _ = sender.send(error.kind());
+            Err(error)
+        })
     });
-    (address, outcomes)
+    (serve(router, |server| server.limits(limits).expect("they are in range")), outcomes)
 }
 
 #[test]
 fn a_closure_learns_that_its_client_has_left() {
-    let (address, outcomes) = endless("tick");
+    let (address, outcomes) = endless(Limits::default(), "tick", SHORT / 5);
     let mut socket = open(address);
     read_until(&mut socket, "data: tick\n\n");
     drop(socket);

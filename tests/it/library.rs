@@ -2,9 +2,7 @@
 
 mod content;
 mod responses;
-mod streams;
 
-pub(crate) use self::streams::endless;
 use crate::server::{Answer, ask, connect, exchange, serve};
 use newswire::http::{Files, Method, Status};
 use newswire::{Emitter, Response, Router, Server};
