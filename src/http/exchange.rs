@@ -163,7 +163,7 @@ impl Service {
 
     /// Answers a head that cannot be read, and closes the connection.
     fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
-        let peer = wire.connection().peer();
+        let peer = wire.connection().peer;
         self.log.access(|| format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0));
         let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
         let reply = Reply {
@@ -179,7 +179,7 @@ impl Service {
 
     fn exchange(&self, head: Head, wire: &mut Wire) -> io::Result<After> {
         self.admission.counters.requests.fetch_add(1, Relaxed);
-        let peer = wire.connection().peer();
+        let peer = wire.connection().peer;
         let has_content = head.framing() != Framing::None;
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
         let mut request = Request::new(head, peer, content, &self.limits);

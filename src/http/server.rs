@@ -1,6 +1,7 @@
 //! A server: it listens, accepts on two threads, and can be stopped.
 
 use super::admission::Admission;
+use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
@@ -162,7 +163,7 @@ impl Acceptor {
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     backoff = Backoff::new();
-                    if let Some(connection) = admission.admit(socket, peer) {
+                    if let Some(connection) = Connection::admit(admission, socket, peer) {
                         self.pool.submit(Job::Serve(connection));
                     }
                 }
