@@ -5,71 +5,52 @@ use crate::http::admission::Admission;
 use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Prometheus text exposition format 0.0.4.
+/// Prometheus text exposition format 0.0.4. What ends in `_total` is a counter since the server began.
 pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
-    let counts = channels.counters();
+    let (http, hub, listed) = (&connections.counters, channels.counters(), channels.list());
     let of = |counter: &AtomicU64| counter.load(Relaxed);
-    let listed = channels.list();
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
-    let gauges = [
+    let metrics = [
         ("connections", "Connections open.", connections.len() as u64),
         (
             "connections_waiting",
-            "Connections whose first request has not come.",
+            "Connections whose first request has not come, or waits for a place.",
             connections.waiting() as u64,
         ),
         ("subscribers", "Subscribers of all channels.", kept(|channel| channel.subscribers)),
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
-    ];
-    let counters = [
-        ("connections_accepted", "Connections accepted.", of(&connections.counters.accepted)),
-        ("requests", "Requests read.", of(&connections.counters.requests)),
-        (
-            "accept_errors",
-            "Connections that could not be accepted.",
-            of(&connections.counters.accept_errors),
-        ),
-        (
-            "threads_refused",
-            "Threads that the system has refused.",
-            of(&connections.counters.threads_refused),
-        ),
-        (
-            "connections_evicted",
-            "Connections evicted for another one.",
-            of(&connections.counters.evicted),
-        ),
-        ("panics", "Handlers that panicked.", of(&connections.counters.panics)),
-        ("events_published", "Events published.", of(&counts.events_published)),
-        ("bytes_published", "Their bytes, as they are sent.", of(&counts.bytes_published)),
-        ("events_delivered", "Events written to subscribers.", of(&counts.events_delivered)),
-        ("bytes_delivered", "Their bytes.", of(&counts.bytes_delivered)),
-        ("replays", "Subscriptions that named a last event ID.", of(&counts.replays)),
-        ("gaps", "Subscriptions that got a gap event.", of(&counts.gaps)),
-    ];
-    let reasons = [
-        ("client", of(&counts.left)),
-        ("slow", of(&counts.slow)),
-        ("stalled", of(&counts.stalled)),
-        ("completed", of(&counts.completed)),
+        ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
+        ("requests_total", "Requests read.", of(&http.requests)),
+        ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),
+        ("threads_refused_total", "Threads that the system refused.", of(&http.threads_refused)),
+        ("connections_evicted_total", "Connections evicted for another one.", of(&http.evicted)),
+        ("panics_total", "Handlers that panicked.", of(&http.panics)),
+        ("events_published_total", "Events published.", of(&hub.events_published)),
+        ("bytes_published_total", "Their bytes, as they are sent.", of(&hub.bytes_published)),
+        ("events_delivered_total", "Events written to subscribers.", of(&hub.events_delivered)),
+        ("bytes_delivered_total", "Their bytes.", of(&hub.bytes_delivered)),
+        ("replays_total", "Subscriptions that named a last event ID.", of(&hub.replays)),
+        ("gaps_total", "Subscriptions that got a gap event.", of(&hub.gaps)),
     ];
     let mut text = String::new();
-    for (name, help, value) in gauges {
-        text += &format!(
-            "# HELP newswire_{name} {help}\n# TYPE newswire_{name} gauge\nnewswire_{name} {value}\n"
-        );
-    }
-    for (name, help, value) in counters {
-        let name = format!("newswire_{name}_total");
-        text += &format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
+    for (name, help, value) in metrics {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        text += &format!("# HELP newswire_{name} {help}\n# TYPE newswire_{name} {kind}\n");
+        text += &format!("newswire_{name} {value}\n");
     }
     let name = "newswire_disconnects_total";
-    text +=
-        &format!("# HELP {name} Subscribers that have left, by reason.\n# TYPE {name} counter\n");
-    for (reason, value) in reasons {
-        text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
+    text += &format!("# HELP {name} Subscribers that have left, by reason.\n");
+    text += &format!("# TYPE {name} counter\n");
+    let reasons = [
+        ("client", &hub.left),
+        ("slow", &hub.slow),
+        ("stalled", &hub.stalled),
+        ("completed", &hub.completed),
+    ];
+    for (reason, counter) in reasons {
+        text += &format!("{name}{{reason=\"{reason}\"}} {}\n", of(counter));
     }
     Response::bytes(Status::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
         .field("Cache-Control", "no-store")

@@ -123,11 +123,11 @@ const KEY_WITH_LINES: Refusal =
 
 /// Publishes one event; with a key, once for each key in the history.
 fn publish_event(channel: &Channel, event: Event, key: Option<&str>) -> Result<Published, Refusal> {
-    let published = match key {
+    match key {
         Some(key) => channel.publish_once(key, event),
         None => channel.publish(event),
-    };
-    published.map_err(refusal_to_publish)
+    }
+    .map_err(refusal_to_publish)
 }
 
 fn refusal_to_publish(error: PublishError) -> Refusal {
@@ -205,19 +205,11 @@ fn publish_text(channel: &Channel, text: &str) {
     }
 }
 
-/// How many bytes at the end of `text` begin a UTF-8 character or a CRLF that needs more bytes.
+/// How many bytes at the end of `text` may begin a UTF-8 character or a CRLF that needs more bytes; at most 3.
 fn unfinished(text: &[u8]) -> usize {
     if text.ends_with(b"\r") {
-        return 1;
+        1
+    } else {
+        text.utf8_chunks().last().map_or(0, |last| last.invalid().len())
     }
-    let tail = &text[text.len().saturating_sub(3)..];
-    let Some(back) = tail.iter().rev().position(|&byte| byte >= 0xc0) else {
-        return 0;
-    };
-    let needed = match tail[tail.len() - 1 - back] {
-        0xc0..=0xdf => 2,
-        0xe0..=0xef => 3,
-        _ => 4,
-    };
-    if back + 1 < needed { back + 1 } else { 0 }
 }

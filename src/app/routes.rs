@@ -40,8 +40,6 @@ type Handler = fn(&mut Request<'_>, &Shared) -> Response;
 /// A load balancer asks for `/healthz` with any `Host`, and learns nothing else.
 const OPEN: Rule = |_, _| Ok(());
 
-const PUBLISH: Handler = |request, shared| publish::publish(request, &shared.channels).into();
-
 const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     (Method::Get, "/sse/mvc/words", Access::read, words),
     (Method::Get, "/lab", Access::read, |request, shared| {
@@ -57,8 +55,8 @@ const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
         subscribe::subscribe(request, &shared.channels).into()
     }),
-    (Method::Post, "/channels/{name}", Access::publish, PUBLISH),
-    (Method::Put, "/channels/{name}", Access::publish, PUBLISH),
+    (Method::Post, "/channels/{name}", Access::publish, publish),
+    (Method::Put, "/channels/{name}", Access::publish, publish),
     (Method::Delete, "/channels/{name}", Access::publish, |request, shared| {
         publish::complete(request, &shared.channels).into()
     }),
@@ -85,6 +83,10 @@ fn router(shared: Shared) -> Router {
         Err(refusal) => refusal.into(),
     });
     router
+}
+
+fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
+    publish::publish(request, &shared.channels).into()
 }
 
 /// The words, on a line of the laboratory when `?line` names one.

@@ -114,7 +114,7 @@ impl Subscriber {
             Ok(_) => {
                 // The system answers bytes that were never read with a reset, which could take the last event back.
                 let _ = self.connection.shutdown(Shutdown::Write);
-                let _ = (&mut &*self.connection).read(&mut [0; 4096]);
+                let _ = (&mut &**self.connection).read(&mut [0; 4096]);
                 Written::Departed(departure)
             }
             Err(_) => Written::Departed(Departure::Left),
@@ -142,7 +142,7 @@ impl Subscriber {
         }
         let is_due = now_ms >= self.heartbeat_at_ms();
         self.looked_ms = now_ms;
-        match (&mut &*self.connection).read(&mut [0; 1024]) {
+        match (&mut &**self.connection).read(&mut [0; 1024]) {
             Ok(0) => self.is_half_closed = true,
             // A client has nothing to say on a stream.
             Ok(_) => {}
@@ -165,7 +165,7 @@ impl Subscriber {
 
     /// One call. When the socket has no room it has taken 0 bytes.
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
-        match (&mut &*self.connection).write(bytes) {
+        match (&mut &**self.connection).write(bytes) {
             Err(error) if is_temporary(&error) => Ok(0),
             outcome => outcome,
         }

@@ -8,12 +8,12 @@
 //! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place:
 //! a place that is given back goes to the first request in the queue.
 
-use super::connection::{Connection, Slot, now_ms};
 use super::limits::Limits;
 use super::lock::hold;
+use super::slot::{Slot, now_ms};
 use std::collections::{HashMap, VecDeque};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -24,10 +24,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All connections of a server.
 pub(crate) struct Admission {
-    limits: Limits,
-    /// How long a write waits for a peer that makes no progress.
-    pub(super) write_stall: Duration,
+    pub(super) limits: Limits,
     table: Mutex<Table>,
+    /// It is set under the lock of the table: no connection is admitted after it.
+    is_stopping: AtomicBool,
     /// A connection was closed.
     closed: Condvar,
     pub(crate) counters: Counters,
@@ -43,7 +43,6 @@ struct Table {
     uploads_taken: usize,
     /// Connections with a request that waits for a place, in the order of arrival, each with its thread.
     queue: VecDeque<(Arc<Slot>, Thread)>,
-    is_stopping: bool,
 }
 
 /// Counters since the server began.
@@ -61,8 +60,8 @@ impl Admission {
     pub(crate) fn new(limits: &Limits) -> Arc<Admission> {
         Arc::new(Admission {
             limits: limits.clone(),
-            write_stall: limits.write_stall,
             table: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
             closed: Condvar::new(),
             counters: Counters::default(),
         })
@@ -79,43 +78,42 @@ impl Admission {
         table.slots.len() - table.places_taken
     }
 
-    /// Makes a connection of an accepted socket; `None` when the server stops. At the limit it waits until a connection
-    /// is closed or may be evicted.
-    pub(crate) fn admit(
-        self: &Arc<Admission>,
-        socket: TcpStream,
-        peer: SocketAddr,
-    ) -> Option<Connection> {
+    /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
+    /// be evicted.
+    pub(super) fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Arc<Slot>> {
         let most = self.limits.connections.saturating_add(self.limits.waiting);
+        let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;
         let mut table = hold(&self.table);
-        while table.slots.len() >= most && !table.is_stopping {
+        while table.slots.len() >= most && !self.is_stopping() {
             evicted = self.evict(&mut table, |_| true);
             if evicted.is_none() {
                 let waited = self.closed.wait_timeout(table, LOOK_INTERVAL);
                 table = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
-        if table.is_stopping {
+        let is_stopping = self.is_stopping();
+        if !is_stopping {
+            table.slots.insert(key(&slot), Arc::clone(&slot));
+        }
+        drop(table);
+        evicted.inspect(|evicted| _ = evicted.end());
+        if is_stopping {
             return None;
         }
-        let slot = Arc::new(Slot::new(socket, peer));
-        table.slots.insert(key(&slot), Arc::clone(&slot));
-        drop(table);
-        drop(evicted);
         self.counters.accepted.fetch_add(1, Relaxed);
-        Some(Connection::new(slot, Arc::clone(self)))
+        Some(slot)
     }
 
     /// Evicts a connection, if one may be: the system has no descriptor or no thread for another one.
-    pub(crate) fn evict_one(&self) {
+    pub(super) fn evict_one(&self) {
         let evicted = self.evict(&mut hold(&self.table), |_| true);
-        drop(evicted);
+        evicted.inspect(|evicted| _ = evicted.end());
     }
 
     /// Evicts the connection with the earliest time, among those that `is_candidate` accepts. What it counted for is
-    /// free at once, although its thread takes a moment to end.
-    fn evict(&self, table: &mut Table, is_candidate: impl Fn(&Slot) -> bool) -> Option<Evicted> {
+    /// free at once, although its thread takes a moment to end. The caller ends it, without the lock.
+    fn evict(&self, table: &mut Table, is_candidate: impl Fn(&Slot) -> bool) -> Option<Arc<Slot>> {
         let now_ms = now_ms();
         let candidates = table.slots.values().filter(|slot| is_candidate(slot));
         let due = candidates.filter_map(|slot| {
@@ -128,7 +126,7 @@ impl Admission {
         }
         self.release(table, &slot);
         self.counters.evicted.fetch_add(1, Relaxed);
-        Some(Evicted(slot))
+        Some(slot)
     }
 
     /// Gives the connection a place: a free one, that of a connection that is evicted for it, or the next one that is
@@ -144,16 +142,16 @@ impl Admission {
             }
             let wait = deadline.saturating_duration_since(Instant::now());
             // When the server stops, the first request notices it within `LOOK_INTERVAL` and wakes the next one.
-            if wait.is_zero() || table.is_stopping {
+            if wait.is_zero() || self.is_stopping() {
                 table.queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot));
                 table.wake_first();
                 return false;
             }
             let is_first = table.queue.front().is_some_and(|(first, _)| Arc::ptr_eq(first, slot));
             let has_place = |other: &Slot| other.has_place.load(Relaxed);
-            let evicted = is_first.then(|| self.evict(&mut table, has_place));
+            let evicted = if is_first { self.evict(&mut table, has_place) } else { None };
             drop(table);
-            drop(evicted);
+            evicted.inspect(|evicted| _ = evicted.end());
             // Returns at once when another thread has granted the place since the lock was given back.
             thread::park_timeout(if is_first { wait.min(LOOK_INTERVAL) } else { wait });
             table = hold(&self.table);
@@ -193,28 +191,31 @@ impl Admission {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        hold(&self.table).is_stopping
+        // Of two threads that each write, and then read what the other writes, one at least sees the other's: the other
+        // fence stands in `stop`.
+        fence(SeqCst);
+        self.is_stopping.load(Relaxed)
     }
 
     /// Admits nothing more. Ends connections that are idle, and streams. `false` when this was done before.
     pub(super) fn stop(&self) -> bool {
-        let slots = {
-            let mut table = hold(&self.table);
-            if std::mem::replace(&mut table.is_stopping, true) {
-                return false;
-            }
-            table.slots.values().cloned().collect::<Vec<_>>()
-        };
-        slots.iter().for_each(|slot| slot.stop());
-        true
+        let table = hold(&self.table);
+        let is_first = !self.is_stopping.swap(true, Relaxed);
+        drop(table);
+        fence(SeqCst);
+        if is_first {
+            self.slots().iter().for_each(|slot| slot.stop());
+        }
+        is_first
     }
 
     /// Ends every connection.
     pub(super) fn end_all(&self) {
-        let slots: Vec<_> = hold(&self.table).slots.values().cloned().collect();
-        for slot in slots {
-            let _ = slot.socket.shutdown(Shutdown::Both);
-        }
+        self.slots().iter().for_each(|slot| _ = slot.end());
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        hold(&self.table).slots.values().cloned().collect()
     }
 
     /// The connection is closed.
@@ -245,16 +246,6 @@ impl Table {
 /// No other slot has the same address while this one lives.
 fn key(slot: &Arc<Slot>) -> usize {
     Arc::as_ptr(slot).addr()
-}
-
-/// An evicted connection, which is not in the table any more. Dropping this ends it, outside of the lock.
-struct Evicted(Arc<Slot>);
-
-impl Drop for Evicted {
-    fn drop(&mut self) {
-        // Its thread sees the end of the stream. An error means that the peer has left.
-        let _ = self.0.socket.shutdown(Shutdown::Both);
-    }
 }
 
 /// An upload that may last counts as long as this lives.

@@ -24,11 +24,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Responses to pipelined requests leave together, from a write buffer of this size.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Responses to pipelined requests leave together, from a write buffer of this size; with their fields it stays below
+/// 16 KiB. The allocator may keep what a thread once had: a larger buffer would cost more memory than [`Limits`] say.
+const BUFFER_BYTES: usize = 12 * 1024;
 
 /// A larger content is not copied to the write buffer.
 const COPIED_BYTES: usize = 4 * 1024;
+
+/// How much of a file is in memory.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// What all connections of a server share.
 pub(super) struct Service {
@@ -77,8 +81,8 @@ impl Service {
         }
     }
 
-    /// Answers one request after another. An error in between means that the peer has left, or that
-    /// the connection was evicted.
+    /// Answers one request after another. An error in between means that the peer has left, or that the connection was
+    /// evicted.
     fn serve(&self, connection: Connection, pool: &Pool<Job>) {
         if connection.set_options().is_err() {
             return;
@@ -162,7 +166,7 @@ impl Service {
 
     /// Answers a head that cannot be read, and closes the connection.
     fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
-        let peer = wire.connection().peer();
+        let peer = wire.connection().peer;
         self.log.access(|| format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0));
         let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
         let reply = Reply {
@@ -178,7 +182,7 @@ impl Service {
 
     fn exchange(&self, head: Head, wire: &mut Wire) -> io::Result<After> {
         self.admission.counters.requests.fetch_add(1, Relaxed);
-        let peer = wire.connection().peer();
+        let peer = wire.connection().peer;
         let has_content = head.framing() != Framing::None;
         let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
         let mut request = Request::new(head, peer, content, &self.limits);
@@ -201,7 +205,11 @@ impl Service {
             && !response.is_close_delimited()
             && request.keeps_connection()
             && !self.admission.is_stopping();
-        let response = self.with_room(response, request.connection());
+        // This is the only place that counts streams.
+        let response = match response.is_close_delimited() && !request.connection().take_stream() {
+            true => response.full(),
+            false => response,
+        };
         let response = self.cors.mark(request.field("origin"), response);
         self.log.access(|| {
             let date = Date::now().rfc3339();
@@ -218,14 +226,6 @@ impl Service {
             rest: request.into_content().into_rest(),
         };
         self.answer(response, reply, wire)
-    }
-
-    /// Replaces a stream when there are [`Limits::streams`] already. This is the only place that counts streams.
-    fn with_room(&self, response: Response, connection: &Connection) -> Response {
-        match response.is_close_delimited() && !connection.take_stream() {
-            true => response.full(),
-            false => response,
-        }
     }
 
     /// Writes the head, and the content unless the method or the status forbids it.
@@ -286,13 +286,10 @@ const PANICKED: Refusal =
     Refusal::new(Status::INTERNAL_SERVER_ERROR, "The server failed to answer this request.");
 
 fn write_bytes(content: &[u8], wire: &mut Wire) -> io::Result<()> {
-    if content.len() > COPIED_BYTES {
+    if content.len() > COPIED_BYTES || wire.out().len() + content.len() > BUFFER_BYTES {
         return wire.flush_with(content);
     }
     wire.out().extend_from_slice(content);
-    if wire.out().len() > BUFFER_BYTES {
-        wire.flush()?;
-    }
     Ok(())
 }
 
@@ -300,7 +297,7 @@ fn write_bytes(content: &[u8], wire: &mut Wire) -> io::Result<()> {
 fn write_file(file: std::fs::File, promised: u64, wire: &mut Wire) -> io::Result<bool> {
     wire.flush()?;
     let (mut file, mut written) = (file.take(promised), 0);
-    let mut piece = vec![0; BUFFER_BYTES];
+    let mut piece = vec![0; PIECE_BYTES];
     loop {
         match file.read(&mut piece) {
             Ok(0) => return Ok(written == promised),

@@ -5,10 +5,10 @@ use std::time::Duration;
 /// What one server carries, and for how long it waits.
 ///
 /// Nothing is allocated because the wire claims a length: each limit is checked against bytes that have arrived. The
-/// memory of a server, without that of its handlers and of the system's sockets, is at most
+/// memory of a server, without that of its handlers and of the system's sockets, is at most about
 ///
 /// ```text
-///   (connections + waiting) * (48 KiB + head_bytes)    a thread with its stack, a read buffer, and the head
+///   (connections + waiting) * (48 KiB + head_bytes)    a thread with its stack, a read and a write buffer, the head
 /// + connections * content_bytes                        contents that handlers have asked for
 /// + 4,096 * target_bytes                               lines of the log that wait to be written
 /// ```

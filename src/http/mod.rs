@@ -2,8 +2,8 @@
 //! differently. Nothing here knows of Server-Sent Events.
 //!
 //! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
-//! `head`, `head_parser`, `chunked`, `connection`, `admission`, `wire`, `content`, `request`,
-//! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
+//! `head`, `head_parser`, `chunked`, `slot`, `admission`, `connection`, `wire`, `content`,
+//! `request`, `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
 
 pub(crate) mod admission;
 mod chunked;
@@ -24,6 +24,7 @@ mod request;
 mod response;
 mod router;
 mod server;
+mod slot;
 mod status;
 mod stream;
 mod wire;

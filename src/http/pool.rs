@@ -1,5 +1,5 @@
-//! The threads of a server. A connection has a thread to itself while it speaks HTTP. When the
-//! connection has ended, its thread waits a moment for another one: to start and end a thread costs more than a request.
+//! The threads of a server. A connection has a thread to itself while it speaks HTTP. When the connection has ended, its
+//! thread waits a moment for another one: to start and end a thread costs more than a request.
 //!
 //! The accept threads only submit jobs, and one thread starts the workers: that takes longer than to accept a
 //! connection, and the system drops connections that are not accepted soon enough.
@@ -87,9 +87,9 @@ impl Drop for Running {
 pub(super) struct Pool<J> {
     threads: Arc<Threads>,
     queue: Mutex<Queue<J>>,
-    /// A job is here, and a worker is idle; or the pool stops.
+    /// A job is here, and a worker is free; or the pool stops.
     arrived: Condvar,
-    /// A job is here, and no worker is idle; or the first job is delayed; or the pool stops.
+    /// A job is here, and no worker is free; or the first job is delayed; or the pool stops.
     wanted: Condvar,
 }
 
@@ -97,9 +97,8 @@ struct Queue<J> {
     jobs: VecDeque<J>,
     /// Jobs for later, each with its time.
     delayed: VecDeque<(Instant, J)>,
-    idle: usize,
-    /// Workers that have been started and have not looked for a job yet.
-    starting: usize,
+    /// Workers that do no job, also those that have not begun to run yet.
+    free: usize,
     is_stopping: bool,
 }
 
@@ -111,13 +110,8 @@ impl<J: Send + 'static> Pool<J> {
         work: impl Fn(J, &Pool<J>) + Send + Sync + 'static,
         refused: impl Fn(io::Error) + Send + 'static,
     ) -> io::Result<Arc<Pool<J>>> {
-        let queue = Queue {
-            jobs: VecDeque::new(),
-            delayed: VecDeque::new(),
-            idle: 0,
-            starting: 0,
-            is_stopping: false,
-        };
+        let (jobs, delayed) = (VecDeque::new(), VecDeque::new());
+        let queue = Queue { jobs, delayed, free: 0, is_stopping: false };
         let pool = Arc::new(Pool {
             threads: Arc::clone(threads),
             queue: Mutex::new(queue),
@@ -149,7 +143,7 @@ impl<J: Send + 'static> Pool<J> {
     /// Takes a job that is done ten milliseconds later. No thread waits with it. A pool that stops drops the job.
     pub(super) fn submit_later(&self, job: J) {
         let mut queue = hold(&self.queue);
-        // The thread that begins others may have ended. The caller is a worker, and takes the job next.
+        // The thread that starts workers may have ended. The caller is a worker, and takes the job next.
         if queue.is_stopping {
             return queue.jobs.push_back(job);
         }
@@ -182,7 +176,7 @@ impl<J: Send + 'static> Pool<J> {
         let mut retry = None;
         let mut queue = hold(&self.queue);
         while !queue.is_stopping {
-            for _ in 0..queue.take_due().min(queue.idle) {
+            for _ in 0..queue.take_due().min(queue.free) {
                 self.arrived.notify_one();
             }
             retry = retry.filter(|&retry| Instant::now() < retry);
@@ -190,7 +184,7 @@ impl<J: Send + 'static> Pool<J> {
                 queue = self.wait_until_wanted(queue, retry);
                 continue;
             }
-            queue.starting += 1;
+            queue.free += 1;
             drop(queue);
             let (pool, work) = (Arc::clone(self), Arc::clone(work));
             let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
@@ -203,7 +197,7 @@ impl<J: Send + 'static> Pool<J> {
                     refused(error);
                     retry = Some(Instant::now() + backoff.next());
                     queue = hold(&self.queue);
-                    queue.starting -= 1;
+                    queue.free -= 1;
                 }
             }
         }
@@ -226,23 +220,23 @@ impl<J: Send + 'static> Pool<J> {
 
     fn run_jobs(&self, work: impl Fn(J, &Pool<J>)) {
         let mut queue = hold(&self.queue);
-        queue.starting -= 1;
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                queue.free -= 1;
                 drop(queue);
                 work(job, self);
                 queue = hold(&self.queue);
+                queue.free += 1;
                 continue;
             }
             if queue.is_stopping {
                 return;
             }
-            queue.idle += 1;
             let waited = self.arrived.wait_timeout(queue, SPARE);
             let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = woken;
-            queue.idle -= 1;
             if timeout.timed_out() && queue.jobs.is_empty() {
+                queue.free -= 1;
                 return;
             }
         }
@@ -251,7 +245,7 @@ impl<J: Send + 'static> Pool<J> {
 
 impl<J> Queue<J> {
     fn is_wanted(&self) -> bool {
-        self.jobs.len() > self.idle + self.starting
+        self.jobs.len() > self.free
     }
 
     /// Moves the delayed jobs that are due to the others; returns how many.

@@ -1,6 +1,7 @@
 //! A server: it listens, accepts on two threads, and can be stopped.
 
 use super::admission::Admission;
+use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
@@ -127,16 +128,14 @@ impl Server {
                 refused.log.say(format!("newswire: cannot start a thread: {error}; trying again"));
             },
         )?;
-        let acceptor = Acceptor { listener: self.listener, service, pool: Arc::clone(&pool) };
-        let (acceptor, handle) =
-            (Arc::new(acceptor), ServerHandle { addr, admission, pool, threads });
+        let handle = ServerHandle { addr, admission, pool, threads };
+        let listener = Arc::new(self.listener);
         for _ in 0..ACCEPT_THREADS {
-            let acceptor = Arc::clone(&acceptor);
+            let (listener, service) = (Arc::clone(&listener), Arc::clone(&service));
+            let pool = Arc::clone(&handle.pool);
             let thread = thread::Builder::new().name("accept".into());
-            handle
-                .threads
-                .start(thread, move || acceptor.accept())
-                .inspect_err(|_| handle.stop())?;
+            let started = handle.threads.start(thread, move || accept(&listener, &service, &pool));
+            started.inspect_err(|_| handle.stop())?;
         }
         Ok(handle)
     }
@@ -147,34 +146,26 @@ impl Server {
 /// two accept threads, and after 2.5 to 5 s with one.
 const ACCEPT_THREADS: usize = 2;
 
-struct Acceptor {
-    listener: TcpListener,
-    service: Arc<Service>,
-    pool: Arc<Pool<Job>>,
-}
-
-impl Acceptor {
-    /// Accepts until the server stops.
-    fn accept(&self) {
-        let admission = &self.service.admission;
-        let mut backoff = Backoff::new();
-        while !admission.is_stopping() {
-            match self.listener.accept() {
-                Ok((socket, peer)) => {
-                    backoff = Backoff::new();
-                    if let Some(connection) = admission.admit(socket, peer) {
-                        self.pool.submit(Job::Serve(connection));
-                    }
+/// Accepts until the server stops.
+fn accept(listener: &TcpListener, service: &Service, pool: &Pool<Job>) {
+    let admission = &service.admission;
+    let mut backoff = Backoff::new();
+    while !admission.is_stopping() {
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                backoff = Backoff::new();
+                if let Some(connection) = Connection::admit(admission, socket, peer) {
+                    pool.submit(Job::Serve(connection));
                 }
-                // Most likely the process has no descriptor left. One comes back when a connection ends.
-                Err(error) => {
-                    admission.counters.accept_errors.fetch_add(1, Relaxed);
-                    admission.evict_one();
-                    self.service.log.say(format!(
-                        "newswire: cannot accept a connection: {error}; trying again"
-                    ));
-                    thread::sleep(backoff.next());
-                }
+            }
+            // Most likely the process has no descriptor left. One comes back when a connection ends.
+            Err(error) => {
+                admission.counters.accept_errors.fetch_add(1, Relaxed);
+                admission.evict_one();
+                let sentence =
+                    format!("newswire: cannot accept a connection: {error}; trying again");
+                service.log.say(sentence);
+                thread::sleep(backoff.next());
             }
         }
     }
@@ -222,7 +213,7 @@ impl ServerHandle {
         self.pool.stop();
         // `accept` has no deadline. One connection for each thread wakes it.
         for _ in 0..ACCEPT_THREADS {
-            let _ = TcpStream::connect_timeout(&reachable(self.addr), WAKE_TIMEOUT);
+            let _ = TcpStream::connect_timeout(&reachable(self.addr), LAST_SECOND);
         }
     }
 
@@ -249,11 +240,8 @@ impl ServerHandle {
     }
 }
 
-/// How long a thread may take to see that its connection was closed.
+/// How long a thread may take to see that its connection was closed, or that one has come.
 const LAST_SECOND: Duration = Duration::from_secs(1);
-
-/// How long the connection may take that wakes `accept`.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An address at which this machine reaches a listener of its own.
 fn reachable(mut addr: SocketAddr) -> SocketAddr {

@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Wire {
             self.storage.resize(self.unread.end + READ_BYTES, 0);
         }
         loop {
-            let mut socket = &*self.connection;
+            let mut socket: &TcpStream = &self.connection;
             match socket.read(&mut self.storage[self.unread.end..]) {
                 Ok(bytes) => {
                     self.connection.progress(bytes);

@@ -1,0 +1,143 @@
+//! What the table of all connections keeps of each: its socket, and the time from which on it may be evicted.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+/// A connection may be evicted when the server has waited for its peer for this long without progress.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Slower than this is no progress, in both directions. Without a least rate, a peer that takes one byte now and then
+/// would hold its place for ever. Kestrel has the same rate.
+const LEAST_BYTES_PER_SECOND: u64 = 240;
+
+/// In [`Slot::evictable_from_ms`]: the server does not wait for the peer.
+const BUSY: u64 = 0;
+
+/// In [`Slot::evictable_from_ms`]: the response was sent, and what still arrives is thrown away. Such a connection is
+/// evicted before any other.
+const ANSWERED: u64 = 1;
+
+/// In [`Slot::evictable_from_ms`]: the connection was evicted. This value never changes again.
+const EVICTED: u64 = u64::MAX;
+
+/// The clock of all connections, in milliseconds. It is never 0.
+pub(super) fn now_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    1 + START.elapsed().as_millis() as u64
+}
+
+fn grace_ms() -> u64 {
+    now_ms() + GRACE.as_millis() as u64
+}
+
+/// How much time a peer has earned by sending or taking so many bytes.
+pub(super) fn bought_ms(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(1000) / LEAST_BYTES_PER_SECOND
+}
+
+pub(crate) struct Slot {
+    socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// From when on the connection may be evicted, on the clock of [`now_ms`], or one of the values above.
+    evictable_from_ms: AtomicU64,
+    /// The server waits for a request. A connection that the server stops in this state has nothing to be answered.
+    pub(super) is_idle: AtomicBool,
+    /// Whether the connection counts among `Limits::connections`. It changes under the table's lock.
+    pub(super) has_place: AtomicBool,
+    /// Whether the connection counts among `Limits::streams`. It changes under the table's lock.
+    pub(super) is_stream: AtomicBool,
+    /// Makes what a stream is sent when the server stops. It is set when the opening of the stream has left.
+    pub(super) farewell: OnceLock<fn() -> Vec<u8>>,
+}
+
+impl Slot {
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr) -> Slot {
+        Slot {
+            socket,
+            peer,
+            evictable_from_ms: AtomicU64::new(BUSY),
+            is_idle: AtomicBool::new(true),
+            has_place: AtomicBool::new(false),
+            is_stream: AtomicBool::new(false),
+            farewell: OnceLock::new(),
+        }
+    }
+
+    /// `None` while the server does not wait for the peer, and after the eviction.
+    pub(super) fn evictable_from_ms(&self) -> Option<u64> {
+        Some(self.evictable_from_ms.load(Relaxed)).filter(|from| ![BUSY, EVICTED].contains(from))
+    }
+
+    /// `false` for a connection that was evicted: its thread can still read what arrived before, and must not act on
+    /// it.
+    fn set_evictable_from(&self, from_ms: u64) -> bool {
+        let unless_evicted = |before_ms| (before_ms != EVICTED).then_some(from_ms);
+        self.evictable_from_ms.fetch_update(Relaxed, Relaxed, unless_evicted).is_ok()
+    }
+
+    /// The server waits for bytes of the peer, or for the peer to take bytes.
+    pub(super) fn wait_for_peer(&self) {
+        self.set_evictable_from(grace_ms());
+    }
+
+    /// The peer has sent or taken bytes. They postpone the eviction, at the least rate.
+    pub(super) fn progress(&self, bytes: usize) {
+        let latest_ms = grace_ms();
+        let later = |from_ms: u64| {
+            let is_waiting = ![BUSY, ANSWERED, EVICTED].contains(&from_ms);
+            is_waiting.then(|| from_ms.saturating_add(bought_ms(bytes)).min(latest_ms))
+        };
+        let _ = self.evictable_from_ms.fetch_update(Relaxed, Relaxed, later);
+    }
+
+    /// The server does not wait for the peer any more. `false` when the connection was evicted meanwhile.
+    pub(super) fn resume(&self) -> bool {
+        self.set_evictable_from(BUSY)
+    }
+
+    /// The response was sent, and what still arrives is thrown away.
+    pub(super) fn evict_first(&self) {
+        self.set_evictable_from(ANSWERED);
+    }
+
+    /// `false` when the peer has made progress since the caller read `from_ms`. The socket is still open then, and
+    /// also when this is `true`: the caller calls [`end`](Slot::end), without a lock.
+    pub(super) fn evict(&self, from_ms: u64) -> bool {
+        self.evictable_from_ms.compare_exchange(from_ms, EVICTED, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Ends the connection: its thread sees the end of the stream. `false` when the peer has left already.
+    pub(super) fn end(&self) -> bool {
+        self.socket.shutdown(Shutdown::Both).is_ok()
+    }
+
+    /// Ends the connection if it is idle or a stream, because the server stops. A request is still answered.
+    pub(super) fn stop(&self) {
+        if let Some(farewell) = self.farewell.get() {
+            // A blocked stream has no room for it.
+            if self.evictable_from_ms().is_none() {
+                let _ = (&self.socket).write(&farewell());
+            }
+            let _ = self.socket.shutdown(Shutdown::Write);
+        } else if self.is_idle.load(Relaxed) {
+            // The peer may make progress between the two steps.
+            while let Some(from_ms) = self.evictable_from_ms() {
+                if self.evict(from_ms) {
+                    self.end();
+                }
+            }
+        }
+    }
+}
+
+impl Deref for Slot {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.socket
+    }
+}
