@@ -15,4 +15,4 @@ mod words;
 
 pub use http::{Cors, Request, Response, Router, Server};
 pub use limits::Limits;
-pub use sse::{Channel, Channels, Emitter, Event};
+pub use sse::{Channel, Channels, Emitter, Event, EventSource};

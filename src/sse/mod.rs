@@ -2,7 +2,7 @@
 //! many.
 //!
 //! Read it in this order; each file uses only those before it: `event`, `parser`, `emitter` for one
-//! client; `id`, `history`, `bell`, `counts`, `subscriber`, `channel`, `fanout`, `channels` for many.
+//! client, `event_source` for the client itself; `id`, `history`, `bell`, `counts`, `subscriber`, `channel`, `fanout`, `channels` for many.
 
 mod bell;
 pub(crate) mod channel;
@@ -10,6 +10,7 @@ mod channels;
 mod counts;
 mod emitter;
 mod event;
+mod event_source;
 mod fanout;
 mod history;
 mod id;
@@ -22,4 +23,5 @@ pub use channels::{Channels, NoChannel};
 pub(crate) use emitter::{CONTENT_TYPE, jittered, with_stream_fields};
 pub use emitter::{Emitter, last_event_id};
 pub use event::{Event, MalformedEvent, base64};
+pub use event_source::{EventSource, EventSourceError, ReadyState, Step};
 pub use parser::{EventTooLarge, Message, Parser};

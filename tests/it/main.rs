@@ -3,6 +3,7 @@
 mod channels;
 mod command_line;
 mod cors;
+mod event_source;
 mod events;
 mod files;
 mod fuzz;
