@@ -9,4 +9,4 @@ pub mod sse;
 
 pub use channel::{Channel, Channels};
 pub use http::{Cors, Request, Response, Router, Server, ServerHandle};
-pub use sse::{Emitter, Event};
+pub use sse::{Emitter, Event, EventSource};

@@ -2,9 +2,11 @@
 //! could read differently. It has never heard of Server-Sent Events.
 //!
 //! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `log`, `limits`, `pool`,
-//! `connection`, `admission`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `exchange`, `server`.
+//! `connection`, `admission`, `wire`, `content`, `request`, `response`, `cors`, `files`, `router`, `exchange`, `server`; for the client's end
+//! `url`, `received`, `client`.
 
 pub(crate) mod admission;
+pub mod client;
 pub(crate) mod connection;
 mod content;
 mod cors;
@@ -15,11 +17,13 @@ mod limits;
 pub(crate) mod lock;
 mod log;
 mod pool;
+mod received;
 mod request;
 mod response;
 mod router;
 mod server;
 mod status;
+mod url;
 mod wire;
 
 pub use content::{Chunks, Framing};
@@ -32,3 +36,4 @@ pub(crate) use response::StreamWriter;
 pub use router::Router;
 pub use server::{Server, ServerHandle, StillRunning};
 pub use status::{Refusal, Status};
+pub use url::{MalformedUrl, Url};

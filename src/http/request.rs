@@ -715,7 +715,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 /// ```
 /// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that
 /// begins with whitespace is obs-fold, which "a server MUST either reject ... or replace" (5.2).
-fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
+pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::bad("A field line begins with whitespace; a field is one line."));
     }
@@ -737,6 +737,6 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
 
 /// `OWS = *( SP / HTAB )` (RFC 9110, 5.6.3) and nothing else: a no-break space or a form feed that
 /// one side trims and the other does not has smuggled a `Transfer-Encoding`.
-fn trim_ows(text: &str) -> &str {
+pub(super) fn trim_ows(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }

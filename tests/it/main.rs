@@ -4,6 +4,7 @@ mod access;
 mod channels;
 mod command_line;
 mod cors;
+mod event_source;
 mod events;
 mod files;
 mod fuzz;
