@@ -9,9 +9,10 @@ use super::request::{Method, Version};
 use super::status::Status;
 use super::url::{MalformedUrl, Url};
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 /// A request of a client.
@@ -101,6 +102,33 @@ impl Request {
         }
     }
 
+    /// Sends the request with content that `write` produces on a thread of its own. Each write is one chunk, and leaves at
+    /// once. The first response is returned as soon as its head arrives, also before the end of the content: a refusal
+    /// need not wait. No redirect is followed, because the content cannot be sent twice.
+    ///
+    /// When `write` fails, the content ends without its last chunk, so that the server knows that it is not whole.
+    ///
+    /// # Errors
+    /// Every [`NetworkError`].
+    pub fn send_streamed(
+        mut self,
+        handle: &CloseHandle,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Result<Response, NetworkError> {
+        self.version = Version::Http11;
+        let head = self.encode_head("Transfer-Encoding: chunked\r\n")?;
+        let socket = self.connect(handle)?;
+        let _ = (&*socket).write_all(head.as_bytes());
+        let mut content = ChunkedContent(Arc::downgrade(&socket));
+        let upload = move || match write(&mut content).and_then(|()| content.send(b"0\r\n\r\n")) {
+            Ok(()) => {}
+            // The connection may be gone already.
+            Err(_) => drop(content.0.upgrade().map(|socket| socket.shutdown(Shutdown::Write))),
+        };
+        thread::Builder::new().name("upload".into()).spawn(upload)?;
+        Response::read_head(Socket(socket), self.method, &self.url)
+    }
+
     fn follow(&mut self, status: Status, url: Url) {
         // "If one of the following is true: internalResponse's status is 301 or 302 and request's
         // method is `POST`; internalResponse's status is 303 and request's method is not `GET` or
@@ -125,7 +153,11 @@ impl Request {
     }
 
     fn send_once(&self, handle: &CloseHandle) -> Result<Response, NetworkError> {
-        let wire = self.encode()?;
+        let has_content =
+            !self.content.is_empty() || matches!(self.method, Method::Post | Method::Put);
+        let length = format!("Content-Length: {}\r\n", self.content.len());
+        let head = self.encode_head(if has_content { &length } else { "" })?;
+        let wire = [head.as_bytes(), &self.content].concat();
         let socket = self.connect(handle)?;
         // A server may refuse before it has read the content, and close: its response says more than
         // the failure to write, and without a response the read fails, too.
@@ -133,7 +165,7 @@ impl Request {
         Response::read_head(Socket(socket), self.method, &self.url)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, NetworkError> {
+    fn encode_head(&self, framing: &str) -> Result<String, NetworkError> {
         let version = if self.version == Version::Http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\n", self.method.name(), self.url.target);
         let has = |name| self.fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -155,10 +187,7 @@ impl Request {
             }
             head += &format!("{name}: {value}\r\n");
         }
-        if !self.content.is_empty() || matches!(self.method, Method::Post | Method::Put) {
-            head += &format!("Content-Length: {}\r\n", self.content.len());
-        }
-        Ok([head.as_bytes(), b"\r\n", &self.content].concat())
+        Ok(head + framing + "\r\n")
     }
 
     fn connect(&self, handle: &CloseHandle) -> Result<Arc<TcpStream>, NetworkError> {
@@ -177,6 +206,31 @@ impl Request {
             }
         }
         Err(failed)
+    }
+}
+
+/// The content of a request in chunks (RFC 9112, 7.1). It does not keep the connection open when the response is dropped.
+struct ChunkedContent(Weak<TcpStream>);
+
+impl ChunkedContent {
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let socket = self.0.upgrade().ok_or(ErrorKind::BrokenPipe)?;
+        (&*socket).write_all(bytes)
+    }
+}
+
+impl Write for ChunkedContent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A chunk without bytes is the last one.
+        if !bytes.is_empty() {
+            let size = format!("{:x}\r\n", bytes.len());
+            self.send(&[size.as_bytes(), bytes, b"\r\n"].concat())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
