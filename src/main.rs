@@ -4,7 +4,7 @@
 
 mod cli;
 
-use cli::{Arguments, Failure, serve};
+use cli::{Arguments, Failure, publish, serve, watch};
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,10 +21,16 @@ fn main() -> ExitCode {
 }
 
 /// ```text
-/// newswire = [ "serve" ] *option
+/// newswire = [ "serve" ] *option / "watch" *( option / source ) / "publish" *( option / url / data )
 /// ```
 fn run() -> Result<(), Failure> {
     let mut arguments = Arguments::new(env::args_os().skip(1));
+    if arguments.take_command("watch") {
+        return watch::run(arguments);
+    }
+    if arguments.take_command("publish") {
+        return publish::run(arguments);
+    }
     // `serve` is the command without a name.
     arguments.take_command("serve");
     serve::run(arguments)

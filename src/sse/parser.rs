@@ -89,7 +89,7 @@ impl Parser {
     }
 
     /// As if a stream before had left this last event ID string.
-    pub(super) fn with_last_event_id(mut self, id: impl Into<String>) -> Parser {
+    pub fn with_last_event_id(mut self, id: impl Into<String>) -> Parser {
         self.last_event_id = id.into();
         self.last_event_id_buffer.clone_from(&self.last_event_id);
         self

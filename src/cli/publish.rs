@@ -1,0 +1,5 @@
+//! `newswire publish`.
+use super::{Arguments, Failure};
+pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
+    Ok(())
+}
