@@ -6,15 +6,13 @@ mod cli;
 
 use cli::{Arguments, Failure, publish, serve, watch};
 use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { sentence, code }) => {
-            // Standard error may be closed, which must not become a panic.
-            let _ = writeln!(io::stderr(), "newswire: {sentence}");
+            cli::tell(&sentence);
             ExitCode::from(code)
         }
     }

@@ -30,8 +30,8 @@ impl Failure {
     }
 }
 
-/// A sentence on standard error, which may be closed. No character of it controls a terminal.
-fn tell(sentence: &str) {
+/// Writes a sentence to standard error, which may be closed. What a server said in it does not control the terminal.
+pub(crate) fn tell(sentence: &str) {
     let _ = writeln!(io::stderr(), "newswire: {}", output::escape(sentence));
 }
 

@@ -323,6 +323,16 @@ impl Head {
     }
 }
 
+fn check_line(line: &[u8], most_bytes: usize) -> Result<&[u8], Refusal> {
+    if line.len() <= most_bytes {
+        return Ok(line);
+    }
+    Err(Refusal::new(
+        Status::CONTENT_TOO_LARGE,
+        "A line of the content is larger than this server takes.",
+    ))
+}
+
 /// A request: its head, who sent it, and its content, which is read from the wire when it is asked
 /// for.
 ///
@@ -354,6 +364,10 @@ impl<'c> Request<'c> {
         self.content
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        self.limits
+    }
+
     /// The address that the connection comes from: behind a proxy, the proxy's.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -377,13 +391,12 @@ impl<'c> Request<'c> {
         self.content.read_whole()
     }
 
-    /// Reads the content line by line as it arrives, however long that goes on, and gives each to
-    /// `take` without its line end (LF or CRLF). An unfinished last line is a line.
+    /// Reads the content as it arrives, however long that goes on, and gives each piece to `take`.
     ///
     /// # Errors
-    /// What `take` returns; `413` for a line beyond [`Limits::content_bytes`], `408` after
-    /// [`Limits::lines_idle`] without a byte, else as [`content`](Request::content).
-    pub fn lines(
+    /// What `take` returns; `503` when there are too many uploads of this kind, `408` after [`Limits::lines_idle`] without
+    /// a byte, else as [`content`](Request::content).
+    pub fn pieces(
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
@@ -392,39 +405,42 @@ impl<'c> Request<'c> {
             Status::SERVICE_UNAVAILABLE,
             "There are as many uploads as this server may have.",
         ))?;
+        let (mut piece, idle) = (Vec::new(), self.limits.lines_idle);
+        while self.content.read_some(&mut piece, || idle)? {
+            take(&piece)?;
+            piece.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads the content line by line as it arrives, and gives each to `take` without its line end (LF or CRLF). An
+    /// unfinished last line is a line.
+    ///
+    /// # Errors
+    /// `413` for a line beyond [`Limits::content_bytes`], else as [`pieces`](Request::pieces).
+    pub fn lines(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let most = self.limits.content_bytes;
         let mut kept = Vec::new();
-        loop {
-            let searched = kept.len();
-            let idle = self.limits.lines_idle;
-            if !self.content.read_some(&mut kept, || idle)? {
-                break;
-            }
-            let mut start = 0;
-            let mut from = searched;
+        self.pieces(|piece| {
+            let (mut start, mut from) = (0, kept.len());
+            kept.extend_from_slice(piece);
             while let Some(length) = kept[from..].iter().position(|&byte| byte == b'\n') {
                 let line = &kept[start..from + length];
-                take(self.check_line(line.strip_suffix(b"\r").unwrap_or(line))?)?;
+                take(check_line(line.strip_suffix(b"\r").unwrap_or(line), most)?)?;
                 start = from + length + 1;
                 from = start;
             }
             kept.drain(..start);
-            // A CR that may be part of the line's end is let be until what follows it is known.
-            self.check_line(kept.strip_suffix(b"\r").unwrap_or(&kept))?;
-        }
+            // A CR may be part of the line end; the next byte tells.
+            check_line(kept.strip_suffix(b"\r").unwrap_or(&kept), most).map(|_| ())
+        })?;
         match kept.strip_suffix(b"\r").unwrap_or(&kept) {
             [] if kept.is_empty() => Ok(()),
             line => take(line),
         }
-    }
-
-    fn check_line<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], Refusal> {
-        if line.len() <= self.limits.content_bytes {
-            return Ok(line);
-        }
-        Err(Refusal::new(
-            Status::CONTENT_TOO_LARGE,
-            "A line of the content is larger than this server takes.",
-        ))
     }
 
     /// "A server MAY reject a request that contains a message body but not a Content-Length by
