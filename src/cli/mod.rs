@@ -1,13 +1,14 @@
 //! The command line: a file for each command.
 //!
 //! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `output`,
-//! `watch`, `publish`.
+//! `source`, `watch`, `publish`.
 
 mod arguments;
 mod descriptors;
 mod output;
 pub(crate) mod publish;
 pub(crate) mod serve;
+mod source;
 pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
