@@ -70,14 +70,15 @@ impl Blocks {
     /// call.
     pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<Block>> {
         let (mut blocks, mut rest) = (Vec::new(), piece);
-        // The block before may have been given at the CR, and this is the LF of the same line end.
+        // The block before may have been given at the CR. This LF of the same line end then follows without a delay.
         if !piece.is_empty() && take(&mut self.after_cr) && piece[0] == b'\n' {
             rest = &piece[1..];
-            let was_given = self.block.bytes.is_empty();
-            if !self.after_timing {
+            if self.block.bytes.is_empty() && !self.after_timing {
+                let (delay, bytes) = (Some(Duration::ZERO), b"\n".to_vec());
+                blocks.push(Block { delay, has_mark: false, bytes });
+            } else if !self.after_timing {
                 self.block.bytes.push(b'\n');
-                self.line = self.block.bytes.len();
-                blocks.extend(was_given.then(|| self.end()));
+                self.line += 1;
             }
         }
         while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -155,16 +156,15 @@ pub struct Recorder<W> {
     /// The time of the block before, in whole milliseconds since the start, so that no rounding adds up.
     before: Instant,
     is_empty: bool,
-    after_cr: bool,
 }
 
 impl<W: Write> Recorder<W> {
     /// At the start of a recording, now.
     pub fn new(out: W) -> Recorder<W> {
-        Recorder { out, before: Instant::now(), is_empty: true, after_cr: false }
+        Recorder { out, before: Instant::now(), is_empty: true }
     }
 
-    /// Records a block that has arrived now.
+    /// Records a block that has arrived now, or with no delay behind the block before.
     ///
     /// # Errors
     /// Those of the writer.
@@ -185,7 +185,7 @@ impl<W: Write> Recorder<W> {
     pub fn comment(&mut self, text: &str) -> io::Result<()> {
         let timing = if self.is_empty { String::new() } else { self.timing() };
         let lines = text.lines().map(|line| format!(": {}\n", line.replace('\r', " ")));
-        (self.is_empty, self.after_cr) = (false, false);
+        self.is_empty = false;
         self.out.write_all((timing + &lines.collect::<String>()).as_bytes())
     }
 

@@ -14,17 +14,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const OPENING: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+pub(crate) const OPENING: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 const FINISHED: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// A server of one test: for each connection it reads a request, and plays what `script` says.
-struct Hostile {
-    address: SocketAddr,
-    requests: Receiver<String>,
+pub(crate) struct Hostile {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Receiver<String>,
 }
 
 /// `script` is given the number of the connection, from 0, the request, and the socket.
-fn hostile(mut script: impl FnMut(usize, &str, &mut TcpStream) + Send + 'static) -> Hostile {
+pub(crate) fn hostile(
+    mut script: impl FnMut(usize, &str, &mut TcpStream) + Send + 'static,
+) -> Hostile {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("it listens");
     let (sender, requests) = channel();
@@ -41,7 +43,7 @@ fn hostile(mut script: impl FnMut(usize, &str, &mut TcpStream) + Send + 'static)
 }
 
 /// These responses, one a connection, and then a 204 for each.
-fn responses(responses: Vec<Vec<u8>>) -> Hostile {
+pub(crate) fn responses(responses: Vec<Vec<u8>>) -> Hostile {
     hostile(move |number, _, socket| {
         let response = responses.get(number).map_or(FINISHED.as_bytes(), |response| response);
         // A client that refuses a response does not read all of it.
@@ -67,7 +69,7 @@ fn read_request(socket: &mut TcpStream) -> String {
 }
 
 impl Hostile {
-    fn url(&self, target: &str) -> String {
+    pub(crate) fn url(&self, target: &str) -> String {
         format!("http://{}{target}", self.address)
     }
 
@@ -75,7 +77,7 @@ impl Hostile {
         EventSource::get(&self.url("/stream")).expect("it is a URL")
     }
 
-    fn request(&self) -> String {
+    pub(crate) fn request(&self) -> String {
         self.requests.recv_timeout(PATIENCE).expect("there is another request")
     }
 }
