@@ -171,9 +171,8 @@ impl<W: Write> Recorder<W> {
     pub fn record(&mut self, block: &Block) -> io::Result<()> {
         // A mark within the recording would be part of a field name.
         let mark = if block.has_mark && self.is_empty { BYTE_ORDER_MARK } else { b"" };
-        let is_second_half =
-            replace(&mut self.after_cr, block.bytes.ends_with(b"\r")) && block.bytes == b"\n";
-        let timing = if is_second_half { String::new() } else { self.timing() };
+        let is_at_once = block.delay == Some(Duration::ZERO);
+        let timing = if is_at_once { String::new() } else { self.timing() };
         self.is_empty = false;
         self.out.write_all(&[mark, timing.as_bytes(), &block.bytes].concat())
     }
