@@ -1,5 +1,5 @@
-# Everything is one command. What is built by rustc itself needs neither a network nor a cargo home: cargo would want to
-# resolve the dev-dependency first.
+# Each task is one command. `make` runs rustc itself, which needs neither a network nor a cargo home: cargo would resolve
+# the dev-dependency first.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 EDITION := $(shell sed -n 's/^edition = "\(.*\)"/\1/p' Cargo.toml)
@@ -21,7 +21,7 @@ build: target/newswire
 target/newswire: $(SOURCES)
 	$(call binary,$@)
 
-# One file that starts in an empty directory, with nothing of the system it was built on.
+# One file that starts in an empty directory, without any library of the system.
 static: target/static/newswire
 
 target/static/newswire: $(SOURCES)
@@ -38,20 +38,19 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	for package in attack bench fuzz; do \
+		cargo fmt --check --manifest-path tests/$$package/Cargo.toml && \
+		cargo clippy --manifest-path tests/$$package/Cargo.toml -- -D warnings || exit 1; \
+	done
 
-# With the pictures of the README, which is the first page.
 doc:
-	cargo doc --no-deps
-	@mkdir -p target/doc/newswire/tests/it target/doc/newswire/tests/bench
-	@cp tests/it/*.png target/doc/newswire/tests/it
-	@cp -r tests/bench/figures target/doc/newswire/tests/bench
 	cargo doc --no-deps --open
 
-# newswire and its peers side by side, in one run: about half an hour. FLAGS="--quick" for a look.
+# newswire and its peers side by side, in one run of about half an hour. FLAGS="--quick" runs a few minutes.
 bench: target/newswire
 	cargo run --release --manifest-path tests/bench/Cargo.toml -- --newswire target/newswire $(FLAGS)
 
-# newswire under attack: floods and half a million connections; a soak; kills. Each says what it saw.
+# newswire under attack: floods and half a million connections; a long run; kills. Each prints what it saw.
 attack soak kill: target/newswire
 	cargo run --release --manifest-path tests/attack/Cargo.toml -- \
 		$(@:attack=flood) --newswire target/newswire $(FLAGS)

@@ -1,4 +1,4 @@
-//! What is counted, for machines.
+//! `GET /metrics`: what the server counts.
 
 use crate::channel::{Channels, Summary};
 use crate::http::admission::Admission;
@@ -6,25 +6,25 @@ use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4.
-pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response {
+pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
     let counts = &channels.common().counters;
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let listed = channels.list();
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     let gauges = [
         ("connections", "Connections open.", connections.len() as u64),
-        ("connections_waiting", "Connections that wait for a place.", connections.waiting() as u64),
+        (
+            "connections_waiting",
+            "Connections whose first request has not come.",
+            connections.waiting() as u64,
+        ),
         ("subscribers", "Subscribers of all channels.", kept(|channel| channel.subscribers)),
         ("channels", "Channels.", listed.len() as u64),
-        ("history_events", "Events kept.", kept(|channel| channel.events)),
-        ("history_bytes", "Bytes of events kept.", kept(|channel| channel.bytes)),
+        ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
+        ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
     ];
     let counters = [
-        (
-            "connections_accepted",
-            "Connections that were given a place.",
-            of(&connections.counters.accepted),
-        ),
+        ("connections_accepted", "Connections accepted.", of(&connections.counters.accepted)),
         ("requests", "Requests read.", of(&connections.counters.requests)),
         (
             "accept_errors",
@@ -33,7 +33,7 @@ pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ),
         (
             "threads_refused",
-            "Threads that the system refused.",
+            "Threads that the system has refused.",
             of(&connections.counters.threads_refused),
         ),
         (
@@ -43,11 +43,11 @@ pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ),
         ("panics", "Handlers that panicked.", of(&connections.counters.panics)),
         ("events_published", "Events published.", of(&counts.events_published)),
-        ("bytes_published", "Their bytes as frames.", of(&counts.bytes_published)),
+        ("bytes_published", "Their bytes, as they are sent.", of(&counts.bytes_published)),
         ("events_delivered", "Events written to subscribers.", of(&counts.events_delivered)),
         ("bytes_delivered", "Their bytes.", of(&counts.bytes_delivered)),
         ("replays", "Subscriptions that named a last event ID.", of(&counts.replays)),
-        ("gaps", "Subscriptions that were told of a gap.", of(&counts.gaps)),
+        ("gaps", "Subscriptions that got a gap event.", of(&counts.gaps)),
     ];
     let reasons = [
         ("client", of(&counts.left)),
@@ -67,7 +67,7 @@ pub(crate) fn respond(channels: &Channels, connections: &Admission) -> Response 
     }
     let name = "newswire_disconnects_total";
     text +=
-        &format!("# HELP {name} Subscribers that are no more, by reason.\n# TYPE {name} counter\n");
+        &format!("# HELP {name} Subscribers that have left, by reason.\n# TYPE {name} counter\n");
     for (reason, value) in reasons {
         text += &format!("{name}{{reason=\"{reason}\"}} {value}\n");
     }

@@ -115,9 +115,9 @@ fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
 pub struct App {
     /// Where to listen; `127.0.0.1:8080`.
     pub address: SocketAddr,
-    /// A directory whose files are served in place of the page; none.
+    /// A directory that is served in place of the page; none.
     pub www: Option<PathBuf>,
-    /// The origins whose pages may read; any, without credentials.
+    /// The origins from which pages may read; any, without credentials.
     pub cors: Cors,
     /// The bounds of the server.
     pub limits: http::Limits,

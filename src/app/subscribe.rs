@@ -4,9 +4,12 @@ use crate::channel::{Channels, NoChannel};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{json_string, refused};
 
+/// Polyfills of EventSource ask with the second or the third.
+const LAST_EVENT_ID: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
+
 /// `GET /channels/{name}`
 pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Response {
-    if let Err(refusal) = check_parameters(request, &["last_event_id"]) {
+    if let Err(refusal) = check_parameters(request, &LAST_EVENT_ID) {
         return refusal;
     }
     match channels.open_to_subscribe(request.parameter("name")) {
@@ -58,8 +61,8 @@ pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Respon
         if is_shown { format!("The parameter {unknown}") } else { "A parameter".to_owned() };
     let known = match known {
         [] => "none".to_owned(),
-        known => known.join(" and "),
+        known => known.join(", "),
     };
-    let sentence = format!("{culprit} is unknown. Here is {known}.\n");
+    let sentence = format!("{culprit} is unknown. This path knows {known}.\n");
     Err(Response::text(Status::BAD_REQUEST, sentence).field("Cache-Control", "no-store"))
 }

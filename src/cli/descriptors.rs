@@ -4,7 +4,7 @@ use newswire::http::Limits;
 use std::fs;
 
 /// Descriptors that are not connections with a request: standard streams, the listener, files being served, and half of
-/// these for connections whose first request is still to come.
+/// these for connections that have not sent a request yet.
 const RESERVED: usize = 64;
 
 /// The default, however many descriptors there are: as many threads as a small machine can have.

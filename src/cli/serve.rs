@@ -38,8 +38,6 @@ OPTIONS
     --history-bytes N          bytes that each channel keeps                        [1048576]
     --quiet                    do not write a line for each request
     --help, --version
-
-A browser shows http://127.0.0.1:8080/ and, for the streams to test with, http://127.0.0.1:8080/lab
 ";
 
 /// The greatest number that an option takes when nothing else limits it.
@@ -137,7 +135,7 @@ impl Options {
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" | "--version" | "-V" => {
                     arguments.check_switch(name)?;
-                    say(if name.ends_with('h') || name == "--help" { HELP } else { VERSION });
+                    say(if matches!(name, "--help" | "-h") { HELP } else { VERSION });
                     return Ok(None);
                 }
                 _ => return Err(unknown(OsStr::new(name))),

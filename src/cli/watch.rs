@@ -18,19 +18,16 @@ USAGE
     newswire watch [OPTIONS] URL|FILE|-
 
 OPTIONS
-    --output FORMAT            text, json (an object a line), data (the data alone) or raw
-                               (the bytes)                                           [text]
+    --output FORMAT            text, json (an object a line), data, or raw (the bytes)  [text]
     --event TYPE               only events of this type; repeatable
     --count N                  stop after this many events
     --for SECONDS              stop after this time
     --record FILE              write the stream to this file, with its timing in comments
-
-    --last-event-id ID         go on behind this event
     --once                     do not connect again when the stream ends
+    --last-event-id ID         go on behind this event
     --idle SECONDS             connect again after a silence of this length
     --header 'Name: value'     send this field; repeatable
-    --data TEXT                send this content, by POST, as application/json unless a
-                               --header says otherwise
+    --data TEXT                send this content, by POST, as application/json
     --method METHOD            GET, HEAD, POST, PUT, DELETE or OPTIONS
 ";
 

@@ -1,4 +1,4 @@
-//! The command line: what is asked for happens, and a mistake is one sentence on standard error.
+//! The command line: each option does what it says, and a mistake is one sentence on standard error.
 
 use crate::files::Directory;
 use crate::server::{PATIENCE, Server, ask, connect, eventually, read_until};
@@ -13,7 +13,7 @@ use std::thread;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_newswire");
 
-/// How a process has ended.
+/// The result of a process.
 #[derive(Debug)]
 struct Outcome {
     code: Option<i32>,
@@ -21,7 +21,7 @@ struct Outcome {
     stderr: String,
 }
 
-/// Runs it until it ends, or has begun to serve, which ends it too.
+/// Runs the command until it ends, or says that it listens. Then it is killed.
 fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
     let mut child = Command::new(BINARY)
         .args(arguments)
@@ -55,8 +55,8 @@ fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
     }
 }
 
-/// Whether this is refused as a mistake: exit code 2, nothing on standard output, and one sentence
-/// that says `what`. Otherwise, what happened instead.
+/// Checks that these arguments are refused: exit code 2, nothing on standard output, and one sentence that contains
+/// `what`. An error says what happened instead.
 fn refuse<A: AsRef<OsStr>>(arguments: &[A], what: &str) -> Result<(), String> {
     let outcome = run(arguments);
     let line = outcome.stderr.strip_suffix('\n').unwrap_or_default();
@@ -75,7 +75,7 @@ fn assert_refused<A: AsRef<OsStr>>(arguments: &[A], what: &str) {
     refuse(arguments, what).unwrap_or_else(|instead| panic!("{instead}"));
 }
 
-/// Says all that were not refused.
+/// Fails with every case that was not refused.
 fn assert_all(refusals: Vec<Result<(), String>>) {
     let wrong: Vec<String> = refusals.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -94,13 +94,14 @@ const VALUED: [&str; 10] = [
     "--history-events",
 ];
 
+const SWITCHES: [&str; 3] = ["--publish-open", "--lab", "--quiet"];
+
 #[test]
 fn help_and_version_are_on_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["serve", "--help"], &["--quiet", "-h"]] {
         let outcome = run(arguments);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        for word in VALUED.iter().chain(&["--publish-open", "--history-bytes", "--quiet", "serve"])
-        {
+        for word in VALUED.iter().chain(&SWITCHES).chain(&["--history-bytes", "serve", "/lab"]) {
             assert!(outcome.stdout.contains(word), "{word}");
         }
         assert!(outcome.stdout.contains("127.0.0.1:8080"), "the default is said");
@@ -114,7 +115,7 @@ fn help_and_version_are_on_standard_output() {
 }
 
 #[test]
-fn what_is_no_option_is_refused() {
+fn an_unknown_option_or_a_value_for_a_switch_is_refused() {
     let mut refusals = Vec::new();
     for (arguments, what) in [
         (&["--nonsense"][..], "--nonsense"),
@@ -135,6 +136,7 @@ fn what_is_no_option_is_refused() {
         (&["--quiet="], "--quiet"),
         (&["--quiet=yes"], "--quiet"),
         (&["--publish-open=yes"], "--publish-open"),
+        (&["--lab=on"], "--lab"),
         (&["--help=x"], "--help"),
         (&["--version=x"], "--version"),
         (&["serve=x"], "serve=x"),
@@ -146,7 +148,7 @@ fn what_is_no_option_is_refused() {
 }
 
 #[test]
-fn a_value_that_is_missing_or_makes_no_sense_is_refused() {
+fn a_missing_or_malformed_value_is_refused() {
     let missing = VALUED.map(|option| refuse(&[option], option));
     let mut refusals = Vec::from(missing);
     for (option, values) in [
@@ -228,21 +230,21 @@ fn a_directory_or_a_file_that_cannot_be_used_is_refused() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_refused() {
+fn an_address_that_is_taken_or_not_this_machines_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = taken.local_addr().expect("it listens").to_string();
     assert_refused(&["--listen", &address], &address);
-    // Kept for documentation (RFC 5737)
+    // An address for documentation (RFC 5737)
     assert_refused(&["--listen", "192.0.2.1:0"], "192.0.2.1:0");
-    // The same for two servers
+    // The same with two servers
     let server = Server::start(&["--quiet"]);
     let address = server.address.to_string();
     assert_refused(&["--listen", &address], &address);
 }
 
-/// Without a token, who can reach the server can publish: so it must be this machine alone.
+/// Without a token every client that reaches the server can publish, so no other machine may reach it.
 #[test]
-fn anyone_may_publish_on_loopback_only() {
+fn publishing_without_a_token_is_for_loopback_only() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         assert_refused(&["--publish-open", "--listen", address], "loopback");
         assert_refused(&["--listen", address, "--publish-open"], "loopback");
@@ -269,7 +271,7 @@ fn a_value_may_stand_behind_an_equals_sign() {
     assert_eq!(allowed, Some("http://a.example"));
 }
 
-/// A path is bytes; it need not be UTF-8, and may have an equals sign in it.
+/// A path is bytes. It need not be UTF-8, and may contain an equals sign.
 #[test]
 fn any_directory_can_be_named_in_both_forms() {
     let parent = Directory::new("any");
@@ -285,7 +287,7 @@ fn any_directory_can_be_named_in_both_forms() {
             let server = Server::spawn(command);
             assert_eq!(ask(server.address, "GET", "/", &[], "").text(), "<p>mine");
         }
-        // And a name that begins like an option is a name, relative to where it was said.
+        // A value that looks like an option is a value. A relative path is relative to the current directory.
         let mut command = Command::new(BINARY);
         command
             .current_dir(&parent.0)
@@ -304,6 +306,14 @@ fn the_greeting_says_where_to_look() {
     assert!(server.greeting.contains(&format!("http://{address}/ ")), "{}", server.greeting);
     assert_eq!(ask(address, "GET", "/", &[], "").status, 200);
 
+    // The lines of the greeting can be run as they are: the words, the laboratory, and a channel.
+    let server = Server::start(&["--publish-open"]);
+    for path in ["/sse/mvc/words", "/lab?interval=100", "/channels/news"] {
+        let url = format!("http://{}{path}", server.address);
+        eventually("the greeting is whole", || server.output().contains(&url));
+        assert_eq!(ask(server.address, "HEAD", path, &[], "").status, 200);
+    }
+
     if TcpListener::bind("[::1]:0").is_ok() {
         let mut command = Command::new(BINARY);
         command.args(["--listen", "[::1]:0", "--quiet"]);
@@ -314,7 +324,7 @@ fn the_greeting_says_where_to_look() {
 }
 
 #[test]
-fn each_request_is_a_line_unless_it_is_to_be_quiet() {
+fn each_request_is_a_line_on_standard_error_unless_quiet() {
     let server = Server::start(&[]);
     let quiet = Server::start(&["--quiet"]);
     for server in [&server, &quiet] {
@@ -327,7 +337,7 @@ fn each_request_is_a_line_unless_it_is_to_be_quiet() {
         }
         let mut rest = Vec::new();
         socket.read_to_end(&mut rest).expect("the server closes");
-        // What a hostile request says must not become a line, or move a terminal's cursor.
+        // A hostile request must not write a line of its own, nor move the cursor of a terminal.
         server.exchange("GET /%0d%0a1999-01-01T00:00:00Z%1b[2J HTTP/1.0\r\n\r\n");
         server.exchange("GET /x\x1b[2J HTTP/1.0\r\n\r\n");
     }
@@ -350,8 +360,8 @@ fn each_request_is_a_line_unless_it_is_to_be_quiet() {
     assert_eq!(quiet.said(), "");
 }
 
-/// An address of this machine that nobody else has, so that its port is free.
-fn address_of_ones_own(last: u8) -> SocketAddr {
+/// An address that no other test uses, so that its port is free.
+fn own_address(last: u8) -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     SocketAddr::from(([127, 77, high, low], 18080 + u16::from(last)))
 }
@@ -375,9 +385,9 @@ fn spawn(address: SocketAddr, stdout: Stdio, stderr: Stdio) -> Running {
     Running(child.expect("the binary under test starts"))
 }
 
-/// `newswire | head -1`, and a terminal that was closed: writing to either fails.
+/// After `newswire | head -1`, or in a terminal that was closed, each write to an output fails.
 #[test]
-fn nobody_needs_to_read_what_it_says() {
+fn it_serves_although_its_outputs_are_closed() {
     let closed = || {
         let (reader, writer) = pipe().expect("there are descriptors");
         drop(reader);
@@ -386,7 +396,7 @@ fn nobody_needs_to_read_what_it_says() {
     let ways =
         [(1, closed(), Stdio::null()), (2, Stdio::null(), closed()), (3, closed(), closed())];
     for (last, stdout, stderr) in ways {
-        let address = address_of_ones_own(last);
+        let address = own_address(last);
         let mut running = spawn(address, stdout, stderr);
         eventually("it listens", || TcpStream::connect(address).is_ok());
         for _ in 0..10 {
@@ -395,15 +405,15 @@ fn nobody_needs_to_read_what_it_says() {
         }
         assert_eq!(running.0.try_wait().expect("it is ours"), None, "way {last}");
     }
-    // A mistake is still one.
+    // The exit code of a mistake is the same.
     let code = Command::new(BINARY).arg("--nonsense").stderr(closed()).status();
     assert_eq!(code.expect("it starts").code(), Some(2));
 }
 
-/// A pipe that somebody holds but does not read is full after a while.
+/// A pipe that no process reads is full after a while.
 #[test]
-fn nobody_needs_to_read_the_access_lines_in_time() {
-    let address = address_of_ones_own(4);
+fn it_serves_although_its_standard_error_is_full() {
+    let address = own_address(4);
     let (reader, writer) = pipe().expect("there are descriptors");
     let _running = spawn(address, Stdio::null(), Stdio::from(writer));
     eventually("it listens", || TcpStream::connect(address).is_ok());
@@ -419,7 +429,7 @@ fn nobody_needs_to_read_the_access_lines_in_time() {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_not_promised() {
+fn it_promises_no_more_connections_than_there_are_descriptors() {
     let start = |arguments: &[&str]| {
         let mut command = Command::new("sh");
         command
@@ -443,7 +453,6 @@ fn more_connections_than_descriptors_are_not_promised() {
     assert!(!server.greeting.contains("descriptor limit"), "{}", server.greeting);
 }
 
-/// Killing it is the way to stop it, and another may take its place at once.
 #[test]
 fn it_can_be_killed_and_started_again_at_the_same_address() {
     let mut server = Server::start(&["--quiet"]);
@@ -452,7 +461,7 @@ fn it_can_be_killed_and_started_again_at_the_same_address() {
         let mut socket = connect(address);
         let request = b"GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
         socket.write_all(request).expect("the server reads");
-        read_until(&mut socket, "\n\n");
+        read_until(&mut socket, "retry: ");
         server.kill();
         let mut rest = Vec::new();
         let _ = socket.read_to_end(&mut rest);
@@ -464,7 +473,7 @@ fn it_can_be_killed_and_started_again_at_the_same_address() {
 }
 
 #[test]
-fn standard_input_is_left_alone_unless_it_is_asked_for() {
+fn standard_input_is_not_read_without_the_option_for_it() {
     let mut server = Server::start(&["--quiet"]);
     let mut stdin = server.stdin();
     stdin.write_all(b"not for it\n").expect("it holds the pipe");

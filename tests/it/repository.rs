@@ -1,4 +1,4 @@
-//! The repository's own rules, so that nobody has to remember them.
+//! The rules of the repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ fn root() -> &'static Path {
 fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // Pictures are among what is searched.
+    // Pictures are searched, too.
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -24,7 +24,7 @@ fn files_below(directory: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(directory).expect("it is a directory") {
             let path = entry.expect("it can be read").path();
             if path.is_dir() {
-                // What is built or found there is nobody's text.
+                // These hold no text of ours.
                 let is_made = ["target", "corpus", "artifacts"].map(|name| path.ends_with(name));
                 directories.extend(Some(path).filter(|_| !is_made.contains(&true)));
             } else {
@@ -45,9 +45,8 @@ fn table<'t>(toml: &'t str, header: &str) -> Vec<&'t str> {
     lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
-/// No crate at run time, and one when testing.
 #[test]
-fn it_depends_on_nothing() {
+fn there_is_no_dependency_at_run_time_and_one_for_tests() {
     let manifest = read("Cargo.toml");
     assert_eq!(table(&manifest, "[dependencies]"), [""; 0]);
     let dev = table(&manifest, "[dev-dependencies]");
@@ -55,20 +54,20 @@ fn it_depends_on_nothing() {
     let tables = manifest.lines().filter(|line| line.starts_with('['));
     for table in tables.filter(|table| table.contains("dependencies")) {
         let is_known = ["[dependencies]", "[dev-dependencies]"].contains(&table);
-        assert!(is_known, "another way to depend on something: {table}");
+        assert!(is_known, "a table of dependencies that this test does not know: {table}");
     }
     assert!(!root().join("build.rs").exists() && !manifest.contains("build ="));
 }
 
 #[test]
-fn the_top_level_has_what_it_is_meant_to_have_and_nothing_else() {
+fn the_top_level_has_no_file_that_is_not_listed_here() {
     let kept = [
         "Cargo.toml",
         "src",
         "www",
         "tests",
         "Makefile",
-        // What every repository has
+        // As in every repository
         "README.md",
         "LICENSE",
         "CHANGELOG.md",
@@ -88,9 +87,8 @@ fn the_top_level_has_what_it_is_meant_to_have_and_nothing_else() {
     assert_eq!(found, kept);
 }
 
-/// The addresses in a line that a browser might load from elsewhere, without their scheme. An
-/// address may stand in a link that a person follows, and name a namespace; the server's own is in
-/// text that is to be copied.
+/// The addresses in a line that a browser might load from another server, without their scheme. A link that a person
+/// follows is harmless, and so is the name of a namespace. The server's own address is in text to copy.
 fn foreign_addresses(line: &str) -> Vec<&str> {
     let places = line.match_indices("//").map(|(at, _)| line.split_at(at));
     places
@@ -110,9 +108,8 @@ fn foreign_addresses(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The page works with the cable pulled out.
 #[test]
-fn the_page_loads_nothing_from_elsewhere() {
+fn the_page_needs_no_other_server() {
     for loads in [
         "<script src=\"https://cdn.example/x.js\">",
         "<link rel=stylesheet href=//cdn.example/x.css>",
@@ -140,7 +137,7 @@ fn the_page_loads_nothing_from_elsewhere() {
 }
 
 #[test]
-fn nothing_is_left_undone_in_the_source() {
+fn there_is_no_todo_and_no_unsafe_code_in_the_source() {
     for path in files_below("src").into_iter().chain(files_below("tests/it")) {
         let is_this = path.ends_with("repository.rs");
         for (number, line) in read(&path).lines().enumerate() {
@@ -155,44 +152,161 @@ fn nothing_is_left_undone_in_the_source() {
     }
 }
 
-/// `http` has never heard of Server-Sent Events, and in each of the two directories a file uses
-/// only those that stand before it in the order that its `mod.rs` says.
+/// The folders of `src`, and the folders that each may use beside itself.
+const ROOMS: [(&str, &[&str]); 6] = [
+    ("http", &[]),
+    ("sse", &["http"]),
+    ("channel", &["http", "sse"]),
+    ("lab", &["http", "sse"]),
+    ("app", &["http", "sse", "channel", "lab"]),
+    // The command uses the library as any program does.
+    ("cli", &[]),
+];
+
+/// The source without its comments.
+fn code(source: &str) -> String {
+    let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The first names behind a path such as `crate::`, also where several stand in braces.
+fn names_behind(path: &str, code: &str) -> BTreeSet<String> {
+    let first_name = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices(path) {
+        let rest = &code[at + path.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            names.insert(first_name(rest));
+            continue;
+        };
+        let (mut depth, mut start) = (0, 0);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                ',' | '}' if depth == 0 => {
+                    names.insert(first_name(&group[start..at]));
+                    start = at + 1;
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if c == '}' && depth == 0 && start == at + 1 {
+                break;
+            }
+        }
+    }
+    names
+}
+
 #[test]
-fn each_file_uses_only_what_stands_before_it() {
-    for directory in ["src/http", "src/sse"] {
-        let description = read(format!("{directory}/mod.rs"));
+fn names_behind_a_path_are_found_in_each_form() {
+    let code = "use super::one::One; use super::{two, three::{Three, four}, self};\n super::five()";
+    let expected = ["five", "one", "self", "three", "two"].map(str::to_owned);
+    assert_eq!(names_behind("super::", code), expected.into());
+}
+
+#[test]
+fn each_folder_uses_only_the_folders_that_it_may() {
+    let folders: BTreeSet<String> = fs::read_dir(root().join("src"))
+        .expect("it is a directory")
+        .map(|entry| entry.expect("it can be read"))
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().expect("it is UTF-8"))
+        .collect();
+    let known: BTreeSet<String> = ROOMS.iter().map(|(room, _)| room.to_string()).collect();
+    assert_eq!(folders, known);
+    for (room, may_use) in ROOMS {
+        for path in files_below(&format!("src/{room}")) {
+            let source = code(&read(&path));
+            for used in names_behind("crate::", &source) {
+                let is_folder = known.contains(&used) && used != room;
+                let is_allowed = !is_folder || may_use.contains(&used.as_str());
+                assert!(is_allowed, "{} uses {used}", path.display());
+            }
+            // What is public at the root would hide the folder.
+            let is_root = |name: &String| name.starts_with(|c: char| c.is_ascii_uppercase());
+            let at_root: Vec<_> =
+                names_behind("crate::", &source).into_iter().filter(is_root).collect();
+            assert!(at_root.is_empty(), "{}: name the folder of {at_root:?}", path.display());
+            assert!(
+                room != "http" || !source.contains("text/event-stream"),
+                "{} has heard of events",
+                path.display()
+            );
+        }
+    }
+}
+
+/// The `mod.rs` of a folder says in which order to read its files.
+#[test]
+fn each_file_uses_only_files_that_stand_before_it() {
+    let mut wrong = Vec::new();
+    for (room, _) in ROOMS {
+        let description = read(format!("src/{room}/mod.rs"));
         let description: String =
             description.lines().map_while(|line| line.strip_prefix("//!")).collect();
-        let (_, order) = description.split_once("Read it in this order").expect("it says so");
-        // What stands between backticks
+        let Some((_, order)) = description.split_once("Read it in this order") else {
+            panic!("src/{room}/mod.rs names no order");
+        };
+        // The files stand between backticks, up to the end of the sentence.
+        let order = order.split_once(". ").map_or(order, |(sentence, _)| sentence);
         let order: Vec<&str> = order.split('`').skip(1).step_by(2).collect();
-        let modules: BTreeSet<String> = files_below(directory)
+        let files: BTreeSet<String> = files_below(&format!("src/{room}"))
             .iter()
             .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
             .filter(|name| name != "mod")
             .collect();
         let named: BTreeSet<String> = order.iter().map(|name| name.to_string()).collect();
-        assert_eq!(named, modules, "the order names every file of {directory}");
-
+        assert_eq!(named, files, "the order names every file of src/{room}");
         for (at, name) in order.iter().enumerate() {
-            let source = read(format!("{directory}/{name}.rs"));
-            for later in &order[at..] {
-                let used = format!("super::{later}::");
-                // Tests may use what they test.
-                let is_own = later == name;
-                assert!(is_own || !source.contains(&used), "{directory}/{name}.rs uses {used}");
-            }
+            let used = names_behind("super::", &code(&read(format!("src/{room}/{name}.rs"))));
+            let later = order[at + 1..].iter().filter(|later| used.contains(**later));
+            wrong.extend(later.map(|later| format!("src/{room}/{name}.rs uses {later}")));
         }
     }
-    for path in files_below("src/http") {
-        let source = read(&path);
-        for word in ["crate::sse", "crate::app", "crate::words", "text/event-stream"] {
-            let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-            for line in code {
-                assert!(!line.contains(word), "{}: {line}", path.display());
-            }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_source_file_is_short_enough_to_be_read_from_top_to_bottom() {
+    let lines = |path: &PathBuf| read(path).lines().count();
+    let long: Vec<_> = files_below("src").into_iter().filter(|path| lines(path) > 400).collect();
+    assert!(long.is_empty(), "longer than 400 lines: {long:?}");
+}
+
+/// A comment has a subject that can be found in the code: a connection, a client, a thread.
+#[test]
+fn no_comment_speaks_of_persons_that_are_parts_of_the_program() {
+    const PERSONS: [&str; 12] = [
+        "who",
+        "whom",
+        "whose",
+        "whoever",
+        "he",
+        "him",
+        "his",
+        "somebody",
+        "someone",
+        "nobody",
+        "anybody",
+        "everybody",
+    ];
+    let mut wrong = Vec::new();
+    for path in files_below("src") {
+        for (number, line) in read(&path).lines().enumerate() {
+            let line = line.trim_start().replacen("///", "//", 1);
+            let Some((_, comment)) = line.split_once("// ").or(line.split_once("//! ")) else {
+                continue;
+            };
+            let words = comment.split(|c: char| !c.is_ascii_alphabetic()).map(str::to_lowercase);
+            let persons = words.filter(|word| PERSONS.contains(&word.as_str()));
+            let place = format!("{}:{}", path.display(), number + 1);
+            wrong.extend(persons.map(|word| format!("{place}: {word:?} in: {comment}")));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Words that begin with two hyphens and a letter.
@@ -207,13 +321,15 @@ fn options(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_readme_has_every_option_of_the_command_line_and_no_other() {
-    let help = Command::new(env!("CARGO_BIN_EXE_newswire"))
-        .arg("--help")
-        .output()
-        .expect("the binary under test starts");
-    let help = String::from_utf8(help.stdout).expect("it is UTF-8");
+    let commands = [&["--help"][..], &["watch", "--help"], &["publish", "--help"]];
+    let helps = commands.map(|arguments| {
+        let output = Command::new(env!("CARGO_BIN_EXE_newswire")).args(arguments).output();
+        let help = output.expect("the binary under test starts").stdout;
+        String::from_utf8(help).expect("it is UTF-8")
+    });
+    let help = helps.concat();
     let readme = read("README.md");
-    // Other programs have options of their own.
+    // A line with another program has that program's options.
     let of_others = ["cargo ", "curl ", "docker ", "git ", "nginx "];
     let own: String = readme
         .lines()
@@ -222,25 +338,24 @@ fn the_readme_has_every_option_of_the_command_line_and_no_other() {
         .collect();
     assert!(options(&help).len() > 10);
     assert_eq!(options(&own), options(&help));
-    // And says the same of each.
-    let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
-    for line in described.lines() {
-        let line = line.trim();
-        assert!(readme.lines().any(|found| found.trim() == line), "{line:?} is not in README.md");
+    // It says the same of each option.
+    for help in helps {
+        let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
+        for line in described.lines().map(str::trim) {
+            let has_line = readme.lines().any(|found| found.trim() == line);
+            assert!(has_line, "{line:?} is not in README.md");
+        }
     }
 }
 
-/// The map of the sources in the README is how a newcomer finds the way.
 #[test]
-fn the_readme_has_every_source_file() {
+fn the_readme_has_every_folder_of_the_source_and_is_short() {
     let readme = read("README.md");
-    for path in files_below("src") {
-        let name = path.file_name().expect("it has one").to_string_lossy();
-        let mapped = readme
-            .lines()
-            .any(|line| line.split_whitespace().next().is_some_and(|word| word.ends_with(&*name)));
-        assert!(mapped || name == "mod.rs", "{} is not in README.md", path.display());
+    for (room, _) in ROOMS {
+        let has_room = readme.lines().any(|line| line.starts_with(&format!("src/{room}/ ")));
+        assert!(has_room, "src/{room} is not in README.md");
     }
+    assert!(readme.lines().count() <= 230);
 }
 
 #[test]
@@ -252,13 +367,12 @@ fn the_changelog_and_the_license_are_those_of_this_version() {
     assert!(read("Cargo.toml").contains("license = \"MIT\""));
 }
 
-/// No line of the project leads to the machine that it was written on.
 #[test]
-fn no_path_of_one_machine_is_in_it() {
+fn no_file_has_a_path_of_the_machine_that_it_was_written_on() {
     let everywhere = ["src", "www", "tests/it", ".ci"].map(files_below).concat();
     let single = ["README.md", "CHANGELOG.md", "Makefile", "Cargo.toml"].map(PathBuf::from);
     for path in everywhere.into_iter().chain(single) {
-        // Said so that this file is no such place itself
+        // In pieces, so that this file has no such path itself
         for start in ["work", "home", "farm"].map(|name| format!("/{name}/")) {
             let text = read(&path);
             assert!(!text.contains(&start), "{} has {start}", path.display());

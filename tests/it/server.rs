@@ -1,4 +1,4 @@
-//! A newswire process of a test's own, and raw conversations with it.
+//! The binary under test as a process, and raw conversations with it.
 
 use newswire::Router;
 use newswire::app::App;
@@ -12,17 +12,18 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a machine that is busy with other things. Nothing waits for
-/// it to pass.
+/// Longer than anything here takes on a busy machine. No test waits for it to pass.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; it ends with the test.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    /// What it has said on standard output, up to the line with its address.
+    /// Standard output up to the line with the address.
     pub(crate) greeting: String,
-    /// What it has said on standard error.
+    /// All of standard output so far.
+    output: Arc<Mutex<String>>,
+    /// All of standard error so far.
     said: Arc<Mutex<String>>,
 }
 
@@ -34,20 +35,11 @@ impl Server {
         Server::spawn(command)
     }
 
-    /// From a command line that has port 0 in it.
+    /// Runs a command line that has port 0 in it.
     pub(crate) fn spawn(mut command: Command) -> Server {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary under test starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let said = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&said);
-        thread::spawn(move || {
-            let mut line = Vec::new();
-            while stderr.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-                hear(&heard).push_str(&String::from_utf8_lossy(&line));
-                line.clear();
-            }
-        });
+        let said = collect(BufReader::new(child.stderr.take().expect("it is piped")), "");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut greeting = String::new();
         let address = loop {
@@ -60,9 +52,8 @@ impl Server {
                 break address.parse().expect("it says where it listens");
             }
         };
-        // Whatever else it says must not fill the pipe.
-        thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        Server { child, address, greeting, said }
+        let output = collect(stdout, &greeting);
+        Server { child, address, greeting, output, said }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -86,10 +77,14 @@ impl Server {
         self.child.id()
     }
 
-    /// Ends it the way it is meant to be ended.
+    /// Kills it, which is the way to stop the command.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is ours");
         self.child.wait().expect("it has ended");
+    }
+
+    pub(crate) fn output(&self) -> String {
+        hear(&self.output).clone()
     }
 
     pub(crate) fn said(&self) -> String {
@@ -121,11 +116,25 @@ impl Drop for Server {
     }
 }
 
-fn hear(said: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
-    said.lock().expect("who writes to it does not panic")
+/// Reads an output of the process on a thread, so that the pipe is never full.
+fn collect(mut from: impl BufRead + Send + 'static, start: &str) -> Arc<Mutex<String>> {
+    let said = Arc::new(Mutex::new(start.to_owned()));
+    let heard = Arc::clone(&said);
+    thread::spawn(move || {
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            hear(&heard).push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    said
 }
 
-/// A server of the library in this very process, on a port of its own. It ends with the process.
+fn hear(said: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
+    said.lock().expect("no thread panics while it holds the lock")
+}
+
+/// A server of the library in this process, on a free port. It ends with the process.
 pub(crate) fn serve(
     router: Router,
     configure: impl FnOnce(newswire::Server) -> newswire::Server,
@@ -154,7 +163,7 @@ pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String
     String::from_utf8_lossy(&response).into_owned()
 }
 
-/// A response as it stood on the wire, cut into its parts as a client does that expects nothing.
+/// A response as it stood on the wire, cut into its parts without any assumption.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The status line and the fields, without the empty line.
@@ -172,7 +181,7 @@ impl Answer {
     pub(crate) fn read(from: &mut impl BufRead, to: &str) -> Option<Answer> {
         loop {
             let answer = Answer::read_one(from, to)?;
-            // What is interim says nothing about the request (RFC 9110, 15.2).
+            // An interim response is not the answer (RFC 9110, 15.2).
             if answer.status >= 200 {
                 return Some(answer);
             }
@@ -234,7 +243,7 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// Waits until `holds` does; `what` says what was waited for in vain.
+/// Waits until `holds` returns true. `what` stands in the failure.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -243,22 +252,21 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Reads until `end` has been read, and gives everything including it.
+/// Reads until `end` has been read, and returns everything including `end`.
 pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
         let mut byte = [0];
-        let count = socket.read(&mut byte).unwrap_or_else(|error| {
+        // `read_exact` goes on after a signal, as that of a child that has ended. `read` does not.
+        socket.read_exact(&mut byte).unwrap_or_else(|error| {
             panic!("waited for {end:?} after {:?}: {error}", String::from_utf8_lossy(&read))
         });
-        assert!(count > 0, "it closed before {end:?}, after {:?}", String::from_utf8_lossy(&read));
         read.push(byte[0]);
     }
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// The whole application in this very process, on a port of its own, for bounds that the command line does not have. It
-/// ends with the process.
+/// The whole application in this process, on a free port, for limits that have no option. It ends with the process.
 pub(crate) fn serve_app(app: App) -> (SocketAddr, Channels) {
     let app = App { address: SocketAddr::from(([127, 0, 0, 1], 0)), log_accesses: false, ..app };
     let listening = app.listen().expect("there is a free port");
@@ -268,7 +276,7 @@ pub(crate) fn serve_app(app: App) -> (SocketAddr, Channels) {
     (address, channels)
 }
 
-/// One request on a connection of its own, with these further fields and this content, and its answer.
+/// Sends one request on its own connection, with these further fields and this content, and returns the answer.
 pub(crate) fn ask(
     address: SocketAddr,
     method: &str,
@@ -279,12 +287,12 @@ pub(crate) fn ask(
     let mut socket = connect(address);
     let mut request = request(address, method, target, fields, content.as_ref());
     request.extend_from_slice(content.as_ref());
-    // A server that refuses at once need not read the rest; what it answers is what counts.
+    // A server that refuses at once does not read the rest, so a write error is no failure. The answer counts.
     let _ = socket.write_all(&request);
     Answer::read(&mut BufReader::new(socket), method).expect("the server answers")
 }
 
-/// The head of a request that closes its connection. What is among `fields` is not added once more.
+/// The head of a request that closes its connection. A field among `fields` replaces the one that is added otherwise.
 fn request(
     address: SocketAddr,
     method: &str,
@@ -310,25 +318,25 @@ fn request(
     (head + "\r\n").into_bytes()
 }
 
-/// A client of an event stream, who reads it as it arrives.
+/// A client that reads an event stream as it arrives.
 pub(crate) struct Stream {
     reader: BufReader<TcpStream>,
     /// The response but for its content.
     pub(crate) answer: Answer,
     pub(crate) parser: Parser,
-    /// Dispatched and not yet taken.
+    /// Messages that were dispatched and not taken yet.
     messages: VecDeque<Message>,
     /// Every byte of the content so far.
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Stream {
-    /// Asks for the stream, and waits for the head of the response, whatever its status.
+    /// Asks for the stream, and waits for the head of the response, with any status.
     pub(crate) fn open(address: SocketAddr, target: &str, fields: &[(&str, &str)]) -> Stream {
         Stream::ask(connect(address), target, fields)
     }
 
-    /// The same on a connection that is there already.
+    /// As [`open`](Stream::open), on a connection that is open already.
     pub(crate) fn ask(mut socket: TcpStream, target: &str, fields: &[(&str, &str)]) -> Stream {
         let address = socket.peer_addr().expect("it is connected");
         socket.write_all(&request(address, "GET", target, fields, b"")).expect("the server reads");
@@ -343,13 +351,13 @@ impl Stream {
         }
     }
 
-    /// Of a channel, from the next event on. The head is sent after the place in the log was found: what is published
-    /// once this returns is heard.
+    /// Subscribes to a channel. The server sends the head after it has found the position in the history, so that the
+    /// stream has every event that is published after this returns.
     pub(crate) fn subscribe(address: SocketAddr, channel: &str) -> Stream {
         Stream::resume(address, channel, "")
     }
 
-    /// Of a channel, after the event with this id; after none if it is empty.
+    /// Subscribes to a channel behind the event with this id, if the id is not empty.
     pub(crate) fn resume(address: SocketAddr, channel: &str, id: &str) -> Stream {
         let fields = [("Last-Event-ID", id)];
         let fields = if id.is_empty() { &fields[..0] } else { &fields };
@@ -382,7 +390,7 @@ impl Stream {
         }
     }
 
-    /// Messages until one is named `end`, which is the last thing that the stream has.
+    /// The messages up to one named `end`, which must be the last of the stream.
     pub(crate) fn until_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         while let Some(message) = self.next() {
@@ -399,7 +407,7 @@ impl Stream {
         self.reader.get_ref()
     }
 
-    /// The socket, for whoever counts bytes, once the opening and nothing else has arrived.
+    /// The socket, when the opening and nothing else has arrived.
     pub(crate) fn into_socket(mut self) -> TcpStream {
         self.read_until(|bytes| is_opening(bytes));
         let is_opening = self.bytes.starts_with(b":") && self.messages.is_empty();
@@ -408,7 +416,11 @@ impl Stream {
     }
 
     fn read_piece(&mut self) -> std::io::Result<bool> {
-        let piece = self.reader.fill_buf()?;
+        let piece = match self.reader.fill_buf() {
+            // A signal, as that of a child that has ended
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
+            piece => piece?,
+        };
         let length = piece.len();
         self.bytes.extend_from_slice(piece);
         let messages = self.parser.feed(piece).expect("no event is that large, here");
@@ -437,7 +449,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes, and gives the id that the event was given.
+    /// Publishes, and returns the id of the event.
     pub(crate) fn publish(&mut self, data: &str) -> String {
         let request = format!(
             "POST {} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\nContent-Length: {}\r\n\r\n{data}",
@@ -452,7 +464,7 @@ impl Publisher {
     }
 }
 
-/// Numbers that look like chance and are the same every time (xorshift64*).
+/// Pseudo-random numbers, the same every time (xorshift64*).
 pub(crate) struct Dice(u64);
 
 impl Dice {
