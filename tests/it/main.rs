@@ -13,6 +13,7 @@ mod library;
 mod limits;
 mod page;
 mod publish_command;
+mod publish_stream;
 mod publishing;
 mod recording;
 mod repository;

@@ -355,7 +355,7 @@ fn the_readme_has_every_folder_of_the_source_and_is_short() {
         let has_room = readme.lines().any(|line| line.starts_with(&format!("src/{room}/ ")));
         assert!(has_room, "src/{room} is not in README.md");
     }
-    assert!(readme.lines().count() <= 230);
+    assert!(readme.lines().count() <= 260);
 }
 
 #[test]
