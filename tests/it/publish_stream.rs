@@ -1,7 +1,9 @@
 //! An event stream as the content of a request: each of its events is published.
 
 use crate::events::{interpret, web_platform_streams};
-use crate::server::{Answer, Server, Stream, ask, connect};
+use crate::server::{Answer, Server, Stream, ask, connect, serve_app};
+use newswire::app::{App, Publishers};
+use newswire::http::Limits;
 use std::io::{BufReader, Write};
 
 const OPEN: [&str; 2] = ["--publish-open", "--quiet"];
@@ -110,4 +112,13 @@ fn an_event_that_is_too_large_is_refused_behind_the_events_before_it() {
     assert_eq!(stream.next().expect("it is live").data, "before");
     assert_eq!(publish(&server, "data: last\n\n").status, 200);
     assert_eq!(stream.next().expect("it is live").data, "last");
+
+    // In the last piece of the content, too.
+    let limits = Limits { content_bytes: 16, ..Limits::default() };
+    let (address, channels) =
+        serve_app(App { publishers: Publishers::Anyone, limits, ..App::default() });
+    let content = "data: a\n\ndata: 17 bytes and more";
+    let answer = ask(address, "POST", "/channels/c", &FIELDS, content);
+    assert_refused(&answer, 413, "An event of the content is larger");
+    assert!(channels.find("c").is_some(), "the event before it is published");
 }
