@@ -4,7 +4,7 @@ use crate::events::{every_string, interpret, parse};
 use newswire::sse::{Block, Blocks, Recorder, Recording};
 use std::io::{self, BufReader, ErrorKind, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -139,6 +139,22 @@ fn the_timing_is_the_time_since_the_block_before_and_comments_have_it_too() -> i
     let delays: Vec<u128> = delays.collect();
     assert!(delays[0] >= 40 && delays[2] >= 60 && delays[3] >= 19, "{delays:?}");
     assert!(delays[1] < delays[2], "each is since the one before: {delays:?}");
+    Ok(())
+}
+
+#[test]
+fn the_rounding_of_timings_does_not_add_up() -> io::Result<()> {
+    let mut file = Vec::new();
+    let mut recorder = Recorder::new(&mut file);
+    let begun = Instant::now();
+    let mut last = Duration::ZERO;
+    for _ in 0..200 {
+        thread::sleep(Duration::from_micros(500));
+        last = begun.elapsed();
+        recorder.record(&Block { bytes: b"data: d\n\n".to_vec(), ..Block::default() })?;
+    }
+    let sum: Duration = read(&file, 1_000).iter().filter_map(|block| block.delay).sum();
+    assert!(sum + Duration::from_millis(1) >= last, "{sum:?} of {last:?}");
     Ok(())
 }
 
