@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// ```text
 /// argument = name / name "=" value / name value / switch
@@ -74,7 +75,72 @@ impl Arguments {
             number => Err(Failure::usage(format!("{name} takes {what}, not \"{number}\""))),
         }
     }
+
+    /// One of the values that `what` lists.
+    pub(super) fn one_of<T>(
+        &mut self,
+        name: &str,
+        what: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let value: String = self.value(name, what)?;
+        find(&value).ok_or_else(|| Failure::usage(format!("{name} takes {what}, not {value:?}")))
+    }
+
+    /// Seconds, also with a fraction; more than none.
+    pub(super) fn seconds(&mut self, name: &str) -> Result<Duration, Failure> {
+        let seconds: f64 = self.value(name, SECONDS)?;
+        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        let mistake = || Failure::usage(format!("{name} takes {SECONDS}, not \"{seconds}\""));
+        time.filter(|time| time.as_secs() <= 1_000_000_000).ok_or_else(mistake)
+    }
+
+    /// A field for a request, as `Name: value`. What frames the content is not the user's to say.
+    pub(super) fn field(&mut self, name: &str) -> Result<(String, String), Failure> {
+        let field: String = self.value(name, "a field, as 'Name: value'")?;
+        let (field_name, value) = field.split_once(':').unwrap_or_default();
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_name = !field_name.is_empty() && field_name.bytes().all(is_token);
+        let frames = ["content-length", "transfer-encoding"]
+            .map(|name| field_name.eq_ignore_ascii_case(name));
+        // The value may be a token, and is not repeated.
+        match is_name && !value.contains(char::is_control) && !frames.contains(&true) {
+            true => Ok((field_name.to_owned(), value.trim().to_owned())),
+            false => Err(Failure::usage(format!(
+                "{name} takes a field, as 'Name: value', without control characters; newswire itself sends the \
+                 length of the content"
+            ))),
+        }
+    }
+
+    /// Adds an argument that is no option, of which there are so many at most. Behind `--`, no argument is an option.
+    pub(super) fn operand(
+        &mut self,
+        argument: &str,
+        operands: &mut Vec<String>,
+        most: usize,
+    ) -> Result<(), Failure> {
+        if argument == "--" {
+            while self.rest.peek().is_some() {
+                let value = self.value("--", "text in UTF-8")?;
+                operands.push(value);
+            }
+        } else if argument.len() > 1 && argument.starts_with('-') {
+            return Err(unknown(OsStr::new(argument)));
+        } else {
+            operands.push(argument.to_owned());
+        }
+        match operands.get(most) {
+            None => Ok(()),
+            Some(extra) => Err(Failure::usage(format!(
+                "{extra:?} is one argument too many; see newswire --help"
+            ))),
+        }
+    }
 }
+
+const SECONDS: &str = "a number of seconds, more than 0";
 
 pub(super) fn unknown(argument: &OsStr) -> Failure {
     Failure::usage(format!("{argument:?} is not an option; see newswire --help"))

@@ -1,10 +1,15 @@
 //! The command line: a file for each command.
 //!
-//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`.
+//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `output`,
+//! `source`, `watch`, `publish`.
 
 mod arguments;
 mod descriptors;
+mod output;
+pub(crate) mod publish;
 pub(crate) mod serve;
+mod source;
+pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
 use std::io::{self, Write};
@@ -24,6 +29,11 @@ impl Failure {
     fn later(sentence: impl Into<String>) -> Failure {
         Failure { sentence: sentence.into(), code: 1 }
     }
+}
+
+/// Writes a sentence to standard error, which may be closed. What a server said in it does not control the terminal.
+pub(crate) fn tell(sentence: &str) {
+    let _ = writeln!(io::stderr(), "newswire: {}", output::escape(sentence));
 }
 
 /// Writes to standard output, which may be closed.

@@ -126,7 +126,7 @@ fn check_head_bytes(bytes: usize, limits: &Limits) -> Result<(), Refusal> {
 /// ```
 /// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that begins with whitespace
 /// is obs-fold, which "a server MUST either reject ... or replace" (5.2).
-fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
+pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::bad("A field line begins with whitespace; a field is one line."));
     }

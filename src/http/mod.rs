@@ -3,10 +3,11 @@
 //!
 //! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
 //! `request_line`, `head`, `head_parser`, `chunked`, `connection`, `admission`, `wire`, `content`, `request`,
-//! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
+//! `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`; for the client `url`, `received`, `client`.
 
 pub(crate) mod admission;
 mod chunked;
+pub mod client;
 pub(crate) mod connection;
 mod content;
 mod cors;
@@ -20,6 +21,7 @@ mod limits;
 pub(crate) mod lock;
 mod log;
 mod pool;
+mod received;
 mod request;
 mod request_line;
 mod response;
@@ -27,6 +29,7 @@ mod router;
 mod server;
 mod status;
 mod stream;
+mod url;
 mod wire;
 
 pub use chunked::Chunks;
@@ -42,3 +45,4 @@ pub use router::Router;
 pub use server::{Server, ServerHandle, StillRunning};
 pub use status::{Refusal, Status};
 pub(crate) use stream::StreamWriter;
+pub use url::{MalformedUrl, Url};

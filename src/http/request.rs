@@ -59,6 +59,10 @@ impl<'c> Request<'c> {
         self.content
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        self.limits
+    }
+
     /// The address that the connection comes from. Behind a proxy it is the proxy's.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -83,13 +87,12 @@ impl<'c> Request<'c> {
         self.content.read_whole()
     }
 
-    /// Reads the content line by line as it arrives, however long that takes, and gives each line to `take` without its
-    /// end (LF or CRLF). An unfinished last line is a line.
+    /// Reads the content as it arrives, however long that takes, and gives each piece to `take`.
     ///
     /// # Errors
-    /// What `take` returns; `413` for a line beyond [`Limits::content_bytes`]; `408` after [`Limits::lines_idle`] without
-    /// a byte; `503` when there are as many such uploads as the server may have; else as [`content`](Request::content).
-    pub fn lines(
+    /// What `take` returns; `408` after [`Limits::lines_idle`] without a byte; `503` when there are as many such uploads
+    /// as the server may have; else as [`content`](Request::content).
+    pub fn pieces(
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
@@ -98,39 +101,42 @@ impl<'c> Request<'c> {
             Status::SERVICE_UNAVAILABLE,
             "There are as many uploads as this server may have.",
         ))?;
+        let (mut piece, idle) = (Vec::new(), self.limits.lines_idle);
+        while self.content.read_some(&mut piece, || idle)? {
+            take(&piece)?;
+            piece.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads the content line by line as it arrives, and gives each line to `take` without its end (LF or CRLF). An
+    /// unfinished last line is a line.
+    ///
+    /// # Errors
+    /// `413` for a line beyond [`Limits::content_bytes`]; else as [`pieces`](Request::pieces).
+    pub fn lines(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let most = self.limits.content_bytes;
         let mut kept = Vec::new();
-        loop {
-            let searched = kept.len();
-            let idle = self.limits.lines_idle;
-            if !self.content.read_some(&mut kept, || idle)? {
-                break;
-            }
-            let mut start = 0;
-            let mut from = searched;
+        self.pieces(|piece| {
+            let (mut start, mut from) = (0, kept.len());
+            kept.extend_from_slice(piece);
             while let Some(length) = kept[from..].iter().position(|&byte| byte == b'\n') {
                 let line = &kept[start..from + length];
-                take(self.check_line(line.strip_suffix(b"\r").unwrap_or(line))?)?;
+                take(check_line(line.strip_suffix(b"\r").unwrap_or(line), most)?)?;
                 start = from + length + 1;
                 from = start;
             }
             kept.drain(..start);
             // A CR may be part of the line end; the next byte tells.
-            self.check_line(kept.strip_suffix(b"\r").unwrap_or(&kept))?;
-        }
+            check_line(kept.strip_suffix(b"\r").unwrap_or(&kept), most).map(|_| ())
+        })?;
         match kept.strip_suffix(b"\r").unwrap_or(&kept) {
             [] if kept.is_empty() => Ok(()),
             line => take(line),
         }
-    }
-
-    fn check_line<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], Refusal> {
-        if line.len() <= self.limits.content_bytes {
-            return Ok(line);
-        }
-        Err(Refusal::new(
-            Status::CONTENT_TOO_LARGE,
-            "A line of the content is larger than this server takes.",
-        ))
     }
 
     /// What is wrong with a content that is going to be read.
@@ -166,6 +172,14 @@ impl<'c> Request<'c> {
             Version::Http11 => Refusal::new(Status::LENGTH_REQUIRED, sentence),
         })
     }
+}
+
+fn check_line(line: &[u8], most_bytes: usize) -> Result<&[u8], Refusal> {
+    if line.len() <= most_bytes {
+        return Ok(line);
+    }
+    let sentence = "A line of the content is larger than this server takes.";
+    Err(Refusal::new(Status::CONTENT_TOO_LARGE, sentence))
 }
 
 impl std::ops::Deref for Request<'_> {

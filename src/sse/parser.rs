@@ -80,9 +80,12 @@ impl Default for Parser {
 }
 
 impl Parser {
+    /// The default limit for one event, 16 MiB.
+    pub(super) const LIMIT: usize = 16 * 1024 * 1024;
+
     /// At the start of a stream, with a limit of 16 MiB for one event.
     pub fn new() -> Parser {
-        Parser::with_limit(16 * 1024 * 1024)
+        Parser::with_limit(Parser::LIMIT)
     }
 
     /// With another limit, in bytes, for one line and for the data of one event. Data counts as it is decoded: a byte
@@ -100,6 +103,13 @@ impl Parser {
             limit,
             is_too_large: false,
         }
+    }
+
+    /// As if a stream before had left this last event ID string.
+    pub fn with_last_event_id(mut self, id: impl Into<String>) -> Parser {
+        self.last_event_id = id.into();
+        self.last_event_id_buffer.clone_from(&self.last_event_id);
+        self
     }
 
     /// The last event ID string: what to send as `Last-Event-ID` on a reconnection.
