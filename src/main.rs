@@ -4,7 +4,7 @@
 
 mod cli;
 
-use cli::{Arguments, Failure, serve};
+use cli::{Arguments, Failure, check, serve};
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,10 +21,13 @@ fn main() -> ExitCode {
 }
 
 /// ```text
-/// newswire = [ "serve" ] *option
+/// newswire = "check" *argument / [ "serve" ] *option
 /// ```
 fn run() -> Result<(), Failure> {
     let mut arguments = Arguments::new(env::args_os().skip(1));
+    if arguments.take_command("check") {
+        return check::run(arguments);
+    }
     // `serve` is the command without a name.
     arguments.take_command("serve");
     serve::run(arguments)

@@ -1,8 +1,9 @@
 //! The command line: a file for each command.
 //!
-//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`.
+//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `check`.
 
 mod arguments;
+pub(crate) mod check;
 mod descriptors;
 pub(crate) mod serve;
 

@@ -13,5 +13,4 @@ pub(crate) use emitter::{event_stream, opening, opening_with, refused};
 pub use event::{Event, MalformedEvent};
 pub use event_source::{EventSource, EventSourceError, ReadyState, Step};
 pub use parser::{EventTooLarge, Message, Parser};
-pub use text::base64;
-pub(crate) use text::json_string;
+pub use text::{base64, json_string};

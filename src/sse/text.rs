@@ -25,7 +25,11 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 /// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
-pub(crate) fn json_string(text: &str) -> String {
+///
+/// ```
+/// assert_eq!(newswire::sse::json_string("a \"b\""), "\"a \\\"b\\\"\"");
+/// ```
+pub fn json_string(text: &str) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
         match character {
