@@ -1,10 +1,13 @@
 //! `newswire check`: what is wrong with an event stream, rule by rule.
 //!
-//! Read it in this order: `stream`, `probe`, `json`, `rules`.
+//! Read it in this order: `stream`, `probe`, `rule`, `json`; the rules themselves are in `answer`, `format`, `delivery`.
 
+mod answer;
+mod delivery;
+mod format;
 mod json;
 mod probe;
-mod rules;
+mod rule;
 mod stream;
 
 use super::arguments::unknown;
@@ -12,7 +15,8 @@ use super::{Arguments, Failure, say};
 use newswire::http::client::Request;
 use newswire::sse::json_string;
 use probe::Seen;
-use rules::{Finding, Outcome, RULES, Rule};
+use rule::{Finding, Outcome, Rule};
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
@@ -40,13 +44,13 @@ The exit code is 1 if a rule fails, and 2 for a mistake on the command line.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Some(options) = Options::parse(arguments)? else { return Ok(()) };
     let seen = Seen::gather(&options.request, options.time, options.proxy_timeout);
-    // Without a response, no other rule has anything to say.
-    let is_judged = |rule: &&Rule| match seen.first.response {
-        Ok(_) => options.rules.contains(&rule.name),
-        Err(_) => rule.name == "status",
-    };
-    let judge = |rule: &'static Rule| (rule, rule.judge(&seen));
-    let findings: Vec<_> = RULES.iter().filter(is_judged).map(judge).collect();
+    let findings: Vec<(&Rule, Finding)> = all_rules()
+        .map(|rule| (rule, rule.judge(&seen)))
+        // Where there is no stream, no rule but this one can say so.
+        .filter(|(rule, (outcome, _))| {
+            options.rules.contains(&rule.name) || rule.name == "status" && *outcome == Outcome::Fail
+        })
+        .collect();
     say(&match options.is_json {
         true => to_json(&options, &seen, &findings),
         false => to_text(&options, &seen, &findings),
@@ -55,6 +59,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         0 => Ok(()),
         failed => Err(Failure::later(format!("{failed} of {} rules fail", findings.len()))),
     }
+}
+
+fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    [answer::RULES, format::RULES, delivery::RULES].into_iter().flatten()
 }
 
 struct Options {
@@ -87,7 +95,7 @@ impl Options {
                 }
                 name @ ("--help" | "-h" | "--list") => {
                     arguments.check_switch(name)?;
-                    let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
+                    let names = || all_rules().map(|rule| rule.name.to_owned() + "\n").collect();
                     say(&if name == "--list" { names() } else { HELP.to_owned() });
                     return Ok(None);
                 }
@@ -107,7 +115,7 @@ impl Options {
             |name: &&str| (only.is_empty() || only.contains(name)) && !skip.contains(name);
         let [time, proxy_timeout] =
             [seconds, proxy_timeout].map(|seconds| Duration::from_secs(seconds as u64));
-        let rules = RULES.iter().map(|rule| rule.name).filter(is_wanted).collect();
+        let rules = all_rules().map(|rule| rule.name).filter(is_wanted).collect();
         Ok(Some(Options { request, time, proxy_timeout, rules, is_json }))
     }
 }
@@ -123,7 +131,7 @@ fn field(text: String) -> Result<(String, String), Failure> {
 
 fn rules(names: String) -> Result<Vec<&'static str>, Failure> {
     let find = |name: &str| {
-        let rule = Rule::find(name.trim()).map(|rule| rule.name);
+        let rule = all_rules().map(|rule| rule.name).find(|found| *found == name.trim());
         rule.ok_or_else(|| {
             Failure::usage(format!("{name:?} is not a rule; see newswire check --list"))
         })
@@ -153,10 +161,10 @@ fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
         stream.events().len(),
         stream.raw.len()
     );
-    let (mut counts, mut unjudged) = ([0; 4], String::new());
+    let (mut counts, mut unjudged) = ([0; 4], BTreeMap::<&str, Vec<&str>>::new());
     for (rule, (outcome, found)) in findings {
         if *outcome == Outcome::Unjudged {
-            unjudged += &format!("\nnot judged, since {found}: {}", rule.name);
+            unjudged.entry(found).or_default().push(rule.name);
             continue;
         }
         counts[*outcome as usize] += 1;
@@ -169,7 +177,11 @@ fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
         }
     }
     let [pass, info, warn, fail] = counts;
-    text + &format!("\n{pass} pass, {info} info, {warn} warn, {fail} fail{unjudged}\n")
+    text += &format!("\n{pass} pass, {info} info, {warn} warn, {fail} fail\n");
+    for (reason, rules) in unjudged {
+        text += &format!("not judged, because {reason}: {}\n", rules.join(", "));
+    }
+    text
 }
 
 fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {

@@ -230,9 +230,9 @@ fn an_event_arrives_before_the_one_behind_it_is_sent() {
     let mut router = Router::new();
     let (go_on, told) = channel::<()>();
     let told = Mutex::new(Some(told));
-    router.get("/stream", move |_| {
+    router.get("/stream", move |request| {
         let told = told.lock().expect("nothing panics").take().expect("it is asked once");
-        Emitter::stream(move |mut emitter| {
+        Emitter::stream(request, move |mut emitter| {
             for data in ["one", "two", "three"] {
                 emitter.send(data)?;
                 let _ = told.recv_timeout(PATIENCE);

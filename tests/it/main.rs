@@ -2,6 +2,7 @@
 
 mod access;
 mod channels;
+mod check;
 mod command_line;
 mod cors;
 mod event_source;

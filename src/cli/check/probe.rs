@@ -151,6 +151,11 @@ impl Exchange {
         values.flat_map(|value| value.split(',')).map(|v| v.trim().to_ascii_lowercase()).collect()
     }
 
+    /// Whether a list has this member, with or without a value.
+    pub(super) fn has(&self, name: &str, member: &str) -> bool {
+        self.list(name).iter().any(|found| found.split('=').next() == Some(member))
+    }
+
     /// Whether EventSource would take it for a stream, or would but for its media type.
     pub(super) fn is_stream(&self) -> bool {
         let is_ok = self.response.as_ref().is_ok_and(|response| response.status == Status::OK);
