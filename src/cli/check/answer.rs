@@ -88,7 +88,10 @@ pub(super) const RULES: &[Rule] = &[
                     bursts[1], bursts[0]
                 )),
                 (_, Some(coding), _) => warn(format!("{coding}, where gzip is accepted")),
-                (.., Err(sentence)) => warn(format!("with Accept-Encoding: gzip, {sentence}")),
+                (.., Err(sentence)) if seen.cross_origin.response.is_ok() => {
+                    fail(format!("with Accept-Encoding: gzip, {sentence}"))
+                }
+                (.., Err(sentence)) => warn(sentence),
                 _ => pass("none, also where gzip is accepted"),
             }
         },
@@ -179,7 +182,9 @@ pub(super) const RULES: &[Rule] = &[
         ) {
             (_, Some(length)) => warn(format!("Content-Length is {}", shown(length))),
             (codings, _) if codings.is_empty() => info("HTTP/1.1, until the connection closes"),
-            (codings, _) => info(format!("HTTP/1.1, Transfer-Encoding: {}", codings.join(", "))),
+            (codings, _) => {
+                info(format!("HTTP/1.1, Transfer-Encoding: {}", shown(codings.join(", "))))
+            }
         },
         why: "A length means that the stream was whole before it was sent. HAProxy holds small chunks for \
               0.2 s. With HTTP/1.1 a browser opens six connections to a host, over all its tabs; a \
