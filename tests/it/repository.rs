@@ -207,11 +207,12 @@ fn options(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_readme_has_every_option_of_the_command_line_and_no_other() {
-    let help = Command::new(env!("CARGO_BIN_EXE_newswire"))
-        .arg("--help")
-        .output()
-        .expect("the binary under test starts");
-    let help = String::from_utf8(help.stdout).expect("it is UTF-8");
+    let helps = [&["--help"][..], &["check", "--help"]].map(|arguments| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+        let output = command.args(arguments).output().expect("the binary under test starts");
+        String::from_utf8(output.stdout).expect("it is UTF-8")
+    });
+    let help = helps.concat();
     let readme = read("README.md");
     // Other programs have options of their own.
     let of_others = ["cargo ", "curl ", "docker ", "git ", "nginx "];
@@ -223,8 +224,8 @@ fn the_readme_has_every_option_of_the_command_line_and_no_other() {
     assert!(options(&help).len() > 10);
     assert_eq!(options(&own), options(&help));
     // And says the same of each.
-    let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
-    for line in described.lines() {
+    let described = helps.iter().flat_map(|help| help.split("OPTIONS\n").nth(1));
+    for line in described.flat_map(|described| described.lines()) {
         let line = line.trim();
         assert!(readme.lines().any(|found| found.trim() == line), "{line:?} is not in README.md");
     }

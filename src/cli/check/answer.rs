@@ -17,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
             Ok(response) => fail(format!("{} from {}", response.status, response.url)),
         },
         why: "EventSource opens at the status 200 only. 204 stops it for good, and so does any other.",
-        remedy: "Answer 200, and flush the head before there is an event. Turn buffering off in proxies.",
+        remedy: "Start the server; answer 200, and flush the head before any event, through all proxies.",
     },
     Rule {
         name: "media-type",
@@ -53,8 +53,10 @@ pub(super) const RULES: &[Rule] = &[
         needs: Response,
         judge: |seen| {
             let has = |name| seen.first.has("cache-control", name);
-            let found =
-                format!("Cache-Control is {}", shown(seen.first.list("cache-control").join(", ")));
+            let found = match seen.first.list("cache-control").join(", ") {
+                none if none.is_empty() => "there is no Cache-Control".to_owned(),
+                directives => format!("Cache-Control is {}", shown(directives)),
+            };
             match seen.first.field("age") {
                 Some(age) => fail(format!("it comes from a cache: Age is {}", shown(age))),
                 None if has("no-store") || has("no-cache") => pass(found),
@@ -121,9 +123,8 @@ pub(super) const RULES: &[Rule] = &[
         },
         why: "A page of another origin reads the stream only where Access-Control-Allow-Origin is * \
               or its own origin, once. Without Vary a cache gives it the answer for another one.",
-        remedy: "Send the field once, from the server or the proxy but not from both, and Vary: Origin where \
-                 it depends on the request. Name the origin of \
-                 your page with --header 'Origin: ...' to check for it.",
+        remedy: "Send the field once, from the server or the proxy but not from both, and Vary: Origin \
+                 where it depends on the request. To check for your page: --header 'Origin: ...'.",
     },
     Rule {
         name: "credentials",
@@ -207,7 +208,7 @@ pub(super) const RULES: &[Rule] = &[
             }
             None => answered(&seen.http10),
         },
-        why: "nginx asks in HTTP/1.0 by default. Its clients do not know chunks, and would show them.",
+        why: "nginx asks in HTTP/1.0 by default. A client that speaks it does not know chunks.",
         remedy: "Answer HTTP/1.0 with a stream that ends with the connection. In nginx: \
                  proxy_http_version 1.1.",
     },

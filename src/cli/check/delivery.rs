@@ -18,8 +18,9 @@ pub(super) const RULES: &[Rule] = &[
             let head = exchanges.iter().map(|exchange| exchange.head_at).min().unwrap_or_default();
             let events = seen.first.stream.events();
             let event = events.first().map(|event| event.at);
-            let at = event.map_or("none".to_owned(), seconds);
-            let found = format!("the head after {}, the first event after {at}", seconds(head));
+            let first =
+                event.map_or("no event".into(), |at| format!("an event after {}", seconds(at)));
+            let found = format!("the head after {}, {first}", seconds(head));
             let is_held =
                 head >= LATE && event.is_some_and(|at| at < seen.first.head_at + LATE / 2);
             if is_held { warn(found) } else { pass(found) }
@@ -82,7 +83,8 @@ fn buffering(seen: &Seen) -> Finding {
     for burst in &bursts {
         let first = events.partition_point(|event| event.at < burst.time.start);
         let behind = events.partition_point(|event| event.at <= burst.time.end);
-        let times = events[first..behind].iter().filter_map(|event| timestamp(event.id.as_ref()?));
+        let times =
+            events[first..behind].iter().filter_map(|event| timestamp(event.id.as_deref()?));
         let spread = times.clone().max().zip(times.min()).map_or(Duration::ZERO, |(a, b)| a - b);
         // Events that are further apart than the wait for them are a history.
         let is_history = spread > burst.time.end - before + LATE;
@@ -111,13 +113,13 @@ fn buffering(seen: &Seen) -> Finding {
 }
 
 /// Of an id that begins with milliseconds since 1970.
-fn timestamp(id: &String) -> Option<Duration> {
+fn timestamp(id: &str) -> Option<Duration> {
     let digits = id.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 13 { id[..13].parse().ok().map(Duration::from_millis) } else { None }
 }
 
 fn is_undated(event: &Event) -> bool {
-    event.id.as_ref().and_then(timestamp).is_none()
+    event.id.as_deref().and_then(timestamp).is_none()
 }
 
 fn heartbeat(seen: &Seen) -> Finding {

@@ -3,7 +3,7 @@
 use super::json::{is_json, is_meant_as_json};
 use super::probe::End;
 use super::rule::Needs::*;
-use super::rule::{HELD, Outcome, Rule, fail, none, pass, shown, warn};
+use super::rule::{HELD, Rule, fail, none, pass, shown, warn};
 use super::stream::{BOM, lines};
 use std::collections::BTreeSet;
 
@@ -31,8 +31,8 @@ pub(super) const RULES: &[Rule] = &[
                 lines => fail(format!("{lines} lines within the stream begin with one")),
             }
         },
-        why: "EventSource drops one at the start. Anywhere else it makes an unknown field, also there \
-              for many other clients.",
+        why: "EventSource drops one at the start. Anywhere else, and in many other clients, it is \
+              part of a field's name, which is then unknown.",
         remedy: "Write UTF-8 without a byte order mark (in .NET: new UTF8Encoding(false)).",
     },
     Rule {
@@ -64,7 +64,7 @@ pub(super) const RULES: &[Rule] = &[
             if ends.len() > 1 || named == "CR" { warn(named) } else { pass(named) }
         },
         why: "The standard allows LF, CR and CRLF. Many clients split at LF only, or at the first kind \
-              that they meet.",
+              that they meet. A CR alone is held back until the next byte comes.",
         remedy: "End every line with LF, and split data at each of the three before it is sent.",
     },
     Rule {
@@ -77,7 +77,7 @@ pub(super) const RULES: &[Rule] = &[
             let is_meant = |name: &&String| is_known(&name.trim().to_ascii_lowercase());
             match unknown.iter().find(is_meant) {
                 Some(name) => fail(format!("{} is not a field's name", shown(name))),
-                None => none("lines that begin with no known field", Outcome::Warn, unknown),
+                None => none("lines that begin with no known field", unknown.into_iter()),
             }
         },
         why: "EventSource ignores a line whose field is not data, event, id or retry, in small letters and \
@@ -92,15 +92,13 @@ pub(super) const RULES: &[Rule] = &[
             let values: Vec<String> = values.map(|(_, value)| value).collect();
             let number =
                 |value: &String| value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse());
-            match values.iter().find(|value| value.is_empty() || number(value).is_none()) {
-                Some(value) => return fail(format!("{} is not a number", shown(value))),
-                None => {}
-            }
-            let odd = |value: &&String| !matches!(number(value), Some(Ok(100..=3_600_000u64)));
-            match (values.iter().find(odd), values.last()) {
-                (Some(value), _) => warn(format!("{value} ms")),
-                (None, Some(value)) => pass(format!("{value} ms")),
-                (None, None) => pass("none; browsers wait 3 s or 5 s"),
+            let broken = values.iter().find(|value| value.is_empty() || number(value).is_none());
+            let is_odd = |value: &&String| !matches!(number(value), Some(Ok(100..=3_600_000u64)));
+            match (broken, values.iter().find(is_odd), values.last()) {
+                (Some(value), ..) => fail(format!("{} is not a number", shown(value))),
+                (_, Some(value), _) => warn(format!("{} ms", shown(value))),
+                (.., Some(value)) => pass(format!("{value} ms")),
+                (.., None) => pass("none; browsers wait 3 s or 5 s"),
             }
         },
         why: "EventSource ignores what is not digits alone. It takes them for milliseconds.",
@@ -112,7 +110,7 @@ pub(super) const RULES: &[Rule] = &[
         judge: |seen| {
             let blocks = seen.first.stream.blocks().0.into_iter().filter(|block| !block.has_data());
             let texts = blocks.map(|block| String::from_utf8_lossy(block.text).into_owned());
-            none("blocks without data", Outcome::Warn, texts)
+            none("blocks without data", texts)
         },
         why: "httpx-sse, niquests, the OpenAI and Anthropic SDKs for Python, fetch-event-source, \
               extended-eventsource and fetch-event-stream dispatch an empty message for each.",
@@ -145,7 +143,7 @@ pub(super) const RULES: &[Rule] = &[
         judge: |seen| {
             let texts = seen.first.stream.events().into_iter().map(|event| event.data);
             let broken = texts.filter(|text| is_meant_as_json(text) && !is_json(text));
-            none("events whose data looks like JSON and is not", Outcome::Warn, broken)
+            none("events whose data looks like JSON and is not", broken)
         },
         why: "JSON.parse throws, and in many pages no later event is handled.",
         remedy: "Write JSON with a library, one value an event, with line ends escaped as \\n.",
@@ -156,7 +154,7 @@ pub(super) const RULES: &[Rule] = &[
         judge: |seen| {
             let kinds = seen.first.stream.events().into_iter().map(|event| event.kind);
             let own = kinds.filter(|kind| kind == "open" || kind == "error");
-            none("events that have a name of EventSource's own", Outcome::Warn, own)
+            none("events that have a name of EventSource's own", own)
         },
         why: "EventSource fires `open` and `error` for the connection; a page takes one for the other.",
         remedy: "Choose another name.",

@@ -60,13 +60,16 @@ impl Seen {
         let named = request.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("origin"));
         let origin = named.map_or(ORIGIN.to_owned(), |(_, origin)| origin.clone());
         let with = |name, value: &str| request.clone().field(name, value);
-        let [first, cross_origin, http10, head, gzip] = at_once([
-            (request.clone(), usize::MAX, time),
-            (with("Origin", &origin), 0, time),
-            (Request { version: Version::Http10, ..request.clone() }, 0, time),
-            (Request { method: Method::Head, ..request.clone() }, 0, time),
-            (with("Accept-Encoding", "gzip"), usize::MAX, time),
-        ]);
+        let [first, cross_origin, http10, head, gzip] = at_once(
+            [
+                (request.clone(), usize::MAX),
+                (with("Origin", &origin), 0),
+                (Request { version: Version::Http10, ..request.clone() }, 0),
+                (Request { method: Method::Head, ..request.clone() }, 0),
+                (with("Accept-Encoding", "gzip"), usize::MAX),
+            ]
+            .map(|(request, ids)| move || Exchange::run(request, ids, time)),
+        );
         let events = first.stream.events();
         let ids: Vec<&String> = events.iter().filter_map(|event| event.id.as_ref()).collect();
         let resumed = ids.len().checked_sub(1).map(|last| {
@@ -94,10 +97,9 @@ impl Seen {
     }
 }
 
-fn at_once<const N: usize>(requests: [(Request, usize, Duration); N]) -> [Exchange; N] {
+fn at_once<const N: usize>(runs: [impl FnOnce() -> Exchange + Send; N]) -> [Exchange; N] {
     thread::scope(|scope| {
-        let threads = requests
-            .map(|(request, ids, time)| scope.spawn(move || Exchange::run(request, ids, time)));
+        let threads = runs.map(|run| scope.spawn(run));
         threads.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
@@ -120,18 +122,13 @@ impl Exchange {
             let head_at = begun.elapsed();
             let (mut stream, mut end) = (Stream::default(), End::Closed);
             if let Ok(response) = &mut response {
-                while !is_enough(&stream, ids) {
-                    let read = response.read(&mut stream.raw);
-                    end = match read {
+                while end == End::Closed && !is_enough(&stream, ids) {
+                    match response.read(&mut stream.raw) {
                         _ if handle.is_closed() => break,
-                        Ok(true) => {
-                            stream.reads.push((begun.elapsed(), stream.raw.len()));
-                            continue;
-                        }
-                        Ok(false) => End::Clean,
-                        Err(error) => End::Broken(error.to_string()),
-                    };
-                    break;
+                        Ok(true) => stream.reads.push((begun.elapsed(), stream.raw.len())),
+                        Ok(false) => end = End::Clean,
+                        Err(error) => end = End::Broken(error.to_string()),
+                    }
                 }
                 response.close();
             }

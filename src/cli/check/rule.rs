@@ -51,15 +51,10 @@ pub(super) fn fail(seen: impl Into<String>) -> Finding {
 }
 
 /// Passes where nothing was found.
-pub(super) fn none<T: Debug>(
-    what: &str,
-    outcome: Outcome,
-    found: impl IntoIterator<Item = T>,
-) -> Finding {
-    let mut found = found.into_iter();
+pub(super) fn none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
     match found.next() {
         None => pass(format!("no {what}")),
-        Some(first) => (outcome, format!("{} {what}, first {}", found.count() + 1, shown(&first))),
+        Some(first) => warn(format!("{} {what}, first {}", found.count() + 1, shown(first))),
     }
 }
 

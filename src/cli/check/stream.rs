@@ -16,7 +16,6 @@ pub(super) struct Stream {
 }
 
 /// Bytes that arrived without a pause: from when to when, and where in `raw`.
-#[derive(Clone)]
 pub(super) struct Burst {
     pub(super) time: Range<Duration>,
     pub(super) bytes: Range<usize>,
