@@ -153,13 +153,12 @@ fn word(outcome: Outcome) -> (&'static str, u8) {
 fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = io::stdout().is_terminal() && !no_color;
-    let stream = &seen.first.stream;
     let mut text = format!(
         "{} for {} s: {} events, {} bytes\n\n",
         options.request.url,
         options.time.as_secs(),
-        stream.events().len(),
-        stream.raw.len()
+        seen.first.events.len(),
+        seen.first.stream.raw.len()
     );
     let (mut counts, mut unjudged) = ([0; 4], BTreeMap::<&str, Vec<&str>>::new());
     for (rule, (outcome, found)) in findings {
@@ -196,7 +195,7 @@ fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
         "{{\"url\":{},\"seconds\":{},\"events\":{},\"bytes\":{},\"findings\":[\n {}\n]}}\n",
         json_string(&options.request.url.to_string()),
         options.time.as_secs(),
-        seen.first.stream.events().len(),
+        seen.first.events.len(),
         seen.first.stream.raw.len(),
         findings.collect::<Vec<_>>().join(",\n ")
     )

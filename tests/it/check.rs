@@ -413,7 +413,7 @@ const KEPT: &[(&str, Change)] = &[
 /// Runs each on a thread of its own, since they wait most of the time, and tells what is wrong with all of them.
 fn all<T: Sync>(cases: &[T], wrong: impl Fn(&T) -> Option<String> + Sync) {
     let mut all = Vec::new();
-    for cases in cases.chunks(16) {
+    for cases in cases.chunks(32) {
         thread::scope(|scope| {
             let threads: Vec<_> = cases.iter().map(|case| scope.spawn(|| wrong(case))).collect();
             all.extend(
@@ -546,7 +546,7 @@ fn resident_kib(pid: u32) -> Option<usize> {
 
 #[test]
 fn a_stream_without_an_end_neither_holds_it_up_nor_makes_it_grow() {
-    let pieces = ["x", "data: ", "\n", "d\n", "data\n\n", "id: 1\ndata\n\n", ":\n\n"];
+    let pieces = ["x", "\n", "d\n", "data\n\n", "id: 1\ndata\n\n"];
     all(&pieces, |&piece| {
         let address = raw(move |_, socket| {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";

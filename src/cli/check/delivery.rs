@@ -16,8 +16,7 @@ pub(super) const RULES: &[Rule] = &[
             // A busy machine delays one of them, but not all.
             let exchanges = [&seen.first, &seen.cross_origin, &seen.http10];
             let head = exchanges.iter().map(|exchange| exchange.head_at).min().unwrap_or_default();
-            let events = seen.first.stream.events();
-            let event = events.first().map(|event| event.at);
+            let event = seen.first.events.first().map(|event| event.at);
             let first =
                 event.map_or("no event".into(), |at| format!("an event after {}", seconds(at)));
             let found = format!("the head after {}, {first}", seconds(head));
@@ -71,7 +70,7 @@ pub(super) const RULES: &[Rule] = &[
 
 fn buffering(seen: &Seen) -> Finding {
     let stream = &seen.first.stream;
-    let (events, bursts) = (stream.events(), stream.bursts());
+    let (events, bursts) = (&seen.first.events, stream.bursts());
     let is_cut = bursts.windows(2).any(|two| {
         let is_within_line = !b"\r\n".contains(&stream.raw[two[0].bytes.end - 1]);
         is_within_line && two[1].time.start - two[0].time.end >= LATE / 2
@@ -142,9 +141,9 @@ fn heartbeat(seen: &Seen) -> Finding {
 }
 
 fn ids(seen: &Seen) -> Finding {
-    let events = seen.first.stream.events();
+    let events = &seen.first.events;
     let (mut ids, mut kinds) = (BTreeSet::new(), BTreeSet::new());
-    for event in &events {
+    for event in events {
         let Some(id) = &event.id else { continue };
         kinds.insert(&event.kind);
         if !ids.insert(id) {
@@ -165,12 +164,12 @@ fn resume(seen: &Seen) -> Finding {
     let Some((id, exchange)) = &seen.resumed else {
         return (Outcome::Unjudged, "no event has an id".to_owned());
     };
-    let (before, after) = (seen.first.stream.events(), exchange.stream.events());
+    let (before, after) = (&seen.first.events, &exchange.events);
     let kinds: BTreeSet<&String> = before.iter().map(|event| &event.kind).collect();
     let with_id = |events: &[Event]| -> Vec<(String, String)> {
         events.iter().filter_map(|event| Some((event.id.clone()?, event.data.clone()))).collect()
     };
-    let (seen_before, came) = (with_id(&before), with_id(&after));
+    let (seen_before, came) = (with_id(before), with_id(after));
     let at = seen_before.iter().position(|(found, _)| found == id).unwrap_or_default();
     let (known, missed) = seen_before.split_at(at + 1);
     let told = after.iter().take_while(|event| event.id.is_none());
@@ -210,11 +209,11 @@ fn ending(seen: &Seen) -> Finding {
         Ok(response) => response.status,
     };
     let before: BTreeSet<_> =
-        seen.first.stream.events().into_iter().map(|e| (e.id, e.data)).collect();
-    let is_new = |event: Event| !before.contains(&(event.id, event.data));
+        seen.first.events.iter().map(|event| (&event.id, &event.data)).collect();
+    let is_new = |event: &Event| !before.contains(&(&event.id, &event.data));
     match status {
         Status::NO_CONTENT => pass("a clean end, and then 204"),
-        Status::OK if again.stream.events().into_iter().any(is_new) => {
+        Status::OK if again.events.iter().any(is_new) => {
             pass(format!("a clean end after {after}, and then other events"))
         }
         Status::OK => fail("a clean end, and then another stream without anything new"),

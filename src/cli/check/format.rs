@@ -141,9 +141,9 @@ pub(super) const RULES: &[Rule] = &[
         name: "json",
         needs: Events,
         judge: |seen| {
-            let texts = seen.first.stream.events().into_iter().map(|event| event.data);
+            let texts = seen.first.events.iter().map(|event| &event.data);
             let broken = texts.filter(|text| is_meant_as_json(text) && !is_json(text));
-            none("events whose data looks like JSON and is not", broken)
+            none("events whose data looks like JSON and is not", broken.cloned())
         },
         why: "JSON.parse throws, and in many pages no later event is handled.",
         remedy: "Write JSON with a library, one value an event, with line ends escaped as \\n.",
@@ -152,9 +152,9 @@ pub(super) const RULES: &[Rule] = &[
         name: "event-names",
         needs: Events,
         judge: |seen| {
-            let kinds = seen.first.stream.events().into_iter().map(|event| event.kind);
-            let own = kinds.filter(|kind| kind == "open" || kind == "error");
-            none("events that have a name of EventSource's own", own)
+            let kinds = seen.first.events.iter().map(|event| &event.kind);
+            let own = kinds.filter(|kind| *kind == "open" || *kind == "error");
+            none("events that have a name of EventSource's own", own.cloned())
         },
         why: "EventSource fires `open` and `error` for the connection; a page takes one for the other.",
         remedy: "Choose another name.",

@@ -1,6 +1,6 @@
 //! What `newswire check` asks a server, and what comes of it.
 
-use super::stream::{PAUSE, Stream};
+use super::stream::{Event, PAUSE, Stream};
 use newswire::http::client::{CloseHandle, Request, Response};
 use newswire::http::{Method, Status, Version};
 use std::panic::resume_unwind;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A stream is not watched any further than that, however fast it is.
-const WATCHED_BYTES: usize = 2 * 1024 * 1024;
+const WATCHED_BYTES: usize = 1024 * 1024;
 /// So many of the last events are asked for again.
 const RESUMED_EVENTS: usize = 3;
 /// In a domain for examples, which no server has a reason to know.
@@ -43,6 +43,7 @@ pub(super) struct Exchange {
     pub(super) head_at: Duration,
     /// What was watched of the content.
     pub(super) stream: Stream,
+    pub(super) events: Vec<Event>,
     pub(super) end: End,
     pub(super) ended_at: Duration,
 }
@@ -70,8 +71,7 @@ impl Seen {
             ]
             .map(|(request, ids)| move || Exchange::run(request, ids, time)),
         );
-        let events = first.stream.events();
-        let ids: Vec<&String> = events.iter().filter_map(|event| event.id.as_ref()).collect();
+        let ids: Vec<&String> = first.events.iter().filter_map(|event| event.id.as_ref()).collect();
         let resumed = ids.len().checked_sub(1).map(|last| {
             let events = RESUMED_EVENTS.min(last);
             // Where no event must come again, it is enough to see that none does.
@@ -134,7 +134,8 @@ impl Exchange {
             }
             // Ends the thread that waits.
             handle.close();
-            Exchange { response, head_at, stream, end, ended_at: begun.elapsed() }
+            let (events, ended_at) = (stream.events(), begun.elapsed());
+            Exchange { response, head_at, stream, events, end, ended_at }
         })
     }
 
@@ -156,7 +157,7 @@ impl Exchange {
     /// Whether EventSource would take it for a stream, or would but for its media type.
     pub(super) fn is_stream(&self) -> bool {
         let is_ok = self.response.as_ref().is_ok_and(|response| response.status == Status::OK);
-        is_ok && (self.media_type() == "text/event-stream" || !self.stream.events().is_empty())
+        is_ok && (self.media_type() == "text/event-stream" || !self.events.is_empty())
     }
 
     pub(super) fn media_type(&self) -> String {

@@ -81,7 +81,7 @@ impl Rule {
         let missing = match self.needs {
             Response if seen.first.response.is_err() => "there is no response",
             Stream | Events if !seen.first.is_stream() => "there is no event stream",
-            Events if seen.first.stream.events().is_empty() => "no event was seen",
+            Events if seen.first.events.is_empty() => "no event was seen",
             _ => return (self.judge)(seen),
         };
         (Outcome::Unjudged, missing.to_owned())
