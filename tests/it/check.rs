@@ -178,7 +178,7 @@ fn complaints(findings: &BTreeMap<String, (String, String)>) -> Vec<(&str, &str)
 
 /// Events whose ids are the milliseconds at which they happened. So many at a time leave together, behind a pause.
 fn dated(asked: &Asked, plan: &mut Plan, happened: fn(usize) -> usize, at_once: usize, pause: u64) {
-    let ids = (0..120).map(|n| 1_700_000_000_000 + happened(n));
+    let ids = (0..240).map(|n| 1_700_000_000_000 + happened(n));
     let ids = ids.filter(|&id| asked.last_event_id.is_none_or(|last| last < id));
     let events: Vec<String> = ids.map(|id| format!("id: {id}\ndata: x\n\n")).collect();
     plan.pieces.truncate(1);
