@@ -290,9 +290,23 @@ const BROKEN: &[(&str, &str, Change)] = &[
             plan.status = "204 No Content";
         }
     }),
-    ("bom", "warn", |_, plan| plan.pieces[0].1.splice(..0, *b"\xef\xbb\xbf").for_each(drop)),
+    ("bom", "warn", |asked, plan| {
+        let event = "\u{feff}id: 0\ndata: x\n\n";
+        if asked.last_event_id.is_none() {
+            plan.pieces[0].1.splice(..0, event.bytes()).for_each(drop);
+        }
+    }),
     ("nul", "warn", |asked, plan| plan.insert(asked, *b": a\0b\n")),
     ("nul", "fail", |asked, plan| plan.insert(asked, *b"id: a\0b\ndata: x\nid: x\n\n")),
+    // The id of the last event is the one without a NUL.
+    ("nul", "fail", |asked, plan| {
+        if asked.last_event_id.is_none() {
+            plan.pieces.truncate(2);
+            plan.pieces.push((0, b"id: 2\nid: a\0b\ndata: x\n\n".to_vec()));
+        } else {
+            plan.pieces = vec![(0, b"id: 2\ndata: x\n\n".to_vec())];
+        }
+    }),
     ("line-ends", "warn", |asked, plan| plan.insert(asked, *b": x\r\n")),
     ("line-ends", "warn", |_, plan| plan.replace("\n", "\r")),
     ("fields", "warn", |asked, plan| plan.insert(asked, *b"sent: now\n")),
@@ -359,6 +373,14 @@ const BROKEN: &[(&str, &str, Change)] = &[
     ("ending", "fail", |asked, plan| {
         plan.pieces.truncate(if asked.last_event_id == Some(3) { 1 } else { 5 });
         plan.ends = true;
+    }),
+    ("ending", "fail", |asked, plan| {
+        plan.pieces.truncate(5);
+        plan.ends = true;
+        if asked.last_event_id == Some(3) {
+            let again = Asked { head: String::new(), last_event_id: Some(2) };
+            plan.pieces = Plan::good(&again).pieces[..2].to_vec();
+        }
     }),
     ("ending", "warn", |asked, plan| {
         plan.pieces.truncate(5);
@@ -531,6 +553,20 @@ fn what_comes_after_a_resumption_is_told() {
         }
     });
     assert!(goes_on.contains("the stream goes on at "), "{goes_on}");
+}
+
+#[test]
+fn a_byte_order_mark_within_the_stream_makes_an_unknown_field() {
+    let address = serve(|asked, plan| plan.insert(asked, "\u{feff}id: x\n"));
+    let findings = findings(address, &["--for", "2"]);
+    assert_eq!(complaints(&findings), [("bom", "fail"), ("fields", "warn")]);
+}
+
+#[test]
+fn a_stream_of_another_media_type_is_judged_all_the_same() {
+    let findings = findings(serve(BROKEN[3].2), &["--for", "2"]);
+    let of = |rule: &str| findings[rule].0.clone();
+    assert_eq!((of("media-type"), of("ids")), ("fail".to_owned(), "pass".to_owned()));
 }
 
 #[test]
