@@ -4,7 +4,7 @@
 
 mod cli;
 
-use cli::{Arguments, Failure, publish, serve, watch};
+use cli::{Arguments, Failure, check, publish, serve, watch};
 use std::env;
 use std::process::ExitCode;
 
@@ -20,11 +20,15 @@ fn main() -> ExitCode {
 
 /// ```text
 /// newswire = [ "serve" ] *option / "watch" *( option / source ) / "publish" *( option / url / data )
+///          / "check" *( option / url )
 /// ```
 fn run() -> Result<(), Failure> {
     let mut arguments = Arguments::new(env::args_os().skip(1));
     if arguments.take_command("watch") {
         return watch::run(arguments);
+    }
+    if arguments.take_command("check") {
+        return check::run(arguments);
     }
     if arguments.take_command("publish") {
         return publish::run(arguments);

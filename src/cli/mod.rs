@@ -1,9 +1,10 @@
 //! The command line: a file for each command.
 //!
 //! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `output`,
-//! `source`, `watch`, `publish`.
+//! `source`, `watch`, `publish`, `check`.
 
 mod arguments;
+pub(crate) mod check;
 mod descriptors;
 mod output;
 pub(crate) mod publish;

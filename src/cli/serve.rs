@@ -19,6 +19,7 @@ newswire: a Server-Sent Events server that needs nothing but the standard librar
 
 USAGE
     newswire [serve] [OPTIONS]
+    newswire check URL [OPTIONS]    what is wrong with an event stream; see newswire check --help
 
 OPTIONS
     --listen ADDR:PORT         listen here; with port 0 on any free port     [127.0.0.1:8080]

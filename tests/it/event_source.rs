@@ -234,7 +234,7 @@ fn an_event_arrives_before_the_one_behind_it_is_sent() {
     let told = Mutex::new(Some(told));
     router.get("/stream", move |request| {
         let told = told.lock().expect("nothing panics").take().expect("it is asked once");
-        Emitter::stream(request, move |mut emitter: Emitter<'_>| {
+        Emitter::stream(request, move |mut emitter| {
             for data in ["one", "two", "three"] {
                 emitter.send(data)?;
                 let _ = told.recv_timeout(PATIENCE);

@@ -5,6 +5,7 @@ mod admission;
 mod channel_library;
 mod channel_table;
 mod channels;
+mod check;
 mod command_line;
 mod completion;
 mod cors;

@@ -321,7 +321,8 @@ fn options(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_readme_has_every_option_of_the_command_line_and_no_other() {
-    let commands = [&["--help"][..], &["watch", "--help"], &["publish", "--help"]];
+    let commands =
+        [&["--help"][..], &["watch", "--help"], &["publish", "--help"], &["check", "--help"]];
     let helps = commands.map(|arguments| {
         let output = Command::new(env!("CARGO_BIN_EXE_newswire")).args(arguments).output();
         let help = output.expect("the binary under test starts").stdout;
