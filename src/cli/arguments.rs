@@ -44,10 +44,8 @@ impl Arguments {
 
     /// Refuses a value behind the equals sign that the option has not taken: a switch has none.
     pub(super) fn check_switch(&self, name: &str) -> Result<(), Failure> {
-        match &self.value {
-            None => Ok(()),
-            Some(_) => Err(Failure::usage(format!("{name} takes no value"))),
-        }
+        let mistake = || Err(Failure::usage(format!("{name} takes no value")));
+        self.value.as_ref().map_or(Ok(()), |_| mistake())
     }
 
     /// The value of an option, as bytes: a path need not be UTF-8.
@@ -98,15 +96,14 @@ impl Arguments {
     /// A field for a request, as `Name: value`. What frames the content is not the user's to say.
     pub(super) fn field(&mut self, name: &str) -> Result<(String, String), Failure> {
         let field: String = self.value(name, "a field, as 'Name: value'")?;
-        let (field_name, value) = field.split_once(':').unwrap_or_default();
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let is_name = !field_name.is_empty() && field_name.bytes().all(is_token);
-        let frames = ["content-length", "transfer-encoding"]
-            .map(|name| field_name.eq_ignore_ascii_case(name));
+        let (found, value) = field.split_once(':').unwrap_or_default();
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let frames =
+            ["content-length", "transfer-encoding"].contains(&&*found.to_ascii_lowercase());
+        let is_name = !found.is_empty() && found.chars().all(is_token) && !frames;
         // The value may be a token, and is not repeated.
-        match is_name && !value.contains(char::is_control) && !frames.contains(&true) {
-            true => Ok((field_name.to_owned(), value.trim().to_owned())),
+        match is_name && !value.contains(char::is_control) {
+            true => Ok((found.to_owned(), value.trim().to_owned())),
             false => Err(Failure::usage(format!(
                 "{name} takes a field, as 'Name: value', without control characters; newswire itself sends the \
                  length of the content"
@@ -131,12 +128,8 @@ impl Arguments {
         } else {
             operands.push(argument.to_owned());
         }
-        match operands.get(most) {
-            None => Ok(()),
-            Some(extra) => Err(Failure::usage(format!(
-                "{extra:?} is one argument too many; see newswire --help"
-            ))),
-        }
+        let extra = |extra| format!("{extra:?} is one argument too many; see newswire --help");
+        operands.get(most).map_or(Ok(()), |operand| Err(Failure::usage(extra(operand))))
     }
 }
 

@@ -5,7 +5,7 @@
 mod answer;
 mod delivery;
 mod format;
-mod json;
+pub(super) mod json;
 mod probe;
 mod rule;
 mod stream;

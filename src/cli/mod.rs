@@ -1,7 +1,7 @@
 //! The command line: a file for each command.
 //!
-//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `output`,
-//! `source`, `watch`, `publish`, `check`.
+//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `check`, `output`, `watch`,
+//! `publish`.
 
 mod arguments;
 pub(crate) mod check;
@@ -9,11 +9,10 @@ mod descriptors;
 mod output;
 pub(crate) mod publish;
 pub(crate) mod serve;
-mod source;
 pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 /// Why a command ends: a sentence for standard error, and the exit code. It is 2 for an argument that cannot be used,
 /// and 1 for what fails later.
@@ -41,4 +40,19 @@ pub(crate) fn tell(sentence: &str) {
 fn say(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What has arrived of the input, as it arrives; `None` at its end.
+fn read_piece(file: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece) {
+            Ok(length) => {
+                piece.truncate(length);
+                return Ok(Some(piece).filter(|_| length > 0));
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

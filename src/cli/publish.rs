@@ -1,14 +1,16 @@
 //! `newswire publish`: one event, or as many as a file or standard input has.
 
+use super::output::for_stdout;
 use super::serve::read_token;
-use super::{Arguments, Failure, say, tell};
+use super::{Arguments, Failure, read_piece, say, tell};
+use newswire::Event;
 use newswire::http::client::{CloseHandle, NetworkError, Request, Response};
 use newswire::http::{Method, Status};
-use newswire::sse::{Block, Recording};
+use newswire::sse::{Block, Message, Parser, Recording};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufReader, ErrorKind, Read, Write};
-use std::iter;
+use std::io::{self, BufReader, Read, Write};
+use std::mem::replace;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -46,74 +48,61 @@ const ANSWER_BYTES: usize = 64 * 1024;
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Some(options) = Options::parse(arguments)? else { return Ok(()) };
     let request = options.request()?;
-    let answer = match options.is_lines || options.is_events {
+    let (response, text) = match options.is_lines || options.is_events {
         true => send_streamed(request, options)?,
-        false => send_whole(request, options.operand.map(String::into_bytes))?,
+        false => send_whole(request, options.operand)?,
     };
-    if !(200..300).contains(&answer.status.0) {
-        let status = answer.status.0;
-        let sentence =
-            format!("the server answered with the status {status}: {}", answer.text.trim());
-        return Err(Failure::later(sentence));
+    let status = response.status.0;
+    match (status, response.field("location")) {
+        (200..300, _) => return Ok(say(&for_stdout(&text))),
+        // A redirect may turn a POST into a GET, which publishes nothing.
+        (300..400, Some(url)) => {
+            Err(format!("the server answered with the status {status}; publish to {url} instead"))
+        }
+        _ => Err(format!("the server answered with the status {status}: {}", text.trim())),
     }
-    say(&answer.text);
-    Ok(())
+    .map_err(Failure::later)
 }
 
-struct Answer {
-    status: Status,
-    retry_after: Option<Duration>,
-    text: String,
-}
-
-impl Answer {
-    fn read(mut response: Response) -> Result<Answer, NetworkError> {
-        let mut content = Vec::new();
-        while content.len() < ANSWER_BYTES && response.read(&mut content)? {}
-        // A date instead of seconds is not read: the back-off is enough for a busy server.
-        let retry_after = response.field("retry-after").and_then(|value| value.parse().ok());
-        let retry_after = retry_after.map(Duration::from_secs);
-        let text = String::from_utf8_lossy(&content).into_owned();
-        Ok(Answer { status: response.status, retry_after, text })
-    }
+fn answer(mut response: Response) -> Result<(Response, String), NetworkError> {
+    let mut content = Vec::new();
+    while content.len() < ANSWER_BYTES && response.read(&mut content)? {}
+    Ok((response, String::from_utf8_lossy(&content).into_owned()))
 }
 
 /// Each request has the same key, so that a server that knows `Idempotency-Key` publishes once even if only its answer was
 /// lost.
-fn send_whole(mut request: Request, data: Option<Vec<u8>>) -> Result<Answer, Failure> {
-    request.content = data.map_or_else(read_stdin, Ok)?;
+fn send_whole(mut request: Request, data: Option<String>) -> Result<(Response, String), Failure> {
+    request.content = data.map_or_else(read_stdin, |data| Ok(data.into_bytes()))?;
     request.idle_deadline = Some(ANSWER_DEADLINE);
     let request =
         request.field("Idempotency-Key", format!("\"{:016x}{:016x}\"", random(), random()));
-    let mut attempt = 0;
+    let mut back_offs = (0..RETRIES).map(|attempt| BACK_OFF * 2u32.pow(attempt));
     loop {
-        let answer = request.clone().send(&CloseHandle::default()).and_then(Answer::read);
-        let (sentence, retry_after) = match answer {
-            Ok(answer) if answer.status == Status::SERVICE_UNAVAILABLE => {
-                ("the server answered with the status 503".to_owned(), answer.retry_after)
+        use NetworkError::*;
+        let (sentence, least) = match request.send_once(&CloseHandle::default()).and_then(answer) {
+            Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
+                // A date instead of seconds is not read: the back-off is enough for a busy server.
+                let seconds = response.field("retry-after").and_then(|value| value.parse().ok());
+                let least = Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT);
+                ("the server answered with the status 503".to_owned(), least)
             }
             Ok(answer) => return Ok(answer),
-            Err(error) if is_passing(&error) => (error.to_string(), None),
+            Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => {
+                (error.to_string(), Duration::ZERO)
+            }
             Err(error) => return Err(Failure::later(error.to_string())),
         };
-        if attempt == RETRIES {
+        let Some(back_off) = back_offs.next() else {
+            let attempts = RETRIES + 1;
             return Err(Failure::later(format!(
-                "{sentence}; that was the last of {} attempts",
-                RETRIES + 1
+                "{sentence}; that was the last of {attempts} attempts"
             )));
-        }
-        let back_off = BACK_OFF * 2u32.pow(attempt);
-        let back_off = back_off.mul_f64(1.0 + random() as f64 / u64::MAX as f64);
-        let wait = back_off.max(retry_after.unwrap_or_default().min(LONGEST_WAIT));
+        };
+        let wait = back_off.mul_f64(1.0 + random() as f64 / u64::MAX as f64).max(least);
         tell(&format!("{sentence}; it is sent again in {:.1} s", wait.as_secs_f32()));
         thread::sleep(wait);
-        attempt += 1;
     }
-}
-
-fn is_passing(error: &NetworkError) -> bool {
-    use NetworkError::*;
-    matches!(error, NameNotFound(..) | NotConnected(..) | Broken(_))
 }
 
 /// Unpredictable: the standard library seeds its hash maps from the system's random numbers.
@@ -131,51 +120,58 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 }
 
 /// Sends what comes as it comes. It is not sent again: a part of it is published already.
-fn send_streamed(request: Request, options: Options) -> Result<Answer, Failure> {
-    let input: Box<dyn Read + Send> = match options.operand.as_deref() {
+fn send_streamed(request: Request, options: Options) -> Result<(Response, String), Failure> {
+    let mut input: Box<dyn Read + Send> = match options.operand.as_deref() {
         None | Some("-") => Box::new(io::stdin()),
         Some(path) => {
-            let file = File::open(path);
-            Box::new(
-                file.map_err(|error| Failure::usage(format!("cannot read {path:?}: {error}")))?,
-            )
+            let failed = |error| Failure::usage(format!("cannot read {path:?}: {error}"));
+            Box::new(File::open(path).map_err(failed)?)
         }
     };
-    let mut pieces: Box<dyn Iterator<Item = io::Result<Block>> + Send> = match options.is_timed {
-        true => Box::new(Recording::new(BufReader::new(input))),
-        false => Box::new(pieces(input)),
-    };
     let (failed, failure) = channel();
+    let is_failed = move |error: &io::Error| drop(failed.send(error.to_string()));
     let write = move |out: &mut dyn Write| {
-        pieces.try_for_each(|piece| {
-            let piece = piece.inspect_err(|error| drop(failed.send(error.to_string())))?;
-            thread::sleep(piece.delay.unwrap_or_default());
-            out.write_all(if piece.has_mark { b"\xef\xbb\xbf" } else { b"" })?;
-            out.write_all(&piece.bytes)
-        })
+        if options.is_events {
+            let new = if options.is_timed { Recording::new } else { Recording::live };
+            return write_events(
+                new(BufReader::new(input)).map(|b| b.inspect_err(&is_failed)),
+                out,
+            );
+        }
+        while let Some(piece) = read_piece(&mut input).inspect_err(&is_failed)? {
+            out.write_all(&piece)?;
+        }
+        Ok(())
     };
-    let answer = request.send_streamed(&CloseHandle::default(), write).and_then(Answer::read);
+    let answer = request.send_streamed(&CloseHandle::default(), write).and_then(answer);
     match failure.try_recv() {
         Ok(sentence) => Err(Failure::later(format!("cannot read what to publish: {sentence}"))),
         Err(_) => answer.map_err(|error| Failure::later(error.to_string())),
     }
 }
 
-/// What has arrived of the input, as it arrives.
-fn pieces(mut input: impl Read) -> impl Iterator<Item = io::Result<Block>> {
-    let mut piece = vec![0; 64 * 1024];
-    iter::from_fn(move || {
-        loop {
-            match input.read(&mut piece) {
-                Ok(0) => return None,
-                Ok(length) => {
-                    return Some(Ok(Block { bytes: piece[..length].to_vec(), ..Block::default() }));
+/// Leaves out what a server says of its own channel: a server takes no event of these types from a publisher.
+fn write_events(
+    blocks: impl Iterator<Item = io::Result<Block>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (mut parser, mut is_told) = (Parser::new(), false);
+    for block in blocks {
+        let Block { delay, has_mark, bytes } = block?;
+        thread::sleep(delay.unwrap_or_default());
+        let bytes = [if has_mark { "\u{feff}".as_bytes() } else { b"" }, &bytes].concat();
+        match parser.feed(&bytes).unwrap_or_default().pop() {
+            Some(Message { event_type, .. }) if Event::RESERVED_NAMES.contains(&&*event_type) => {
+                if !replace(&mut is_told, true) {
+                    tell(&format!(
+                        "events of types that servers reserve are left out, as this one: {event_type}"
+                    ));
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Some(Err(error)),
             }
+            _ => out.write_all(&bytes)?,
         }
-    })
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -217,7 +213,7 @@ impl Options {
         }
         let mut operands = operands.into_iter();
         let url = operands.next();
-        let sentence = match &options {
+        let mistake = match &options {
             _ if url.is_none() => "say where to publish: a URL; see newswire publish --help",
             Options { is_lines: true, is_events: true, .. } => {
                 "--lines and --events exclude each other; leave one out"
@@ -226,15 +222,11 @@ impl Options {
             Options { is_events: true, event: Some(_), .. } => {
                 "--events keeps the types; leave --event out"
             }
-            _ => {
-                return Ok(Some(Options {
-                    url: url.unwrap_or_default(),
-                    operand: operands.next(),
-                    ..options
-                }));
-            }
+            _ => "",
         };
-        Err(Failure::usage(sentence))
+        options.url = url.unwrap_or_default();
+        options.operand = operands.next();
+        if mistake.is_empty() { Ok(Some(options)) } else { Err(Failure::usage(mistake)) }
     }
 
     fn request(&self) -> Result<Request, Failure> {
@@ -253,10 +245,9 @@ impl Options {
 
 fn percent_encode(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| match is_plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect()
+    let encode = |byte: u8| match is_plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }

@@ -1,10 +1,10 @@
-//! The client's end of HTTP/1.1: a request, the redirects that it is given, and the handle that
-//! closes its connection. Each request has a connection of its own: no pool, no cookie, no proxy.
+//! The client's end of HTTP/1.1: a request, the redirects that it is given, and the handle that closes its connection. Each
+//! request has a connection of its own: no pool, no cookie, no proxy.
 
-use super::grammar::is_token_byte;
+use super::grammar::is_token;
 use super::lock::hold;
+use super::received::REDIRECTS;
 pub use super::received::{NetworkError, Response};
-use super::received::{REDIRECTS, Socket};
 use super::request_line::{Method, Version};
 use super::status::Status;
 use super::url::{MalformedUrl, Url};
@@ -31,12 +31,12 @@ use std::time::Duration;
 pub struct Request {
     /// `GET` unless said otherwise.
     pub method: Method,
-    /// What is asked, `http` only.
+    /// The URL that is asked.
     pub url: Url,
     /// HTTP/1.1 unless said otherwise.
     pub version: Version,
-    /// Names and values. `Host`, `User-Agent`, `Accept-Encoding: identity` and `Connection: close` are
-    /// sent when they are not among these, `Content-Length` always where it belongs.
+    /// Names and values. `Host`, `User-Agent`, `Accept-Encoding: identity` and `Connection: close` are sent when they are
+    /// not among these, `Content-Length` always where it belongs.
     pub fields: Vec<(String, String)>,
     /// Empty unless said otherwise.
     pub content: Vec<u8>,
@@ -78,8 +78,8 @@ impl Request {
         self
     }
 
-    /// Sends the request, follows redirects, and waits for the head of the response. `handle`
-    /// interrupts that, but for finding a name and a connect, which have deadlines.
+    /// Sends the request, follows redirects, and waits for the head of the response. `handle` interrupts that, but for
+    /// finding a name and a connect, which have deadlines.
     ///
     /// # Errors
     /// Every [`NetworkError`].
@@ -102,38 +102,11 @@ impl Request {
         }
     }
 
-    /// Sends the request with content that `write` produces on a thread of its own. Each write is one chunk, and leaves at
-    /// once. The first response is returned as soon as its head arrives, also before the end of the content: a refusal
-    /// need not wait. No redirect is followed, because the content cannot be sent twice.
-    ///
-    /// When `write` fails, the content ends without its last chunk, so that the server knows that it is not whole.
-    ///
-    /// # Errors
-    /// Every [`NetworkError`].
-    pub fn send_streamed(
-        mut self,
-        handle: &CloseHandle,
-        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
-    ) -> Result<Response, NetworkError> {
-        self.version = Version::Http11;
-        let head = self.encode_head("Transfer-Encoding: chunked\r\n")?;
-        let socket = self.connect(handle)?;
-        let _ = (&*socket).write_all(head.as_bytes());
-        let mut content = ChunkedContent(Arc::downgrade(&socket));
-        let upload = move || match write(&mut content).and_then(|()| content.send(b"0\r\n\r\n")) {
-            Ok(()) => {}
-            // The connection may be gone already.
-            Err(_) => drop(content.0.upgrade().map(|socket| socket.shutdown(Shutdown::Write))),
-        };
-        thread::Builder::new().name("upload".into()).spawn(upload)?;
-        Response::read_head(Socket(socket), self.method, &self.url)
-    }
-
     fn follow(&mut self, status: Status, url: Url) {
-        // "If one of the following is true: internalResponse's status is 301 or 302 and request's
-        // method is `POST`; internalResponse's status is 303 and request's method is not `GET` or
-        // `HEAD`; then: Set request's method to `GET` and request's body to null. For each
-        // headerName of request-body-header name, delete headerName from request's header list."
+        // "If one of the following is true: internalResponse's status is 301 or 302 and request's method is `POST`;
+        // internalResponse's status is 303 and request's method is not `GET` or `HEAD`; then: Set request's method to
+        // `GET` and request's body to null. For each headerName of request-body-header name, delete headerName from
+        // request's header list."
         let becomes_get = match status.0 {
             301 | 302 => self.method == Method::Post,
             status => status == 303 && !matches!(self.method, Method::Get | Method::Head),
@@ -142,30 +115,61 @@ impl Request {
             self.method = Method::Get;
             self.content.clear();
         }
-        // "If request's current URL's origin is not same origin with locationURL's origin, then ...
-        // delete headerName": a token for one server is not for another one.
+        // "If request's current URL's origin is not same origin with locationURL's origin, then ... delete headerName":
+        // a token for one server is not for another one.
         let is_foreign = self.url.authority() != url.authority();
         self.fields.retain(|(name, _)| match name.to_ascii_lowercase().as_str() {
-            "authorization" | "cookie" | "host" => !is_foreign,
+            "authorization" | "proxy-authorization" | "cookie" | "host" => !is_foreign,
             name => !(becomes_get && name.starts_with("content-")),
         });
         self.url = url;
     }
 
-    fn send_once(&self, handle: &CloseHandle) -> Result<Response, NetworkError> {
+    /// As [`send`](Request::send), but a redirect is a response like any other.
+    ///
+    /// # Errors
+    /// Those of the connection and the response.
+    pub fn send_once(&self, handle: &CloseHandle) -> Result<Response, NetworkError> {
         let has_content =
             !self.content.is_empty() || matches!(self.method, Method::Post | Method::Put);
         let length = format!("Content-Length: {}\r\n", self.content.len());
-        let head = self.encode_head(if has_content { &length } else { "" })?;
-        let wire = [head.as_bytes(), &self.content].concat();
-        let socket = self.connect(handle)?;
-        // A server may refuse before it has read the content, and close: its response says more than
-        // the failure to write, and without a response the read fails, too.
-        let _ = (&*socket).write_all(&wire);
-        Response::read_head(Socket(socket), self.method, &self.url)
+        let socket = self.begin(if has_content { &length } else { "" }, &self.content, handle)?;
+        Response::read_head(socket, self.method, &self.url)
     }
 
-    fn encode_head(&self, framing: &str) -> Result<String, NetworkError> {
+    /// Sends the request with content that `write` produces on a thread of its own. Each write is one chunk, and leaves at
+    /// once. The first response is returned when its head arrives, also before the end of the content: a refusal need not
+    /// wait. No redirect is followed, because the content cannot be sent twice.
+    ///
+    /// When `write` fails, the content ends without its last chunk, so that the server knows that it is not whole.
+    ///
+    /// # Errors
+    /// As [`send_once`](Request::send_once).
+    pub fn send_streamed(
+        mut self,
+        handle: &CloseHandle,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Result<Response, NetworkError> {
+        self.version = Version::Http11;
+        let socket = self.begin("Transfer-Encoding: chunked\r\n", b"", handle)?;
+        let mut content = ChunkedContent(Arc::downgrade(&socket));
+        let upload = move || {
+            if write(&mut content).and_then(|()| content.send(b"0\r\n\r\n")).is_err() {
+                // The connection may be gone already.
+                content.0.upgrade().map(|socket| socket.shutdown(Shutdown::Write));
+            }
+        };
+        thread::Builder::new().name("upload".into()).spawn(upload)?;
+        Response::read_head(socket, self.method, &self.url)
+    }
+
+    /// Connects, and sends the head and this content.
+    fn begin(
+        &self,
+        framing: &str,
+        content: &[u8],
+        handle: &CloseHandle,
+    ) -> Result<Arc<TcpStream>, NetworkError> {
         let version = if self.version == Version::Http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\n", self.method.name(), self.url.target);
         let has = |name| self.fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -180,17 +184,21 @@ impl Request {
             }
         }
         for (name, value) in &self.fields {
-            let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
-            let is_value = !value.contains(['\r', '\n', '\0']);
-            if !is_token || !is_value || has("content-length") || has("transfer-encoding") {
+            let is_sound = is_token(name.as_bytes()) && !value.contains(['\r', '\n', '\0']);
+            if !is_sound || has("content-length") || has("transfer-encoding") {
                 return Err(NetworkError::Field(name.clone()));
             }
             head += &format!("{name}: {value}\r\n");
         }
-        Ok(head + framing + "\r\n")
+        let socket = handle.watch(self.connect()?);
+        // A server may refuse before it has read the content, and close: its response says more than the failure to
+        // write, and without a response the read fails, too.
+        let _ =
+            (&*socket).write_all(&[head.as_bytes(), framing.as_bytes(), b"\r\n", content].concat());
+        Ok(socket)
     }
 
-    fn connect(&self, handle: &CloseHandle) -> Result<Arc<TcpStream>, NetworkError> {
+    fn connect(&self) -> Result<TcpStream, NetworkError> {
         let not_found = |error| NetworkError::NameNotFound(self.url.host.clone(), error);
         let addresses = (&*self.url.host, self.url.port).to_socket_addrs().map_err(not_found)?;
         let mut failed = not_found(ErrorKind::NotFound.into());
@@ -200,7 +208,7 @@ impl Request {
                     socket.set_nodelay(true)?;
                     socket.set_read_timeout(self.idle_deadline)?;
                     socket.set_write_timeout(self.idle_deadline)?;
-                    return Ok(handle.watch(socket));
+                    return Ok(socket);
                 }
                 Err(error) => failed = NetworkError::NotConnected(address, error),
             }
@@ -223,8 +231,7 @@ impl Write for ChunkedContent {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A chunk without bytes is the last one.
         if !bytes.is_empty() {
-            let size = format!("{:x}\r\n", bytes.len());
-            self.send(&[size.as_bytes(), bytes, b"\r\n"].concat())?;
+            self.send(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat())?;
         }
         Ok(bytes.len())
     }
@@ -236,41 +243,43 @@ impl Write for ChunkedContent {
 
 /// Closes a client's connection from another thread, and interrupts its waiting.
 #[derive(Clone, Debug, Default)]
-pub struct CloseHandle(Arc<(Mutex<Closing>, Condvar)>);
+pub struct CloseHandle(Arc<Closing>);
 
 #[derive(Debug, Default)]
 struct Closing {
-    is_closed: bool,
-    socket: Weak<TcpStream>,
+    /// Whether it was closed, and what is to be closed.
+    state: Mutex<(bool, Weak<TcpStream>)>,
+    closed: Condvar,
 }
 
 impl CloseHandle {
     /// Closes: a read that waits ends at once, and each later connection, too.
     pub fn close(&self) {
-        let mut closing = hold(&self.0.0);
-        closing.is_closed = true;
-        let socket = closing.socket.upgrade();
-        drop(closing);
-        self.0.1.notify_all();
+        let socket = {
+            let mut state = hold(&self.0.state);
+            state.0 = true;
+            state.1.upgrade()
+        };
+        self.0.closed.notify_all();
         // A shutdown fails when the peer has closed already.
         socket.map(|socket| socket.shutdown(Shutdown::Both));
     }
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        hold(&self.0.0).is_closed
+        hold(&self.0.state).0
     }
 
     /// Waits for so long, or until it is closed; whether it is.
     pub fn wait(&self, time: Duration) -> bool {
-        let (closing, closed) = &*self.0;
-        let waited = closed.wait_timeout_while(hold(closing), time, |closing| !closing.is_closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
+        let state = hold(&self.0.state);
+        let waited = self.0.closed.wait_timeout_while(state, time, |state| !state.0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.0
     }
 
     fn watch(&self, socket: TcpStream) -> Arc<TcpStream> {
         let socket = Arc::new(socket);
-        hold(&self.0.0).socket = Arc::downgrade(&socket);
+        hold(&self.0.state).1 = Arc::downgrade(&socket);
         // It may have been closed during the connect, when this socket was not known yet.
         if self.is_closed() {
             self.close();

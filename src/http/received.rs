@@ -13,9 +13,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 /// The head of a response with the interim ones before it; browsers take 256 KiB, Node 16 KiB.
-const HEAD_BYTES: usize = 64 * 1024;
-/// The fields of one response; hyper takes 100.
-const FIELDS: usize = 200;
+const HEAD_BYTES: u64 = 64 * 1024;
+/// The lines of one head: the status line and 200 fields, of which hyper takes 100.
+const HEAD_LINES: usize = 201;
 /// "If request's redirect count is 20, then return a network error." (Fetch, 4.4)
 pub(super) const REDIRECTS: usize = 20;
 
@@ -30,8 +30,8 @@ pub enum NetworkError {
     NameNotFound(String, io::Error),
     /// No address of the host took the connection. This is the last of them.
     NotConnected(SocketAddr, io::Error),
-    /// The connection broke: it ended within the response (`UnexpectedEof`), was silent for longer
-    /// than the idle deadline (`TimedOut`), was closed by the caller, or was reset.
+    /// The connection broke: it ended within the response (`UnexpectedEof`), was silent for longer than the idle deadline
+    /// (`TimedOut`), was closed by the caller, or was reset.
     Broken(io::Error),
     /// What came is not a response of HTTP/1.1, for the reason that this sentence says.
     Malformed(Cow<'static, str>),
@@ -61,33 +61,39 @@ impl std::error::Error for NetworkError {}
 
 impl From<io::Error> for NetworkError {
     fn from(error: io::Error) -> NetworkError {
-        NetworkError::Broken(error)
+        NetworkError::Broken(match error.kind() {
+            // Which of the two a read that timed out is depends on the platform.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline")
+            }
+            _ => error,
+        })
     }
 }
 
-/// Gives the same error for silence on every platform.
+const fn malformed(sentence: &'static str) -> NetworkError {
+    NetworkError::Malformed(Cow::Borrowed(sentence))
+}
+
+const NOT_HTTP: NetworkError =
+    malformed("it has no status line; perhaps TLS or another protocol is spoken there");
+
+fn ended_early() -> NetworkError {
+    io::Error::new(ErrorKind::UnexpectedEof, "it ended within the response").into()
+}
+
+/// What a handle can close while it is read.
 #[derive(Debug)]
-pub(super) struct Socket(pub(super) Arc<TcpStream>);
+struct Socket(Arc<TcpStream>);
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match (&*self.0).read(buffer).map_err(|error| (error.kind(), error)) {
-                Ok(bytes) => return Ok(bytes),
-                Err((ErrorKind::Interrupted, _)) => {}
-                // Which of the two a timed-out read is depends on the platform.
-                Err((ErrorKind::WouldBlock | ErrorKind::TimedOut, _)) => {
-                    let sentence = "nothing arrived within the idle deadline";
-                    return Err(io::Error::new(ErrorKind::TimedOut, sentence));
-                }
-                Err((_, error)) => return Err(error),
-            }
-        }
+        (&*self.0).read(buffer)
     }
 }
 
-/// A response: its head, and its content as it arrives. The connection is closed when the content
-/// has ended, and when this is dropped.
+/// A response: its head, and its content as it arrives. The connection is closed when the content has ended, and when this
+/// is dropped.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -132,8 +138,7 @@ impl Response {
     /// Waits for content and appends it to `out`; `false` at its end.
     ///
     /// # Errors
-    /// [`NetworkError::Broken`] and [`Malformed`](NetworkError::Malformed). What arrived before that
-    /// was given before that.
+    /// [`NetworkError::Broken`] and [`Malformed`](NetworkError::Malformed), behind what arrived before.
     pub fn read(&mut self, out: &mut Vec<u8>) -> Result<bool, NetworkError> {
         let outcome = self.read_content(out);
         if !matches!(outcome, Ok(true)) {
@@ -146,66 +151,62 @@ impl Response {
         let Some(reader) = &mut self.reader else { return Ok(false) };
         let before = out.len();
         while out.len() == before {
-            match &self.remaining {
+            match &mut self.remaining {
                 Remaining::Length(0) => return Ok(false),
                 Remaining::Chunks(chunks) if chunks.is_whole() => return Ok(false),
                 Remaining::Broken(sentence) => {
-                    return Err(NetworkError::Malformed(sentence.clone()));
+                    return Err(NetworkError::Malformed(std::mem::take(sentence)));
                 }
                 _ => {}
             }
-            let wire = reader.fill_buf()?;
-            let length = wire.len();
-            let taken = match &mut self.remaining {
-                Remaining::UntilClose if length == 0 => return Ok(false),
-                _ if length == 0 => return Err(ended_early()),
-                Remaining::Chunks(chunks) => chunks.decode(wire, out).unwrap_or_else(|refusal| {
-                    self.remaining = Remaining::Broken(refusal.sentence);
-                    length
-                }),
+            let wire = fill(reader)?;
+            let mut taken = wire.len();
+            match &mut self.remaining {
+                Remaining::UntilClose if taken == 0 => return Ok(false),
+                _ if taken == 0 => return Err(ended_early()),
+                Remaining::Chunks(chunks) => match chunks.decode(wire, out) {
+                    Ok(decoded) => taken = decoded,
+                    Err(refusal) => self.remaining = Remaining::Broken(refusal.sentence),
+                },
                 Remaining::Length(remaining) => {
-                    let taken = length.min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                    taken = taken.min(usize::try_from(*remaining).unwrap_or(usize::MAX));
                     *remaining -= taken as u64;
-                    out.extend_from_slice(&wire[..taken]);
-                    taken
+                    out.extend(&wire[..taken]);
                 }
-                _ => {
-                    out.extend_from_slice(wire);
-                    length
-                }
-            };
+                _ => out.extend(wire),
+            }
             reader.consume(taken);
         }
         Ok(true)
     }
 
-    /// "A client MUST be able to parse one or more 1xx responses received prior to a final response"
-    /// (RFC 9110, 15.2).
+    /// "A client MUST be able to parse one or more 1xx responses received prior to a final response" (RFC 9110, 15.2).
     pub(super) fn read_head(
-        socket: Socket,
+        socket: Arc<TcpStream>,
         method: Method,
         url: &Url,
     ) -> Result<Response, NetworkError> {
-        let mut reader = BufReader::with_capacity(16 * 1024, socket);
+        let mut reader = BufReader::with_capacity(16 * 1024, Socket(socket));
         // A TLS alert begins with 21, and a peer of another protocol may wait for us now.
-        if reader.fill_buf()?.first().is_some_and(|&byte| byte != b'H') {
+        if fill(&mut reader)?.first().is_some_and(|&byte| byte != b'H') {
             return Err(NOT_HTTP);
         }
-        let mut rest = HEAD_BYTES;
-        loop {
-            let line = read_line(&mut reader, &mut rest)?;
-            let (version, status) = parse_status_line(&line).ok_or(NOT_HTTP)?;
-            let fields = read_fields(&mut reader, &mut rest)?;
+        let mut head = reader.take(HEAD_BYTES);
+        let (version, status, fields) = loop {
+            let lines = read_lines(&mut head)?;
+            let (line, lines) = lines.split_first().ok_or(NOT_HTTP)?;
+            let (version, status) = parse_status_line(line).ok_or(NOT_HTTP)?;
+            let fields: Result<Vec<_>, _> = lines.iter().map(|line| parse_field(line)).collect();
+            let fields = fields.map_err(|refusal| NetworkError::Malformed(refusal.sentence))?;
             if status.0 >= 200 {
-                let (url, remaining) = (url.clone(), Remaining::UntilClose);
-                let reader = Some(reader);
-                let mut response = Response { status, version, fields, url, remaining, reader };
-                response.remaining = response
-                    .framing(method)
-                    .map_err(|sentence| NetworkError::Malformed(sentence.into()))?;
-                return Ok(response);
+                break (version, status, fields);
             }
-        }
+        };
+        let (url, remaining, reader) = (url.clone(), Remaining::UntilClose, head.into_inner());
+        let mut response =
+            Response { status, version, fields, url, remaining, reader: Some(reader) };
+        response.remaining = response.framing(method).map_err(malformed)?;
+        Ok(response)
     }
 
     /// How the end of the content is known (RFC 9112, 6.3).
@@ -215,8 +216,8 @@ impl Response {
         }
         let list = |name| self.values(name).flat_map(|value| value.split(',')).map(trim_ows);
         let (mut codings, mut lengths) = (list("transfer-encoding"), list("content-length"));
-        // "If a message is received with both a Transfer-Encoding and a Content-Length header field,
-        // the Transfer-Encoding overrides the Content-Length."
+        // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the
+        // Transfer-Encoding overrides the Content-Length."
         if let Some(coding) = codings.next() {
             let is_chunked = coding.eq_ignore_ascii_case("chunked") && codings.next().is_none();
             let is_sound = is_chunked && self.version == Version::Http11;
@@ -232,51 +233,37 @@ impl Response {
     }
 }
 
-const NOT_HTTP: NetworkError = NetworkError::Malformed(Cow::Borrowed(
-    "it has no status line; perhaps TLS or another protocol is spoken there",
-));
-
-fn ended_early() -> NetworkError {
-    io::Error::new(ErrorKind::UnexpectedEof, "it ended within the response").into()
-}
-
-/// A line without its end, of which LF alone is one (RFC 9112, 2.2). It takes from `rest`, the bytes
-/// that the head may still have.
-fn read_line(reader: &mut impl BufRead, rest: &mut usize) -> Result<Vec<u8>, NetworkError> {
-    let mut line = Vec::new();
-    *rest -= reader.take(*rest as u64).read_until(b'\n', &mut line)?;
-    match line.pop() {
-        Some(b'\n') => {
-            line.pop_if(|byte| *byte == b'\r');
-            Ok(line)
+fn fill(reader: &mut BufReader<Socket>) -> io::Result<&[u8]> {
+    while let Err(error) = reader.fill_buf() {
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
         }
-        _ if *rest == 0 => Err(NetworkError::Malformed("its head is larger than 64 KiB".into())),
-        _ => Err(ended_early()),
     }
+    Ok(reader.buffer())
 }
 
-fn read_fields(
-    reader: &mut impl BufRead,
-    rest: &mut usize,
-) -> Result<Vec<(String, String)>, NetworkError> {
+/// The lines of a head up to the empty one, without their ends, of which LF alone is one (RFC 9112, 2.2).
+fn read_lines(head: &mut io::Take<BufReader<Socket>>) -> Result<Vec<Vec<u8>>, NetworkError> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     loop {
-        let line = read_line(reader, rest)?;
-        match line.first() {
-            None => break,
-            // "A user agent that receives an obs-fold in a response message ... MUST replace each
-            // received obs-fold with one or more SP octets" (RFC 9112, 5.2).
-            Some(b' ' | b'\t') if !lines.is_empty() => {
+        let mut line = Vec::new();
+        head.read_until(b'\n', &mut line)?;
+        match line.pop() {
+            Some(b'\n') => drop(line.pop_if(|byte| *byte == b'\r')),
+            _ if head.limit() == 0 => return Err(malformed("its head is larger than 64 KiB")),
+            _ => return Err(ended_early()),
+        }
+        match (line.first(), lines.len()) {
+            (None, _) => return Ok(lines),
+            // "A user agent that receives an obs-fold in a response message ... MUST replace each received obs-fold with
+            // one or more SP octets" (RFC 9112, 5.2).
+            (Some(b' ' | b'\t'), 2..) => {
                 lines.last_mut().into_iter().for_each(|last| last.extend(&line))
             }
-            Some(_) => lines.push(line),
-        }
-        if lines.len() > FIELDS {
-            return Err(NetworkError::Malformed("it has more than 200 fields".into()));
+            (_, HEAD_LINES) => return Err(malformed("it has more than 200 fields")),
+            _ => lines.push(line),
         }
     }
-    let fields: Result<_, _> = lines.iter().map(|line| parse_field(line)).collect();
-    fields.map_err(|refusal| NetworkError::Malformed(refusal.sentence))
 }
 
 /// ```text

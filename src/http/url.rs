@@ -3,8 +3,6 @@
 use super::grammar::is_authority;
 use std::fmt;
 
-/// An absolute URL of the scheme `http`.
-///
 /// ```text
 /// http-URI = "http" "://" authority path-abempty [ "?" query ]        (RFC 9110, 4.2.1)
 /// ```
@@ -36,34 +34,30 @@ pub enum MalformedUrl {
     Malformed(&'static str),
 }
 
+const NEEDS_TLS: &str = "there is no TLS in newswire: use `curl -N URL | newswire watch -`, or a TLS \
+                         tunnel on loopback and its http URL";
+const HOST: &str = "the URL's host is not an ASCII name, an IPv4 address or an IPv6 address in \
+                    brackets, without a user name and with an optional port";
+
 impl fmt::Display for MalformedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            MalformedUrl::NeedsTls => {
-                "there is no TLS in newswire: use `curl -N URL | newswire watch -`, or a TLS tunnel \
-                 on loopback and its http URL"
-            }
-            MalformedUrl::Malformed(sentence) => sentence,
-        })
+        f.write_str(if let MalformedUrl::Malformed(sentence) = self { sentence } else { NEEDS_TLS })
     }
 }
 
 impl std::error::Error for MalformedUrl {}
 
 impl Url {
-    /// Reads an absolute URL. A fragment is dropped, dot segments are resolved, and what is no
-    /// visible ASCII in the path or the query is percent-encoded as UTF-8.
+    /// Reads an absolute URL. A fragment is dropped, dot segments are resolved, and what is no visible ASCII in the path
+    /// or the query is percent-encoded as UTF-8.
     ///
     /// # Errors
     /// [`MalformedUrl`] says what is wrong.
     pub fn parse(text: &str) -> Result<Url, MalformedUrl> {
-        match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-                Url::from_authority(rest)
-            }
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                Err(MalformedUrl::NeedsTls)
-            }
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        match &*scheme.to_ascii_lowercase() {
+            "http" => Url::from_authority(rest),
+            "https" => Err(MalformedUrl::NeedsTls),
             _ => Err(MalformedUrl::Malformed("the URL does not begin with http://")),
         }
     }
@@ -89,15 +83,12 @@ impl Url {
     fn from_authority(text: &str) -> Result<Url, MalformedUrl> {
         let (authority, target) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if !is_authority(authority) {
-            return Err(MalformedUrl::Malformed(
-                "the URL's host is not an ASCII name, an IPv4 address or an IPv6 address in \
-                 brackets, without a user name and with an optional port",
-            ));
+            return Err(MalformedUrl::Malformed(HOST));
         }
         let end = authority.find(']').map_or(authority.find(':'), |bracket| Some(bracket + 1));
         let (host, port) = authority.split_at(end.unwrap_or(authority.len()));
         let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        // An authority's port is a number or empty.
+        // `is_authority` lets a number through, or nothing.
         let port = port.trim_start_matches(':').parse().unwrap_or(80);
         Ok(Url { host, port, target: normalize(target) })
     }
@@ -139,12 +130,9 @@ fn normalize(target: &str) -> String {
             _ => segments.push(segment),
         }
     }
-    let mut normal = String::new();
-    for byte in format!("/{}{query}", segments.join("/")).bytes() {
-        match byte {
-            b'!'..=b'~' => normal.push(char::from(byte)),
-            _ => normal += &format!("%{byte:02X}"),
-        }
-    }
-    normal
+    let encode = |byte: u8| match byte {
+        b'!'..=b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    format!("/{}{query}", segments.join("/")).bytes().map(encode).collect()
 }

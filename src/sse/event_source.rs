@@ -1,5 +1,4 @@
-//! A client of an event stream: the standard's EventSource (HTML, 9.2.2 and 9.2.3), sentence by
-//! sentence.
+//! A client of an event stream: the standard's EventSource (HTML, 9.2.2 and 9.2.3), sentence by sentence.
 
 use super::parser::{Message, Parser};
 use super::stream::jittered;
@@ -9,16 +8,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-/// "This must initially be an implementation-defined value, probably in the region of a few
-/// seconds." (9.2.2) Chromium waits 3 s, Firefox 5 s.
+/// "This must initially be an implementation-defined value, probably in the region of a few seconds." (9.2.2) Chromium
+/// waits 3 s, Firefox 5 s.
 const RECONNECTION_TIME: Duration = Duration::from_secs(3);
 /// The first and the longest wait that repeated failures add to the reconnection time.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
 
 /// The events of a URL, through disconnections and restarts of its server.
 ///
-/// As an iterator it waits for each event. It ends when the server says `204`, when it was
-/// [closed](CloseHandle::close), and after an error, which is final.
+/// As an iterator it waits for each event. It ends when the server says `204`, when it was [closed](CloseHandle::close),
+/// and after an error, which is final.
 ///
 /// ```no_run
 /// use newswire::EventSource;
@@ -30,9 +29,8 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// As a browser's, it connects again after every network error, a refused connection and an unknown
-/// name included. [`step`](EventSource::step) tells the reason; [`once`](EventSource::once) makes
-/// the first one final.
+/// As a browser's, it connects again after every network error, a refused connection and an unknown name included.
+/// [`step`](EventSource::step) tells the reason; [`once`](EventSource::once) makes the first one final.
 #[derive(Debug)]
 pub struct EventSource {
     request: Request,
@@ -91,8 +89,8 @@ pub enum EventSourceError {
     ContentCoding(String),
     /// An event is larger than this many bytes.
     EventTooLarge(usize),
-    /// A network error that is final: any with [`once`](EventSource::once), else one that the next
-    /// connection would meet again.
+    /// A network error that is final: any with [`once`](EventSource::once), else one that the next connection would meet
+    /// again.
     Network(NetworkError),
 }
 
@@ -100,14 +98,14 @@ impl fmt::Display for EventSourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use EventSourceError::*;
         match self {
-            Status(status) => {
-                write!(f, "the server answered with the status {} instead of 200", status.0)
+            Status(found) => {
+                write!(f, "the server answered with the status {} instead of 200", found.0)
             }
             MediaType(found) => {
                 write!(f, "the server sent the media type {found:?} instead of text/event-stream")
             }
-            ContentCoding(coding) => {
-                write!(f, "the server sent the content coding {coding:?} that was not asked for")
+            ContentCoding(found) => {
+                write!(f, "the server sent the content coding {found:?} that was not asked for")
             }
             EventTooLarge(bytes) => {
                 write!(f, "an event of the stream is larger than the limit of {bytes} bytes")
@@ -119,6 +117,9 @@ impl fmt::Display for EventSourceError {
 
 impl std::error::Error for EventSourceError {}
 
+/// `None` is the end.
+type Outcome = Result<Option<Step>, EventSourceError>;
+
 impl EventSource {
     /// Of this URL. It connects at the first step.
     ///
@@ -128,11 +129,11 @@ impl EventSource {
         Request::new(url).map(EventSource::new)
     }
 
-    /// With a request of the caller's, which may have another method, content, and deadlines. Each
-    /// connection sends it again.
+    /// With a request of the caller's, which may have another method, content, and deadlines. Each connection sends it
+    /// again.
     pub fn new(request: Request) -> EventSource {
-        // "User agents may set (`Accept`, `text/event-stream`) in request's header list." "Set
-        // request's cache mode to "no-store"." Some servers want more in Accept.
+        // "User agents may set (`Accept`, `text/event-stream`) in request's header list." "Set request's cache mode to
+        // "no-store"." Some servers want more in Accept.
         let accepts = request.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("accept"));
         let request = request.field("Cache-Control", "no-store");
         EventSource {
@@ -161,8 +162,8 @@ impl EventSource {
         self
     }
 
-    /// With this idle deadline: after so long a silence the connection counts as broken. There is
-    /// none by default; newswire sends a comment every 15 s.
+    /// With this idle deadline: after so long a silence the connection counts as broken. There is none by default;
+    /// newswire sends a comment every 15 s.
     pub fn idle_deadline(mut self, time: Duration) -> EventSource {
         self.request.idle_deadline = Some(time);
         self
@@ -196,13 +197,8 @@ impl EventSource {
         self.response.as_ref()
     }
 
-    /// The parser, which knows the last event ID and the reconnection time.
-    pub fn parser(&self) -> &Parser {
-        &self.parser
-    }
-
-    /// Waits for what happens next; `None` once it is closed. What a closed source has received and
-    /// not given yet is dropped, as in a browser.
+    /// Waits for what happens next; `None` once it is closed. What a closed source has received and not given yet is
+    /// dropped, as in a browser.
     pub fn step(&mut self) -> Option<Result<Step, EventSourceError>> {
         let outcome = match (self.ready_state(), self.messages.pop_front()) {
             (ReadyState::Closed, _) => None,
@@ -211,26 +207,28 @@ impl EventSource {
             (ReadyState::Connecting, None) => self.connect().transpose(),
         };
         if !matches!(outcome, Some(Ok(_))) {
-            self.close();
+            // "Abort any instances of the fetch algorithm started for this EventSource object, and set the readyState
+            // attribute to CLOSED."
+            self.ready_state = ReadyState::Closed;
+            self.response.iter_mut().for_each(Response::close);
         }
         outcome
     }
 
-    /// `None` when that was the end.
-    fn connect(&mut self) -> Result<Option<Step>, EventSourceError> {
+    fn connect(&mut self) -> Outcome {
         // "Wait a delay equal to the reconnection time of the event source."
         if self.handle.wait(self.wait) {
             return Ok(None);
         }
         let mut request = self.request.clone();
-        // "If the EventSource object's last event ID string is not the empty string, then: Let
-        // lastEventIDValue be the EventSource object's last event ID string, encoded as UTF-8. Set
-        // (`Last-Event-ID`, lastEventIDValue) in request's header list."
+        // "If the EventSource object's last event ID string is not the empty string, then: Let lastEventIDValue be the
+        // EventSource object's last event ID string, encoded as UTF-8. Set (`Last-Event-ID`, lastEventIDValue) in
+        // request's header list."
         if !self.parser.last_event_id().is_empty() {
             request = request.field("Last-Event-ID", self.parser.last_event_id());
         }
-        // "If res is an aborted network error, then fail the connection. Otherwise, if res is a
-        // network error, then reestablish the connection."
+        // "If res is an aborted network error, then fail the connection. Otherwise, if res is a network error, then
+        // reestablish the connection."
         let response = match request.send(&self.handle) {
             Ok(response) => self.response.insert(response),
             Err(error) => return self.reestablish(Some(error)),
@@ -239,8 +237,8 @@ impl EventSource {
             Status::OK => {}
             // "A client can be told to stop reconnecting using the HTTP 204 No Content response code."
             Status::NO_CONTENT => return Ok(None),
-            // "Otherwise, if res's status is not 200, or if res's `Content-Type` is not
-            // `text/event-stream`, then fail the connection."
+            // "Otherwise, if res's status is not 200, or if res's `Content-Type` is not `text/event-stream`, then fail the
+            // connection."
             status => return Err(EventSourceError::Status(status)),
         }
         let media_type = media_type(response).unwrap_or_default();
@@ -251,14 +249,14 @@ impl EventSource {
             None | Some("" | "identity") => {}
             Some(coding) => return Err(EventSourceError::ContentCoding(coding.to_owned())),
         }
-        // "Otherwise, announce the connection": "if the readyState attribute is set to a value other
-        // than CLOSED, sets the readyState attribute to OPEN and fires an event named open".
+        // "Otherwise, announce the connection": "if the readyState attribute is set to a value other than CLOSED, sets
+        // the readyState attribute to OPEN and fires an event named open".
         self.ready_state = ReadyState::Open;
         Ok(Some(Step::Open))
     }
 
     /// "... and interpret res's body line by line."
-    fn read(&mut self) -> Result<Option<Step>, EventSourceError> {
+    fn read(&mut self) -> Outcome {
         // The piece before has broken the limit behind the events that it completed.
         if self.parser.feed(b"").is_err() {
             return Err(EventSourceError::EventTooLarge(self.event_bytes));
@@ -278,45 +276,26 @@ impl EventSource {
         Ok(Some(Step::Bytes(piece)))
     }
 
-    /// "If the readyState attribute is set to CLOSED, abort the task. Set the readyState attribute to
-    /// CONNECTING. Fire an event named error at the EventSource object."
-    fn reestablish(
-        &mut self,
-        cause: Option<NetworkError>,
-    ) -> Result<Option<Step>, EventSourceError> {
+    /// "If the readyState attribute is set to CLOSED, abort the task. Set the readyState attribute to CONNECTING. Fire an
+    /// event named error at the EventSource object."
+    fn reestablish(&mut self, cause: Option<NetworkError>) -> Outcome {
         use NetworkError::{Field, TooManyRedirects, Url};
-        // "... unless the user agent knows that to be futile, in which case the user agent may fail
-        // the connection."
+        // "... unless the user agent knows that to be futile, in which case the user agent may fail the connection."
         let is_futile = matches!(cause, Some(Url(_) | Field(_) | TooManyRedirects(..)));
-        match cause {
-            _ if self.handle.is_closed() => Ok(None),
-            Some(error) if is_futile || !self.reconnects => Err(EventSourceError::Network(error)),
-            None if !self.reconnects => Ok(None),
-            cause => {
-                self.ready_state = ReadyState::Connecting;
-                self.parser.reconnect();
-                let time = self.parser.reconnection_time().unwrap_or(RECONNECTION_TIME);
-                self.wait = time + self.more_back_off();
-                Ok(Some(Step::Reconnecting { after: self.wait, cause }))
-            }
+        if self.handle.is_closed() {
+            return Ok(None);
         }
-    }
-
-    /// "Optionally, wait some more. In particular, if the previous attempt failed, then user agents
-    /// might introduce an exponential backoff delay to avoid overloading a potentially already
-    /// overloaded server." An event ends it.
-    fn more_back_off(&mut self) -> Duration {
-        let next = (self.back_off * 2).clamp(BACK_OFF[0], BACK_OFF[1]);
-        jittered(std::mem::replace(&mut self.back_off, next))
-    }
-
-    /// "Abort any instances of the fetch algorithm started for this EventSource object, and set the
-    /// readyState attribute to CLOSED."
-    fn close(&mut self) {
-        self.ready_state = ReadyState::Closed;
-        if let Some(response) = &mut self.response {
-            response.close();
+        if is_futile || !self.reconnects {
+            return cause.map_or(Ok(None), |error| Err(EventSourceError::Network(error)));
         }
+        self.ready_state = ReadyState::Connecting;
+        self.parser.reconnect();
+        // "Optionally, wait some more. In particular, if the previous attempt failed, then user agents might introduce an
+        // exponential backoff delay to avoid overloading a potentially already overloaded server." An event ends it.
+        let time = self.parser.reconnection_time().unwrap_or(RECONNECTION_TIME);
+        self.wait = time + jittered(self.back_off);
+        self.back_off = (self.back_off * 2).clamp(BACK_OFF[0], BACK_OFF[1]);
+        Ok(Some(Step::Reconnecting { after: self.wait, cause }))
     }
 }
 
@@ -334,8 +313,7 @@ impl Iterator for EventSource {
     }
 }
 
-/// The essence of the media type: "extract a MIME type" (Fetch, 3.1) takes the last of several that
-/// is one.
+/// The essence of the media type: "extract a MIME type" (Fetch, 3.1) takes the last of several that is one.
 fn media_type(response: &Response) -> Option<&str> {
     let values = response.values("content-type").flat_map(|value| value.split(','));
     let essences = values.filter_map(|value| value.split(';').next()).map(str::trim_ascii);

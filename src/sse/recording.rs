@@ -195,7 +195,7 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// Reads a recording, one block after the other, with their timings. What follows the last whole block is given as a block.
+/// Reads a stream block by block. What follows the last whole block is given as a block.
 ///
 /// ```
 /// use newswire::sse::Recording;
@@ -216,10 +216,15 @@ pub struct Recording<R> {
 }
 
 impl<R: BufRead> Recording<R> {
-    /// At the start of a recording.
+    /// Of a recording, with its timings.
     pub fn new(input: R) -> Recording<R> {
         let blocks = Blocks { takes_timings: true, ..Blocks::new() };
-        Recording { input, blocks, whole: VecDeque::new(), is_ended: false }
+        Recording { blocks, ..Recording::live(input) }
+    }
+
+    /// Of a stream that arrives now. A timing is a comment of it, and what [`release`](Blocks::release) gives is a block.
+    pub fn live(input: R) -> Recording<R> {
+        Recording { input, blocks: Blocks::new(), whole: VecDeque::new(), is_ended: false }
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -227,11 +232,13 @@ impl<R: BufRead> Recording<R> {
         let length = piece.len();
         self.whole.extend(self.blocks.feed(piece)?);
         self.input.consume(length);
-        if length == 0 {
-            self.is_ended = true;
-            let rest = self.blocks.end();
-            self.whole.extend(Some(rest).filter(|rest| *rest != Block::default()));
-        }
+        self.is_ended = length == 0;
+        let rest = match self.blocks.takes_timings {
+            _ if self.is_ended => Some(self.blocks.end()).filter(|rest| *rest != Block::default()),
+            true => None,
+            false => self.blocks.release(),
+        };
+        self.whole.extend(rest);
         Ok(())
     }
 }

@@ -207,7 +207,7 @@ fn watch_and_publish_relay_a_channel_to_another_one() {
     let mut relay = shell
         .args(["-c", &relay])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("there is a shell");
     eventually("the relay subscribes", || server.metric("newswire_subscribers") == 2);
@@ -215,9 +215,78 @@ fn watch_and_publish_relay_a_channel_to_another_one() {
         published(&publish(&["--event", event_type, &from, data], ""));
         assert_eq!(next(&mut stream), event(event_type, data));
     }
-    // The channel's `end` is reserved, so that the relay ends, too.
+    // The `end` of the channel is its own.
     server.exchange("DELETE /channels/from HTTP/1.0\r\n\r\n");
-    relay.wait().expect("it is ours");
+    let said = io::read_to_string(relay.stderr.take().expect("it is piped")).expect("it is text");
+    assert!(relay.wait().expect("it is ours").success(), "{said}");
+    assert!(said.contains("are left out, as this one: end\n"), "{said}");
+}
+
+#[test]
+fn events_of_a_reserved_type_are_left_out_and_that_is_told_once() {
+    let (_server, mut stream, url) = channel_of(&["--publish-open"]);
+    let reserved = ["gap", "end", "heartbeat", "open", "error", "gap"];
+    let reserved: String = reserved
+        .map(|name| format!("event: {name}\r\ndata: {{}}\r\n\r\nevent: {name}\r\r"))
+        .concat();
+    // The mark in the middle of a stream makes another field.
+    let input = format!("{reserved}data: a\n\n{reserved}\u{feff}event: gap\ndata: b\n\n");
+    for options in [&["--events"][..], &["--events", "--timed"]] {
+        let outcome = publish(&[options, &[&url]].concat(), &input);
+        assert!(outcome.text().starts_with("{\"count\":2,"), "{outcome:?}");
+        assert_eq!(next(&mut stream), event("message", "a"));
+        assert_eq!(next(&mut stream), event("message", "b"));
+        let told =
+            "newswire: events of types that servers reserve are left out, as this one: gap\n";
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), told));
+    }
+}
+
+/// A heartbeat keeps the connection to the other server alive, too.
+#[test]
+fn a_comment_of_a_live_stream_is_sent_when_it_arrives() {
+    let (sender, receiver) = channel();
+    let server = hostile(move |_, _, socket| {
+        let mut content = Vec::new();
+        let mut reader = BufReader::new(&*socket);
+        while content.is_empty() || !content.ends_with(b":\n\r\n") {
+            reader.read_until(b'\n', &mut content).expect("the client sends");
+        }
+        let _ = sender.send(());
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let mut running = start(&["publish", "--events", &server.url("/")]);
+    let mut stdin = running.0.stdin.take().expect("it is piped");
+    stdin.write_all(b":\n").expect("it reads");
+    receiver.recv_timeout(PATIENCE).expect("it arrives while the input goes on");
+    assert_eq!(end(running).code, Some(0));
+    drop(stdin);
+}
+
+/// A POST that is redirected becomes a GET in browsers, and a GET that succeeds has published nothing.
+#[test]
+fn a_redirect_is_no_success() {
+    for status in [301, 302, 303, 307, 308] {
+        let redirect =
+            format!("HTTP/1.1 {status} x\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n");
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for option in ["--event=x", "--lines"] {
+            let server = responses(vec![redirect.clone().into(), answer.into()]);
+            let outcome = publish(&[option, &server.url("/")], "");
+            failed(&outcome, &format!("status {status}; publish to /other instead"));
+        }
+    }
+}
+
+#[test]
+fn an_answer_does_not_control_the_terminal() {
+    let server = responses(vec![b"HTTP/1.1 200 OK\r\n\r\n\x1b[31mtaken\n".to_vec()]);
+    let command =
+        format!("'{}' publish '{}' data", env!("CARGO_BIN_EXE_newswire"), server.url("/"));
+    let mut script = Command::new("script");
+    let script = script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null());
+    let output = script.output().expect("script(1) of util-linux is installed");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "\\u{1b}[31mtaken\r\n");
 }
 
 /// A client that would wait for more input must not hide that the server has refused.
@@ -232,8 +301,8 @@ fn a_refusal_ends_an_upload_whose_input_is_still_open() {
 
     let mut running = start(&["publish", "--events", &server.url("/channels/c")]);
     let mut stdin = running.0.stdin.take().expect("it is piped");
-    stdin.write_all(b"event: end\ndata: x\n\n").expect("it reads");
-    failed(&end(running), "reserved for the server");
+    stdin.write_all(b"event: a\0b\ndata: x\n\n").expect("it reads");
+    failed(&end(running), "NUL");
 }
 
 #[test]

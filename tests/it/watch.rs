@@ -8,6 +8,7 @@ use newswire::{Emitter, Event, Router};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -432,6 +433,40 @@ fn failures_for_good_have_code_1_and_one_sentence() {
 }
 
 #[test]
+fn once_fails_at_once_where_no_connection_can_be_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("it listens"));
+    drop(listener);
+    for (url, sentence) in
+        [(&*url, "takes no connection"), ("http://no-such-host.invalid/", "no address is known")]
+    {
+        let outcome = watch(&["--once", url]);
+        assert_eq!((outcome.code, outcome.text()), (Some(1), String::new()), "{outcome:?}");
+        assert!(outcome.stderr.contains(sentence), "{outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+        // A browser would try again for ever.
+        let outcome = watch(&["--for=0.5", url]);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.stderr.contains("it connects again in"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn events_in_front_of_a_failure_are_printed() {
+    let large = format!("data: {}\n", "x".repeat(9 << 20)).repeat(2);
+    let stream = format!("data: before\n\n{large}\n");
+    for piece in [1 << 16, stream.len()] {
+        let mut running = start(&["watch", "--output=data", "-"]);
+        let mut stdin = running.0.stdin.take().expect("it is piped");
+        let bytes = stream.clone().into_bytes();
+        thread::spawn(move || bytes.chunks(piece).try_for_each(|piece| stdin.write_all(piece)));
+        let outcome = end(running);
+        assert_eq!((outcome.code, outcome.text().as_str()), (Some(1), "before\n"));
+        assert!(outcome.stderr.contains("is larger than"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_command_have_code_2_and_one_sentence() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "say what to watch"),
@@ -498,13 +533,13 @@ fn a_closed_pipe_ends_it_quietly_while_the_stream_goes_on() {
 /// All that a byte can be, in the data, the type and the id, and what reorders a line.
 fn hostile_stream() -> Vec<u8> {
     let all: Vec<u8> = (0..=255).filter(|byte| !b"\r\n\0".contains(byte)).collect();
-    let text = "\u{9b}31m\u{202e}\u{2066}\x1b]0;title\x07";
+    let text = "\u{9b}31m\u{202e}\u{2066}\x1b]0;title\x07\u{200f}";
     [b"data: {\ndata: ", &*all, b"\nevent: ", &*all, b"\nid: ", text.as_bytes(), b"\n\n"].concat()
 }
 
 fn is_harmless(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t')
-        && !text.contains(['\u{202e}', '\u{2066}'])
+        && !text.contains(['\u{202e}', '\u{2066}', '\u{200f}'])
 }
 
 #[test]

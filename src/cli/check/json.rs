@@ -14,7 +14,7 @@ pub(super) fn is_meant_as_json(text: &str) -> bool {
     }
 }
 
-pub(super) fn is_json(text: &str) -> bool {
+pub(in crate::cli) fn is_json(text: &str) -> bool {
     value(text.as_bytes(), DEPTH).is_some_and(|rest| rest.trim_ascii_start().is_empty())
 }
 
