@@ -74,15 +74,17 @@ impl Arguments {
         }
     }
 
-    /// One of the values that `what` lists.
-    pub(super) fn one_of<T>(
+    /// What one of these words stands for.
+    pub(super) fn one_of<T: Copy>(
         &mut self,
         name: &str,
-        what: &str,
-        find: impl Fn(&str) -> Option<T>,
+        words: &[(&str, T)],
     ) -> Result<T, Failure> {
-        let value: String = self.value(name, what)?;
-        find(&value).ok_or_else(|| Failure::usage(format!("{name} takes {what}, not {value:?}")))
+        let what = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        let value: String = self.value(name, &format!("one of {what}"))?;
+        let found = words.iter().find(|(word, _)| *word == value);
+        let mistake = || Failure::usage(format!("{name} takes one of {what}, not {value:?}"));
+        found.map(|(_, meaning)| *meaning).ok_or_else(mistake)
     }
 
     /// Seconds, also with a fraction; more than none.

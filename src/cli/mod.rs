@@ -12,6 +12,7 @@ pub(crate) mod serve;
 pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
+use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 
 /// Why a command ends: a sentence for standard error, and the exit code. It is 2 for an argument that cannot be used,
@@ -28,6 +29,13 @@ impl Failure {
 
     fn later(sentence: impl Into<String>) -> Failure {
         Failure { sentence: sentence.into(), code: 1 }
+    }
+}
+
+/// What fails behind the arguments.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::later(error.to_string())
     }
 }
 

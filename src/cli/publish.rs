@@ -9,7 +9,8 @@ use newswire::http::{Method, Status};
 use newswire::sse::{Block, Message, Parser, Recording};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
+use std::iter;
 use std::mem::replace;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -54,7 +55,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let status = response.status.0;
     match (status, response.field("location")) {
-        (200..300, _) => return Ok(say(&for_stdout(&text))),
+        (200..300, _) => {
+            say(&for_stdout(&text));
+            return Ok(());
+        }
         // A redirect may turn a POST into a GET, which publishes nothing.
         (300..400, Some(url)) => {
             Err(format!("the server answered with the status {status}; publish to {url} instead"))
@@ -128,50 +132,41 @@ fn send_streamed(request: Request, options: Options) -> Result<(Response, String
             Box::new(File::open(path).map_err(failed)?)
         }
     };
-    let (failed, failure) = channel();
-    let is_failed = move |error: &io::Error| drop(failed.send(error.to_string()));
-    let write = move |out: &mut dyn Write| {
-        if options.is_events {
-            let new = if options.is_timed { Recording::new } else { Recording::live };
-            return write_events(
-                new(BufReader::new(input)).map(|b| b.inspect_err(&is_failed)),
-                out,
-            );
-        }
-        while let Some(piece) = read_piece(&mut input).inspect_err(&is_failed)? {
-            out.write_all(&piece)?;
-        }
-        Ok(())
+    let new = if options.is_timed { Recording::new } else { Recording::live };
+    let pieces: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send> = match options.is_events {
+        true => Box::new(without_reserved(new(BufReader::new(input)))),
+        false => Box::new(iter::from_fn(move || read_piece(&mut input).transpose())),
     };
-    let answer = request.send_streamed(&CloseHandle::default(), write).and_then(answer);
+    let (failed, failure) = channel();
+    let pieces = pieces.map(move |piece| piece.inspect_err(|e| drop(failed.send(e.to_string()))));
+    let answer = request.send_streamed(&CloseHandle::default(), pieces).and_then(answer);
     match failure.try_recv() {
         Ok(sentence) => Err(Failure::later(format!("cannot read what to publish: {sentence}"))),
-        Err(_) => answer.map_err(|error| Failure::later(error.to_string())),
+        Err(_) => Ok(answer?),
     }
 }
 
 /// Leaves out what a server says of its own channel: a server takes no event of these types from a publisher.
-fn write_events(
+fn without_reserved(
     blocks: impl Iterator<Item = io::Result<Block>>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let (mut parser, mut is_told) = (Parser::new(), false);
-    for block in blocks {
-        let Block { delay, has_mark, bytes } = block?;
-        thread::sleep(delay.unwrap_or_default());
-        let bytes = [if has_mark { "\u{feff}".as_bytes() } else { b"" }, &bytes].concat();
-        match parser.feed(&bytes).unwrap_or_default().pop() {
+    let mut without = move |block: Block| {
+        thread::sleep(block.delay.unwrap_or_default());
+        let wire = block.wire();
+        match parser.feed(&wire).unwrap_or_default().pop() {
             Some(Message { event_type, .. }) if Event::RESERVED_NAMES.contains(&&*event_type) => {
                 if !replace(&mut is_told, true) {
                     tell(&format!(
                         "events of types that servers reserve are left out, as this one: {event_type}"
                     ));
                 }
+                Vec::new()
             }
-            _ => out.write_all(&bytes)?,
+            _ => wire,
         }
-    }
-    Ok(())
+    };
+    blocks.map(move |block| block.map(&mut without))
 }
 
 #[derive(Default)]

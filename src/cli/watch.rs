@@ -46,8 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             let _printed = io::stdout().lock();
             process::exit(0)
         };
-        let thread = thread::Builder::new().name("time".into()).spawn(stop);
-        thread.map_err(|error| Failure::later(format!("cannot start a thread: {error}")))?;
+        thread::Builder::new().name("time".into()).spawn(stop)?;
     }
     while let Some(step) = source.step() {
         let _printing = io::stdout().lock();
@@ -162,8 +161,7 @@ impl Watch {
     }
 
     fn take_piece(&mut self, piece: &[u8]) -> IsEnough {
-        let mut blocks =
-            self.blocks.feed(piece).map_err(|error| Failure::later(error.to_string()))?;
+        let mut blocks = self.blocks.feed(piece)?;
         blocks.extend(self.blocks.release());
         for block in &blocks {
             if self.take_block(block)? {
@@ -176,16 +174,14 @@ impl Watch {
     fn take_block(&mut self, block: &Block) -> IsEnough {
         let recorded = self.recorder.as_mut().map(|recorder| recorder.record(block));
         recorded.transpose().map_err(not_recorded)?;
-        let mark: &[u8] = if block.has_mark { b"\xef\xbb\xbf" } else { b"" };
-        let messages = self.parser.feed(mark).and_then(|_| self.parser.feed(&block.bytes));
-        let messages = messages.map_err(|error| Failure::later(error.to_string()))?;
+        let messages = self.parser.feed(&block.wire())?;
         let message = messages.first().filter(|message| self.is_wanted(message));
         match (self.options.output, message) {
             (Output::Raw, None) if !self.options.events.is_empty() => {}
             (Output::Raw, _) => {
                 // The mark of a later stream would be part of a field name.
                 let is_first = !std::mem::replace(&mut self.is_begun, true);
-                self.out.extend([if is_first { mark } else { b"" }, &block.bytes].concat());
+                self.out.extend(if is_first { block.wire() } else { block.bytes.clone() });
             }
             (_, Some(message)) => self.out.extend(self.printer.print(message).bytes()),
             _ => {}
@@ -249,8 +245,6 @@ struct Options {
     method: Option<Method>,
 }
 
-const METHODS: &str = "GET, HEAD, POST, PUT, DELETE or OPTIONS";
-
 impl Options {
     /// `None` when the help was asked for and written.
     fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
@@ -277,22 +271,11 @@ impl Options {
         operands: &mut Vec<String>,
     ) -> Result<(), Failure> {
         use Method::*;
-        let output = |asked: &str| match asked {
-            "text" => Some(Output::Text),
-            "json" => Some(Output::Json),
-            "data" => Some(Output::Data),
-            "raw" => Some(Output::Raw),
-            _ => None,
-        };
-        let method = |asked: &str| {
-            [Get, Head, Post, Put, Delete, Options]
-                .into_iter()
-                .find(|method| method.name() == asked)
-        };
+        use Output::*;
+        let outputs = [("text", Text), ("json", Json), ("data", Data), ("raw", Raw)];
+        let methods = [Get, Head, Post, Put, Delete, Options].map(|method| (method.name(), method));
         match name {
-            "--output" => {
-                self.output = arguments.one_of(name, "text, json, data or raw", output)?
-            }
+            "--output" => self.output = arguments.one_of(name, &outputs)?,
             "--event" => self.events.push(arguments.value(name, "an event type")?),
             "--count" => self.count = Some(arguments.number(name, 1, 1_000_000_000_000)?),
             "--for" => self.time = Some(arguments.seconds(name)?),
@@ -302,7 +285,7 @@ impl Options {
             "--idle" => self.idle = Some(arguments.seconds(name)?),
             "--header" => self.fields.push(arguments.field(name)?),
             "--data" => self.content = Some(arguments.value(name, "text in UTF-8")?),
-            "--method" => self.method = Some(arguments.one_of(name, METHODS, method)?),
+            "--method" => self.method = Some(arguments.one_of(name, &methods)?),
             _ => arguments.operand(name, operands, 1)?,
         }
         let for_url = ["--last-event-id", "--once", "--idle", "--header", "--data", "--method"];

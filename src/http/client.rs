@@ -42,7 +42,8 @@ pub struct Request {
     pub content: Vec<u8>,
     /// How long each address of the host may take to accept the connection; 10 s.
     pub connect_deadline: Duration,
-    /// How long the connection may be silent, before the response and within it; no bound.
+    /// How long the connection may be silent, before the response and within it, until it counts as broken; no bound.
+    /// newswire sends a comment every 15 s.
     pub idle_deadline: Option<Duration>,
 }
 
@@ -137,26 +138,37 @@ impl Request {
         Response::read_head(socket, self.method, &self.url)
     }
 
-    /// Sends the request with content that `write` produces on a thread of its own. Each write is one chunk, and leaves at
-    /// once. The first response is returned when its head arrives, also before the end of the content: a refusal need not
-    /// wait. No redirect is followed, because the content cannot be sent twice.
+    /// Sends the request with content in pieces, of which each is one chunk and leaves at once. The first response is
+    /// returned when its head arrives, also before the end of the content: a refusal need not wait. No redirect is
+    /// followed, because the content cannot be sent twice.
     ///
-    /// When `write` fails, the content ends without its last chunk, so that the server knows that it is not whole.
+    /// At an error of `pieces`, the content ends without its last chunk, so that the server knows that it is not whole.
     ///
     /// # Errors
     /// As [`send_once`](Request::send_once).
     pub fn send_streamed(
         mut self,
         handle: &CloseHandle,
-        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+        pieces: impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static,
     ) -> Result<Response, NetworkError> {
         self.version = Version::Http11;
         let socket = self.begin("Transfer-Encoding: chunked\r\n", b"", handle)?;
-        let mut content = ChunkedContent(Arc::downgrade(&socket));
+        // It does not keep the connection open when the response is dropped.
+        let peer = Arc::downgrade(&socket);
         let upload = move || {
-            if write(&mut content).and_then(|()| content.send(b"0\r\n\r\n")).is_err() {
+            let send = |bytes: &[u8]| {
+                let socket = peer.upgrade().ok_or(ErrorKind::BrokenPipe)?;
+                (&*socket).write_all(bytes)
+            };
+            // A chunk without bytes is the last one (RFC 9112, 7.1).
+            let mut pieces = pieces.filter(|piece| !piece.as_ref().is_ok_and(Vec::is_empty));
+            let sent = pieces.try_for_each(|piece| {
+                let piece = piece?;
+                send(&[format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat())
+            });
+            if sent.and_then(|()| send(b"0\r\n\r\n")).is_err() {
                 // The connection may be gone already.
-                content.0.upgrade().map(|socket| socket.shutdown(Shutdown::Write));
+                peer.upgrade().map(|socket| socket.shutdown(Shutdown::Write));
             }
         };
         thread::Builder::new().name("upload".into()).spawn(upload)?;
@@ -214,30 +226,6 @@ impl Request {
             }
         }
         Err(failed)
-    }
-}
-
-/// The content of a request in chunks (RFC 9112, 7.1). It does not keep the connection open when the response is dropped.
-struct ChunkedContent(Weak<TcpStream>);
-
-impl ChunkedContent {
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let socket = self.0.upgrade().ok_or(ErrorKind::BrokenPipe)?;
-        (&*socket).write_all(bytes)
-    }
-}
-
-impl Write for ChunkedContent {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A chunk without bytes is the last one.
-        if !bytes.is_empty() {
-            self.send(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat())?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

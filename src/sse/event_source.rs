@@ -162,13 +162,6 @@ impl EventSource {
         self
     }
 
-    /// With this idle deadline: after so long a silence the connection counts as broken. There is none by default;
-    /// newswire sends a comment every 15 s.
-    pub fn idle_deadline(mut self, time: Duration) -> EventSource {
-        self.request.idle_deadline = Some(time);
-        self
-    }
-
     /// With a limit for one line and for the data of one event; 16 MiB by default.
     pub fn event_bytes(mut self, bytes: usize) -> EventSource {
         self.parser = Parser::with_limit(bytes).with_last_event_id(self.parser.last_event_id());

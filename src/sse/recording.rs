@@ -31,6 +31,13 @@ pub struct Block {
     pub bytes: Vec<u8>,
 }
 
+impl Block {
+    /// The bytes as they arrived, with the byte order mark.
+    pub fn wire(&self) -> Vec<u8> {
+        [if self.has_mark { BYTE_ORDER_MARK } else { b"" }, &self.bytes].concat()
+    }
+}
+
 /// Cuts a stream that arrives in pieces of any size into its blocks. No byte is lost or changed.
 ///
 /// ```

@@ -803,7 +803,11 @@ fn silence_past_the_idle_deadline_is_a_broken_connection_and_a_comment_is_no_sil
         }
         let _ = socket.read(&mut [0]);
     });
-    let mut source = server.source().idle_deadline(Duration::from_millis(1_500));
+    let with_deadline = |milliseconds| {
+        let request = Request::new(&server.url("/")).expect("it is a URL");
+        Request { idle_deadline: Some(Duration::from_millis(milliseconds)), ..request }
+    };
+    let mut source = EventSource::new(with_deadline(1_500));
     // Before the head, and within the stream
     for _ in 0..2 {
         let (_, cause) = reconnecting(&mut source);
@@ -816,13 +820,11 @@ fn silence_past_the_idle_deadline_is_a_broken_connection_and_a_comment_is_no_sil
             _ => {}
         }
     }
-    let request = Request::new(&server.url("/")).expect("it is a URL");
-    let request = Request { content: vec![b'x'; 30_000_000], ..request };
-    let source = EventSource::new(request).idle_deadline(Duration::from_millis(100));
+    let source =
+        EventSource::new(Request { content: vec![b'x'; 30_000_000], ..with_deadline(100) });
     let error = failure(source.once()).to_string();
     assert_eq!(error, "the connection broke: nothing arrived within the idle deadline");
-    let error =
-        failure(server.source().idle_deadline(Duration::from_millis(100)).once()).to_string();
+    let error = failure(EventSource::new(with_deadline(100)).once()).to_string();
     assert_eq!(error, "the connection broke: nothing arrived within the idle deadline");
 }
 

@@ -7,8 +7,9 @@ use newswire::http::Method;
 use newswire::http::client::{CloseHandle, Request};
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::iter;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 fn publish(arguments: &[&str], input: &str) -> Outcome {
@@ -351,7 +352,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
 }
 
 /// What the library sends as streamed content: everything until the client ends.
-fn streamed(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> String {
+fn streamed(pieces: Vec<io::Result<Vec<u8>>>) -> String {
     let (sender, receiver) = channel();
     let server = hostile(move |_, head, socket| {
         let mut content = Vec::new();
@@ -368,19 +369,16 @@ fn streamed(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'stati
     });
     let request = Request::new(&server.url("/")).expect("it is a URL");
     let request = Request { method: Method::Put, ..request };
-    let response = request.send_streamed(&CloseHandle::default(), write).expect("it answers");
+    let response = request.send_streamed(&CloseHandle::default(), pieces.into_iter());
+    let response = response.expect("it answers");
     assert_eq!(response.status.0, 204);
     receiver.recv_timeout(PATIENCE).expect("the server has read it")
 }
 
 #[test]
 fn streamed_content_is_chunked_and_has_its_last_chunk_only_if_it_is_whole() {
-    let sent = streamed(|out| {
-        out.write_all(b"a")?;
-        // A chunk without bytes would be the last one.
-        assert_eq!(out.write(b"")?, 0);
-        out.write_all(&[b'b'; 17])
-    });
+    // A chunk without bytes would be the last one.
+    let sent = streamed(vec![Ok(b"a".to_vec()), Ok(vec![]), Ok(vec![b'b'; 17])]);
     let (head, content) = sent.split_once("\r\n\r\n").expect("it has a head");
     assert!(
         head.starts_with("PUT / HTTP/1.1\r\n") && head.contains("\r\nTransfer-Encoding: chunked")
@@ -388,7 +386,7 @@ fn streamed_content_is_chunked_and_has_its_last_chunk_only_if_it_is_whole() {
     assert!(!head.contains("Content-Length"), "{head}");
     assert_eq!(content, format!("1\r\na\r\n11\r\n{}\r\n0\r\n\r\n", "b".repeat(17)));
 
-    let sent = streamed(|out| out.write_all(b"a").and(Err(ErrorKind::Other.into())));
+    let sent = streamed(vec![Ok(b"a".to_vec()), Err(ErrorKind::Other.into())]);
     assert!(sent.ends_with("\r\n\r\n1\r\na\r\n"), "{sent}");
 }
 
@@ -398,15 +396,19 @@ fn an_upload_ends_when_its_response_is_dropped() {
     let (goes_on, told) = channel::<()>();
     let (sender, receiver) = channel();
     let request = Request::new(&server.url("/")).expect("it is a URL");
+    let mut count = 0;
+    let pieces = iter::from_fn(move || {
+        count += 1;
+        let _ = told.recv_timeout(PATIENCE);
+        let _ = sender.send(count);
+        Some(Ok(b"late".to_vec()))
+    });
     let response = Request { method: Method::Post, ..request }
-        .send_streamed(&CloseHandle::default(), move |out| {
-            let _ = told.recv_timeout(PATIENCE);
-            let written = out.write_all(b"late");
-            let _ = sender.send(written.as_ref().map_err(|error| error.kind()).copied());
-            written
-        })
+        .send_streamed(&CloseHandle::default(), pieces)
         .expect("it answers at once");
     drop(response);
     goes_on.send(()).expect("it waits");
-    assert_eq!(receiver.recv_timeout(PATIENCE), Ok(Err(ErrorKind::BrokenPipe)));
+    assert_eq!(receiver.recv_timeout(PATIENCE), Ok(1));
+    let ended = receiver.recv_timeout(PATIENCE);
+    assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "no second piece is asked for");
 }

@@ -83,7 +83,7 @@ fn a_reserved_type_is_refused_behind_the_events_before_it() {
     for reserved in ["open", "error", "end", "gap", "heartbeat"] {
         let content =
             format!("data: before {reserved}\n\nevent: {reserved}\ndata: x\n\ndata: behind\n\n");
-        assert_refused(&publish(&server, content), 400, "reserved for the server");
+        assert_refused(&publish(&server, content), 400, "are reserved");
         assert_eq!(stream.next().expect("it is live").data, format!("before {reserved}"));
     }
     assert_refused(&publish(&server, "event: a\0b\ndata: x\n\n"), 400, "NUL");

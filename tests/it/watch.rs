@@ -477,7 +477,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
         (&["http://exa mple/"], "the URL's host"),
         (&["--nope", "-"], "is not an option"),
         (&["-x", "-"], "is not an option"),
-        (&["--output", "xml", "-"], "text, json, data or raw, not \"xml\""),
+        (&["--output", "xml", "-"], "text, json, data, raw, not \"xml\""),
         (&["--count", "0", "-"], "--count takes a number"),
         (&["--for", "0", "-"], "--for takes a number of seconds, more than 0"),
         (&["--for", "-1", "-"], "more than 0"),
