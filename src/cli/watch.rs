@@ -135,11 +135,7 @@ impl Watch {
     fn take(&mut self, step: Step) -> IsEnough {
         match step {
             Step::Open => tell("connected"),
-            Step::Bytes(piece) => {
-                let taken = self.take_piece(&piece);
-                // What came before a failure is printed.
-                return Ok(self.write()? | taken?);
-            }
+            Step::Bytes(piece) => return Ok(self.take_piece(&piece)? | self.write()?),
             // The block that it stands in has printed it.
             Step::Event(_) => {}
             Step::Reconnecting { after, cause } => {

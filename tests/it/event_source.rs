@@ -520,9 +520,12 @@ fn a_token_is_not_sent_to_the_origin_that_a_redirect_names() {
     let server = responses(vec![format!("HTTP/1.1 307 x\r\nLocation: {location}\r\n\r\n").into()]);
     let source =
         server.source().field("authorization", "Bearer x").field("Cookie", "y").field("Host", "z");
-    assert_eq!(data(source.field("X-Mine", "w").once()), ["x"]);
+    let source = source.field("Proxy-Authorization", "v").field("X-Mine", "w");
+    assert_eq!(data(source.once()), ["x"]);
     let (first, second) = (server.request(), other.request());
-    for field in ["authorization: Bearer x", "Cookie: y", "Host: z", "X-Mine: w"] {
+    for field in
+        ["authorization: Bearer x", "Cookie: y", "Host: z", "Proxy-Authorization: v", "X-Mine: w"]
+    {
         assert!(first.contains(&format!("\r\n{field}\r\n")), "{first}");
         assert_eq!(second.contains(field), field == "X-Mine: w", "{second}");
     }

@@ -452,21 +452,6 @@ fn once_fails_at_once_where_no_connection_can_be_made() {
 }
 
 #[test]
-fn events_in_front_of_a_failure_are_printed() {
-    let large = format!("data: {}\n", "x".repeat(9 << 20)).repeat(2);
-    let stream = format!("data: before\n\n{large}\n");
-    for piece in [1 << 16, stream.len()] {
-        let mut running = start(&["watch", "--output=data", "-"]);
-        let mut stdin = running.0.stdin.take().expect("it is piped");
-        let bytes = stream.clone().into_bytes();
-        thread::spawn(move || bytes.chunks(piece).try_for_each(|piece| stdin.write_all(piece)));
-        let outcome = end(running);
-        assert_eq!((outcome.code, outcome.text().as_str()), (Some(1), "before\n"));
-        assert!(outcome.stderr.contains("is larger than"), "{outcome:?}");
-    }
-}
-
-#[test]
 fn mistakes_in_the_command_have_code_2_and_one_sentence() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "say what to watch"),
@@ -727,6 +712,21 @@ fn a_recording_that_is_killed_ends_with_a_whole_event() {
     for (number, message) in messages.iter().enumerate() {
         assert_eq!(message.last_event_id, (number + 1).to_string());
         assert_eq!(message.data.len(), messages[0].data.len());
+    }
+}
+
+#[test]
+fn a_recording_that_ends_in_time_has_the_events_that_were_printed() {
+    let file = TempFile::new("time", b"");
+    // From a file, nothing but printing and recording takes time.
+    let input = TempFile::new("input", "data: x\n\n".repeat(2_000_000).as_bytes());
+    for time in ["0.1", "0.13", "0.16", "0.19", "0.22"] {
+        let outcome =
+            watch(&["--for", time, "--record", file.path(), "--output=raw", input.path()]);
+        let printed = outcome.good().len();
+        assert!(printed < 18_000_000, "it ended before its time");
+        let recorded = Recording::new(&*file.read()).count() * 9;
+        assert!(recorded == printed, "{recorded} bytes are recorded, {printed} are printed");
     }
 }
 
