@@ -29,8 +29,7 @@ if it has to be sent again.
 OPTIONS
     --event TYPE               publish events of this type
     --lines                    publish each line as an event, as it comes
-    --events                   publish the events of an event stream, as they come, but not those
-                               of types that servers reserve: gap, end, heartbeat, open, error
+    --events                   publish the events of an event stream, as they come
     --timed                    publish the events of a recording in its rhythm
     --token-file FILE          send the token in this file
     --header 'Name: value'     send this field; repeatable
