@@ -54,4 +54,4 @@ pub mod sse;
 
 pub use channel::{Channel, Channels};
 pub use http::{Cors, Request, Response, Router, Server, ServerHandle};
-pub use sse::{Emitter, Event, SseEmitter};
+pub use sse::{Emitter, Event, EventSource, SseEmitter};

@@ -4,27 +4,35 @@
 
 mod cli;
 
-use cli::{Arguments, Failure, serve};
+use cli::{Arguments, Failure, check, publish, serve, watch};
 use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { sentence, code }) => {
-            // Standard error may be closed, which must not become a panic.
-            let _ = writeln!(io::stderr(), "newswire: {sentence}");
+            cli::tell(&sentence);
             ExitCode::from(code)
         }
     }
 }
 
 /// ```text
-/// newswire = [ "serve" ] *option
+/// newswire = [ "serve" ] *option / "watch" *( option / source ) / "publish" *( option / url / data )
+///          / "check" *( option / url )
 /// ```
 fn run() -> Result<(), Failure> {
     let mut arguments = Arguments::new(env::args_os().skip(1));
+    if arguments.take_command("watch") {
+        return watch::run(arguments);
+    }
+    if arguments.take_command("check") {
+        return check::run(arguments);
+    }
+    if arguments.take_command("publish") {
+        return publish::run(arguments);
+    }
     // `serve` is the command without a name.
     arguments.take_command("serve");
     serve::run(arguments)

@@ -3,20 +3,25 @@
 use super::subscribe::{check_parameters, name, refusal_of};
 use crate::channel::{Channel, Channels, NoChannel, PublishError, Published};
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
-use crate::sse::{Event, json_string};
+use crate::sse::{Event, Parser, json_string};
 use std::io::{self, BufRead, Read};
 
-/// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one.
+/// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one, or it is an
+/// event stream.
 ///
 /// What stands in the head is checked before any content is read, and before a channel begins to exist.
 pub(super) fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
     check_name(request)?;
     check_parameters(request, &["event", "lines"])?;
     let template = event_of_type(request.query("event").unwrap_or_default())?;
+    let is_stream = is_event_stream(request);
     match (is_by_lines(request)?, idempotency_key(request)?) {
+        (is_by_lines, Some(_)) if is_by_lines || is_stream => Err(KEY_WITH_LINES),
+        (true, _) if is_stream => Err(LINES_OF_EVENTS),
+        (true, _) => publish_by_lines(request, channels, template),
+        _ if is_stream && template != Event::default() => Err(TYPE_OF_EVENTS),
+        _ if is_stream => publish_event_stream(request, channels),
         (false, key) => publish_whole(request, channels, template, key),
-        (true, None) => publish_by_lines(request, channels, template),
-        (true, Some(_)) => Err(KEY_WITH_LINES),
     }
 }
 
@@ -50,13 +55,44 @@ fn publish_by_lines(
         count += 1;
         Ok(())
     })?;
-    Ok(if prefers_text(request) {
-        Response::text(Status::OK, last_id + "\n")
-    } else {
-        let id = if count == 0 { "null".to_owned() } else { json_string(&last_id) };
-        let subscribers = channel.subscribers();
-        Response::json(format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"))
-    })
+    Ok(answer_of_many(request, &channel, count, last_id))
+}
+
+/// Publishes each event of an event stream as it arrives: its type and its data. The channel gives the ids; comments and
+/// reconnection times are between the publisher and this server.
+fn publish_event_stream(
+    request: &mut Request<'_>,
+    channels: &Channels,
+) -> Result<Response, Refusal> {
+    let channel = open(request, channels)?;
+    let (mut count, mut last_id) = (0u64, String::new());
+    let mut parser = Parser::with_limit(request.limits().content_bytes);
+    let mut publish = |piece: &[u8]| {
+        for message in parser.feed(piece).map_err(|_| EVENT_TOO_LARGE)? {
+            let is_default = message.event_type == "message";
+            let event = event_of_type(if is_default { String::new() } else { message.event_type })?;
+            last_id = publish_event(&channel, event.data(message.data), None)?.id;
+            count += 1;
+        }
+        Ok(())
+    };
+    // An event that outgrows the limit is refused at the next call, behind the events before it.
+    request.pieces(|piece| publish(piece).and_then(|()| publish(b"")))?;
+    Ok(answer_of_many(request, &channel, count, last_id))
+}
+
+fn answer_of_many(head: &Head, channel: &Channel, count: u64, last_id: String) -> Response {
+    if prefers_text(head) {
+        return Response::text(Status::OK, last_id + "\n");
+    }
+    let id = if count == 0 { "null".to_owned() } else { json_string(&last_id) };
+    let subscribers = channel.subscribers();
+    Response::json(format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"))
+}
+
+fn is_event_stream(head: &Head) -> bool {
+    let essence = head.field("content-type").and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 fn prefers_text(head: &Head) -> bool {
@@ -118,8 +154,17 @@ const MALFORMED_KEY: Refusal = Refusal::bad(
     "Idempotency-Key is one field with 1 to 255 visible ASCII characters, none of them a quotation mark or a backslash. \
      The key may stand in quotation marks.",
 );
-const KEY_WITH_LINES: Refusal =
-    Refusal::bad("Idempotency-Key is for one event, not for lines. Leave one of the two out.");
+const KEY_WITH_LINES: Refusal = Refusal::bad(
+    "Idempotency-Key is for one event, not for lines or an event stream. Leave one of the two out.",
+);
+const LINES_OF_EVENTS: Refusal =
+    Refusal::bad("The content is lines or an event stream, not both. Leave one of the two out.");
+const TYPE_OF_EVENTS: Refusal =
+    Refusal::bad("The events of an event stream have types of their own. Leave ?event out.");
+const EVENT_TOO_LARGE: Refusal = Refusal::new(
+    Status::CONTENT_TOO_LARGE,
+    "An event of the content is larger than this server takes.",
+);
 
 /// Publishes one event; with a key, once for each key in the history.
 fn publish_event(channel: &Channel, event: Event, key: Option<&str>) -> Result<Published, Refusal> {

@@ -1,13 +1,19 @@
 //! The command line: a file for each command.
 //!
-//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`.
+//! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `check`, `output`, `watch`,
+//! `publish`.
 
 mod arguments;
+pub(crate) mod check;
 mod descriptors;
+mod output;
+pub(crate) mod publish;
 pub(crate) mod serve;
+pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
-use std::io::{self, Write};
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
 
 /// Why a command ends: a sentence for standard error, and the exit code. It is 2 for an argument that cannot be used,
 /// and 1 for what fails later.
@@ -26,8 +32,35 @@ impl Failure {
     }
 }
 
+/// What fails behind the arguments.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::later(error.to_string())
+    }
+}
+
+/// Writes a sentence to standard error, which may be closed. What a server said in it does not control the terminal.
+pub(crate) fn tell(sentence: &str) {
+    let _ = writeln!(io::stderr(), "newswire: {}", output::escape(sentence));
+}
+
 /// Writes to standard output, which may be closed.
 fn say(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What has arrived of the input, as it arrives; `None` at its end.
+fn read_piece(file: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece) {
+            Ok(length) => {
+                piece.truncate(length);
+                return Ok(Some(piece).filter(|_| length > 0));
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -19,6 +19,7 @@ newswire: a Server-Sent Events server that needs nothing but the standard librar
 
 USAGE
     newswire [serve] [OPTIONS]
+    newswire check URL [OPTIONS]    what is wrong with an event stream; see newswire check --help
 
 OPTIONS
     --listen ADDR:PORT         listen here; with port 0 on any free port     [127.0.0.1:8080]
@@ -113,7 +114,8 @@ impl Options {
                 "--www" => app.www = Some(PathBuf::from(arguments.raw_value(name)?)),
                 "--allow-origin" => origins.push(arguments.value::<String>(name, "an origin")?),
                 "--publish-token-file" => {
-                    publishers.push(Publishers::Bearer(read_token(arguments.raw_value(name)?)?));
+                    publishers
+                        .push(Publishers::Bearer(read_token(name, arguments.raw_value(name)?)?));
                 }
                 "--publish-open" => publishers.push(Publishers::Anyone),
                 "--stdin" => stdin = Some(channel_name(arguments.value(name, "a name")?)?),
@@ -174,11 +176,10 @@ fn channel_name(name: String) -> Result<String, Failure> {
 }
 
 /// The token in the file, without the white space around it. The file is read once; its content is never shown.
-fn read_token(path: OsString) -> Result<String, Failure> {
+pub(super) fn read_token(name: &str, path: OsString) -> Result<String, Failure> {
     let path = PathBuf::from(path);
-    let failed = |why: &dyn fmt::Display| {
-        Failure::usage(format!("--publish-token-file: cannot use {path:?}: {why}"))
-    };
+    let failed =
+        |why: &dyn fmt::Display| Failure::usage(format!("{name}: cannot use {path:?}: {why}"));
     let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

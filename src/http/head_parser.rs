@@ -219,7 +219,7 @@ fn parse_target(target: &[u8], method: Method) -> Result<Target, Refusal> {
 /// ```
 /// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that begins with whitespace
 /// is obs-fold, which "a server MUST either reject ... or replace" (5.2).
-fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
+pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
     Refusal::bad("A field line begins with whitespace; a field is one line.")
         .unless(!line.starts_with(b" ") && !line.starts_with(b"\t"))?;
     let colon = line.iter().position(|&byte| byte == b':');

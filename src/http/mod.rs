@@ -3,10 +3,11 @@
 //!
 //! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
 //! `head`, `head_parser`, `chunked`, `slot`, `admission`, `connection`, `wire`, `content`,
-//! `request`, `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`.
+//! `request`, `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`; for the client `url`, `received`, `client`.
 
 pub(crate) mod admission;
 mod chunked;
+pub mod client;
 pub(crate) mod connection;
 mod content;
 mod cors;
@@ -20,6 +21,7 @@ mod limits;
 pub(crate) mod lock;
 mod log;
 mod pool;
+mod received;
 mod request;
 mod response;
 mod router;
@@ -27,6 +29,7 @@ mod server;
 mod slot;
 mod status;
 mod stream;
+mod url;
 mod wire;
 
 pub use chunked::Chunks;
@@ -41,3 +44,4 @@ pub use router::Router;
 pub use server::{Server, ServerHandle, StillRunning};
 pub use status::{Refusal, Status};
 pub(crate) use stream::StreamWriter;
+pub use url::{MalformedUrl, Url};

@@ -57,6 +57,10 @@ impl<'c> Request<'c> {
         self.content
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        self.limits
+    }
+
     /// The address that the connection comes from. Behind a proxy it is the proxy's.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -81,13 +85,12 @@ impl<'c> Request<'c> {
         self.content.read_whole()
     }
 
-    /// Reads the content line by line as it arrives, however long that takes, and gives each line to `take` without its
-    /// end (LF or CRLF). An unfinished last line is a line.
+    /// Reads the content as it arrives, however long that takes, and gives each piece to `take`.
     ///
     /// # Errors
-    /// What `take` returns; `413` for a line beyond [`Limits::content_bytes`]; `408` after [`Limits::lines_idle`] without
-    /// a byte; `503` when there are as many such uploads as the server may have; else as [`content`](Request::content).
-    pub fn lines(
+    /// What `take` returns; `408` after [`Limits::lines_idle`] without a byte; `503` when there are as many such uploads
+    /// as the server may have; else as [`content`](Request::content).
+    pub fn pieces(
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
@@ -95,30 +98,36 @@ impl<'c> Request<'c> {
         let sentence = "There are as many uploads as this server may have.";
         let full = Refusal::new(Status::SERVICE_UNAVAILABLE, sentence);
         let _permit = self.connection().admission().take_upload().ok_or(full)?;
-        let (mut kept, idle) = (Vec::new(), self.limits.lines_idle);
-        loop {
+        let (mut piece, idle) = (Vec::new(), self.limits.lines_idle);
+        while self.content.read_some(&mut piece, || idle)? {
+            take(&piece)?;
+            piece.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads the content line by line as it arrives, and gives each line to `take` without its end (LF or CRLF). An
+    /// unfinished last line is a line.
+    ///
+    /// # Errors
+    /// `413` for a line beyond [`Limits::content_bytes`]; else as [`pieces`](Request::pieces).
+    pub fn lines(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let (mut kept, most) = (Vec::new(), self.limits.content_bytes);
+        self.pieces(|piece| {
             let (mut start, mut searched) = (0, kept.len());
-            if !self.content.read_some(&mut kept, || idle)? {
-                break;
-            }
+            kept.extend_from_slice(piece);
             while let Some(length) = kept[searched..].iter().position(|&byte| byte == b'\n') {
                 let end = searched + length;
-                take(self.check_line(&kept[start..end])?)?;
+                take(check_line(&kept[start..end], most)?)?;
                 (start, searched) = (end + 1, end + 1);
             }
             kept.drain(..start);
-            self.check_line(&kept)?;
-        }
-        if kept.is_empty() { Ok(()) } else { take(self.check_line(&kept)?) }
-    }
-
-    /// The line without a CR that is, or may become, part of its end.
-    fn check_line<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], Refusal> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let sentence = "A line of the content is larger than this server takes.";
-        Refusal::new(Status::CONTENT_TOO_LARGE, sentence)
-            .unless(line.len() <= self.limits.content_bytes)?;
-        Ok(line)
+            check_line(&kept, most).map(|_| ())
+        })?;
+        if kept.is_empty() { Ok(()) } else { take(check_line(&kept, most)?) }
     }
 
     /// What is wrong with a content that is going to be read.
@@ -149,6 +158,14 @@ impl<'c> Request<'c> {
             Version::Http11 => Refusal::new(Status::LENGTH_REQUIRED, sentence),
         })
     }
+}
+
+/// The line without a CR that is, or may become, part of its end.
+fn check_line(line: &[u8], most_bytes: usize) -> Result<&[u8], Refusal> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let sentence = "A line of the content is larger than this server takes.";
+    Refusal::new(Status::CONTENT_TOO_LARGE, sentence).unless(line.len() <= most_bytes)?;
+    Ok(line)
 }
 
 impl std::ops::Deref for Request<'_> {

@@ -2,21 +2,24 @@
 //!
 //! Read it in this order; each file uses only those before it: `event`, `parser`, `text` for the format; `stream` and
 //! `output` for any stream; `emitter` for one that is written on the connection's thread; `sse_emitter` for one that any
-//! thread sends to.
+//! thread sends to; `event_source` and `recording` for the client.
 
 mod emitter;
 mod event;
+mod event_source;
 mod output;
 mod parser;
+mod recording;
 mod sse_emitter;
 mod stream;
 mod text;
 
 pub use emitter::{Emitter, EmitterOptions};
 pub use event::{Event, Fields, MalformedEvent};
+pub use event_source::{EventSource, EventSourceError, ReadyState, Step};
 pub use parser::{EventTooLarge, Message, Parser};
+pub use recording::{Block, Blocks, Recorder, Recording};
 pub use sse_emitter::{SendError, SseEmitter};
 pub use stream::last_event_id;
 pub(crate) use stream::{LAST_EVENT_ID_PARAMETERS, event_stream, opening, opening_with, refused};
-pub use text::base64;
-pub(crate) use text::json_string;
+pub use text::{base64, json_string};

@@ -41,13 +41,10 @@ pub struct Parser {
     last_event_id_buffer: String,
     last_event_id: String,
     reconnection_time: Option<Duration>,
-    /// Without one, [`LIMIT`].
+    /// Without one, [`Parser::LIMIT`].
     limit: Option<usize>,
     is_too_large: bool,
 }
-
-/// The limit of a parser by default, in bytes.
-const LIMIT: usize = 16 * 1024 * 1024;
 
 /// An event is larger than the limit of the parser. The stream cannot be read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +59,9 @@ impl std::fmt::Display for EventTooLarge {
 impl std::error::Error for EventTooLarge {}
 
 impl Parser {
+    /// The default limit for one event, 16 MiB.
+    pub(super) const LIMIT: usize = 16 * 1024 * 1024;
+
     /// At the start of a stream, with a limit of 16 MiB for one event.
     pub fn new() -> Parser {
         Parser::default()
@@ -71,6 +71,13 @@ impl Parser {
     /// that is not UTF-8 becomes U+FFFD, which has three bytes.
     pub fn with_limit(limit: usize) -> Parser {
         Parser { limit: Some(limit), ..Parser::default() }
+    }
+
+    /// As if a stream before had left this last event ID string.
+    pub fn with_last_event_id(mut self, id: impl Into<String>) -> Parser {
+        self.last_event_id = id.into();
+        self.last_event_id_buffer.clone_from(&self.last_event_id);
+        self
     }
 
     /// The last event ID string: what to send as `Last-Event-ID` on a reconnection.
@@ -137,7 +144,7 @@ impl Parser {
     }
 
     fn check(&self, bytes: usize) -> Result<(), EventTooLarge> {
-        if bytes > self.limit.unwrap_or(LIMIT) { Err(EventTooLarge) } else { Ok(()) }
+        if bytes > self.limit.unwrap_or(Parser::LIMIT) { Err(EventTooLarge) } else { Ok(()) }
     }
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), EventTooLarge> {

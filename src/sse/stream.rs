@@ -74,7 +74,7 @@ fn with_stream_fields(response: Response) -> Response {
 }
 
 /// Between `time` and half as much again, so that not all clients come back in the same instant after a restart.
-fn jittered(time: Duration) -> Duration {
+pub(super) fn jittered(time: Duration) -> Duration {
     // The keys of a hash map are the one source of randomness in the standard library.
     let random = RandomState::new().build_hasher().finish();
     time + time.mul_f64(0.5 * (random >> 11) as f64 / (1u64 << 53) as f64)

@@ -24,8 +24,14 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A JSON string (RFC 8259, 7). Every character outside of printable ASCII is escaped.
-pub(crate) fn json_string(text: &str) -> String {
+/// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
+///
+/// ```
+/// use newswire::sse::json_string;
+///
+/// assert_eq!(json_string("\"é\n"), r#""\"\u00e9\u000a""#);
+/// ```
+pub fn json_string(text: &str) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
         match character {

@@ -321,11 +321,14 @@ fn options(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_readme_has_every_option_of_the_command_line_and_no_other() {
-    let help = Command::new(env!("CARGO_BIN_EXE_newswire"))
-        .arg("--help")
-        .output()
-        .expect("the binary under test starts");
-    let help = String::from_utf8(help.stdout).expect("it is UTF-8");
+    let commands =
+        [&["--help"][..], &["watch", "--help"], &["publish", "--help"], &["check", "--help"]];
+    let helps = commands.map(|arguments| {
+        let output = Command::new(env!("CARGO_BIN_EXE_newswire")).args(arguments).output();
+        let help = output.expect("the binary under test starts").stdout;
+        String::from_utf8(help).expect("it is UTF-8")
+    });
+    let help = helps.concat();
     let readme = read("README.md");
     // A line with another program has that program's options.
     let of_others = ["cargo ", "curl ", "docker ", "git ", "nginx "];
@@ -337,10 +340,12 @@ fn the_readme_has_every_option_of_the_command_line_and_no_other() {
     assert!(options(&help).len() > 10);
     assert_eq!(options(&own), options(&help));
     // It says the same of each option.
-    let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
-    for line in described.lines() {
-        let line = line.trim();
-        assert!(readme.lines().any(|found| found.trim() == line), "{line:?} is not in README.md");
+    for help in helps {
+        let (_, described) = help.split_once("OPTIONS\n").expect("it has options");
+        for line in described.lines().map(str::trim) {
+            let has_line = readme.lines().any(|found| found.trim() == line);
+            assert!(has_line, "{line:?} is not in README.md");
+        }
     }
 }
 
@@ -351,7 +356,7 @@ fn the_readme_has_every_folder_of_the_source_and_is_short() {
         let has_room = readme.lines().any(|line| line.starts_with(&format!("src/{room}/ ")));
         assert!(has_room, "src/{room} is not in README.md");
     }
-    assert!(readme.lines().count() <= 230);
+    assert!(readme.lines().count() <= 260);
 }
 
 #[test]

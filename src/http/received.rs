@@ -1,0 +1,281 @@
+//! A response as a client receives it: its head at once, its content as it arrives.
+
+use super::chunked::Chunks;
+use super::grammar::trim_ows;
+use super::head::{Method, Version};
+use super::head_parser::parse_field;
+use super::status::Status;
+use super::url::{MalformedUrl, Url};
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+/// The head of a response with the interim ones before it; browsers take 256 KiB, Node 16 KiB.
+const HEAD_BYTES: u64 = 64 * 1024;
+/// The lines of one head: the status line and 200 fields, of which hyper takes 100.
+const HEAD_LINES: usize = 201;
+/// "If request's redirect count is 20, then return a network error." (Fetch, 4.4)
+pub(super) const REDIRECTS: usize = 20;
+
+/// Why there is no response, or no more of one.
+#[derive(Debug)]
+pub enum NetworkError {
+    /// A redirect leads to a URL that this client cannot ask.
+    Url(MalformedUrl),
+    /// The caller's field with this name breaks the grammar or the framing.
+    Field(String),
+    /// No address is known for this name.
+    NameNotFound(String, io::Error),
+    /// No address of the host took the connection. This is the last of them.
+    NotConnected(SocketAddr, io::Error),
+    /// The connection broke: it ended within the response (`UnexpectedEof`), was silent for longer than the idle deadline
+    /// (`TimedOut`), was closed by the caller, or was reset.
+    Broken(io::Error),
+    /// What came is not a response of HTTP/1.1, for the reason that this sentence says.
+    Malformed(Cow<'static, str>),
+    /// A 21st redirect: where it leads, and whether that was asked before.
+    TooManyRedirects(Url, bool),
+}
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use NetworkError::*;
+        match self {
+            Url(error) => write!(f, "a redirect cannot be followed: {error}"),
+            Field(name) => write!(f, "the field {name:?} breaks the grammar or the framing"),
+            NameNotFound(name, error) => write!(f, "no address is known for {name:?}: {error}"),
+            NotConnected(address, error) => write!(f, "{address} takes no connection: {error}"),
+            Broken(error) => write!(f, "the connection broke: {error}"),
+            Malformed(sentence) => write!(f, "what came is not HTTP/1.1: {sentence}"),
+            TooManyRedirects(url, true) => write!(f, "the redirects loop, and lead to {url} again"),
+            TooManyRedirects(url, false) => {
+                write!(f, "there are more than {REDIRECTS} redirects, now to {url}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NetworkError {}
+
+impl From<io::Error> for NetworkError {
+    fn from(error: io::Error) -> NetworkError {
+        NetworkError::Broken(match error.kind() {
+            // Which of the two a read that timed out is depends on the platform.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline")
+            }
+            _ => error,
+        })
+    }
+}
+
+const fn malformed(sentence: &'static str) -> NetworkError {
+    NetworkError::Malformed(Cow::Borrowed(sentence))
+}
+
+const NOT_HTTP: NetworkError =
+    malformed("it has no status line; perhaps TLS or another protocol is spoken there");
+
+fn ended_early() -> NetworkError {
+    io::Error::new(ErrorKind::UnexpectedEof, "it ended within the response").into()
+}
+
+/// What a handle can close while it is read.
+#[derive(Debug)]
+struct Socket(Arc<TcpStream>);
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+/// A response: its head, and its content as it arrives. The connection is closed when the content has ended, and when this
+/// is dropped.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: Status,
+    /// The version of the status line.
+    pub version: Version,
+    /// All fields in order, their names in lower case.
+    pub fields: Vec<(String, String)>,
+    /// The URL that gave this response, the last one of the redirects.
+    pub url: Url,
+    remaining: Remaining,
+    /// `None` once there is nothing more to read.
+    reader: Option<BufReader<Socket>>,
+}
+
+/// What must still come of the content.
+#[derive(Debug)]
+enum Remaining {
+    Length(u64),
+    Chunks(Chunks),
+    UntilClose,
+    /// The chunked coding is broken behind the content that was given.
+    Broken(Cow<'static, str>),
+}
+
+impl Response {
+    /// The value of the first field with this name, in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// The values of all fields with this name, in lower case, in order.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Closes the connection; the head stays.
+    pub fn close(&mut self) {
+        self.reader = None;
+    }
+
+    /// Waits for content and appends it to `out`; `false` at its end.
+    ///
+    /// # Errors
+    /// [`NetworkError::Broken`] and [`Malformed`](NetworkError::Malformed), behind what arrived before.
+    pub fn read(&mut self, out: &mut Vec<u8>) -> Result<bool, NetworkError> {
+        let outcome = self.read_content(out);
+        if !matches!(outcome, Ok(true)) {
+            self.close();
+        }
+        outcome
+    }
+
+    fn read_content(&mut self, out: &mut Vec<u8>) -> Result<bool, NetworkError> {
+        let Some(reader) = &mut self.reader else { return Ok(false) };
+        let before = out.len();
+        while out.len() == before {
+            match &mut self.remaining {
+                Remaining::Length(0) => return Ok(false),
+                Remaining::Chunks(chunks) if chunks.is_whole() => return Ok(false),
+                Remaining::Broken(sentence) => {
+                    return Err(NetworkError::Malformed(std::mem::take(sentence)));
+                }
+                _ => {}
+            }
+            let wire = fill(reader)?;
+            let mut taken = wire.len();
+            match &mut self.remaining {
+                Remaining::UntilClose if taken == 0 => return Ok(false),
+                _ if taken == 0 => return Err(ended_early()),
+                Remaining::Chunks(chunks) => match chunks.decode(wire, out) {
+                    Ok(decoded) => taken = decoded,
+                    Err(refusal) => self.remaining = Remaining::Broken(refusal.sentence),
+                },
+                Remaining::Length(remaining) => {
+                    taken = taken.min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                    *remaining -= taken as u64;
+                    out.extend(&wire[..taken]);
+                }
+                _ => out.extend(wire),
+            }
+            reader.consume(taken);
+        }
+        Ok(true)
+    }
+
+    /// "A client MUST be able to parse one or more 1xx responses received prior to a final response" (RFC 9110, 15.2).
+    pub(super) fn read_head(
+        socket: Arc<TcpStream>,
+        method: Method,
+        url: &Url,
+    ) -> Result<Response, NetworkError> {
+        let mut reader = BufReader::with_capacity(16 * 1024, Socket(socket));
+        // A TLS alert begins with 21, and a peer of another protocol may wait for us now.
+        if fill(&mut reader)?.first().is_some_and(|&byte| byte != b'H') {
+            return Err(NOT_HTTP);
+        }
+        let mut head = reader.take(HEAD_BYTES);
+        let (version, status, fields) = loop {
+            let lines = read_lines(&mut head)?;
+            let (line, lines) = lines.split_first().ok_or(NOT_HTTP)?;
+            let (version, status) = parse_status_line(line).ok_or(NOT_HTTP)?;
+            let fields: Result<Vec<_>, _> = lines.iter().map(|line| parse_field(line)).collect();
+            let fields = fields.map_err(|refusal| NetworkError::Malformed(refusal.sentence))?;
+            if status.0 >= 200 {
+                break (version, status, fields);
+            }
+        };
+        let (url, remaining, reader) = (url.clone(), Remaining::UntilClose, head.into_inner());
+        let mut response =
+            Response { status, version, fields, url, remaining, reader: Some(reader) };
+        response.remaining = response.framing(method).map_err(malformed)?;
+        Ok(response)
+    }
+
+    /// How the end of the content is known (RFC 9112, 6.3).
+    fn framing(&self, method: Method) -> Result<Remaining, &'static str> {
+        if method == Method::Head || self.status.forbids_content() {
+            return Ok(Remaining::Length(0));
+        }
+        let list = |name| self.values(name).flat_map(|value| value.split(',')).map(trim_ows);
+        let (mut codings, mut lengths) = (list("transfer-encoding"), list("content-length"));
+        // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the
+        // Transfer-Encoding overrides the Content-Length."
+        if let Some(coding) = codings.next() {
+            let is_chunked = coding.eq_ignore_ascii_case("chunked") && codings.next().is_none();
+            let is_sound = is_chunked && self.version == Version::Http11;
+            let chunks = is_sound.then(|| Remaining::Chunks(Chunks::default()));
+            return chunks.ok_or("its transfer coding is not chunked alone, or it is HTTP/1.0");
+        }
+        // "... unless ... all values in the list are valid and the same": then it is one length.
+        let Some(length) = lengths.next() else { return Ok(Remaining::UntilClose) };
+        let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
+        let is_sound = is_number && lengths.all(|other| other == length);
+        let bytes = length.parse().ok().filter(|_| is_sound).map(Remaining::Length);
+        bytes.ok_or("its Content-Length is not a number of bytes")
+    }
+}
+
+fn fill(reader: &mut BufReader<Socket>) -> io::Result<&[u8]> {
+    while let Err(error) = reader.fill_buf() {
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    Ok(reader.buffer())
+}
+
+/// The lines of a head up to the empty one, without their ends, of which LF alone is one (RFC 9112, 2.2).
+fn read_lines(head: &mut io::Take<BufReader<Socket>>) -> Result<Vec<Vec<u8>>, NetworkError> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        head.read_until(b'\n', &mut line)?;
+        match line.pop() {
+            Some(b'\n') => drop(line.pop_if(|byte| *byte == b'\r')),
+            _ if head.limit() == 0 => return Err(malformed("its head is larger than 64 KiB")),
+            _ => return Err(ended_early()),
+        }
+        match (line.first(), lines.len()) {
+            (None, _) => return Ok(lines),
+            // "A user agent that receives an obs-fold in a response message ... MUST replace each received obs-fold with
+            // one or more SP octets" (RFC 9112, 5.2).
+            (Some(b' ' | b'\t'), 2..) => {
+                lines.last_mut().into_iter().for_each(|last| last.extend(&line))
+            }
+            (_, HEAD_LINES) => return Err(malformed("it has more than 200 fields")),
+            _ => lines.push(line),
+        }
+    }
+}
+
+/// ```text
+/// status-line = HTTP-version SP status-code SP [ reason-phrase ]        (RFC 9112, 4)
+/// ```
+/// With an empty phrase, servers leave the last space away, too.
+fn parse_status_line(line: &[u8]) -> Option<(Version, Status)> {
+    let mut words = str::from_utf8(line.get(..12)?).ok()?.split(' ');
+    let version = match words.next()?.strip_prefix("HTTP/1.")? {
+        "0" => Version::Http10,
+        minor => minor.parse::<u8>().ok().map(|_| Version::Http11)?,
+    };
+    let status = words.next()?.parse().ok().filter(|status| (100..1000).contains(status))?;
+    matches!(line.get(12), None | Some(b' ')).then_some((version, Status(status)))
+}
