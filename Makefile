@@ -43,6 +43,10 @@ check:
 		cargo clippy --manifest-path tests/$$package/Cargo.toml -- -D warnings || exit 1; \
 	done
 
+# Real clients of PyPI and npm against target/newswire. They are installed under tests/compat.
+compat: target/newswire
+	python3 tests/compat/run.py target/newswire
+
 doc:
 	cargo doc --no-deps --open
 
@@ -56,6 +60,6 @@ attack soak kill: target/newswire
 		$(@:attack=flood) --newswire target/newswire $(FLAGS)
 
 clean:
-	rm -rf target tests/*/target
+	rm -rf target tests/*/target tests/compat/.venv tests/compat/node_modules
 
-.PHONY: build static run test check doc bench attack soak kill clean
+.PHONY: build static run test check compat doc bench attack soak kill clean
