@@ -8,7 +8,7 @@ use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -37,6 +37,18 @@ struct Embedded {
     etag: String,
 }
 
+impl Embedded {
+    fn is_named(&self, segments: &[String]) -> bool {
+        match segments {
+            [folders @ .., last] if last.is_empty() => {
+                let folders = folders.iter().map(|folder| folder.as_ref());
+                self.path.split('/').eq(folders.chain(["index.html"]))
+            }
+            segments => self.path.split('/').eq(segments),
+        }
+    }
+}
+
 impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} of {} bytes", self.path, self.content.len())
@@ -48,9 +60,51 @@ impl fmt::Debug for Embedded {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                        connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// A file that a path names.
+pub(crate) enum Named {
+    Embedded(&'static [u8]),
+    File(PathBuf),
+}
+
+impl Named {
+    /// Reads it from the start.
+    pub(crate) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        Ok(match self {
+            Named::Embedded(content) => Box::new(*content),
+            Named::File(path) => Box::new(BufReader::new(File::open(path)?)),
+        })
+    }
+}
+
 impl Files {
     /// The methods that files have, besides OPTIONS.
     pub(crate) const METHODS: &[Method] = &[Method::Get];
+
+    /// The file with this ending that the path names, with or without the ending. Without it, a file of the very path
+    /// comes first, except for POST, which that file would not have.
+    pub(crate) fn with_ending(&self, head: &Head, ending: &str) -> Result<Option<Named>, Refusal> {
+        let mut segments = head.segments().to_vec();
+        if !segments.last().is_some_and(|last| last.ends_with(ending)) {
+            if head.method() != Method::Post && self.find(&segments)?.is_some() {
+                return Ok(None);
+            }
+            segments.last_mut().into_iter().for_each(|last| *last += ending);
+        }
+        self.find(&segments)
+    }
+
+    fn find(&self, segments: &[String]) -> Result<Option<Named>, Refusal> {
+        match &self.source {
+            Source::Embedded(files) => {
+                let found = files.iter().find(|file| file.is_named(segments));
+                Ok(found.map(|file| Named::Embedded(file.content)))
+            }
+            Source::Directory(root) => {
+                let found = locate(root, segments).map_err(|_| UNREADABLE)?;
+                Ok(found.map(Named::File))
+            }
+        }
+    }
 
     /// Files that are part of the program: pairs of a path without a leading slash and a content.
     pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {
@@ -107,14 +161,7 @@ const UNREADABLE: Refusal =
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
-    let is_named = |file: &&Embedded| match head.segments() {
-        [folders @ .., last] if last.is_empty() => {
-            let folders = folders.iter().map(|folder| folder.as_ref());
-            file.path.split('/').eq(folders.chain(["index.html"]))
-        }
-        segments => file.path.split('/').eq(segments),
-    };
-    let file = files.iter().find(is_named)?;
+    let file = files.iter().find(|file| file.is_named(head.segments()))?;
     let response = check_preconditions(head, &file.etag)
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
     Some(
@@ -124,20 +171,25 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     )
 }
 
-fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
-    let Some(path) = path_below(root, head.segments()) else {
+/// The file that the segments of a path name.
+fn locate(root: &Path, segments: &[String]) -> io::Result<Option<PathBuf>> {
+    let Some(path) = path_below(root, segments) else {
         return Ok(None);
     };
-    let found = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
-    let (path, metadata) = match found {
-        Ok((metadata, path)) => (path, metadata),
-        Err(error) if is_for_now(&error) => return Err(error),
-        Err(_) => return Ok(None),
-    };
-    // This is checked before the file is opened: opening a named pipe would wait for its writer.
-    if !path.starts_with(root) || !metadata.is_file() {
-        return Ok(None);
+    match fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path))) {
+        // This is checked before the file is opened: opening a named pipe would wait for its writer.
+        Ok((metadata, path)) => {
+            Ok(Some(path).filter(|path| path.starts_with(root) && metadata.is_file()))
+        }
+        Err(error) if is_for_now(&error) => Err(error),
+        Err(_) => Ok(None),
     }
+}
+
+fn find_file(root: &Path, head: &Head) -> io::Result<Option<Response>> {
+    let Some(path) = locate(root, head.segments())? else {
+        return Ok(None);
+    };
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if is_for_now(&error) => return Err(error),

@@ -32,6 +32,7 @@ mod wire;
 pub use chunked::Chunks;
 pub use cors::{Cors, MalformedFieldName, MalformedOrigin};
 pub use files::Files;
+pub(crate) use files::Named;
 pub use head::{Framing, Head};
 pub use head_parser::HeadParser;
 pub use limits::{InvalidLimits, Limits};

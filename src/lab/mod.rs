@@ -1,6 +1,6 @@
 //! The laboratory: streams made to order, good and bad. It knows nothing of channels.
 //!
-//! Read it in this order; each file uses only those before it: `flow`, `script`, `line`, `query`.
+//! Read it in this order; each file uses only those before it: `flow`, `script`, `line`, `query`, `recording`.
 //!
 //! Its limits are constants, since each stream is counted by [`Limits::streams`](crate::http::Limits::streams):
 //!
@@ -14,10 +14,12 @@
 mod flow;
 mod line;
 mod query;
+mod recording;
 mod script;
 
 pub(crate) use line::{Lines, cut, on_line, watch};
 pub(crate) use query::respond;
+pub(crate) use recording::play_recording;
 
 use crate::http::Response;
 

@@ -24,8 +24,6 @@ pub(super) struct Script {
     pub(super) binary: Option<usize>,
     /// The pause behind each event.
     pub(super) interval: Duration,
-    /// By how many percent a pause may be shorter or longer.
-    pub(super) jitter: u32,
 }
 
 /// Texts in one allocation: four thousand words in strings of their own would take 200 KiB.
@@ -64,7 +62,7 @@ impl Source for Script {
         Ok(number <= self.count)
     }
 
-    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<Duration> {
+    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<(Duration, bool)> {
         if self.has_ids {
             writeln!(out, "id: {number}")?;
         }
@@ -82,24 +80,11 @@ impl Source for Script {
             }
         }
         out.write_all(b"\n")?;
-        Ok(self.pause(number))
+        Ok((self.interval, true))
     }
 }
 
 impl Script {
-    /// The interval, shorter or longer by up to `jitter` percent, evenly spread. The pause behind an
-    /// event of the same number is the same every time.
-    fn pause(&self, number: usize) -> Duration {
-        let spread = (number % 201 * 124 % 201) as u32;
-        self.interval * (10_000 - 100 * self.jitter + spread * self.jitter) / 10_000
-    }
-
-    /// The longest that all pauses together can be.
-    pub(super) fn pauses(&self) -> Duration {
-        let most = self.interval * (100 + self.jitter) / 100;
-        most.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
-    }
-
     /// Bytes of the whole stream, about and at most.
     pub(super) fn total_bytes(&self) -> usize {
         let texts = (0..self.texts.len()).map(|index| self.texts.at(index));
@@ -126,8 +111,8 @@ fn write_binary(numbers: Range<usize>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Data of exactly `size` bytes: the word again and again with a space behind it, as often as it
-/// fits, and then dots. Line ends stand in place of bytes, evenly spread.
+/// Data of exactly `size` bytes: the word again and again with a space behind it, as often as it fits, and then dots.
+/// Line ends stand in place of bytes, evenly spread.
 fn write_sized(word: &str, size: usize, lines: usize, out: &mut impl Write) -> io::Result<()> {
     let unit = format!("{word} ");
     let filled = size - size % unit.len();
@@ -135,16 +120,15 @@ fn write_sized(word: &str, size: usize, lines: usize, out: &mut impl Write) -> i
     for line in 1..=lines {
         let end = size * line / lines;
         out.write_all(b"data: ")?;
-        while at < end.min(filled) {
-            let start = at % unit.len();
-            let part = start..(start + end - at).min(unit.len());
-            at += part.len();
-            write_characters(&unit, part, out)?;
-        }
         while at < end {
-            let dots = &DOTS[..DOTS.len().min(end - at)];
-            out.write_all(dots)?;
-            at += dots.len();
+            let start = at % unit.len();
+            let part = match at < filled {
+                true => start..(start + end - at).min(unit.len()),
+                false => 0..(end - at).min(DOTS.len()),
+            };
+            let text = if at < filled { &unit } else { DOTS };
+            at += part.len();
+            write_characters(text, part, out)?;
         }
         out.write_all(b"\n")?;
         // The line end stands in place of a byte.
@@ -153,14 +137,15 @@ fn write_sized(word: &str, size: usize, lines: usize, out: &mut impl Write) -> i
     Ok(())
 }
 
-const DOTS: &[u8] = &[b'.'; 1024];
+const DOTS: &str = "................................................................";
 
 /// A part of a text, with dots in place of characters that are not whole in it.
 fn write_characters(text: &str, part: Range<usize>, out: &mut impl Write) -> io::Result<()> {
     let is_boundary = |at: &usize| text.is_char_boundary(*at);
     let start = part.clone().find(is_boundary).unwrap_or(part.end);
     let end = (start..=part.end).rev().find(is_boundary).unwrap_or(start);
-    out.write_all(&DOTS[..start - part.start])?;
+    let dots = |bytes: usize| &DOTS.as_bytes()[..bytes];
+    out.write_all(dots(start - part.start))?;
     out.write_all(&text.as_bytes()[start..end])?;
-    out.write_all(&DOTS[..part.end - end])
+    out.write_all(dots(part.end - end))
 }

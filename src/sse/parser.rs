@@ -80,9 +80,12 @@ impl Default for Parser {
 }
 
 impl Parser {
+    /// The default limit for one event, 16 MiB.
+    pub(super) const LIMIT: usize = 16 * 1024 * 1024;
+
     /// At the start of a stream, with a limit of 16 MiB for one event.
     pub fn new() -> Parser {
-        Parser::with_limit(16 * 1024 * 1024)
+        Parser::with_limit(Parser::LIMIT)
     }
 
     /// With another limit, in bytes, for one line and for the data of one event. Data counts as it is decoded: a byte

@@ -361,7 +361,7 @@ fn a_bad_value_is_refused_with_the_name_and_the_range_of_its_parameter() {
 }
 
 /// The parameters of the laboratory.
-pub(crate) const PARAMETERS: [&str; 27] = [
+pub(crate) const PARAMETERS: [&str; 28] = [
     "text",
     "data",
     "count",
@@ -372,6 +372,7 @@ pub(crate) const PARAMETERS: [&str; 27] = [
     "binary",
     "interval",
     "jitter",
+    "speed",
     "retry",
     "heartbeat",
     "chunk",

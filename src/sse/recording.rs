@@ -1,0 +1,254 @@
+//! A recording: an event stream with its timing in comments. A parser of event streams ignores these, so that a recording
+//! is an event stream, too.
+//!
+//! ```text
+//! recording = [ bom ] *( [ timing ] block )
+//! timing    = ": +" 1*DIGIT " ms" end-of-line        ; the time since the block before
+//! block     = *( comment / field ) end-of-line / 1*( comment / retry )
+//! ```
+//!
+//! Comments and reconnection times have their effect without a blank line. They can be a block of their own, so that a
+//! heartbeat keeps its time.
+
+use super::parser::Parser;
+use std::collections::VecDeque;
+use std::io::{self, BufRead, ErrorKind, Write};
+use std::mem::{replace, take};
+use std::time::{Duration, Instant};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A parser refuses a line or data beyond its limit. The other lines of a block have room for as much again.
+const BLOCK_BYTES: usize = 2 * Parser::LIMIT;
+
+/// A part of a stream that stands for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// The time since the block before, if a recording has it.
+    pub delay: Option<Duration>,
+    /// Whether the stream begins here with a byte order mark, which `bytes` do not have.
+    pub has_mark: bool,
+    /// The bytes, with the blank line that ends them.
+    pub bytes: Vec<u8>,
+}
+
+/// Cuts a stream that arrives in pieces of any size into its blocks. No byte is lost or changed.
+///
+/// ```
+/// use newswire::sse::Blocks;
+///
+/// let mut blocks = Blocks::new();
+/// let whole = blocks.feed(b"data: The\r\n\r\ndata: qui")?;
+/// assert_eq!(whole[0].bytes, b"data: The\r\n\r\n");
+/// assert_eq!(blocks.end().bytes, b"data: qui");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Blocks {
+    /// What has arrived of the next block.
+    block: Block,
+    /// Where its last line begins.
+    line: usize,
+    /// A line of it waits for the blank line.
+    is_pending: bool,
+    is_begun: bool,
+    after_cr: bool,
+    takes_timings: bool,
+    /// The last line was a timing that was taken.
+    after_timing: bool,
+}
+
+impl Blocks {
+    /// At the start of a stream.
+    pub fn new() -> Blocks {
+        Blocks::default()
+    }
+
+    /// Takes the next piece of the stream, and gives the blocks that it completes.
+    ///
+    /// # Errors
+    /// `InvalidData` for a block of more than 32 MiB. The blocks before it are given first, and the error at the next
+    /// call.
+    pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<Block>> {
+        let (mut blocks, mut rest) = (Vec::new(), piece);
+        // The block before may have been given at the CR. This LF of the same line end then follows without a delay.
+        if !piece.is_empty() && take(&mut self.after_cr) && piece[0] == b'\n' {
+            rest = &piece[1..];
+            if self.block.bytes.is_empty() && !self.after_timing {
+                let (delay, bytes) = (Some(Duration::ZERO), b"\n".to_vec());
+                blocks.push(Block { delay, has_mark: false, bytes });
+            } else if !self.after_timing {
+                self.block.bytes.push(b'\n');
+                self.line += 1;
+            }
+        }
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+            let is_crlf = rest[at..].starts_with(b"\r\n");
+            let (line, after) = rest.split_at(at + 1 + usize::from(is_crlf));
+            self.after_cr = line.ends_with(b"\r") && after.is_empty();
+            self.block.bytes.extend(line);
+            self.end_line(&mut blocks);
+            rest = after;
+        }
+        self.block.bytes.extend(rest);
+        if blocks.is_empty() && self.block.bytes.len() > BLOCK_BYTES {
+            let sentence = "a block of the stream is larger than 32 MiB";
+            return Err(io::Error::new(ErrorKind::InvalidData, sentence));
+        }
+        Ok(blocks)
+    }
+
+    fn end_line(&mut self, blocks: &mut Vec<Block>) {
+        if !replace(&mut self.is_begun, true) && self.block.bytes.starts_with(BYTE_ORDER_MARK) {
+            self.block.bytes.drain(..BYTE_ORDER_MARK.len());
+            self.block.has_mark = true;
+        }
+        let text = without_line_end(&self.block.bytes[self.line..]);
+        let (is_blank, timing) = (text.is_empty(), parse_timing(text));
+        let needs_blank = !is_blank && !text.starts_with(b":") && !text.starts_with(b"retry:");
+        self.after_timing = false;
+        if let Some(delay) = timing.filter(|_| !self.is_pending) {
+            if self.line > 0 {
+                let line = self.block.bytes.split_off(self.line);
+                blocks.push(self.end());
+                self.block.bytes = line;
+            }
+            // A second timing is a comment that the recorded stream had.
+            if self.takes_timings && self.block.delay.is_none() {
+                self.block.delay = Some(delay);
+                self.block.bytes.clear();
+                self.after_timing = true;
+                return;
+            }
+        }
+        self.is_pending |= needs_blank;
+        self.line = self.block.bytes.len();
+        blocks.extend(is_blank.then(|| self.end()));
+    }
+
+    /// Gives lines that have their effect without a blank line, if no other line has arrived.
+    pub fn release(&mut self) -> Option<Block> {
+        let is_whole = self.line > 0 && self.line == self.block.bytes.len();
+        (is_whole && !self.is_pending).then(|| self.end())
+    }
+
+    /// Gives what has arrived of a block. A parser discards it at the end of a stream.
+    pub fn end(&mut self) -> Block {
+        (self.line, self.is_pending) = (0, false);
+        take(&mut self.block)
+    }
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn parse_timing(line: &[u8]) -> Option<Duration> {
+    let digits = str::from_utf8(line).ok()?.strip_prefix(": +")?.strip_suffix(" ms")?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number).map(Duration::from_millis)
+}
+
+/// Writes a recording, each block with one write: one that is interrupted ends with a whole block.
+#[derive(Debug)]
+pub struct Recorder<W> {
+    out: W,
+    /// The time of the block before, in whole milliseconds since the start, so that no rounding adds up.
+    before: Instant,
+    is_empty: bool,
+}
+
+impl<W: Write> Recorder<W> {
+    /// At the start of a recording, now.
+    pub fn new(out: W) -> Recorder<W> {
+        Recorder { out, before: Instant::now(), is_empty: true }
+    }
+
+    /// Records a block that has arrived now, or with no delay behind the block before.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn record(&mut self, block: &Block) -> io::Result<()> {
+        // A mark within the recording would be part of a field name.
+        let mark = if block.has_mark && self.is_empty { BYTE_ORDER_MARK } else { b"" };
+        let is_at_once = block.delay == Some(Duration::ZERO);
+        let timing = if is_at_once { String::new() } else { self.timing() };
+        self.is_empty = false;
+        self.out.write_all(&[mark, timing.as_bytes(), &block.bytes].concat())
+    }
+
+    /// Records each line of a text as a comment. Before the first block it has no timing.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn comment(&mut self, text: &str) -> io::Result<()> {
+        let timing = if self.is_empty { String::new() } else { self.timing() };
+        let lines = text.lines().map(|line| format!(": {}\n", line.replace('\r', " ")));
+        self.is_empty = false;
+        self.out.write_all((timing + &lines.collect::<String>()).as_bytes())
+    }
+
+    fn timing(&mut self) -> String {
+        let milliseconds = self.before.elapsed().as_millis() as u64;
+        self.before += Duration::from_millis(milliseconds);
+        format!(": +{milliseconds} ms\n")
+    }
+}
+
+/// Reads a recording, one block after the other, with their timings. What follows the last whole block is given as a block.
+///
+/// ```
+/// use newswire::sse::Recording;
+/// use std::time::Duration;
+///
+/// let mut blocks = Recording::new(&b": +250 ms\ndata: The\n\n"[..]);
+/// let block = blocks.next().expect("it has one")?;
+/// assert_eq!(block.delay, Some(Duration::from_millis(250)));
+/// assert_eq!(block.bytes, b"data: The\n\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Recording<R> {
+    input: R,
+    blocks: Blocks,
+    whole: VecDeque<Block>,
+    is_ended: bool,
+}
+
+impl<R: BufRead> Recording<R> {
+    /// At the start of a recording.
+    pub fn new(input: R) -> Recording<R> {
+        let blocks = Blocks { takes_timings: true, ..Blocks::new() };
+        Recording { input, blocks, whole: VecDeque::new(), is_ended: false }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let piece = self.input.fill_buf()?;
+        let length = piece.len();
+        self.whole.extend(self.blocks.feed(piece)?);
+        self.input.consume(length);
+        if length == 0 {
+            self.is_ended = true;
+            let rest = self.blocks.end();
+            self.whole.extend(Some(rest).filter(|rest| *rest != Block::default()));
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Iterator for Recording<R> {
+    type Item = io::Result<Block>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.whole.is_empty() && !self.is_ended {
+            match self.read() {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    self.is_ended = true;
+                    return Some(Err(error));
+                }
+                _ => {}
+            }
+        }
+        self.whole.pop_front().map(Ok)
+    }
+}
