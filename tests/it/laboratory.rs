@@ -996,7 +996,7 @@ fn a_client_that_closes_only_its_half_gets_the_whole_stream() {
 }
 
 /// The memory of the server, in KiB.
-fn resident_kib(server: &Server) -> u64 {
+pub(crate) fn resident_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
     let status = status.expect("the server runs");
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

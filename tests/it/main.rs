@@ -19,6 +19,7 @@ mod laboratory;
 mod library;
 mod limits;
 mod page;
+mod played;
 mod publishing;
 mod repository;
 mod requests;
