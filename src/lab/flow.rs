@@ -27,31 +27,23 @@ pub(super) trait Source {
     fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<(Duration, bool)>;
 }
 
-/// How a stream flows. The same flow of the same source gives the same bytes every time.
+/// What the parameters of the same names say. The same flow of the same source gives the same bytes every time.
 pub(super) struct Flow {
-    /// The reconnection time. Without it the stream has no opening.
+    /// Without it the stream has no opening.
     pub(super) retry: Option<Duration>,
     /// The pause before the first event.
     pub(super) delay: Duration,
-    /// By how many percent a pause may be shorter or longer.
     pub(super) jitter: u32,
-    /// Pauses are divided by this.
     pub(super) speed: f64,
-    /// A comment this often in a pause.
     pub(super) heartbeat: Option<Duration>,
-    /// Frames leave in chunks of so many bytes; `usize::MAX` for whole frames.
+    /// `usize::MAX` for whole frames.
     pub(super) chunk: usize,
     /// What takes the place of every LF: LF, CR or CRLF.
     pub(super) line_end: &'static str,
-    /// Whether a byte order mark stands first.
     pub(super) has_bom: bool,
-    /// The connection ends after this event, unless the client has come back.
     pub(super) cut: Option<usize>,
-    /// A silence begins after this event, unless the client has come back.
     pub(super) stall: Option<usize>,
-    /// How long that silence lasts.
     pub(super) silence: Duration,
-    /// Whether blocks that dispatch nothing stand between the events.
     pub(super) has_garbage: bool,
 }
 

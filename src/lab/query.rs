@@ -203,14 +203,10 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let is_bare = request.queries().next().is_none();
     // A browser that follows a link is sent to the page. EventSource and curl do not accept text/html.
     let response = match is_bare && request.lists("accept", "text/html") {
-        true => redirect(Status::FOUND, "/#lab".to_owned()),
+        true => without_content(Status::FOUND).field("Location", "/#lab"),
         false => play(request, lines).into(),
     };
     sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })
-}
-
-fn redirect(status: Status, location: String) -> Response {
-    without_content(status).field("Location", location)
 }
 
 pub(super) fn without_content(status: Status) -> Response {
@@ -225,7 +221,7 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     check(&script, &flow)?;
     if let Some(code) = given.number("redirect") {
         let location = format!("/lab?{}", query_without(request, "redirect"));
-        return Ok(redirect(Status(code as u16), location));
+        return Ok(without_content(Status(code as u16)).field("Location", location));
     }
     let id = last_event_id(request);
     if let Some(response) = given.status(id.is_some()) {

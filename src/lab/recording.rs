@@ -167,15 +167,10 @@ impl Played {
 
     fn load(&mut self) -> io::Result<()> {
         self.next = self.blocks.next().transpose()?;
-        let Some(block) = &mut self.next else { return Ok(()) };
-        // The reader may give a block at the CR of its last CRLF. Then the LF is the next block.
-        let is_after_cr = replace(&mut self.after_cr, block.bytes.ends_with(b"\r"));
-        if self.ends_in_lf && is_after_cr && block.bytes == b"\n" {
-            return self.load();
-        }
-        if self.ends_in_lf && block.bytes.contains(&b'\r') {
-            let mut after_cr = false;
-            block.bytes.retain(|byte| !(replace(&mut after_cr, *byte == b'\r') && *byte == b'\n'));
+        if let Some(block) = self.next.as_mut().filter(|_| self.ends_in_lf) {
+            // The CR of a CRLF may have been in the block before.
+            let mut is_rest = |byte| replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
+            block.bytes.retain(|&byte| !is_rest(byte));
             block.bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
         }
         Ok(())

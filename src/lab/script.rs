@@ -6,23 +6,16 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Events that follow from a few numbers. Each is generated again when it is written.
+/// Events that follow from the parameters of the same names. Each is generated again when it is written.
 pub(super) struct Script {
     /// One text an event, from the beginning again when there are more events than texts.
     pub(super) texts: Texts,
-    /// Events.
     pub(super) count: usize,
-    /// The event type.
     pub(super) event: Option<String>,
-    /// Whether an event has its number as id.
     pub(super) has_ids: bool,
-    /// Bytes of data, made of the text repeated.
     pub(super) size: Option<usize>,
-    /// Lines of data.
     pub(super) lines: usize,
-    /// Bytes that travel as base64 instead of a text.
     pub(super) binary: Option<usize>,
-    /// The pause behind each event.
     pub(super) interval: Duration,
 }
 
@@ -112,40 +105,29 @@ fn write_binary(numbers: Range<usize>, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Data of exactly `size` bytes: the word again and again with a space behind it, as often as it fits, and then dots.
-/// Line ends stand in place of bytes, evenly spread.
+/// Line ends stand in place of bytes, evenly spread, and dots in place of characters that they cut.
 fn write_sized(word: &str, size: usize, lines: usize, out: &mut impl Write) -> io::Result<()> {
     let unit = format!("{word} ");
     let filled = size - size % unit.len();
-    let mut at = 0;
+    let mut begin = 0;
     for line in 1..=lines {
         let end = size * line / lines;
+        let byte_at = |at: usize| {
+            let within = at % unit.len();
+            let is_boundary = |at: &usize| unit.is_char_boundary(*at);
+            let before = within - (0..=within).rev().find(is_boundary).unwrap_or(0);
+            let behind = (within + 1..).find(is_boundary).unwrap_or(0) - within;
+            let is_whole = begin + before <= at && at + behind <= end;
+            if at < filled && is_whole { unit.as_bytes()[within] } else { b'.' }
+        };
         out.write_all(b"data: ")?;
-        while at < end {
-            let start = at % unit.len();
-            let part = match at < filled {
-                true => start..(start + end - at).min(unit.len()),
-                false => 0..(end - at).min(DOTS.len()),
-            };
-            let text = if at < filled { &unit } else { DOTS };
-            at += part.len();
-            write_characters(text, part, out)?;
+        for start in (begin..end).step_by(1024) {
+            let piece: Vec<u8> = (start..end.min(start + 1024)).map(byte_at).collect();
+            out.write_all(&piece)?;
         }
         out.write_all(b"\n")?;
         // The line end stands in place of a byte.
-        at = end + 1;
+        begin = end + 1;
     }
     Ok(())
-}
-
-const DOTS: &str = "................................................................";
-
-/// A part of a text, with dots in place of characters that are not whole in it.
-fn write_characters(text: &str, part: Range<usize>, out: &mut impl Write) -> io::Result<()> {
-    let is_boundary = |at: &usize| text.is_char_boundary(*at);
-    let start = part.clone().find(is_boundary).unwrap_or(part.end);
-    let end = (start..=part.end).rev().find(is_boundary).unwrap_or(start);
-    let dots = |bytes: usize| &DOTS.as_bytes()[..bytes];
-    out.write_all(dots(start - part.start))?;
-    out.write_all(&text.as_bytes()[start..end])?;
-    out.write_all(dots(part.end - end))
 }
