@@ -86,16 +86,24 @@ fn router(shared: Shared) -> Router {
             Err(refusal) => refusal.into(),
         });
     }
-    router.fallback_for(&[Method::Get, Method::Post], move |request| {
+    let files = Arc::clone(&shared);
+    let methods = move |head: &Head| match files.files.with_ending(head, RECORDING) {
+        Ok(Some(_)) => &[Method::Get, Method::Post],
+        _ => Files::METHODS,
+    };
+    router.fallback_for(methods, move |request| {
         shared.access.read(request)?;
         file(request, &shared)
     });
     router
 }
 
+/// The ending of files that are played.
+const RECORDING: &str = ".sse";
+
 /// A file is sent, and a recording is played.
 fn file(request: &mut Request<'_>, shared: &Shared) -> Result<Response, Refusal> {
-    let Some(recording) = shared.files.with_ending(request, ".sse")? else {
+    let Some(recording) = shared.files.with_ending(request, RECORDING)? else {
         return Ok(shared.files.respond(request));
     };
     let response = match request.method() {

@@ -78,14 +78,14 @@ impl Named {
 
 impl Files {
     /// The methods that files have, besides OPTIONS.
-    pub(crate) const METHODS: &[Method] = &[Method::Get];
+    pub(crate) const METHODS: &'static [Method] = &[Method::Get];
 
     /// The file with this ending that the path names, with or without the ending. Without it, a file of the very path
-    /// comes first, except for POST, which that file would not have.
+    /// comes first.
     pub(crate) fn with_ending(&self, head: &Head, ending: &str) -> Result<Option<Named>, Refusal> {
         let mut segments = head.segments().to_vec();
         if !segments.last().is_some_and(|last| last.ends_with(ending)) {
-            if head.method() != Method::Post && self.find(&segments)?.is_some() {
+            if self.find(&segments)?.is_some() {
                 return Ok(None);
             }
             segments.last_mut().into_iter().for_each(|last| *last += ending);

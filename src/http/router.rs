@@ -9,6 +9,7 @@ use super::status::{Refusal, Status};
 use std::fmt;
 use std::sync::Arc;
 
+type Methods = Box<dyn Fn(&Head) -> &'static [Method] + Send + Sync>;
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 
 /// The routes of a server.
@@ -46,7 +47,7 @@ enum Segment {
 }
 
 struct Fallback {
-    methods: &'static [Method],
+    methods: Methods,
     handler: Handler,
 }
 
@@ -88,21 +89,21 @@ impl Router {
         &mut self,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback_for(&Method::ALL, handler)
+        self.fallback_for(|_| &Method::ALL, handler)
     }
 
     /// Serves files at the paths that no route has.
     pub fn files(&mut self, files: Files) -> &mut Router {
-        self.fallback_for(Files::METHODS, move |request| files.respond(request))
+        self.fallback_for(|_| Files::METHODS, move |request| files.respond(request))
     }
 
-    /// As [`fallback`](Router::fallback), for a handler that knows only these methods.
+    /// As [`fallback`](Router::fallback), for a handler that knows only these methods of a path.
     pub(crate) fn fallback_for<R: Into<Response>>(
         &mut self,
-        methods: &'static [Method],
+        methods: impl Fn(&Head) -> &'static [Method] + Send + Sync + 'static,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback = Some(Fallback { methods, handler: boxed(handler) });
+        self.fallback = Some(Fallback { methods: Box::new(methods), handler: boxed(handler) });
         self
     }
 
@@ -146,7 +147,7 @@ impl Router {
     pub(super) fn allow(&self, head: &Head) -> String {
         let routed = self.routed(head);
         match &self.fallback {
-            Some(fallback) if routed.is_empty() => names(fallback.methods),
+            Some(fallback) if routed.is_empty() => names((fallback.methods)(head)),
             _ => names(&routed),
         }
     }
@@ -195,10 +196,9 @@ fn names(methods: &[Method]) -> String {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
-        let fallback = self.fallback.as_ref().map(|fallback| names(fallback.methods));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
-            .field("fallback", &fallback)
+            .field("has_fallback", &self.fallback.is_some())
             .finish()
     }
 }
