@@ -3,7 +3,7 @@
 use super::flow::Flow;
 use super::line::{Lines, NAME, TOO_MANY_LINES, is_name, on_line};
 use super::sandboxed;
-use super::script::{Script, Texts};
+use super::script::Script;
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::last_event_id;
 use std::fmt;
@@ -159,18 +159,21 @@ impl Given {
     }
 
     fn script(&self) -> Result<Script, Refusal> {
-        let (mut data, lines) = (Texts::default(), self.number("lines").unwrap_or(1));
-        self.all("data").for_each(|text| data.push(text));
+        let (lines, mut texts) = (self.number("lines").unwrap_or(1), String::new());
+        // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
+        let data =
+            self.all("data").map(|text| text.replace("\r\n", "\n").replace('\r', "\n") + "\r");
+        data.for_each(|text| texts += &text);
         let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
-        if data.len() > 0 && is_made {
+        if !texts.is_empty() && is_made {
             return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
         }
-        let texts = match data.len() {
-            0 => Texts::words(self.text("text").unwrap_or(TEXT)),
-            _ => data,
-        };
+        if texts.is_empty() {
+            let words = self.text("text").unwrap_or(TEXT).split_whitespace();
+            words.for_each(|word| texts.extend([word, "\r"]));
+        }
         Ok(Script {
-            count: self.number("count").unwrap_or(texts.len()),
+            count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
             texts,
             event: self.text("event").map(str::to_owned),
             has_ids: self.is("id", "on"),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 /// Events that follow from the parameters of the same names. Each is generated again when it is written.
 pub(super) struct Script {
-    /// One text an event, from the beginning again when there are more events than texts.
-    pub(super) texts: Texts,
+    /// One text an event, from the beginning again when there are more events than texts. Each ends in a CR, which none
+    /// has: four thousand words in strings of their own would take 200 KiB.
+    pub(super) texts: String,
     pub(super) count: usize,
     pub(super) event: Option<String>,
     pub(super) has_ids: bool,
@@ -17,37 +18,6 @@ pub(super) struct Script {
     pub(super) lines: usize,
     pub(super) binary: Option<usize>,
     pub(super) interval: Duration,
-}
-
-/// Texts in one allocation: four thousand words in strings of their own would take 200 KiB.
-#[derive(Default)]
-pub(super) struct Texts {
-    all: String,
-    ends: Vec<u32>,
-}
-
-impl Texts {
-    pub(super) fn words(text: &str) -> Texts {
-        let mut words = Texts::default();
-        text.split_whitespace().for_each(|word| words.push(word));
-        words
-    }
-
-    /// `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
-    pub(super) fn push(&mut self, text: &str) {
-        self.all.push_str(&text.replace("\r\n", "\n").replace('\r', "\n"));
-        // A request target has a few KiB.
-        self.ends.push(self.all.len() as u32);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn at(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        &self.all[start..self.ends[index] as usize]
-    }
 }
 
 impl Source for Script {
@@ -62,7 +32,8 @@ impl Source for Script {
         if let Some(event) = &self.event {
             writeln!(out, "event: {event}")?;
         }
-        let text = self.texts.at((number - 1) % self.texts.len());
+        let count = self.texts.matches('\r').count();
+        let text = self.texts.split('\r').nth((number - 1) % count).unwrap_or_default();
         match (self.binary, self.size) {
             (Some(bytes), _) => write_binary(number..number + bytes, out)?,
             (None, Some(size)) => write_sized(text, size, self.lines, out)?,
@@ -80,8 +51,8 @@ impl Source for Script {
 impl Script {
     /// Bytes of the whole stream, about and at most.
     pub(super) fn total_bytes(&self) -> usize {
-        let texts = (0..self.texts.len()).map(|index| self.texts.at(index));
-        let longest = texts.map(|text| text.split('\n').map(|line| line.len() + 8).sum()).max();
+        let bytes = |text: &str| text.split('\n').map(|line| line.len() + 8).sum();
+        let longest = self.texts.split('\r').map(bytes).max();
         let data = match (self.binary, self.size) {
             (Some(bytes), _) => bytes.div_ceil(3) * 4,
             (None, Some(size)) => size + self.lines * 8,
