@@ -53,9 +53,11 @@ pub(crate) fn play_recording(
         return recording.content(directives.status).map(|response| directives.mark(response));
     }
     flow.retry = flow.retry.filter(|_| given.has("retry"));
-    flow.has_bom |= recording.next.as_ref().is_some_and(|block| block.has_mark);
-    flow.delay =
-        recording.next.as_ref().and_then(|block| block.delay).map_or(Duration::ZERO, within_bounds);
+    flow.has_bom |= recording.has_mark;
+    // Nothing stands before the first block for an interval to follow.
+    if recording.next.as_ref().is_some_and(|block| block.delay.is_some()) {
+        flow.delay = recording.pause();
+    }
     let mut first = 1;
     if let Some(id) = &id {
         match recording.skip_to(id).map_err(|_| UNPLAYABLE)? {
@@ -130,12 +132,12 @@ impl Directives {
     }
 
     /// The response with these fields in place of its own.
-    fn mark(self, response: Response) -> Response {
-        let response =
-            self.fields.iter().fold(response, |response, (name, _)| response.without(name));
-        self.fields
-            .into_iter()
-            .fold(response, |response, (name, value)| response.field(name, value))
+    fn mark(self, mut response: Response) -> Response {
+        for (name, _) in &self.fields {
+            response = response.without(name);
+        }
+        let fields = self.fields.into_iter();
+        fields.fold(response, |response, (name, value)| response.field(name, value))
     }
 }
 
@@ -144,6 +146,7 @@ struct Played {
     blocks: Recording<Box<dyn BufRead + Send>>,
     /// What comes next.
     next: Option<Block>,
+    has_mark: bool,
     /// The pause before a block without a timing.
     interval: Duration,
     /// Whether every line end becomes LF, for the flow to make another one of it.
@@ -156,10 +159,13 @@ impl Played {
         let blocks = Recording::new(file.open().map_err(|_| UNPLAYABLE)?);
         let interval = given.milliseconds("interval").filter(|_| given.has("interval"));
         let (interval, ends_in_lf) = (interval.unwrap_or(INTERVAL), given.has("newline"));
-        let mut played = Played { blocks, next: None, interval, ends_in_lf, after_cr: false };
+        let mut played =
+            Played { blocks, next: None, has_mark: false, interval, ends_in_lf, after_cr: false };
         played.load().map_err(|_| UNPLAYABLE)?;
-        let directives = Directives::take(played.next.get_or_insert_default())?;
-        if played.next.as_ref().is_some_and(|block| block.bytes.iter().all(is_line_end)) {
+        let first = played.next.get_or_insert_default();
+        let directives = Directives::take(first)?;
+        played.has_mark = first.has_mark;
+        if first.bytes.iter().all(is_line_end) {
             played.load().map_err(|_| UNPLAYABLE)?;
         }
         Ok((directives, played))
@@ -179,7 +185,9 @@ impl Played {
     /// The pause before the next block.
     fn pause(&self) -> Duration {
         let block = self.next.as_ref();
-        block.map_or(Duration::ZERO, |block| block.delay.map_or(self.interval, within_bounds))
+        let pause = block.map_or(Duration::ZERO, |block| block.delay.unwrap_or(self.interval));
+        // No pause is longer than a stream of the laboratory.
+        pause.min(TOTAL_DURATION)
     }
 
     /// Goes to the event behind the first block that has this id. Gives its number; `None` without such a block.
@@ -226,11 +234,6 @@ impl Source for Played {
         self.load()?;
         Ok((self.pause(), is_event(&block)))
     }
-}
-
-/// No pause is longer than a stream of the laboratory.
-fn within_bounds(delay: Duration) -> Duration {
-    delay.min(TOTAL_DURATION)
 }
 
 fn is_line_end(byte: &u8) -> bool {
