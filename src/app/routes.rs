@@ -21,6 +21,12 @@ const PAGE: &[(&str, &[u8])] = &[
     ("style.css", include_bytes!("../../www/style.css")),
     ("app.js", include_bytes!("../../www/app.js")),
     ("favicon.svg", include_bytes!("../../www/favicon.svg")),
+    ("samples/index.html", include_bytes!("../../www/samples/index.html")),
+    ("samples/openai-chat.sse", include_bytes!("../../www/samples/openai-chat.sse")),
+    ("samples/openai-response.sse", include_bytes!("../../www/samples/openai-response.sse")),
+    ("samples/anthropic-message.sse", include_bytes!("../../www/samples/anthropic-message.sse")),
+    ("samples/mcp.sse", include_bytes!("../../www/samples/mcp.sse")),
+    ("samples/hostile.sse", include_bytes!("../../www/samples/hostile.sse")),
 ];
 
 /// What the handlers share.
@@ -78,15 +84,38 @@ fn router(shared: Shared) -> Router {
             Err(refusal) => refusal.into(),
         });
     }
-    router.fallback_for(Files::METHODS, move |request| match shared.access.read(request) {
-        Ok(()) => shared.files.respond(request),
-        Err(refusal) => refusal.into(),
+    let files = Arc::clone(&shared);
+    let methods = move |head: &Head| match files.files.with_ending(head, RECORDING) {
+        Ok(Some(_)) => &[Method::Get, Method::Post],
+        _ => Files::METHODS,
+    };
+    router.fallback_for(methods, move |request| {
+        shared.access.read(request)?;
+        file(request, &shared)
     });
     router
 }
 
 fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
     publish::publish(request, &shared.channels).into()
+}
+
+/// The ending of files that are played.
+const RECORDING: &str = ".sse";
+
+/// A file is sent, and a recording is played.
+fn file(request: &mut Request<'_>, shared: &Shared) -> Result<Response, Refusal> {
+    let Some(recording) = shared.files.with_ending(request, RECORDING)? else {
+        return Ok(shared.files.respond(request));
+    };
+    let response = match request.method() {
+        Method::Get | Method::Head | Method::Post => {
+            return lab::play_recording(request, &recording, shared.lines.as_ref());
+        }
+        Method::Options => Response::empty(Status::NO_CONTENT),
+        _ => Refusal::new(Status::METHOD_NOT_ALLOWED, "A recording has GET, HEAD and POST.").into(),
+    };
+    Ok(response.field("Allow", "GET, HEAD, POST, OPTIONS"))
 }
 
 /// The words, on a line of the laboratory when `?line` names one.

@@ -146,6 +146,10 @@ fn send_streamed(request: Request, options: Options) -> Result<(Response, String
     }
 }
 
+fn is_reserved(event_type: &str) -> bool {
+    Event::default().name(event_type).is_ok_and(|event| event.is_reserved())
+}
+
 /// Leaves out what a server says of its own channel: a server takes no event of these types from a publisher.
 fn without_reserved(
     blocks: impl Iterator<Item = io::Result<Block>>,
@@ -155,7 +159,7 @@ fn without_reserved(
         thread::sleep(block.delay.unwrap_or_default());
         let wire = block.wire();
         match parser.feed(&wire).unwrap_or_default().pop() {
-            Some(Message { event_type, .. }) if Event::RESERVED_NAMES.contains(&&*event_type) => {
+            Some(Message { event_type, .. }) if is_reserved(&event_type) => {
                 if !replace(&mut is_told, true) {
                     tell(&format!(
                         "events of types that servers reserve are left out, as this one: {event_type}"

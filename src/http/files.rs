@@ -7,7 +7,7 @@ use super::response::Response;
 use super::status::{Refusal, Status};
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -34,6 +34,18 @@ struct Embedded {
     etag: String,
 }
 
+impl Embedded {
+    fn is_named(&self, segments: &[String]) -> bool {
+        match segments {
+            [folders @ .., last] if last.is_empty() => {
+                let folders = folders.iter().map(|folder| folder.as_ref());
+                self.path.split('/').eq(folders.chain(["index.html"]))
+            }
+            segments => self.path.split('/').eq(segments),
+        }
+    }
+}
+
 impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} of {} bytes", self.path, self.content.len())
@@ -45,9 +57,52 @@ impl fmt::Debug for Embedded {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                        connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// A file that a path names.
+pub(crate) enum Named {
+    Embedded(&'static [u8]),
+    File(PathBuf),
+}
+
+impl Named {
+    /// Reads it from the start.
+    pub(crate) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        Ok(match self {
+            Named::Embedded(content) => Box::new(*content),
+            Named::File(path) => Box::new(BufReader::new(File::open(path)?)),
+        })
+    }
+}
+
 impl Files {
     /// The methods that files have, besides OPTIONS.
-    pub(crate) const METHODS: &[Method] = &[Method::Get];
+    pub(crate) const METHODS: &'static [Method] = &[Method::Get];
+
+    /// The file with this ending that the path names, with or without the ending. Without it, a file of the very path
+    /// comes first.
+    pub(crate) fn with_ending(&self, head: &Head, ending: &str) -> Result<Option<Named>, Refusal> {
+        let mut segments = head.segments().to_vec();
+        if !segments.last().is_some_and(|last| last.ends_with(ending)) {
+            if self.find(&segments)?.is_some() {
+                return Ok(None);
+            }
+            segments.last_mut().into_iter().for_each(|last| *last += ending);
+        }
+        self.find(&segments)
+    }
+
+    fn find(&self, segments: &[String]) -> Result<Option<Named>, Refusal> {
+        match &self.0 {
+            Source::Embedded(files) => {
+                let found = files.iter().find(|file| file.is_named(segments));
+                Ok(found.map(|file| Named::Embedded(file.content)))
+            }
+            Source::Directory(root) => match locate(root, segments) {
+                Ok(path) => Ok(Some(Named::File(path))),
+                Err(error) if is_for_now(&error) => Err(UNREADABLE),
+                Err(_) => Ok(None),
+            },
+        }
+    }
 
     /// Files that are part of the program: pairs of a path without a leading slash and a content.
     pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {
@@ -95,12 +150,7 @@ const UNREADABLE: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
-    let (last, folders) = head.segments().split_last()?;
-    let last = if last.is_empty() { "index.html" } else { last };
-    let is_named = |file: &&Embedded| {
-        file.path.split('/').eq(folders.iter().map(String::as_str).chain([last]))
-    };
-    let file = files.iter().find(is_named)?;
+    let file = files.iter().find(|file| file.is_named(head.segments()))?;
     let response = check_preconditions(head, &file.etag)
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
     Some(
@@ -110,13 +160,17 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     )
 }
 
-fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
-    let path = path_below(root, head.segments()).ok_or(io::ErrorKind::NotFound)?;
+/// The file that the segments of a path name.
+fn locate(root: &Path, segments: &[String]) -> io::Result<PathBuf> {
+    let path = path_below(root, segments).ok_or(io::ErrorKind::NotFound)?;
     let path = fs::canonicalize(path)?;
     // This is checked before the file is opened: opening a named pipe would wait for its writer.
-    if !path.starts_with(root) || !fs::metadata(&path)?.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
+    let is_found = path.starts_with(root) && fs::metadata(&path)?.is_file();
+    if is_found { Ok(path) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
+    let path = locate(root, head.segments())?;
     let file = File::open(&path)?;
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -35,6 +35,7 @@ mod wire;
 pub use chunked::Chunks;
 pub use cors::{Cors, InvalidCors};
 pub use files::Files;
+pub(crate) use files::Named;
 pub use head::{Framing, Head, Method, Version};
 pub use head_parser::HeadParser;
 pub use limits::{InvalidLimits, Limits};

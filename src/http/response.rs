@@ -177,10 +177,15 @@ impl Response {
         self
     }
 
-    /// With another Content-Type.
-    pub(crate) fn with_content_type(mut self, content_type: String) -> Response {
-        self.fields.retain(|(name, _)| name != "Content-Type");
-        self.field("Content-Type", content_type)
+    /// Without the fields of this name.
+    pub(crate) fn without(mut self, name: &str) -> Response {
+        self.fields.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// Whether [`field`](Response::field) takes this name.
+    pub(crate) fn takes(name: &str) -> bool {
+        is_token(name.as_bytes()) && !OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// With another status.

@@ -7,6 +7,7 @@ use super::response::Response;
 use super::status::Refusal;
 use std::fmt;
 
+type Methods = Box<dyn Fn(&Head) -> &'static [Method] + Send + Sync>;
 type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 
 /// The routes of a server.
@@ -29,7 +30,7 @@ type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 pub struct Router {
     routes: Vec<Route>,
     /// The methods that it has, and its handler.
-    fallback: Option<(&'static [Method], Handler)>,
+    fallback: Option<(Methods, Handler)>,
 }
 
 struct Route {
@@ -70,22 +71,22 @@ impl Router {
         &mut self,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
-        self.fallback_for(&Method::ALL, handler)
+        self.fallback_for(|_| &Method::ALL, handler)
     }
 
     /// Serves files at the paths that no route has.
     pub fn files(&mut self, files: Files) -> &mut Router {
-        self.fallback_for(Files::METHODS, move |request| files.respond(request))
+        self.fallback_for(|_| Files::METHODS, move |request| files.respond(request))
     }
 
-    /// As [`fallback`](Router::fallback), for a handler that knows only these methods.
+    /// As [`fallback`](Router::fallback), for a handler that knows only these methods of a path.
     pub(crate) fn fallback_for<R: Into<Response>>(
         &mut self,
-        methods: &'static [Method],
+        methods: impl Fn(&Head) -> &'static [Method] + Send + Sync + 'static,
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         let handler = move |request: &mut Request<'_>| handler(request).into();
-        self.fallback = Some((methods, Box::new(handler)));
+        self.fallback = Some((Box::new(methods), Box::new(handler)));
         self
     }
 
@@ -121,7 +122,7 @@ impl Router {
     pub(super) fn allow(&self, head: &Head) -> String {
         let routed = self.routed(head);
         match &self.fallback {
-            Some((methods, _)) if routed.is_empty() => names(methods),
+            Some((methods, _)) if routed.is_empty() => names(methods(head)),
             _ => names(&routed),
         }
     }
@@ -163,10 +164,9 @@ fn names(methods: &[Method]) -> String {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
-        let fallback = self.fallback.as_ref().map(|(methods, _)| names(methods));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
-            .field("fallback", &fallback)
+            .field("has_fallback", &self.fallback.is_some())
             .finish()
     }
 }

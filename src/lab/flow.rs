@@ -19,39 +19,36 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a stream says, event by event.
 pub(super) trait Source {
-    /// Whether there is an event of this number, counted from 1.
+    /// Whether there is anything left. Events are numbered from 1.
     fn has(&mut self, number: usize) -> io::Result<bool>;
 
-    /// Writes the event of this number in pieces, so that no frame is held as a whole. Returns the
-    /// pause behind it.
-    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<Duration>;
+    /// Writes what comes next in pieces, so that no frame is held as a whole: the event of this number, or something in
+    /// front of it. Returns the pause behind it, and whether it was the event.
+    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<(Duration, bool)>;
 }
 
-/// How a stream flows. The same flow of the same source gives the same bytes every time.
+/// What the parameters of the same names say. The same flow of the same source gives the same bytes every time.
 pub(super) struct Flow {
-    /// The reconnection time.
-    pub(super) retry: Duration,
-    /// A comment this often in a pause.
+    /// Without it the stream has no opening.
+    pub(super) retry: Option<Duration>,
+    /// The pause before the first event.
+    pub(super) delay: Duration,
+    pub(super) jitter: u32,
+    pub(super) speed: f64,
     pub(super) heartbeat: Option<Duration>,
-    /// Frames leave in chunks of so many bytes; `usize::MAX` for whole frames.
+    /// `usize::MAX` for whole frames.
     pub(super) chunk: usize,
-    /// What every line ends with: LF, CR or CRLF.
+    /// What takes the place of every LF: LF, CR or CRLF.
     pub(super) line_end: &'static str,
-    /// Whether a byte order mark stands first.
     pub(super) has_bom: bool,
-    /// The connection ends after this event, unless the client has come back.
     pub(super) cut: Option<usize>,
-    /// A silence begins after this event, unless the client has come back.
     pub(super) stall: Option<usize>,
-    /// How long that silence lasts.
     pub(super) silence: Duration,
-    /// Whether blocks that dispatch nothing stand between the events.
     pub(super) has_garbage: bool,
 }
 
 impl Flow {
-    /// The stream of the events from the number `first` on. A client that `returns` has met the cut
-    /// and the stall before.
+    /// The stream of the events from the number `first` on. A client that `returns` has met the cut and the stall before.
     pub(super) fn stream(
         self,
         mut source: impl Source + Send + 'static,
@@ -59,7 +56,8 @@ impl Flow {
         returns: bool,
     ) -> Response {
         let mark = if self.has_bom { "\u{feff}" } else { "" };
-        let opening = [mark.as_bytes(), &opening_with(self.retry)].concat();
+        let opening = self.retry.map(opening_with).unwrap_or_default();
+        let opening = [mark.as_bytes(), &opening].concat();
         // The opening leaves with the head, or in chunks as the frames do.
         let (with_head, opening) = match self.chunk {
             usize::MAX => (self.end_lines(&opening).into_owned(), Vec::new()),
@@ -76,7 +74,7 @@ impl Flow {
         event_stream(with_head, run).delayed()
     }
 
-    /// The same text, whose lines end in LF, with the line ends of the stream.
+    /// The same text with the line ends of the stream.
     fn end_lines<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         if self.line_end == "\n" {
             return Cow::Borrowed(text);
@@ -93,20 +91,22 @@ impl Flow {
         outlet: &mut Outlet<'_>,
     ) -> io::Result<()> {
         let mut number = first;
+        outlet.pause(self.paced(self.delay, number - 1))?;
         while source.has(number)? {
             if self.has_garbage {
                 outlet.send(GARBAGE[number % GARBAGE.len()])?;
             }
-            let pause = source.write(number, outlet)?;
+            let (pause, is_event) = source.write(number, outlet)?;
             outlet.flush()?;
-            if self.cut == Some(number) && !returns {
+            let happens_now = |fault| is_event && !returns && fault == Some(number);
+            if happens_now(self.cut) {
                 return Ok(());
             }
-            if self.stall == Some(number) && !returns {
+            if happens_now(self.stall) {
                 outlet.wait(self.silence)?;
             }
-            self.pause(pause, outlet)?;
-            number += 1;
+            outlet.pause(self.paced(pause, number))?;
+            number += usize::from(is_event);
         }
         if self.has_garbage {
             outlet.send(UNFINISHED)?;
@@ -114,28 +114,24 @@ impl Flow {
         Ok(())
     }
 
-    /// How long a stream of so many bytes takes without a cut, besides the pauses of its source.
-    pub(super) fn duration(&self, bytes: usize) -> Duration {
-        let chunks = u32::try_from(bytes / self.chunk).unwrap_or(u32::MAX);
-        let silence = self.stall.map_or(Duration::ZERO, |_| self.silence);
-        silence + CHUNK_PAUSE.saturating_mul(chunks)
+    /// The pause behind an event, at this speed, shorter or longer by up to `jitter` percent, evenly spread. It is the
+    /// same every time for an event of the same number.
+    fn paced(&self, pause: Duration, number: usize) -> Duration {
+        let spread = (number % 201 * 124 % 201) as u32;
+        let pause = pause * (10_000 - 100 * self.jitter + spread * self.jitter) / 10_000;
+        pause.div_f64(self.speed)
     }
 
-    fn pause(&self, mut left: Duration, outlet: &mut Outlet<'_>) -> io::Result<()> {
-        loop {
-            let step = self.heartbeat.map_or(left, |heartbeat| heartbeat.min(left));
-            outlet.wait(step)?;
-            left -= step;
-            if left.is_zero() {
-                return Ok(());
-            }
-            outlet.send(HEARTBEAT)?;
-        }
+    /// How long a stream of so many bytes and these pauses takes at most, without a cut.
+    pub(super) fn duration(&self, pauses: Duration, bytes: usize) -> Duration {
+        let pauses = (pauses * (100 + self.jitter) / 100).div_f64(self.speed);
+        let chunks = u32::try_from(bytes / self.chunk).unwrap_or(u32::MAX);
+        let silence = self.stall.map_or(Duration::ZERO, |_| self.silence);
+        pauses + silence + CHUNK_PAUSE * chunks
     }
 }
 
-/// A comment that says nothing. It has one line end: a blank line behind it would be a block without
-/// data.
+/// A comment that says nothing. It has one line end: a blank line behind it would be a block without data.
 pub(super) const HEARTBEAT: &[u8] = b":\n";
 
 /// Blocks that a parser must read past: none of them changes what is dispatched (HTML, 9.2.6).
@@ -154,8 +150,8 @@ const GARBAGE: [&[u8]; 6] = [
     b"\nevent: nothing\n\n",
 ];
 
-/// "Any pending data must be discarded. (If the file ends in the middle of an event, before the
-/// final empty line, the incomplete event is not dispatched.)"
+/// "Any pending data must be discarded. (If the file ends in the middle of an event, before the final empty line, the
+/// incomplete event is not dispatched.)"
 const UNFINISHED: &[u8] = b"id: unfinished\ndata: never dispatched\n";
 
 /// Sends a frame while it is written: with other line ends, in pieces. `flush` ends the frame.
@@ -180,8 +176,7 @@ impl Outlet<'_> {
         Ok(())
     }
 
-    /// # Errors
-    /// When the client leaves meanwhile.
+    /// A silence. It fails when the client leaves meanwhile.
     fn wait(&mut self, time: Duration) -> io::Result<()> {
         let deadline = Instant::now() + time;
         loop {
@@ -192,6 +187,16 @@ impl Outlet<'_> {
             }
             look_for_client(&mut self.writer, &self.flow.end_lines(HEARTBEAT))?;
         }
+    }
+
+    /// A wait with heartbeats in it.
+    fn pause(&mut self, mut left: Duration) -> io::Result<()> {
+        while let Some(heartbeat) = self.flow.heartbeat.filter(|heartbeat| *heartbeat < left) {
+            self.wait(heartbeat)?;
+            left -= heartbeat;
+            self.send(HEARTBEAT)?;
+        }
+        self.wait(left)
     }
 }
 
@@ -221,8 +226,8 @@ impl Write for Outlet<'_> {
     }
 }
 
-/// Fails when the client has left. A client that has closed its half of the connection has left, or
-/// reads on: the reset that answers the comment tells which, when the next look comes.
+/// Fails when the client has left. A client that has closed its half of the connection has left, or reads on: the reset
+/// that answers the comment tells which, when the next look comes.
 pub(super) fn look_for_client(writer: &mut StreamWriter, comment: &[u8]) -> io::Result<()> {
     match writer.connection().look_for_peer() {
         Peer::Open => Ok(()),

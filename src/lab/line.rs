@@ -9,7 +9,7 @@ use crate::http::{Refusal, Request, Response, Status, StreamWriter};
 use crate::sse::{base64, event_stream, opening};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Lines at a time. A page uses one or two while it is open.
@@ -22,12 +22,10 @@ const WATCHERS: usize = 8;
 const QUEUE_BYTES: usize = 64 * 1024;
 const PIECE_COST: usize = 64;
 
-/// How long a stream waits for a watcher whose queue is full, before pieces are dropped. A large
-/// frame is written faster than a watcher is woken.
+/// How long a stream waits for a watcher with a full queue. A large frame is written faster than a watcher is woken.
 const WATCHER_WAIT: Duration = Duration::from_secs(1);
 
-/// A watcher gets a comment after a silence of this length: proxies cut a stream that is silent for a
-/// minute.
+/// A watcher gets a comment after a silence of this length: proxies cut a stream that is silent for a minute.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Lines by name. A line exists as long as a stream is on it or a client watches it.
@@ -64,7 +62,7 @@ pub(super) const NAME: &str = "a name of 1 to 64 letters, digits, dots, undersco
 #[derive(Default)]
 pub(crate) struct Line {
     streams: Mutex<Vec<Closer>>,
-    queues: Mutex<Vec<Arc<Queue>>>,
+    queues: Mutex<Vec<Weak<Queue>>>,
 }
 
 impl Line {
@@ -76,7 +74,16 @@ impl Line {
 
     fn show(&self, part: &'static str, bytes: &[u8]) {
         let queues = hold(&self.queues).clone();
-        queues.iter().for_each(|queue| queue.push(part, bytes));
+        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.push(part, bytes));
+    }
+
+    /// A queue for one more watcher. Dropping it ends that.
+    fn watch(&self) -> Option<Arc<Queue>> {
+        let mut queues = hold(&self.queues);
+        queues.retain(|queue| queue.strong_count() > 0);
+        let queue = (queues.len() < WATCHERS).then(Arc::<Queue>::default)?;
+        queues.push(Arc::downgrade(&queue));
+        Some(queue)
     }
 }
 
@@ -100,8 +107,8 @@ pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refu
     Ok(sandboxed(response.field("X-Content-Type-Options", "nosniff")))
 }
 
-/// What is written on a line from now on: an event for each piece, of the type `head` or `bytes`. Its
-/// data is base64, since a piece may end inside of a character.
+/// What is written on a line from now on: an event for each piece, of the type `head` or `bytes`. Its data is base64,
+/// since a piece may end inside of a character.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let name = request.parameter("line").unwrap_or_default();
     if !is_name(name) {
@@ -109,62 +116,19 @@ pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Re
     }
     let line = lines.open(name).ok_or(TOO_MANY_LINES)?;
     // A watcher counts before its response leaves: the client may begin a stream as soon as it reads the head.
-    let watcher = Watcher::new(line).ok_or(TOO_MANY_WATCHERS)?;
-    Ok(sandboxed(event_stream(opening(), move |writer| watcher.run(writer)).delayed()))
+    let queue = line.watch().ok_or(TOO_MANY_WATCHERS)?;
+    let run = move |writer| {
+        // The line exists as long as it is watched.
+        let _line = line;
+        queue.run(writer)
+    };
+    Ok(sandboxed(event_stream(opening(), run).delayed()))
 }
 
 pub(super) const TOO_MANY_LINES: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
 const TOO_MANY_WATCHERS: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "This line has too many watchers.");
-
-/// A client that watches a line; dropping it ends that.
-struct Watcher {
-    line: Arc<Line>,
-    queue: Arc<Queue>,
-}
-
-impl Watcher {
-    fn new(line: Arc<Line>) -> Option<Watcher> {
-        let queue = Arc::<Queue>::default();
-        let mut queues = hold(&line.queues);
-        if queues.len() >= WATCHERS {
-            return None;
-        }
-        queues.push(Arc::clone(&queue));
-        drop(queues);
-        Some(Watcher { line, queue })
-    }
-
-    /// # Errors
-    /// When the client has left.
-    fn run(&self, mut writer: StreamWriter) -> io::Result<()> {
-        let mut heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
-        loop {
-            let (missed_bytes, piece) = self.queue.pop();
-            let mut frame = match piece {
-                Some((part, bytes)) => format!("event: {part}\ndata: {}\n\n", base64(&bytes)),
-                None if Instant::now() >= heartbeat_due => ":\n".to_owned(),
-                None => {
-                    look_for_client(&mut writer, HEARTBEAT)?;
-                    continue;
-                }
-            };
-            if missed_bytes > 0 {
-                let gap = format!("event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n");
-                frame.insert_str(0, &gap);
-            }
-            writer.write_all(frame.as_bytes())?;
-            heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
-        }
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        hold(&self.line.queues).retain(|queue| !Arc::ptr_eq(queue, &self.queue));
-    }
-}
 
 /// The pieces that wait for one watcher. When there are too many, the oldest are dropped and counted.
 #[derive(Default)]
@@ -197,6 +161,28 @@ impl Queue {
         waiting.cost += bytes.len() + PIECE_COST;
         waiting.pieces.push_back((part, bytes.into()));
         self.changed.notify_all();
+    }
+
+    /// Sends the pieces until the client leaves, which is an error.
+    fn run(&self, mut writer: StreamWriter) -> io::Result<()> {
+        let mut heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
+        loop {
+            let (missed_bytes, piece) = self.pop();
+            let mut frame = match piece {
+                Some((part, bytes)) => format!("event: {part}\ndata: {}\n\n", base64(&bytes)),
+                None if Instant::now() >= heartbeat_due => ":\n".to_owned(),
+                None => {
+                    look_for_client(&mut writer, HEARTBEAT)?;
+                    continue;
+                }
+            };
+            if missed_bytes > 0 {
+                let gap = format!("event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n");
+                frame.insert_str(0, &gap);
+            }
+            writer.write_all(frame.as_bytes())?;
+            heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
+        }
     }
 
     /// How many bytes were dropped since the last call, and the next piece, if one comes soon.

@@ -3,8 +3,8 @@
 use super::flow::Flow;
 use super::line::{Lines, NAME, TOO_MANY_LINES, is_name, on_line};
 use super::sandboxed;
-use super::script::{Script, Texts};
-use crate::http::{Head, Request, Response, Status};
+use super::script::Script;
+use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::last_event_id;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 /// No stream is longer than these two.
 const TOTAL_BYTES: usize = 64 * 1024 * 1024;
-const TOTAL_DURATION: Duration = Duration::from_secs(3600);
+pub(super) const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 
 /// What a stream says that no parameter gives another text: the demonstration's words.
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// Each parameter with its default and its values. The README has a row for each.
-static PARAMETERS: [(&str, &str, Values); 27] = [
+static PARAMETERS: [(&str, &str, Values); 28] = [
     // What is said.
     ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
     ("data", "", Text("any text", |_| true)),
@@ -30,6 +30,7 @@ static PARAMETERS: [(&str, &str, Values); 27] = [
     ("binary", "", Number("a number of bytes", 0..=3 << 20)),
     ("interval", "1000", Number("milliseconds", 0..=60_000)),
     ("jitter", "0", Number("a percentage", 0..=100)),
+    ("speed", "1", Text("a number from 0.1 to 100", |text| speed(text).is_some())),
     // How it flows.
     ("retry", "2000", Number("milliseconds", 0..=600_000)),
     ("heartbeat", "", Number("milliseconds", 10..=60_000)),
@@ -83,18 +84,22 @@ impl fmt::Display for Values {
 }
 
 /// The parameters of a query, each with a value that it can have.
-struct Given(Vec<(String, String)>);
+pub(super) struct Given(Vec<(String, String)>);
 
 impl Given {
+    /// The parameters, but those that are `left_out` are unknown.
+    ///
     /// # Errors
-    /// The sentence of the refusal, which begins with the name of the parameter at fault.
-    fn parse(head: &Head) -> Result<Given, String> {
+    /// A sentence that begins with the name of the parameter at fault.
+    pub(super) fn parse(head: &Head, left_out: &[&str]) -> Result<Given, Refusal> {
         let given: Vec<_> = head.queries().collect();
+        let known = || PARAMETERS.iter().filter(|(name, ..)| !left_out.contains(name));
         for (name, value) in &given {
-            let known = PARAMETERS.iter().find(|(known, ..)| known == name);
-            let (.., values) = known.ok_or_else(|| unknown(name))?;
+            let Some((.., values)) = known().find(|(known, ..)| known == name) else {
+                return Err(unknown(name, &known().map(|(name, ..)| *name).collect::<Vec<_>>()));
+            };
             if !values.contain(value) {
-                return Err(format!("{name} is {values}."));
+                return Err(bad(format!("{name} is {values}.")));
             }
         }
         Ok(Given(given))
@@ -104,7 +109,7 @@ impl Given {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.all(name).next().is_some()
     }
 
@@ -115,7 +120,7 @@ impl Given {
         self.all(name).next().or(default)
     }
 
-    fn is(&self, name: &str, value: &str) -> bool {
+    pub(super) fn is(&self, name: &str, value: &str) -> bool {
         self.text(name) == Some(value)
     }
 
@@ -123,14 +128,17 @@ impl Given {
         self.text(name).and_then(number)
     }
 
-    fn milliseconds(&self, name: &str) -> Option<Duration> {
+    pub(super) fn milliseconds(&self, name: &str) -> Option<Duration> {
         self.number(name).map(|number| Duration::from_millis(number as u64))
     }
 
     /// How a stream flows that these parameters order, whatever it says.
-    fn flow(&self) -> Flow {
-        Flow {
-            retry: self.milliseconds("retry").unwrap_or_default(),
+    pub(super) fn flow(&self) -> Result<Flow, Refusal> {
+        let flow = Flow {
+            retry: self.milliseconds("retry"),
+            delay: Duration::ZERO,
+            jitter: self.number("jitter").unwrap_or_default() as u32,
+            speed: self.text("speed").and_then(speed).unwrap_or(1.0),
             heartbeat: self.milliseconds("heartbeat"),
             chunk: self.number("chunk").unwrap_or(usize::MAX),
             line_end: match self.text("newline") {
@@ -143,22 +151,29 @@ impl Given {
             stall: self.number("stall"),
             silence: self.milliseconds("silence").unwrap_or_default(),
             has_garbage: self.is("garbage", "on"),
+        };
+        match flow.stall.is_some_and(|stall| flow.cut.is_some_and(|cut| cut <= stall)) {
+            true => Err(bad("stall is less than cut, or the connection would be gone by then.")),
+            false => Ok(flow),
         }
     }
 
-    fn script(&self) -> Result<Script, String> {
-        let (mut data, lines) = (Texts::default(), self.number("lines").unwrap_or(1));
-        self.all("data").for_each(|text| data.push(text));
+    fn script(&self) -> Result<Script, Refusal> {
+        let (lines, mut texts) = (self.number("lines").unwrap_or(1), String::new());
+        // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
+        let data =
+            self.all("data").map(|text| text.replace("\r\n", "\n").replace('\r', "\n") + "\r");
+        data.for_each(|text| texts += &text);
         let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
-        if data.len() > 0 && is_made {
-            return Err("data is sent as it is; leave out text, size, lines and binary.".into());
+        if !texts.is_empty() && is_made {
+            return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
         }
-        let texts = match data.len() {
-            0 => Texts::words(self.text("text").unwrap_or(TEXT)),
-            _ => data,
-        };
+        if texts.is_empty() {
+            let words = self.text("text").unwrap_or(TEXT).split_whitespace();
+            words.for_each(|word| texts.extend([word, "\r"]));
+        }
         Ok(Script {
-            count: self.number("count").unwrap_or(texts.len()),
+            count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
             texts,
             event: self.text("event").map(str::to_owned),
             has_ids: self.is("id", "on"),
@@ -166,8 +181,23 @@ impl Given {
             lines,
             binary: self.number("binary"),
             interval: self.milliseconds("interval").unwrap_or_default(),
-            jitter: self.number("jitter").unwrap_or_default() as u32,
         })
+    }
+
+    /// The status that is the answer in place of the stream: to every client, or with a cut to one that `returns`.
+    pub(super) fn status(&self, returns: bool) -> Option<Response> {
+        let code = self.number("status").filter(|&code| code != 200)?;
+        let is_due = returns || !self.has("cut");
+        is_due.then(|| Refusal::new(Status(code as u16), "This status was made to order.").into())
+    }
+
+    /// The stream on its line, if it has one.
+    pub(super) fn on_line(&self, response: Response, lines: &Lines) -> Response {
+        match self.text("line").map(|name| lines.open(name)) {
+            None => response,
+            Some(None) => TOO_MANY_LINES.into(),
+            Some(Some(line)) => on_line(response, line),
+        }
     }
 }
 
@@ -175,41 +205,31 @@ impl Given {
 pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let is_bare = request.queries().next().is_none();
     // A browser that follows a link is sent to the page. EventSource and curl do not accept text/html.
-    let response = if is_bare && request.lists("accept", "text/html") {
-        without_content(Status::FOUND).field("Location", "/#lab")
-    } else {
-        play(request, lines)
-            .unwrap_or_else(|sentence| of_text(Status::BAD_REQUEST, sentence + "\n"))
+    let response = match is_bare && request.lists("accept", "text/html") {
+        true => without_content(Status::FOUND).field("Location", "/#lab"),
+        false => play(request, lines).into(),
     };
     sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })
 }
 
-fn without_content(status: Status) -> Response {
+pub(super) fn without_content(status: Status) -> Response {
     Response::empty(status)
         .field("Cache-Control", "no-store")
         .field("X-Content-Type-Options", "nosniff")
 }
 
-fn of_text(status: Status, text: String) -> Response {
-    Response::text(status, text).field("Cache-Control", "no-store")
-}
-
-fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, String> {
-    let given = Given::parse(request)?;
-    let (script, flow) = (given.script()?, given.flow());
+fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
+    let given = Given::parse(request, &[])?;
+    let (script, flow) = (given.script()?, given.flow()?);
     check(&script, &flow)?;
     if let Some(code) = given.number("redirect") {
         let location = format!("/lab?{}", query_without(request, "redirect"));
         return Ok(without_content(Status(code as u16)).field("Location", location));
     }
-    if let Some(code) = given.number("status").filter(|&code| code != 200) {
-        return Ok(of_text(Status(code as u16), "This status was made to order.\n".into()));
-    }
-    let line = match given.text("line").map(|name| lines.open(name)) {
-        Some(None) => return Ok(TOO_MANY_LINES.into()),
-        line => line.flatten(),
-    };
     let id = last_event_id(request);
+    if let Some(response) = given.status(id.is_some()) {
+        return Ok(response);
+    }
     let heard = id.as_deref().and_then(number).filter(|_| script.has_ids);
     let first = match heard {
         Some(heard) if heard < script.count => heard + 1,
@@ -220,60 +240,53 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, String> {
         // An id that the stream does not have is no id.
         _ => 1,
     };
-    let mut response = flow.stream(script, first, id.is_some());
-    if let Some(line) = line {
-        response = on_line(response, line);
-    }
-    if let Some(content_type) = given.text("type") {
-        response = response.with_content_type(content_type.to_owned());
-    }
-    Ok(response)
+    let response = given.on_line(flow.stream(script, first, id.is_some()), lines);
+    Ok(match given.text("type") {
+        Some(content_type) => {
+            response.without("Content-Type").field("Content-Type", content_type.to_owned())
+        }
+        None => response,
+    })
 }
 
 /// Combinations that cannot be, and the bounds on the whole.
-fn check(script: &Script, flow: &Flow) -> Result<(), String> {
-    let duration = script.pauses() + flow.duration(script.total_bytes());
-    let refused = [
-        (
-            script.binary.is_some() && script.size.is_some(),
-            "binary and size both say how large the data is; take one.",
-        ),
-        (script.binary.is_some() && script.lines > 1, "binary is one line; leave out lines."),
-        (
-            script.size.is_some_and(|size| size < script.lines - 1),
-            "size is too small for so many lines.",
-        ),
-        (
-            flow.cut.is_some_and(|cut| cut >= script.count),
-            "cut is less than count, or nothing would be left to cut.",
-        ),
-        (
-            flow.cut.is_some() && !script.has_ids,
-            "cut needs id=on, or the stream could not go on where it stopped.",
-        ),
-        (flow.stall.is_some_and(|stall| stall > script.count), "stall is at most count."),
-        (
-            flow.stall.is_some_and(|stall| flow.cut.is_some_and(|cut| cut <= stall)),
-            "stall is less than cut, or the connection would be gone by then.",
-        ),
-        (
-            script.total_bytes() > TOTAL_BYTES,
-            "count times the size of an event is at most 67108864 bytes.",
-        ),
-        (
-            duration > TOTAL_DURATION,
-            "count times interval, with the jitter, the silence and a millisecond for each chunk, is at most an hour.",
-        ),
-    ];
-    match refused.iter().find(|(is_refused, _)| *is_refused) {
-        Some((_, sentence)) => Err((*sentence).to_owned()),
-        None => Ok(()),
-    }
+fn check(script: &Script, flow: &Flow) -> Result<(), Refusal> {
+    let refuse = |is_refused, sentence| if is_refused { Err(bad(sentence)) } else { Ok(()) };
+    let (bytes, has_binary) = (script.total_bytes(), script.binary.is_some());
+    let pauses = script.interval * u32::try_from(script.count).unwrap_or(u32::MAX);
+    let is_long = flow.duration(pauses, bytes) > TOTAL_DURATION;
+    let is_small = script.size.is_some_and(|size| size < script.lines - 1);
+    let never_stalls = flow.stall.is_some_and(|stall| stall > script.count);
+    let never_cuts = flow.cut.is_some_and(|cut| cut >= script.count);
+    let both_sizes = "binary and size both say how large the data is; take one.";
+    refuse(has_binary && script.size.is_some(), both_sizes)?;
+    refuse(has_binary && script.lines > 1, "binary is one line; leave out lines.")?;
+    refuse(is_small, "size is too small for so many lines.")?;
+    refuse(never_cuts, "cut is less than count, or nothing would be left to cut.")?;
+    let no_ids = "cut needs id=on, or the stream could not go on where it stopped.";
+    refuse(flow.cut.is_some() && !script.has_ids, no_ids)?;
+    refuse(never_stalls, "stall is at most count.")?;
+    let large = "count times the size of an event is at most 67108864 bytes.";
+    refuse(bytes > TOTAL_BYTES, large)?;
+    let long = "count times interval, with the jitter, the speed, the silence and a millisecond for each chunk, \
+                is at most an hour.";
+    refuse(is_long, long)
+}
+
+pub(super) fn bad(sentence: impl Into<String>) -> Refusal {
+    Refusal::with_sentence(Status::BAD_REQUEST, sentence.into())
 }
 
 /// `number = 1*DIGIT`
-fn number(text: &str) -> Option<usize> {
+pub(super) fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// `speed = 1*DIGIT [ "." 1*DIGIT ]`, from 0.1 to 100
+fn speed(text: &str) -> Option<f64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = [whole, part].iter().all(|digits| number(digits).is_some());
+    text.parse().ok().filter(|speed| is_number && (0.1..=100.0).contains(speed))
 }
 
 fn is_event_type(text: &str) -> bool {
@@ -285,12 +298,11 @@ fn is_media_type(text: &str) -> bool {
 }
 
 /// The reply repeats the name only if it is a plain word.
-fn unknown(name: &str) -> String {
+fn unknown(name: &str, known: &[&str]) -> Refusal {
     let is_plain = (1..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let culprit = if is_plain { name } else { "A parameter" };
-    let known: Vec<&str> = PARAMETERS.iter().map(|(name, ..)| *name).collect();
-    format!("{culprit} is unknown. The parameters are {}.", list(&known, "and"))
+    bad(format!("{culprit} is unknown. The parameters are {}.", list(known, "and")))
 }
 
 /// `a, b and c`
@@ -301,21 +313,17 @@ fn list(words: &[&str], conjunction: &str) -> String {
     }
 }
 
-/// The query without one parameter. It is encoded again: nothing in it can end the field that it
-/// goes to.
+/// The query without one parameter. It is encoded again: nothing in it can end the field that it goes to.
 fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
-    let pairs: Vec<_> =
-        kept.map(|(name, value)| format!("{}={}", encode(&name), encode(&value))).collect();
-    pairs.join("&")
+    let pairs = kept.map(|(name, value)| format!("{}={}", encode(&name), encode(&value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn encode(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
+    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()
 }

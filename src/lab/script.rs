@@ -6,57 +6,18 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Events that follow from a few numbers. Each is generated again when it is written.
+/// Events that follow from the parameters of the same names. Each is generated again when it is written.
 pub(super) struct Script {
-    /// One text an event, from the beginning again when there are more events than texts.
-    pub(super) texts: Texts,
-    /// Events.
+    /// One text an event, from the beginning again when there are more events than texts. Each ends in a CR, which none
+    /// has: four thousand words in strings of their own would take 200 KiB.
+    pub(super) texts: String,
     pub(super) count: usize,
-    /// The event type.
     pub(super) event: Option<String>,
-    /// Whether an event has its number as id.
     pub(super) has_ids: bool,
-    /// Bytes of data, made of the text repeated.
     pub(super) size: Option<usize>,
-    /// Lines of data.
     pub(super) lines: usize,
-    /// Bytes that travel as base64 instead of a text.
     pub(super) binary: Option<usize>,
-    /// The pause behind each event.
     pub(super) interval: Duration,
-    /// By how many percent a pause may be shorter or longer.
-    pub(super) jitter: u32,
-}
-
-/// Texts in one allocation: four thousand words in strings of their own would take 200 KiB.
-#[derive(Default)]
-pub(super) struct Texts {
-    all: String,
-    ends: Vec<u32>,
-}
-
-impl Texts {
-    pub(super) fn words(text: &str) -> Texts {
-        let mut words = Texts::default();
-        text.split_whitespace().for_each(|word| words.push(word));
-        words
-    }
-
-    /// `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
-    pub(super) fn push(&mut self, text: &str) {
-        self.all.push_str(&text.replace("\r\n", "\n").replace('\r', "\n"));
-        // A request target has a few KiB.
-        self.ends.push(self.all.len() as u32);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn at(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        &self.all[start..self.ends[index] as usize]
-    }
 }
 
 impl Source for Script {
@@ -64,14 +25,15 @@ impl Source for Script {
         Ok(number <= self.count)
     }
 
-    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<Duration> {
+    fn write(&mut self, number: usize, out: &mut impl Write) -> io::Result<(Duration, bool)> {
         if self.has_ids {
             writeln!(out, "id: {number}")?;
         }
         if let Some(event) = &self.event {
             writeln!(out, "event: {event}")?;
         }
-        let text = self.texts.at((number - 1) % self.texts.len());
+        let count = self.texts.matches('\r').count();
+        let text = self.texts.split('\r').nth((number - 1) % count).unwrap_or_default();
         match (self.binary, self.size) {
             (Some(bytes), _) => write_binary(number..number + bytes, out)?,
             (None, Some(size)) => write_sized(text, size, self.lines, out)?,
@@ -82,28 +44,15 @@ impl Source for Script {
             }
         }
         out.write_all(b"\n")?;
-        Ok(self.pause(number))
+        Ok((self.interval, true))
     }
 }
 
 impl Script {
-    /// The interval, shorter or longer by up to `jitter` percent, evenly spread. The pause behind an
-    /// event of the same number is the same every time.
-    fn pause(&self, number: usize) -> Duration {
-        let spread = (number % 201 * 124 % 201) as u32;
-        self.interval * (10_000 - 100 * self.jitter + spread * self.jitter) / 10_000
-    }
-
-    /// The longest that all pauses together can be.
-    pub(super) fn pauses(&self) -> Duration {
-        let most = self.interval * (100 + self.jitter) / 100;
-        most.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
-    }
-
     /// Bytes of the whole stream, about and at most.
     pub(super) fn total_bytes(&self) -> usize {
-        let texts = (0..self.texts.len()).map(|index| self.texts.at(index));
-        let longest = texts.map(|text| text.split('\n').map(|line| line.len() + 8).sum()).max();
+        let bytes = |text: &str| text.split('\n').map(|line| line.len() + 8).sum();
+        let longest = self.texts.split('\r').map(bytes).max();
         let data = match (self.binary, self.size) {
             (Some(bytes), _) => bytes.div_ceil(3) * 4,
             (None, Some(size)) => size + self.lines * 8,
@@ -126,41 +75,30 @@ fn write_binary(numbers: Range<usize>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Data of exactly `size` bytes: the word again and again with a space behind it, as often as it
-/// fits, and then dots. Line ends stand in place of bytes, evenly spread.
+/// Data of exactly `size` bytes: the word again and again with a space behind it, as often as it fits, and then dots.
+/// Line ends stand in place of bytes, evenly spread, and dots in place of characters that they cut.
 fn write_sized(word: &str, size: usize, lines: usize, out: &mut impl Write) -> io::Result<()> {
     let unit = format!("{word} ");
     let filled = size - size % unit.len();
-    let mut at = 0;
+    let mut begin = 0;
     for line in 1..=lines {
         let end = size * line / lines;
+        let byte_at = |at: usize| {
+            let within = at % unit.len();
+            let is_boundary = |at: &usize| unit.is_char_boundary(*at);
+            let before = within - (0..=within).rev().find(is_boundary).unwrap_or(0);
+            let behind = (within + 1..).find(is_boundary).unwrap_or(0) - within;
+            let is_whole = begin + before <= at && at + behind <= end;
+            if at < filled && is_whole { unit.as_bytes()[within] } else { b'.' }
+        };
         out.write_all(b"data: ")?;
-        while at < end.min(filled) {
-            let start = at % unit.len();
-            let part = start..(start + end - at).min(unit.len());
-            at += part.len();
-            write_characters(&unit, part, out)?;
-        }
-        while at < end {
-            let dots = &DOTS[..DOTS.len().min(end - at)];
-            out.write_all(dots)?;
-            at += dots.len();
+        for start in (begin..end).step_by(1024) {
+            let piece: Vec<u8> = (start..end.min(start + 1024)).map(byte_at).collect();
+            out.write_all(&piece)?;
         }
         out.write_all(b"\n")?;
         // The line end stands in place of a byte.
-        at = end + 1;
+        begin = end + 1;
     }
     Ok(())
-}
-
-const DOTS: &[u8] = &[b'.'; 1024];
-
-/// A part of a text, with dots in place of characters that are not whole in it.
-fn write_characters(text: &str, part: Range<usize>, out: &mut impl Write) -> io::Result<()> {
-    let is_boundary = |at: &usize| text.is_char_boundary(*at);
-    let start = part.clone().find(is_boundary).unwrap_or(part.end);
-    let end = (start..=part.end).rev().find(is_boundary).unwrap_or(start);
-    out.write_all(&DOTS[..start - part.start])?;
-    out.write_all(&text.as_bytes()[start..end])?;
-    out.write_all(&DOTS[..part.end - end])
 }

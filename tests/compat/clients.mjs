@@ -110,6 +110,50 @@ const clients = {
     const { Stream } = await import("@anthropic-ai/sdk/core/streaming");
     await iterate(Stream.rawEvents(await fetch(url, { headers })));
   },
+
+  // The next ones call a service of which newswire plays the answers: `url` is the service. They report pieces of text,
+  // then why the answer ended.
+
+  async "openai (npm) chat"() {
+    const { OpenAI } = await import("openai");
+    const client = new OpenAI({ apiKey: "none", baseURL: `${url}/v1`, maxRetries: 0 });
+    for await (const chunk of await client.chat.completions.create({ model: "played", messages, stream: true })) {
+      sayChunk(chunk);
+    }
+  },
+
+  async "@anthropic-ai/sdk messages"() {
+    const { Anthropic } = await import("@anthropic-ai/sdk");
+    const client = new Anthropic({ apiKey: "none", baseURL: url, maxRetries: 0 });
+    const stream = client.messages.stream({ model: "played", max_tokens: 99, messages });
+    stream.on("text", (text) => say("text", text, null));
+    say("over", (await stream.finalMessage()).stop_reason, null);
+  },
+
+  async "@microsoft/fetch-event-source chat"() {
+    const { fetchEventSource } = await import("@microsoft/fetch-event-source");
+    globalThis.window = globalThis;
+    globalThis.document = new EventTarget();
+    await fetchEventSource(`${url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ model: "played", messages, stream: true }),
+      fetch,
+      onmessage({ data }) {
+        if (data !== "[DONE]") sayChunk(JSON.parse(data));
+      },
+      onerror(error) {
+        throw error;
+      },
+    });
+  },
 };
+
+const messages = [{ role: "user", content: "What does the fox do?" }];
+
+function sayChunk({ choices: [{ delta, finish_reason }] }) {
+  if (delta.content) say("text", delta.content, null);
+  if (finish_reason) say("over", finish_reason, null);
+}
 
 await clients[name]();

@@ -91,6 +91,37 @@ def anthropic(url, headers):
     sdk(Anthropic(api_key="none"), Stream[object], url, headers)
 
 
+# The next ones call a service of which newswire plays the answers: `url` is the service. They report pieces of text,
+# then why the answer ended.
+
+QUESTION = [{"role": "user", "content": "What does the fox do?"}]
+
+
+def openai_chat(url, _headers):
+    from openai import OpenAI, RateLimitError
+
+    try:
+        client = OpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0)
+        for chunk in client.chat.completions.create(model="played", messages=QUESTION, stream=True):
+            [choice] = chunk.choices
+            if choice.delta.content:
+                say("text", choice.delta.content, None)
+            if choice.finish_reason:
+                say("over", choice.finish_reason, None)
+    except RateLimitError as refusal:
+        say("refused", refusal.response.headers["Retry-After"], None)
+
+
+def anthropic_messages(url, _headers):
+    from anthropic import Anthropic
+
+    client = Anthropic(api_key="none", base_url=url, max_retries=0)
+    with client.messages.stream(model="played", max_tokens=99, messages=QUESTION) as stream:
+        for text in stream.text_stream:
+            say("text", text, None)
+        say("over", stream.get_final_message().stop_reason, None)
+
+
 if __name__ == "__main__":
     name, url, *last_event_id = sys.argv[1:]
     listen = globals()[name.replace("-", "_")]

@@ -148,7 +148,8 @@ class Server:
 
     def __init__(self, path):
         arguments = ["serve", "--listen", "127.0.0.1:0", "--publish-open", "--heartbeat", str(HEARTBEAT_SECONDS)]
-        self.child = subprocess.Popen([path, *arguments, "--quiet"], stdout=subprocess.PIPE, encoding="utf-8")
+        arguments += ["--www", HERE / "played", "--quiet"]
+        self.child = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE, encoding="utf-8")
         greeting = next((line for line in self.child.stdout if "http://127.0.0.1:" in line), None)
         if greeting is None:
             sys.exit(f"compat: {path} did not say where it listens")
@@ -260,6 +261,30 @@ CASES = {
 }
 
 
+def answers(path, expected):
+    def case(client, server, _channel):
+        with client.start(server.url + path) as process:
+            expect(client, process.rest(), expected)
+
+    return case
+
+
+def text(reason):
+    pieces = [f"{word} " for word in FOX[:-1]] + FOX[-1:]
+    return [("text", piece, None) for piece in pieces] + [("over", reason, None)]
+
+
+# Files under `played/` that answer calls of the SDKs.
+PLAYED = [
+    (("hears a played chat", answers("", text("stop"))), Client("openai-chat", PYTHON)),
+    (("hears a played chat", answers("", text("stop"))), Client("openai (npm) chat", NODE)),
+    (("hears a played chat", answers("", text("stop"))), Client("@microsoft/fetch-event-source chat", NODE)),
+    (("is refused by a played file", answers("/busy", [("refused", "3", None)])), Client("openai-chat", PYTHON)),
+    (("hears a played message", answers("", text("end_turn"))), Client("anthropic-messages", PYTHON)),
+    (("hears a played message", answers("", text("end_turn"))), Client("@anthropic-ai/sdk messages", NODE)),
+]
+
+
 def heartbeats_are_sent(server):
     """Without heartbeats, the cases would prove nothing."""
     with socket.create_connection(("127.0.0.1", server.port)) as stream:
@@ -303,7 +328,7 @@ def main():
 
     try:
         heartbeats_are_sent(server)
-        pairs = [(case, client) for case in CASES.items() for client in CLIENTS]
+        pairs = [(case, client) for case in CASES.items() for client in CLIENTS] + PLAYED
         jobs = [(number, *pair) for number, pair in enumerate(pairs)]
         with ThreadPoolExecutor(CLIENTS_AT_A_TIME) as pool:
             lines = []

@@ -28,13 +28,13 @@ impl Directory {
         Directory(path)
     }
 
-    fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().expect("it is below")).expect("it can be made");
         fs::write(path, content).expect("it can be written");
     }
 
-    fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
         let site = self.0.join("site");
         Server::start(&["--www", site.to_str().expect("it is UTF-8"), "--quiet"])
     }

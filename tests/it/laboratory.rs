@@ -361,7 +361,7 @@ fn a_bad_value_is_refused_with_the_name_and_the_range_of_its_parameter() {
 }
 
 /// The parameters of the laboratory.
-pub(crate) const PARAMETERS: [&str; 27] = [
+pub(crate) const PARAMETERS: [&str; 28] = [
     "text",
     "data",
     "count",
@@ -372,6 +372,7 @@ pub(crate) const PARAMETERS: [&str; 27] = [
     "binary",
     "interval",
     "jitter",
+    "speed",
     "retry",
     "heartbeat",
     "chunk",
@@ -995,7 +996,7 @@ fn a_client_that_closes_only_its_half_gets_the_whole_stream() {
 }
 
 /// The memory of the server, in KiB.
-fn resident_kib(server: &Server) -> u64 {
+pub(crate) fn resident_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
     let status = status.expect("the server runs");
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -21,6 +21,7 @@ mod laboratory;
 mod library;
 mod limits;
 mod page;
+mod played;
 mod publish_command;
 mod publish_stream;
 mod publishing;

@@ -1,0 +1,254 @@
+//! Recordings that play: files with their timing in comments, under the faults of the laboratory.
+//!
+//! The file is the operator's, and the parameters are a stranger's: no field of the answer comes from the query.
+
+use super::flow::Source;
+use super::line::Lines;
+use super::query::{Given, TOTAL_DURATION, number, without_content};
+use crate::http::{Framing, Named, Refusal, Request, Response, Status};
+use crate::sse::{Block, Recording, last_event_id};
+use std::io::{self, BufRead, Write};
+use std::mem::replace;
+use std::time::Duration;
+
+/// The parameters that a recording does not have: it says itself what they say.
+#[rustfmt::skip]
+const LEFT_OUT: [&str; 10] =
+    ["text", "data", "count", "event", "id", "size", "lines", "binary", "type", "redirect"];
+
+/// Those that it does not have where the laboratory is off, either.
+#[rustfmt::skip]
+const OF_THE_LABORATORY: [&str; 13] = [
+    "jitter", "retry", "heartbeat", "chunk", "newline", "bom", "complete", "cut", "stall", "silence", "garbage",
+    "status", "line",
+];
+
+/// The pause before a block without a timing.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A content in place of the stream is not larger.
+const CONTENT_BYTES: usize = 1024 * 1024;
+
+/// The answer to a request for a recording. Without `lines`, the laboratory is off.
+pub(crate) fn play_recording(
+    request: &mut Request<'_>,
+    file: &Named,
+    lines: Option<&Lines>,
+) -> Result<Response, Refusal> {
+    let given = match lines {
+        Some(_) => Given::parse(request, &LEFT_OUT)?,
+        None => Given::parse(request, &[&LEFT_OUT[..], &OF_THE_LABORATORY].concat())?,
+    };
+    let mut flow = given.flow()?;
+    // It is dropped. On a connection with unread content the end would be a reset, which erases what is on its way.
+    if request.framing() != Framing::None {
+        request.content()?;
+    }
+    let id = last_event_id(request);
+    if let Some(response) = given.status(id.is_some()) {
+        return Ok(response);
+    }
+    let (directives, mut recording) = Played::open(file, &given)?;
+    if directives.status != Status::OK {
+        return recording.content(directives.status).map(|response| directives.mark(response));
+    }
+    flow.retry = flow.retry.filter(|_| given.has("retry"));
+    flow.has_bom |= recording.has_mark;
+    // Nothing stands before the first block for an interval to follow.
+    if recording.next.as_ref().is_some_and(|block| block.delay.is_some()) {
+        flow.delay = recording.pause();
+    }
+    let mut first = 1;
+    if let Some(id) = &id {
+        match recording.skip_to(id).map_err(|_| UNPLAYABLE)? {
+            Some(number) if recording.next.is_some() => {
+                (first, flow.delay) = (number, recording.pause())
+            }
+            // Any status but 200 tells an EventSource not to come back.
+            Some(_) if given.is("complete", "204") => {
+                return Ok(without_content(Status::NO_CONTENT));
+            }
+            // An id that the recording does not have is no id.
+            _ => recording = Played::open(file, &given)?.1,
+        }
+    }
+    let response = directives.mark(flow.stream(recording, first, id.is_some()));
+    Ok(match lines {
+        Some(lines) => given.on_line(response, lines),
+        None => response,
+    })
+}
+
+const UNPLAYABLE: Refusal = Refusal::new(
+    Status::INTERNAL_SERVER_ERROR,
+    "This recording cannot be read. A block of it has at most 32 MiB, and a content in place of the stream 1 MiB.",
+);
+
+const MALFORMED: Refusal = Refusal::new(
+    Status::INTERNAL_SERVER_ERROR,
+    "The first lines of this recording are malformed. A status is a number from 200 to 599. A header is a name, a colon \
+     and a value; the server itself writes those of the framing, of the connection and of CORS.",
+);
+
+/// What the comments in front of the first block order.
+///
+/// ```text
+/// directive = ": status " 3DIGIT end-of-line / ": header " field-line end-of-line
+/// ```
+struct Directives {
+    status: Status,
+    fields: Vec<(String, String)>,
+}
+
+impl Directives {
+    /// Takes them out of the first block. In a file that the recorder wrote, a timing stands in front of it, and what
+    /// follows is a comment that a stranger sent.
+    fn take(first: &mut Block) -> Result<Directives, Refusal> {
+        let mut directives = Directives { status: Status::OK, fields: Vec::new() };
+        let (mut kept, mut rest) = (Vec::new(), &first.bytes[..]);
+        while first.delay.is_none() && rest.starts_with(b":") {
+            let end = rest.iter().position(is_line_end).unwrap_or(rest.len());
+            let is_crlf = rest[end..].starts_with(b"\r\n");
+            let (line, after) = rest.split_at(rest.len().min(end + 1 + usize::from(is_crlf)));
+            let text = String::from_utf8_lossy(&line[..end]);
+            if let Some(status) = text.strip_prefix(": status ") {
+                let status = number(status).filter(|status| (200..600).contains(status));
+                directives.status = Status(status.ok_or(MALFORMED)? as u16);
+            } else if let Some(field) = text.strip_prefix(": header ") {
+                let (name, value) = field.split_once(':').ok_or(MALFORMED)?;
+                if !Response::takes(name)
+                    || name.to_ascii_lowercase().starts_with("access-control-")
+                {
+                    return Err(MALFORMED);
+                }
+                directives.fields.push((name.to_owned(), value.trim().to_owned()));
+            } else {
+                kept.extend(line);
+            }
+            rest = after;
+        }
+        first.bytes = [&kept, rest].concat();
+        Ok(directives)
+    }
+
+    /// The response with these fields in place of its own.
+    fn mark(self, mut response: Response) -> Response {
+        for (name, _) in &self.fields {
+            response = response.without(name);
+        }
+        let fields = self.fields.into_iter();
+        fields.fold(response, |response, (name, value)| response.field(name, value))
+    }
+}
+
+/// A recording and the place that has been reached in it. It is read while it is played.
+struct Played {
+    blocks: Recording<Box<dyn BufRead + Send>>,
+    /// What comes next.
+    next: Option<Block>,
+    has_mark: bool,
+    /// The pause before a block without a timing.
+    interval: Duration,
+    /// Whether every line end becomes LF, for the flow to make another one of it.
+    ends_in_lf: bool,
+    after_cr: bool,
+}
+
+impl Played {
+    fn open(file: &Named, given: &Given) -> Result<(Directives, Played), Refusal> {
+        let blocks = Recording::new(file.open().map_err(|_| UNPLAYABLE)?);
+        let interval = given.milliseconds("interval").filter(|_| given.has("interval"));
+        let (interval, ends_in_lf) = (interval.unwrap_or(INTERVAL), given.has("newline"));
+        let mut played =
+            Played { blocks, next: None, has_mark: false, interval, ends_in_lf, after_cr: false };
+        played.load().map_err(|_| UNPLAYABLE)?;
+        let first = played.next.get_or_insert_default();
+        let directives = Directives::take(first)?;
+        played.has_mark = first.has_mark;
+        if first.bytes.iter().all(is_line_end) {
+            played.load().map_err(|_| UNPLAYABLE)?;
+        }
+        Ok((directives, played))
+    }
+
+    fn load(&mut self) -> io::Result<()> {
+        self.next = self.blocks.next().transpose()?;
+        if let Some(block) = self.next.as_mut().filter(|_| self.ends_in_lf) {
+            // The CR of a CRLF may have been in the block before.
+            let mut is_rest = |byte| replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
+            block.bytes.retain(|&byte| !is_rest(byte));
+            block.bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
+        }
+        Ok(())
+    }
+
+    /// The pause before the next block.
+    fn pause(&self) -> Duration {
+        let block = self.next.as_ref();
+        let pause = block.map_or(Duration::ZERO, |block| block.delay.unwrap_or(self.interval));
+        // No pause is longer than a stream of the laboratory.
+        pause.min(TOTAL_DURATION)
+    }
+
+    /// Goes to the event behind the first block that has this id. Gives its number; `None` without such a block.
+    fn skip_to(&mut self, id: &str) -> io::Result<Option<usize>> {
+        let (mut number, mut is_found) = (1, false);
+        while let Some(block) = &self.next {
+            if is_found && is_event(block) {
+                break;
+            }
+            let ids = values(&block.bytes, "id").filter(|id| !id.contains(&0));
+            is_found |= ids.last().is_some_and(|found| String::from_utf8_lossy(found) == id);
+            number += usize::from(is_event(block));
+            self.load()?;
+        }
+        Ok(is_found.then_some(number))
+    }
+
+    /// The data of all that is left, as the content of an answer.
+    fn content(&mut self, status: Status) -> Result<Response, Refusal> {
+        let mut content = Vec::new();
+        while let Some(block) = &self.next {
+            values(&block.bytes, "data").for_each(|line| content.extend([line, b"\n"].concat()));
+            if content.len() > CONTENT_BYTES {
+                return Err(UNPLAYABLE);
+            }
+            self.load().map_err(|_| UNPLAYABLE)?;
+        }
+        content.pop();
+        let response = Response::bytes(status, "text/plain; charset=utf-8", content);
+        Ok(response.field("Cache-Control", "no-store"))
+    }
+}
+
+impl Source for Played {
+    fn has(&mut self, _: usize) -> io::Result<bool> {
+        Ok(self.next.is_some())
+    }
+
+    fn write(&mut self, _: usize, out: &mut impl Write) -> io::Result<(Duration, bool)> {
+        let block = self.next.take().unwrap_or_default();
+        out.write_all(&block.bytes)?;
+        // The block behind it may be too large to be read.
+        out.flush()?;
+        self.load()?;
+        Ok((self.pause(), is_event(&block)))
+    }
+}
+
+fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+fn is_event(block: &Block) -> bool {
+    values(&block.bytes, "data").next().is_some()
+}
+
+/// The values of the fields with this name (HTML, 9.2.6).
+fn values<'b>(block: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
+    block.split(is_line_end).filter_map(move |line| match line.strip_prefix(name.as_bytes())? {
+        [] => Some(&[][..]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
+    })
+}
