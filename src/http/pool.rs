@@ -140,10 +140,11 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Takes a job that is done ten milliseconds later. No thread waits with it. A pool that stops drops the job.
+    /// Takes a job that is done ten milliseconds later. No thread waits with it. Only a worker calls this: when the pool
+    /// stops meanwhile, the worker does the job next.
     pub(super) fn submit_later(&self, job: J) {
         let mut queue = hold(&self.queue);
-        // The thread that starts workers may have ended. The caller is a worker, and takes the job next.
+        // The thread that collects due jobs may have ended.
         if queue.is_stopping {
             return queue.jobs.push_back(job);
         }
@@ -272,8 +273,24 @@ mod tests {
         pool.submit_later(Arc::clone(&job));
         pool.stop();
         pool.submit(Arc::clone(&job));
-        pool.submit_later(Arc::clone(&job));
         assert_eq!(pool.threads.join(Duration::MAX), 0);
         assert_eq!(Arc::strong_count(&job), 1);
+    }
+
+    #[test]
+    fn a_worker_of_a_pool_that_stops_still_does_the_job_that_it_submits_for_later() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let doing = Arc::clone(&done);
+        let work = move |job: u8, pool: &Pool<u8>| {
+            hold(&doing).push(job);
+            if job == 1 {
+                pool.stop();
+                pool.submit_later(2);
+            }
+        };
+        let pool = Pool::start(&Arc::default(), work, |_| {}).expect("the system has threads");
+        pool.submit(1);
+        assert_eq!(pool.threads.join(Duration::MAX), 0);
+        assert_eq!(*hold(&done), [1, 2]);
     }
 }
