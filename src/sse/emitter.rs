@@ -36,7 +36,6 @@ pub(super) const FAILED: &str = "the server ends this stream because of an error
 pub struct Emitter<'s> {
     output: &'s Mutex<Output>,
     last_event_id: Option<&'s str>,
-    frame: Vec<u8>,
 }
 
 impl fmt::Debug for Emitter<'_> {
@@ -88,8 +87,8 @@ impl EmitterOptions {
         let run = move |writer| {
             let output = Arc::new(Mutex::new(Output::new(writer, self.heartbeat)));
             output::keep_alive(&output)?;
-            let last_event_id = last_event_id.as_deref();
-            let outcome = emit(Emitter { output: &output, last_event_id, frame: Vec::new() });
+            let outcome =
+                emit(Emitter { output: &output, last_event_id: last_event_id.as_deref() });
             hold(&output).finish();
             outcome
         };
@@ -100,10 +99,9 @@ impl EmitterOptions {
 impl Emitter<'_> {
     /// The response that runs `emit` on the connection's thread. The head, a comment and a reconnection time leave at
     /// once, before there is an event, so that the browser reports `open`. The connection ends when `emit` returns.
-    /// EventSource then reconnects, until it is answered with [`finished`](Emitter::finished).
-    ///
-    /// When there are [`Limits::streams`](crate::http::Limits::streams) already, `emit` does not run, and the client is
-    /// told to come back later.
+    /// EventSource then reconnects, until it is answered with [`finished`](Emitter::finished). When there are
+    /// [`Limits::streams`](crate::http::Limits::streams) already, the client is told to come back later, and `emit` does
+    /// not run.
     pub fn stream(
         request: &Request<'_>,
         emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static,
@@ -136,9 +134,7 @@ impl Emitter<'_> {
     /// [`Limits::write_stall`](crate::http::Limits::write_stall), or when the server stops. There is nothing to do but
     /// return the error.
     pub fn send(&mut self, event: impl Into<Event>) -> io::Result<()> {
-        self.frame.clear();
-        event.into().encode(&mut self.frame);
-        hold(self.output).write(&self.frame)
+        hold(self.output).write(event.into().to_string().as_bytes())
     }
 
     /// Sends a comment, which clients ignore. It shows in the raw stream.

@@ -26,9 +26,9 @@ use std::time::Duration;
 ///
 /// # Without data
 /// A blank line dispatches an event. Several clients dispatch an empty one when the block has no data, although the
-/// standard forbids it. So an event without data has no blank line: its comment and its reconnection time take effect at
-/// once, its id with the next event that has none of its own, and its name is not written, since it would name the next
-/// event.
+/// standard forbids it. So an event without data has no blank line. Its comment and its reconnection time take effect at
+/// once. Its id takes effect with the next event, unless that has an id of its own. Its name is not written: it would
+/// name the next event.
 ///
 /// # Binary data
 /// A stream carries text only. [`base64`](crate::sse::base64) carries any bytes, and is a third larger; in the page,

@@ -231,8 +231,7 @@ impl SseEmitter {
     /// # Errors
     /// [`SendError::Full`] when the client is too slow, [`SendError::Completed`] when the stream has ended.
     pub fn send(&self, event: impl Into<Event>) -> Result<(), SendError> {
-        let mut frame = Vec::new();
-        event.into().encode(&mut frame);
+        let frame = event.into().to_string();
         let mut state = hold(&self.0.state);
         if !self.takes_events(&state) {
             return Err(SendError::Completed);
@@ -240,7 +239,7 @@ impl SseEmitter {
         if state.frames.len() + state.bytes_in_write + frame.len() > state.buffer_bytes {
             return Err(SendError::Full);
         }
-        state.frames.extend_from_slice(&frame);
+        state.frames.extend_from_slice(frame.as_bytes());
         self.0.changed.notify_one();
         Ok(())
     }

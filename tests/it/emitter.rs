@@ -753,6 +753,28 @@ fn a_callback_that_is_set_after_the_end_is_not_called() {
     assert_eq!(all_calls(calls), ["first"]);
 }
 
+/// What a callback holds may use the emitter when it is dropped.
+struct AsksWhenDropped(SseEmitter);
+
+impl Drop for AsksWhenDropped {
+    fn drop(&mut self) {
+        self.0.is_open();
+    }
+}
+
+#[test]
+fn a_callback_that_is_replaced_or_not_called_is_dropped_without_a_lock() {
+    let (address, _emitters) = serve_detached(Limits::default(), |emitter| {
+        let [first, second, third] = [(); 3].map(|()| AsksWhenDropped(emitter.clone()));
+        emitter.complete();
+        emitter
+            .on_error(move |_, _| drop(first))
+            .on_error(move |_, _| drop(second))
+            .on_timeout(move |_| drop(third))
+    });
+    assert_eq!(read_to_end(open(address)), "");
+}
+
 #[test]
 fn a_thousand_emitters_need_no_thread_until_they_are_returned() {
     let made = Mutex::new(0);
