@@ -36,72 +36,49 @@ OPTIONS
 The exit code is 1 if a rule fails, and 2 for a mistake on the command line.
 ";
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Some(options) = Options::parse(arguments)? else { return Ok(()) };
-    let seen = Seen::gather(&options.request, options.time, options.proxy_timeout);
-    let findings: Vec<(&Rule, Finding)> = RULES
-        .iter()
-        .map(|rule| (rule, rule.judge(&seen)))
-        // Where there is no stream, no rule but this one can say so.
-        .filter(|(rule, (outcome, _))| {
-            options.rules.contains(&rule.name) || rule.name == "status" && *outcome == Outcome::Fail
-        })
-        .collect();
-    say(&match options.is_json {
-        true => to_json(&options, &seen, &findings),
-        false => to_text(&options, &seen, &findings),
+pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    let (mut urls, mut fields, mut is_json) = (Vec::new(), Vec::new(), false);
+    let (mut time, mut limit) = (Duration::from_secs(10), Duration::from_secs(60));
+    let (mut only, mut skip) = (Vec::new(), Vec::new());
+    let format = |name: &str| ["text", "json"].contains(&name).then_some(name == "json");
+    while let Some(option) = arguments.next()? {
+        match option.as_str() {
+            name @ "--for" => time = arguments.seconds(name)?,
+            name @ "--proxy-timeout" => limit = arguments.seconds(name)?,
+            name @ "--header" => fields.push(arguments.field(name)?),
+            name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
+            name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
+            name @ "--output" => is_json = arguments.one_of(name, "text or json", format)?,
+            name @ ("--help" | "-h" | "--list") => {
+                arguments.check_switch(name)?;
+                let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
+                say(&if name == "--list" { names() } else { HELP.to_owned() });
+                return Ok(());
+            }
+            name => arguments.operand(name, &mut urls, 1)?,
+        }
+    }
+    let missing = || Failure::usage("check takes a URL; see newswire check --help");
+    let url = urls.pop().ok_or_else(missing)?;
+    let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
+    let request = request.field("Accept", "text/event-stream").field("Cache-Control", "no-store");
+    let request = fields.into_iter().fold(request, |all, (name, value)| all.field(&name, value));
+    let seen = Seen::gather(&request, time, limit);
+    let is_wanted = |name: &str| (only.is_empty() || only.contains(&name)) && !skip.contains(&name);
+    let findings = RULES.iter().map(|rule| (rule, rule.judge(&seen)));
+    // Where there is no stream, no rule but the status can say so.
+    let findings = findings.filter(|(rule, (outcome, _))| {
+        is_wanted(rule.name) || rule.name == "status" && *outcome == Outcome::Fail
+    });
+    let findings: Vec<(&Rule, Finding)> = findings.collect();
+    say(&if is_json {
+        to_json(&request, &seen, &findings)
+    } else {
+        to_text(&request, &seen, &findings)
     });
     match findings.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Fail).count() {
         0 => Ok(()),
         failed => Err(Failure::later(format!("{failed} of {} rules fail", findings.len()))),
-    }
-}
-
-struct Options {
-    request: Request,
-    time: Duration,
-    proxy_timeout: Duration,
-    rules: Vec<&'static str>,
-    is_json: bool,
-}
-
-impl Options {
-    /// `None` when something else was asked for and written.
-    fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
-        let (mut urls, mut fields, mut is_json) = (Vec::new(), Vec::new(), false);
-        let (mut time, mut proxy_timeout) = (Duration::from_secs(10), Duration::from_secs(60));
-        let (mut only, mut skip) = (Vec::new(), Vec::new());
-        let format = |name: &str| ["text", "json"].contains(&name).then_some(name == "json");
-        while let Some(option) = arguments.next()? {
-            match option.as_str() {
-                name @ "--for" => time = arguments.seconds(name)?,
-                name @ "--proxy-timeout" => proxy_timeout = arguments.seconds(name)?,
-                name @ "--header" => fields.push(arguments.field(name)?),
-                name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
-                name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
-                name @ "--output" => is_json = arguments.one_of(name, "text or json", format)?,
-                name @ ("--help" | "-h" | "--list") => {
-                    arguments.check_switch(name)?;
-                    let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
-                    say(&if name == "--list" { names() } else { HELP.to_owned() });
-                    return Ok(None);
-                }
-                name => arguments.operand(name, &mut urls, 1)?,
-            }
-        }
-        let missing = || Failure::usage("check takes a URL; see newswire check --help");
-        let url = urls.pop().ok_or_else(missing)?;
-        let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
-        let own = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")];
-        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let request = own
-            .into_iter()
-            .chain(fields)
-            .fold(request, |all, (name, value)| all.field(name, value));
-        let is_wanted =
-            |name: &&str| (only.is_empty() || only.contains(name)) && !skip.contains(name);
-        let rules = RULES.iter().map(|rule| rule.name).filter(is_wanted).collect();
-        Ok(Some(Options { request, time, proxy_timeout, rules, is_json }))
     }
 }
 
@@ -119,10 +96,10 @@ fn word(outcome: Outcome) -> (&'static str, u8) {
     [("pass", 32), ("info", 36), ("warn", 33), ("fail", 31), ("unjudged", 0)][outcome as usize]
 }
 
-fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
+fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = io::stdout().is_terminal() && !no_color;
-    let (url, time) = (&options.request.url, options.time.as_secs_f64());
+    let (url, time) = (&request.url, seen.time.as_secs_f64());
     let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
     let mut text = format!("{url} for {time} s: {events} events, {bytes} bytes\n\n");
     let (mut counts, mut unjudged) = ([0; 5], BTreeMap::<&str, Vec<&str>>::new());
@@ -151,7 +128,7 @@ fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
     text
 }
 
-fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
+fn to_json(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let findings = findings.iter().map(|(rule, (outcome, found))| {
         let texts = [rule.name, word(*outcome).0, found, rule.why, rule.remedy].map(json_string);
         let [name, outcome, found, why, remedy] = texts;
@@ -160,7 +137,7 @@ fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
         )
     });
     let findings = findings.collect::<Vec<_>>().join(",\n ");
-    let (url, time) = (json_string(&options.request.url.to_string()), options.time.as_secs_f64());
+    let (url, time) = (json_string(&request.url.to_string()), seen.time.as_secs_f64());
     let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
     format!(
         "{{\"url\":{url},\"seconds\":{time},\"events\":{events},\"bytes\":{bytes},\"findings\":[\n {findings}\n]}}\n"

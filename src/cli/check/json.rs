@@ -1,6 +1,5 @@
 //! Whether a text is JSON (RFC 8259).
 
-const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 /// Parsers stop at some depth: serde_json at this one, PHP at 512.
 const DEPTH: usize = 128;
 
@@ -17,12 +16,12 @@ pub(super) fn is_meant_as_json(text: &str) -> bool {
 }
 
 pub(super) fn is_json(text: &str) -> bool {
-    value(text, DEPTH).is_some_and(|rest| rest.trim_start_matches(WHITE_SPACE).is_empty())
+    value(text, DEPTH).is_some_and(|rest| trim(rest).is_empty())
 }
 
 /// What follows the value.
 fn value(text: &str, depth: usize) -> Option<&str> {
-    let text = text.trim_start_matches(WHITE_SPACE);
+    let text = trim(text);
     let close = match text.chars().next()? {
         '{' => '}',
         '[' => ']',
@@ -33,16 +32,15 @@ fn value(text: &str, depth: usize) -> Option<&str> {
             return (["true", "false", "null"].contains(&word) || is_number(word)).then_some(rest);
         }
     };
-    let mut rest = text[1..].trim_start_matches(WHITE_SPACE);
+    let mut rest = trim(&text[1..]);
     if let Some(after) = rest.strip_prefix(close) {
         return Some(after);
     }
     loop {
         if close == '}' {
-            let behind_name = string(rest.trim_start_matches(WHITE_SPACE))?;
-            rest = behind_name.trim_start_matches(WHITE_SPACE).strip_prefix(':')?;
+            rest = trim(string(trim(rest))?).strip_prefix(':')?;
         }
-        rest = value(rest, depth.checked_sub(1)?)?.trim_start_matches(WHITE_SPACE);
+        rest = trim(value(rest, depth.checked_sub(1)?)?);
         match rest.strip_prefix(',') {
             Some(next) => rest = next,
             None => return rest.strip_prefix(close),
@@ -50,21 +48,22 @@ fn value(text: &str, depth: usize) -> Option<&str> {
     }
 }
 
+fn trim(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
 fn string(text: &str) -> Option<&str> {
-    let mut rest = text.strip_prefix('"')?;
+    let mut chars = text.strip_prefix('"')?.chars();
     loop {
-        rest = &rest[rest.find(|c: char| c < ' ' || c == '"' || c == '\\')?..];
-        let length = match rest.as_bytes() {
-            [b'"', ..] => return Some(&rest[1..]),
-            [b'\\', b'u', hex @ ..]
-                if hex.iter().take(4).filter(|b| b.is_ascii_hexdigit()).count() == 4 =>
-            {
-                6
-            }
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            _ => return None,
+        let is_right = match chars.next()? {
+            '"' => return Some(chars.as_str()),
+            '\\' => match chars.next()? {
+                'u' => (0..4).all(|_| chars.next().is_some_and(|c| c.is_ascii_hexdigit())),
+                escape => "\"\\/bfnrt".contains(escape),
+            },
+            c => c >= ' ',
         };
-        rest = &rest[length..];
+        is_right.then_some(())?;
     }
 }
 

@@ -24,11 +24,11 @@ pub(super) struct Seen {
     /// How long the stream was watched.
     pub(super) time: Duration,
     /// The silence after which a proxy cuts a connection.
-    pub(super) proxy_timeout: Duration,
+    pub(super) limit: Duration,
     pub(super) origin: String,
     /// As EventSource asks.
     pub(super) first: Exchange,
-    pub(super) cross_origin: Exchange,
+    pub(super) cors: Exchange,
     pub(super) http10: Exchange,
     pub(super) head: Exchange,
     pub(super) gzip: Exchange,
@@ -49,16 +49,9 @@ pub(super) struct Exchange {
     /// When each read ended, and where in `raw`.
     pub(super) reads: Vec<(Duration, usize)>,
     pub(super) events: Vec<Event>,
-    pub(super) end: End,
+    /// `None` if it was closed from here; else whether the end was clean, or a sentence.
+    pub(super) end: Option<Result<(), String>>,
     pub(super) ended_at: Duration,
-}
-
-#[derive(PartialEq, Eq)]
-pub(super) enum End {
-    /// It was closed from here.
-    Closed,
-    Clean,
-    Broken(String),
 }
 
 /// An event as EventSource dispatches it.
@@ -71,7 +64,7 @@ pub(super) struct Event {
 }
 
 impl Seen {
-    pub(super) fn gather(request: &Request, time: Duration, proxy_timeout: Duration) -> Seen {
+    pub(super) fn gather(request: &Request, time: Duration, limit: Duration) -> Seen {
         let named = request.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("origin"));
         let origin = named.map_or(ORIGIN.to_owned(), |(_, origin)| origin.clone());
         let with = |name, value: &str| request.clone().field(name, value);
@@ -82,7 +75,7 @@ impl Seen {
             (Request { method: Method::Head, ..request.clone() }, 0),
             (with("Accept-Encoding", "gzip"), usize::MAX),
         ];
-        let [first, cross_origin, http10, head, gzip] = thread::scope(|scope| {
+        let [first, cors, http10, head, gzip] = thread::scope(|scope| {
             requests
                 .map(|(request, ids)| scope.spawn(move || Exchange::run(request, ids, time)))
                 .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
@@ -96,19 +89,8 @@ impl Seen {
             (id.clone(), Exchange::run(with("Last-Event-ID", id), events.max(1), within))
         });
         let last = ids.last().map_or(request.clone(), |id| with("Last-Event-ID", id));
-        let again = (first.end == End::Clean).then(|| Exchange::run(last, 1, time));
-        Seen {
-            time,
-            proxy_timeout,
-            origin,
-            first,
-            cross_origin,
-            http10,
-            head,
-            gzip,
-            resumed,
-            again,
-        }
+        let again = (first.end == Some(Ok(()))).then(|| Exchange::run(last, 1, time));
+        Seen { time, limit, origin, first, cors, http10, head, gzip, resumed, again }
     }
 }
 
@@ -126,7 +108,7 @@ impl Exchange {
                 true => format!("no response came within {time:?}"),
                 false => error.to_string(),
             });
-            let (head_at, end) = (begun.elapsed(), End::Closed);
+            let (head_at, end) = (begun.elapsed(), None);
             let (raw, reads, events) = (Vec::new(), Vec::new(), Vec::new());
             let mut seen =
                 Exchange { response, head_at, raw, reads, events, end, ended_at: head_at };
@@ -136,8 +118,8 @@ impl Exchange {
                 match response.read(&mut seen.raw) {
                     Ok(true) => seen.reads.push((begun.elapsed(), seen.raw.len())),
                     _ if handle.is_closed() => break,
-                    Ok(false) => seen.end = End::Clean,
-                    Err(error) => seen.end = End::Broken(error.to_string()),
+                    Ok(false) => seen.end = Some(Ok(())),
+                    Err(error) => seen.end = Some(Err(error.to_string())),
                 }
             }
             // Closes the connection, and ends the thread that waits.
@@ -151,7 +133,7 @@ impl Exchange {
     fn is_enough(&self, ids: usize) -> bool {
         let has_all =
             || self.find_events().iter().filter(|event| event.id.is_some()).count() >= ids;
-        self.end != End::Closed || self.raw.len() >= WATCHED_BYTES || ids < usize::MAX && has_all()
+        self.end.is_some() || self.raw.len() >= WATCHED_BYTES || ids < usize::MAX && has_all()
     }
 
     fn find_events(&self) -> Vec<Event> {
@@ -227,8 +209,8 @@ impl Exchange {
     }
 
     pub(super) fn media_type(&self) -> String {
-        let content_type = self.field("content-type").unwrap_or_default().to_ascii_lowercase();
-        content_type.split(';').next().unwrap_or_default().trim().to_owned()
+        let parts = self.list("content-type").concat();
+        parts.split(';').next().unwrap_or_default().trim().to_owned()
     }
 
     /// Whether EventSource would take it for a stream, or would but for its media type.
