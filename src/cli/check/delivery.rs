@@ -2,10 +2,17 @@
 
 use super::observation::{Event, Seen, lines};
 use super::rules::Outcome::*;
-use super::rules::{Finding, HELD, LATE, seconds, shown};
+use super::rules::{Finding, HELD, shown};
 use newswire::http::Status;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// As long a wait as the reader of a page notices.
+const LATE: Duration = Duration::from_millis(500);
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
 
 pub(super) fn first_byte(seen: &Seen) -> Finding {
     // A busy machine delays one of them, but not all.

@@ -102,12 +102,6 @@ pub(super) fn shown(value: impl Debug) -> String {
     }
 }
 
-pub(super) fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
-}
-
-/// As long a wait as the reader of a page notices.
-pub(super) const LATE: Duration = Duration::from_millis(500);
 /// Events of so different times do not arrive at once unless they were held.
 pub(super) const HELD: Duration = Duration::from_secs(1);
 
