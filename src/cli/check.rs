@@ -1,24 +1,19 @@
 //! `newswire check`: what is wrong with an event stream, rule by rule.
 //!
-//! Read it in this order: `stream`, `probe`, `rule`, `json`; the rules themselves are in `answer`, `format`, `delivery`.
+//! Read it in this order: `observation`, `rules`; `delivery` and `json` hold what is longer than a line of the table.
 
-mod answer;
 mod delivery;
-mod format;
 pub(super) mod json;
-mod probe;
-mod rule;
-mod stream;
+mod observation;
+mod rules;
 
-use super::arguments::unknown;
-use super::{Arguments, Failure, say};
+use super::{Arguments, Failure, output, say};
 use newswire::http::client::Request;
 use newswire::sse::json_string;
-use probe::Seen;
-use rule::{Finding, Outcome, Rule};
+use observation::Seen;
+use rules::{Finding, Outcome, RULES, Rule};
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
@@ -41,19 +36,45 @@ OPTIONS
 The exit code is 1 if a rule fails, and 2 for a mistake on the command line.
 ";
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Some(options) = Options::parse(arguments)? else { return Ok(()) };
-    let seen = Seen::gather(&options.request, options.time, options.proxy_timeout);
-    let findings: Vec<(&Rule, Finding)> = all_rules()
-        .map(|rule| (rule, rule.judge(&seen)))
-        // Where there is no stream, no rule but this one can say so.
-        .filter(|(rule, (outcome, _))| {
-            options.rules.contains(&rule.name) || rule.name == "status" && *outcome == Outcome::Fail
-        })
-        .collect();
-    say(&match options.is_json {
-        true => to_json(&options, &seen, &findings),
-        false => to_text(&options, &seen, &findings),
+pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    let (mut urls, mut fields, mut is_json) = (Vec::new(), Vec::new(), false);
+    let (mut time, mut limit) = (Duration::from_secs(10), Duration::from_secs(60));
+    let (mut only, mut skip) = (Vec::new(), Vec::new());
+    let format = |name: &str| ["text", "json"].contains(&name).then_some(name == "json");
+    while let Some(option) = arguments.next()? {
+        match option.as_str() {
+            name @ "--for" => time = arguments.seconds(name)?,
+            name @ "--proxy-timeout" => limit = arguments.seconds(name)?,
+            name @ "--header" => fields.push(arguments.field(name)?),
+            name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
+            name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
+            name @ "--output" => is_json = arguments.one_of(name, "text or json", format)?,
+            name @ ("--help" | "-h" | "--list") => {
+                arguments.check_switch(name)?;
+                let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
+                say(&if name == "--list" { names() } else { HELP.to_owned() });
+                return Ok(());
+            }
+            name => arguments.operand(name, &mut urls, 1)?,
+        }
+    }
+    let missing = || Failure::usage("check takes a URL; see newswire check --help");
+    let url = urls.pop().ok_or_else(missing)?;
+    let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
+    let request = request.field("Accept", "text/event-stream").field("Cache-Control", "no-store");
+    let request = fields.into_iter().fold(request, |all, (name, value)| all.field(&name, value));
+    let seen = Seen::gather(&request, time, limit);
+    let is_wanted = |name: &str| (only.is_empty() || only.contains(&name)) && !skip.contains(&name);
+    let findings = RULES.iter().map(|rule| (rule, rule.judge(&seen)));
+    // Where there is no stream, no rule but the status can say so.
+    let findings = findings.filter(|(rule, (outcome, _))| {
+        is_wanted(rule.name) || rule.name == "status" && *outcome == Outcome::Fail
+    });
+    let findings: Vec<(&Rule, Finding)> = findings.collect();
+    say(&if is_json {
+        to_json(&request, &seen, &findings)
+    } else {
+        to_text(&request, &seen, &findings)
     });
     match findings.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Fail).count() {
         0 => Ok(()),
@@ -61,121 +82,45 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn all_rules() -> impl Iterator<Item = &'static Rule> {
-    [answer::RULES, format::RULES, delivery::RULES].into_iter().flatten()
-}
-
-struct Options {
-    request: Request,
-    time: Duration,
-    proxy_timeout: Duration,
-    rules: Vec<&'static str>,
-    is_json: bool,
-}
-
-impl Options {
-    /// `None` when something else was asked for and written.
-    fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
-        let (mut url, mut seconds, mut proxy_timeout, mut is_json) = (None, 10, 60, false);
-        let (mut fields, mut only, mut skip) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(option) = arguments.next()? {
-            match option.as_str() {
-                name @ "--for" => seconds = arguments.number(name, 1, 86_400)?,
-                name @ "--proxy-timeout" => proxy_timeout = arguments.number(name, 1, 86_400)?,
-                name @ "--header" => fields.push(field(arguments.value(name, "a field")?)?),
-                name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
-                name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
-                name @ "--output" => {
-                    let output: String = arguments.value(name, "text or json")?;
-                    is_json = match output.as_str() {
-                        "json" => true,
-                        "text" => false,
-                        _ => return Err(Failure::usage("--output takes text or json")),
-                    };
-                }
-                name @ ("--help" | "-h" | "--list") => {
-                    arguments.check_switch(name)?;
-                    let names = || all_rules().map(|rule| rule.name.to_owned() + "\n").collect();
-                    say(&if name == "--list" { names() } else { HELP.to_owned() });
-                    return Ok(None);
-                }
-                name if name.starts_with('-') || url.is_some() => {
-                    return Err(unknown(OsStr::new(name)));
-                }
-                _ => url = Some(option),
-            }
-        }
-        let url =
-            url.ok_or_else(|| Failure::usage("check takes a URL; see newswire check --help"))?;
-        let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
-        let request =
-            request.field("Accept", "text/event-stream").field("Cache-Control", "no-store");
-        let request = fields.iter().fold(request, |all, (name, value)| all.field(name, value));
-        let is_wanted =
-            |name: &&str| (only.is_empty() || only.contains(name)) && !skip.contains(name);
-        let [time, proxy_timeout] =
-            [seconds, proxy_timeout].map(|seconds| Duration::from_secs(seconds as u64));
-        let rules = all_rules().map(|rule| rule.name).filter(is_wanted).collect();
-        Ok(Some(Options { request, time, proxy_timeout, rules, is_json }))
-    }
-}
-
-fn field(text: String) -> Result<(String, String), Failure> {
-    let parts = text.split_once(':').filter(|(name, _)| {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        !name.is_empty() && name.bytes().all(is_name) && !text.contains(['\r', '\n', '\0'])
-    });
-    let parts = parts.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-    parts.ok_or_else(|| Failure::usage(format!("--header takes 'Name: value', not {text:?}")))
-}
-
 fn rules(names: String) -> Result<Vec<&'static str>, Failure> {
     let find = |name: &str| {
-        let rule = all_rules().map(|rule| rule.name).find(|found| *found == name.trim());
-        rule.ok_or_else(|| {
-            Failure::usage(format!("{name:?} is not a rule; see newswire check --list"))
-        })
+        let rule = RULES.iter().map(|rule| rule.name).find(|found| *found == name.trim());
+        let mistake = || format!("{name:?} is not a rule; see newswire check --list");
+        rule.ok_or_else(|| Failure::usage(mistake()))
     };
     names.split(',').map(find).collect()
 }
 
 /// The word for an outcome, and its colour on a terminal (ECMA-48, SGR).
 fn word(outcome: Outcome) -> (&'static str, u8) {
-    match outcome {
-        Outcome::Pass => ("pass", 32),
-        Outcome::Info => ("info", 36),
-        Outcome::Warn => ("warn", 33),
-        Outcome::Fail => ("fail", 31),
-        Outcome::Unjudged => ("unjudged", 0),
-    }
+    [("pass", 32), ("info", 36), ("warn", 33), ("fail", 31), ("unjudged", 0)][outcome as usize]
 }
 
-fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
+fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = io::stdout().is_terminal() && !no_color;
-    let mut text = format!(
-        "{} for {} s: {} events, {} bytes\n\n",
-        options.request.url,
-        options.time.as_secs(),
-        seen.first.events.len(),
-        seen.first.stream.raw.len()
-    );
-    let (mut counts, mut unjudged) = ([0; 4], BTreeMap::<&str, Vec<&str>>::new());
-    for (rule, (outcome, found)) in findings {
+    let (url, time) = (&request.url, seen.time.as_secs_f64());
+    let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
+    let mut text = format!("{url} for {time} s: {events} events, {bytes} bytes\n\n");
+    let (mut counts, mut unjudged) = ([0; 5], BTreeMap::<&str, Vec<&str>>::new());
+    for (Rule { name, why, remedy, .. }, (outcome, found)) in findings {
+        counts[*outcome as usize] += 1;
         if *outcome == Outcome::Unjudged {
-            unjudged.entry(found).or_default().push(rule.name);
+            unjudged.entry(found).or_default().push(name);
             continue;
         }
-        counts[*outcome as usize] += 1;
         let (word, colour) = word(*outcome);
-        let word =
-            if is_coloured { format!("\x1b[{colour}m{word}\x1b[m") } else { word.to_owned() };
-        text += &format!("{word}  {:<18} {found}\n", rule.name);
+        // A sentence may hold what a server said: a URL of a redirect, the name of a coding.
+        let found = output::escape(found);
+        text += &match is_coloured {
+            true => format!("\x1b[{colour}m{word}\x1b[m  {name:<18} {found}\n"),
+            false => format!("{word}  {name:<18} {found}\n"),
+        };
         if *outcome != Outcome::Pass {
-            text += &format!("{:6}why     {}\n{:6}remedy  {}\n", "", rule.why, "", rule.remedy);
+            text += &format!("{:6}why     {why}\n{:6}remedy  {remedy}\n", "", "");
         }
     }
-    let [pass, info, warn, fail] = counts;
+    let [pass, info, warn, fail, _] = counts;
     text += &format!("\n{pass} pass, {info} info, {warn} warn, {fail} fail\n");
     for (reason, rules) in unjudged {
         text += &format!("not judged, because {reason}: {}\n", rules.join(", "));
@@ -183,7 +128,7 @@ fn to_text(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
     text
 }
 
-fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
+fn to_json(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let findings = findings.iter().map(|(rule, (outcome, found))| {
         let texts = [rule.name, word(*outcome).0, found, rule.why, rule.remedy].map(json_string);
         let [name, outcome, found, why, remedy] = texts;
@@ -191,12 +136,10 @@ fn to_json(options: &Options, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
             "{{\"rule\":{name},\"outcome\":{outcome},\"seen\":{found},\n  \"why\":{why},\n  \"remedy\":{remedy}}}"
         )
     });
+    let findings = findings.collect::<Vec<_>>().join(",\n ");
+    let (url, time) = (json_string(&request.url.to_string()), seen.time.as_secs_f64());
+    let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
     format!(
-        "{{\"url\":{},\"seconds\":{},\"events\":{},\"bytes\":{},\"findings\":[\n {}\n]}}\n",
-        json_string(&options.request.url.to_string()),
-        options.time.as_secs(),
-        seen.first.events.len(),
-        seen.first.stream.raw.len(),
-        findings.collect::<Vec<_>>().join(",\n ")
+        "{{\"url\":{url},\"seconds\":{time},\"events\":{events},\"bytes\":{bytes},\"findings\":[\n {findings}\n]}}\n"
     )
 }

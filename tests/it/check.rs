@@ -205,6 +205,8 @@ const BROKEN: &[(&str, &str, Change)] = &[
     ("caching", "warn", |_, plan| plan.set("Cache-Control", "no-transform")),
     ("caching", "fail", |_, plan| plan.set("Cache-Control", "max-age=60, no-transform")),
     ("caching", "fail", |_, plan| plan.set("Age", "7")),
+    // Not kept without a question, but kept.
+    ("caching", "warn", |_, plan| plan.set("Cache-Control", "max-age=0, no-transform")),
     ("no-transform", "warn", |_, plan| plan.set("Cache-Control", "no-cache")),
     ("compression", "warn", |asked, plan| {
         if asked.has("Accept-Encoding: gzip") {
@@ -333,6 +335,10 @@ const BROKEN: &[(&str, &str, Change)] = &[
     }),
     ("json", "warn", |_, plan| plan.replace("-1.5e3", "NaN")),
     ("json", "warn", |_, plan| plan.replace("-1.5e3", "01")),
+    ("json", "warn", |_, plan| plan.replace("-1.5e3", "1.")),
+    ("json", "warn", |_, plan| plan.replace("-1.5e3", "1.e3")),
+    ("json", "warn", |_, plan| plan.replace("\\u00e9", "\\u00g9")),
+    ("json", "warn", |asked, plan| plan.insert(asked, *b"id: 1.5\ndata: [1, 2,]\n\n")),
     ("json", "warn", |_, plan| plan.replace("\"n\"", "'n'")),
     ("json", "warn", |_, plan| plan.replace("]}", "]},{}")),
     ("json", "warn", |_, plan| plan.replace("]}", "],}")),
@@ -441,6 +447,13 @@ const KEPT: &[(&str, Change)] = &[
     }),
     ("json", |_, plan| plan.replace("data: {\"n\"", "data: {\ndata: \"n\"\ndata: ")),
     ("json", |asked, plan| plan.insert(asked, *b"id: 1.5\ndata: [DONE]\n\n")),
+    // A line of a log.
+    ("json", |asked, plan| {
+        plan.insert(asked, *b"id: 1.5\ndata: [2026-01-02 12:00:01] GET / [200]\n\n")
+    }),
+    ("json", |asked, plan| {
+        plan.insert(asked, *b"id: 1.5\ndata: [0, -1e9, [1.25E+2], true, {}]\n\n")
+    }),
     // An event of another type may be about the stream.
     ("ids", |asked, plan| plan.insert(asked, *b"event: hello\ndata: x\n\n")),
     ("resume", |asked, plan| {
@@ -560,6 +573,18 @@ fn what_comes_after_a_resumption_is_told() {
         }
     });
     assert!(goes_on.contains("the stream goes on at "), "{goes_on}");
+    let other_data = told(|asked, plan| {
+        if asked.last_event_id.is_some() {
+            plan.replace("-1.5e3", "7");
+        }
+    });
+    assert!(other_data.ends_with(" comes with other data"), "{other_data}");
+    let lost_in_between = told(|asked, plan| {
+        if asked.last_event_id.is_some() {
+            plan.pieces.remove(2);
+        }
+    });
+    assert!(lost_in_between.contains(", not at "), "{lost_in_between}");
 }
 
 #[test]

@@ -3,88 +3,78 @@
 /// Parsers stop at some depth: serde_json at this one, PHP at 512.
 const DEPTH: usize = 128;
 
-/// Whether it is meant as JSON. Clients compare `[DONE]` as text.
+/// Whether it is meant as JSON. A log line may begin with a time in brackets, and clients compare `[DONE]` as text.
 pub(super) fn is_meant_as_json(text: &str) -> bool {
-    let text = text.trim_ascii();
-    let first = text.get(1..).and_then(|rest| rest.trim_ascii_start().bytes().next());
+    let text = text.trim();
+    let inner = text.get(1..).unwrap_or_default().trim_start();
+    let behind = inner.trim_start_matches(|c: char| c.is_ascii_digit() || "-.".contains(c));
     match text.as_bytes() {
-        [b'{', ..] => first.is_none_or(|byte| b"\"'}".contains(&byte)),
-        [b'[', .., b']'] => first.is_some_and(|byte| b"{[\"'-0123456789".contains(&byte)),
+        [b'{', ..] => inner.is_empty() || inner.starts_with(['"', '\'', '}']),
+        [b'[', .., b']'] => behind.trim_start().starts_with(['{', '[', '"', '\'', ',', ']']),
         _ => false,
     }
 }
 
 pub(in crate::cli) fn is_json(text: &str) -> bool {
-    value(text.as_bytes(), DEPTH).is_some_and(|rest| rest.trim_ascii_start().is_empty())
+    value(text, DEPTH).is_some_and(|rest| trim(rest).is_empty())
 }
 
 /// What follows the value.
-fn value(text: &[u8], depth: usize) -> Option<&[u8]> {
-    let text = text.trim_ascii_start();
-    match text {
-        [b'{' | b'[', ..] if depth == 0 => None,
-        [b'{', rest @ ..] => items(rest, b'}', |member| {
-            let rest = string(member.trim_ascii_start())?.trim_ascii_start();
-            value(rest.strip_prefix(b":")?, depth - 1)
-        }),
-        [b'[', rest @ ..] => items(rest, b']', |element| value(element, depth - 1)),
-        [b'"', ..] => string(text),
-        [b't', ..] => text.strip_prefix(b"true"),
-        [b'f', ..] => text.strip_prefix(b"false"),
-        [b'n', ..] => text.strip_prefix(b"null"),
-        _ => number(text),
-    }
-}
-
-fn items<'t>(
-    text: &'t [u8],
-    close: u8,
-    item: impl Fn(&'t [u8]) -> Option<&'t [u8]>,
-) -> Option<&'t [u8]> {
-    let mut rest = text.trim_ascii_start();
-    if let Some(rest) = rest.strip_prefix(&[close]) {
-        return Some(rest);
+fn value(text: &str, depth: usize) -> Option<&str> {
+    let text = trim(text);
+    let close = match text.chars().next()? {
+        '{' => '}',
+        '[' => ']',
+        '"' => return string(text),
+        _ => {
+            let end = text.find(|c| ",]} \t\n\r".contains(c)).unwrap_or(text.len());
+            let (word, rest) = text.split_at(end);
+            return (["true", "false", "null"].contains(&word) || is_number(word)).then_some(rest);
+        }
+    };
+    let mut rest = trim(&text[1..]);
+    if let Some(after) = rest.strip_prefix(close) {
+        return Some(after);
     }
     loop {
-        match item(rest)?.trim_ascii_start().split_first()? {
-            (b',', after) => rest = after,
-            (&byte, after) => return (byte == close).then_some(after),
+        if close == '}' {
+            rest = trim(string(trim(rest))?).strip_prefix(':')?;
+        }
+        rest = trim(value(rest, depth.checked_sub(1)?)?);
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return rest.strip_prefix(close),
         }
     }
 }
 
-fn string(text: &[u8]) -> Option<&[u8]> {
-    let mut rest = text.strip_prefix(b"\"")?;
+fn trim(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
+fn string(text: &str) -> Option<&str> {
+    let mut chars = text.strip_prefix('"')?.chars();
     loop {
-        rest = match rest {
-            [b'"', after @ ..] => return Some(after),
-            [b'\\', b'u', hex @ ..] => {
-                hex.split_at_checked(4).filter(|(hex, _)| hex.iter().all(u8::is_ascii_hexdigit))?.1
-            }
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', after @ ..] => after,
-            [b'\\' | 0..=0x1f, ..] | [] => return None,
-            [_, after @ ..] => after,
-        }
+        let is_right = match chars.next()? {
+            '"' => return Some(chars.as_str()),
+            '\\' => match chars.next()? {
+                'u' => (0..4).all(|_| chars.next().is_some_and(|c| c.is_ascii_hexdigit())),
+                escape => "\"\\/bfnrt".contains(escape),
+            },
+            c => c >= ' ',
+        };
+        is_right.then_some(())?;
     }
 }
 
 /// ```text
-/// number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "+" / "-" ] 1*DIGIT ]
+/// number = [ "-" ] ( "0" / %x31-39 *DIGIT ) [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "+" / "-" ] 1*DIGIT ]
 /// ```
-fn number(text: &[u8]) -> Option<&[u8]> {
-    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let mut rest = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = if rest.starts_with(b"0") { 1 } else { digits(rest) };
-    rest = rest.get(whole..).filter(|_| whole > 0)?;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        rest = fraction.get(digits(fraction)..).filter(|rest| rest.len() < fraction.len())?;
-    }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = match exponent {
-            [b'+' | b'-', rest @ ..] => rest,
-            _ => exponent,
-        };
-        rest = exponent.get(digits(exponent)..).filter(|rest| rest.len() < exponent.len())?;
-    }
-    Some(rest)
+/// Rust reads that, and more: `01`, `.5`, `5.`, `inf`.
+fn is_number(word: &str) -> bool {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let has_digits = digits.split('.').all(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    let is_padded =
+        digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
+    has_digits && !is_padded && word.parse::<f64>().is_ok()
 }

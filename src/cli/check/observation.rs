@@ -1,0 +1,244 @@
+//! What `newswire check` asks a server, and what it sees: responses, and streams with the time of each read.
+
+use newswire::http::client::{CloseHandle, Request, Response};
+use newswire::http::{Method, Status, Version};
+use newswire::sse::Parser;
+use std::iter;
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A stream is not watched any further than that, however fast it is.
+const WATCHED_BYTES: usize = 1024 * 1024;
+/// So many of the last events are asked for again.
+const RESUMED_EVENTS: usize = 3;
+/// Reads with a shorter pause between them are one burst.
+const PAUSE: Duration = Duration::from_millis(50);
+/// In a domain for examples, which no server has a reason to know.
+pub(super) const ORIGIN: &str = "https://newswire.example";
+pub(super) const BOM: &[u8] = "\u{feff}".as_bytes();
+
+/// All that was seen of a server.
+pub(super) struct Seen {
+    /// How long the stream was watched.
+    pub(super) time: Duration,
+    /// The silence after which a proxy cuts a connection.
+    pub(super) limit: Duration,
+    pub(super) origin: String,
+    /// As EventSource asks.
+    pub(super) first: Exchange,
+    pub(super) cors: Exchange,
+    pub(super) http10: Exchange,
+    pub(super) head: Exchange,
+    pub(super) gzip: Exchange,
+    /// With the id of an event that was seen.
+    pub(super) resumed: Option<(String, Exchange)>,
+    /// As EventSource comes back after a clean end.
+    pub(super) again: Option<Exchange>,
+}
+
+/// A request, and what came of it. The times count from the request.
+pub(super) struct Exchange {
+    /// A sentence if there is none.
+    pub(super) response: Result<Response, String>,
+    /// The end of the head.
+    pub(super) head_at: Duration,
+    /// What was watched of the content.
+    pub(super) raw: Vec<u8>,
+    /// When each read ended, and where in `raw`.
+    pub(super) reads: Vec<(Duration, usize)>,
+    pub(super) events: Vec<Event>,
+    /// `None` if it was closed from here; else whether the end was clean, or a sentence.
+    pub(super) end: Option<Result<(), String>>,
+    pub(super) ended_at: Duration,
+}
+
+/// An event as EventSource dispatches it.
+pub(super) struct Event {
+    pub(super) at: Duration,
+    /// Its own, unless that is empty.
+    pub(super) id: Option<String>,
+    pub(super) kind: String,
+    pub(super) data: String,
+}
+
+impl Seen {
+    pub(super) fn gather(request: &Request, time: Duration, limit: Duration) -> Seen {
+        let named = request.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("origin"));
+        let origin = named.map_or(ORIGIN.to_owned(), |(_, origin)| origin.clone());
+        let with = |name, value: &str| request.clone().field(name, value);
+        let requests = [
+            (request.clone(), usize::MAX),
+            (with("Origin", &origin), 0),
+            (Request { version: Version::Http10, ..request.clone() }, 0),
+            (Request { method: Method::Head, ..request.clone() }, 0),
+            (with("Accept-Encoding", "gzip"), usize::MAX),
+        ];
+        let [first, cors, http10, head, gzip] = thread::scope(|scope| {
+            requests
+                .map(|(request, ids)| scope.spawn(move || Exchange::run(request, ids, time)))
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let ids: Vec<&String> = first.events.iter().filter_map(|event| event.id.as_ref()).collect();
+        let resumed = ids.len().checked_sub(1).map(|last| {
+            let events = RESUMED_EVENTS.min(last);
+            // Where no event must come again, it is enough to see that none does.
+            let within = if events == 0 { time.min(PAUSE * 10) } else { time };
+            let id = ids[last - events];
+            (id.clone(), Exchange::run(with("Last-Event-ID", id), events.max(1), within))
+        });
+        let last = ids.last().map_or(request.clone(), |id| with("Last-Event-ID", id));
+        let again = (first.end == Some(Ok(()))).then(|| Exchange::run(last, 1, time));
+        Seen { time, limit, origin, first, cors, http10, head, gzip, resumed, again }
+    }
+}
+
+impl Exchange {
+    /// Closes it after this time, or after so many events with an id.
+    fn run(request: Request, ids: usize, time: Duration) -> Exchange {
+        let (begun, handle) = (Instant::now(), CloseHandle::default());
+        let request = Request { connect_deadline: time, ..request };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                handle.wait(time);
+                handle.close();
+            });
+            let response = request.send(&handle).map_err(|error| match handle.is_closed() {
+                true => format!("no response came within {time:?}"),
+                false => error.to_string(),
+            });
+            let (head_at, end) = (begun.elapsed(), None);
+            let (raw, reads, events) = (Vec::new(), Vec::new(), Vec::new());
+            let mut seen =
+                Exchange { response, head_at, raw, reads, events, end, ended_at: head_at };
+            while !seen.is_enough(ids)
+                && let Ok(response) = &mut seen.response
+            {
+                match response.read(&mut seen.raw) {
+                    Ok(true) => seen.reads.push((begun.elapsed(), seen.raw.len())),
+                    _ if handle.is_closed() => break,
+                    Ok(false) => seen.end = Some(Ok(())),
+                    Err(error) => seen.end = Some(Err(error.to_string())),
+                }
+            }
+            // Closes the connection, and ends the thread that waits.
+            handle.close();
+            seen.events = seen.find_events();
+            seen.ended_at = begun.elapsed();
+            seen
+        })
+    }
+
+    fn is_enough(&self, ids: usize) -> bool {
+        let has_all =
+            || self.find_events().iter().filter(|event| event.id.is_some()).count() >= ids;
+        self.end.is_some() || self.raw.len() >= WATCHED_BYTES || ids < usize::MAX && has_all()
+    }
+
+    fn find_events(&self) -> Vec<Event> {
+        self.blocks().0.into_iter().filter_map(|(at, text)| event(at, text)).collect()
+    }
+
+    /// When the byte before this end arrived.
+    pub(super) fn arrival(&self, end: usize) -> Duration {
+        let read = self.reads.partition_point(|&(_, read)| read < end);
+        self.reads.get(read).map_or(self.ended_at, |&(at, _)| at)
+    }
+
+    /// The lines before each blank line, and when that arrived; and where in `raw` the lines begin that no blank line has
+    /// followed yet.
+    pub(super) fn blocks(&self) -> (Vec<(Duration, &[u8])>, usize) {
+        let mut start = if self.raw.starts_with(BOM) { BOM.len() } else { 0 };
+        let (mut blocks, mut at) = (Vec::new(), start);
+        for (line, end) in lines(&self.raw[start..]) {
+            let text = start..at;
+            at += line.len() + end.len();
+            if line.is_empty() {
+                blocks.push((self.arrival(at), &self.raw[text]));
+                start = at;
+            }
+        }
+        (blocks, start)
+    }
+
+    /// Bytes that arrived without a pause: from when to when, and where in `raw`.
+    pub(super) fn bursts(&self) -> Vec<(Range<Duration>, Range<usize>)> {
+        let (mut bursts, mut start) = (Vec::<(Range<Duration>, Range<usize>)>::new(), 0);
+        for &(at, end) in &self.reads {
+            match bursts.last_mut() {
+                Some((time, bytes)) if at < time.end + PAUSE => (time.end, bytes.end) = (at, end),
+                _ => bursts.push((at..at, start..end)),
+            }
+            start = end;
+        }
+        bursts
+    }
+
+    /// The values of a field of the stream.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = String> {
+        self.fields().filter(move |(found, _)| found == name).map(|(_, value)| value)
+    }
+
+    /// The fields and, with an empty name, the comments.
+    ///
+    /// "If value starts with a U+0020 SPACE character, remove it from value." (HTML, 9.2.6)
+    pub(super) fn fields(&self) -> impl Iterator<Item = (String, String)> {
+        let text = self.raw.strip_prefix(BOM).unwrap_or(&self.raw);
+        lines(text).filter(|(line, _)| !line.is_empty()).map(|(line, _)| {
+            let line = String::from_utf8_lossy(line);
+            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+            (name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned())
+        })
+    }
+
+    /// The first field of the head with this name.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.response.as_ref().ok()?.field(name)
+    }
+
+    /// The members of a list, in lower case.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let values = self.response.iter().flat_map(|response| response.values(name));
+        values.flat_map(|value| value.split(',')).map(|v| v.trim().to_ascii_lowercase()).collect()
+    }
+
+    /// Whether a list has this member, with or without a value.
+    pub(super) fn has(&self, name: &str, member: &str) -> bool {
+        self.list(name).iter().any(|found| found.split('=').next() == Some(member))
+    }
+
+    pub(super) fn media_type(&self) -> String {
+        let parts = self.list("content-type").concat();
+        parts.split(';').next().unwrap_or_default().trim().to_owned()
+    }
+
+    /// Whether EventSource would take it for a stream, or would but for its media type.
+    pub(super) fn is_stream(&self) -> bool {
+        let is_ok = self.response.as_ref().is_ok_and(|response| response.status == Status::OK);
+        is_ok && (self.media_type() == "text/event-stream" || !self.events.is_empty())
+    }
+}
+
+/// What EventSource dispatches for a block, if it does.
+pub(super) fn event(at: Duration, block: &[u8]) -> Option<Event> {
+    // A byte order mark is dropped at the start of a stream only, so that the block must not be at the start.
+    let stream = [b":\n", block, b"\n\n"].concat();
+    let message = Parser::new().feed(&stream).ok()?.pop()?;
+    let id = Some(message.last_event_id).filter(|id| !id.is_empty());
+    Some(Event { at, id, kind: message.event_type, data: message.data })
+}
+
+/// Each line with its end, which the last one may not have yet.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = text;
+    iter::from_fn(move || {
+        let end = rest.iter().position(|byte| b"\r\n".contains(byte)).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        let end = if after.starts_with(b"\r\n") { 2 } else { after.len().min(1) };
+        (!rest.is_empty()).then(|| {
+            rest = &after[end..];
+            (line, &after[..end])
+        })
+    })
+}
