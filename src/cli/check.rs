@@ -40,7 +40,6 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let (mut urls, mut fields, mut is_json) = (Vec::new(), Vec::new(), false);
     let (mut time, mut limit) = (Duration::from_secs(10), Duration::from_secs(60));
     let (mut only, mut skip) = (Vec::new(), Vec::new());
-    let format = |name: &str| ["text", "json"].contains(&name).then_some(name == "json");
     while let Some(option) = arguments.next()? {
         match option.as_str() {
             name @ "--for" => time = arguments.seconds(name)?,
@@ -48,7 +47,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
             name @ "--header" => fields.push(arguments.field(name)?),
             name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
             name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
-            name @ "--output" => is_json = arguments.one_of(name, "text or json", format)?,
+            name @ "--output" => {
+                is_json = arguments.one_of(name, &[("text", false), ("json", true)])?
+            }
             name @ ("--help" | "-h" | "--list") => {
                 arguments.check_switch(name)?;
                 let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
