@@ -1,9 +1,8 @@
 //! `newswire check`: what is wrong with an event stream, rule by rule.
 //!
-//! Read it in this order: `observation`, `rules`; `delivery` and `json` hold what is longer than a line of the table.
+//! Read it in this order: `observation`, `rules`; `delivery` has what is longer than a line of the table.
 
 mod delivery;
-pub(super) mod json;
 mod observation;
 mod rules;
 

@@ -1,6 +1,6 @@
 //! Events as text: for people, as JSON, or their data alone.
 
-use super::check::json::is_json;
+use super::json::is_json;
 use newswire::sse::{Message, json_string};
 use std::env;
 use std::io::{self, IsTerminal};

@@ -1,6 +1,6 @@
 //! The writer of one stream and its heartbeats.
 //!
-//! One thread of the process writes the heartbeats of all streams whose own thread sleeps or computes. The thread of a
+//! One thread of the process writes the heartbeats of all streams, although their own threads sleep or compute. The thread of a
 //! stream holds the lock of its [`Output`] while it writes, which may take long. The heartbeat thread never waits for
 //! that lock: a stream that is writing needs no heartbeat. It holds the lock for a write that does not wait.
 

@@ -253,8 +253,11 @@ fn each_file_uses_only_files_that_stand_before_it() {
         // The files stand between backticks, up to the end of the sentence.
         let order = order.split_once(". ").map_or(order, |(sentence, _)| sentence);
         let order: Vec<&str> = order.split('`').skip(1).step_by(2).collect();
+        // A folder in the room says its own order in the file of its name.
+        let in_room = |path: &&PathBuf| path.components().count() == 3;
         let files: BTreeSet<String> = files_below(&format!("src/{room}"))
             .iter()
+            .filter(in_room)
             .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
             .filter(|name| name != "mod")
             .collect();
@@ -356,7 +359,7 @@ fn the_readme_has_every_folder_of_the_source_and_is_short() {
         let has_room = readme.lines().any(|line| line.starts_with(&format!("src/{room}/ ")));
         assert!(has_room, "src/{room} is not in README.md");
     }
-    assert!(readme.lines().count() <= 260);
+    assert!(readme.lines().count() <= 320);
 }
 
 #[test]

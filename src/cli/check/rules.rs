@@ -1,7 +1,7 @@
 //! The rules: what each judges, why it matters, and the remedy.
 
+use super::super::json::{is_json, is_meant_as_json};
 use super::delivery::{buffering, ending, first_byte, heartbeat, ids, resume};
-use super::json::{is_json, is_meant_as_json};
 use super::observation::{BOM, Exchange, ORIGIN, Seen, event, lines};
 use Needs::*;
 use Outcome::*;

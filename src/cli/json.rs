@@ -15,7 +15,7 @@ pub(super) fn is_meant_as_json(text: &str) -> bool {
     }
 }
 
-pub(in crate::cli) fn is_json(text: &str) -> bool {
+pub(super) fn is_json(text: &str) -> bool {
     value(text, DEPTH).is_some_and(|rest| trim(rest).is_empty())
 }
 
