@@ -4,8 +4,8 @@
 use super::grammar::is_token;
 use super::head::{Method, Version};
 use super::lock::hold;
-use super::received::REDIRECTS;
 pub use super::received::{NetworkError, Response};
+use super::received::{REDIRECTS, Socket};
 use super::status::Status;
 use super::url::{MalformedUrl, Url};
 use std::fmt;
@@ -154,7 +154,7 @@ impl Request {
         self.version = Version::Http11;
         let socket = self.begin("Transfer-Encoding: chunked\r\n", b"", handle)?;
         // It does not keep the connection open when the response is dropped.
-        let peer = Arc::downgrade(&socket);
+        let peer = Arc::downgrade(&socket.stream);
         let upload = move || {
             let send = |bytes: &[u8]| {
                 let socket = peer.upgrade().ok_or(ErrorKind::BrokenPipe)?;
@@ -181,7 +181,7 @@ impl Request {
         framing: &str,
         content: &[u8],
         handle: &CloseHandle,
-    ) -> Result<Arc<TcpStream>, NetworkError> {
+    ) -> Result<Socket, NetworkError> {
         let version = if self.version == Version::Http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\n", self.method.name(), self.url.target);
         let has = |name| self.fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -202,12 +202,11 @@ impl Request {
             }
             head += &format!("{name}: {value}\r\n");
         }
-        let socket = handle.watch(self.connect()?);
-        // A server may refuse before it has read the content, and close: its response says more than the failure to
-        // write, and without a response the read fails, too.
-        let _ =
-            (&*socket).write_all(&[head.as_bytes(), framing.as_bytes(), b"\r\n", content].concat());
-        Ok(socket)
+        let stream = handle.watch(self.connect()?);
+        // A server may refuse before it has read the content, and close: its response says more than the failure to write.
+        let request = [head.as_bytes(), framing.as_bytes(), b"\r\n", content].concat();
+        let unsent = (&*stream).write_all(&request).err();
+        Ok(Socket { stream, unsent })
     }
 
     fn connect(&self) -> Result<TcpStream, NetworkError> {

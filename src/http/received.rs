@@ -84,11 +84,19 @@ fn ended_early() -> NetworkError {
 
 /// What a handle can close while it is read.
 #[derive(Debug)]
-struct Socket(Arc<TcpStream>);
+pub(super) struct Socket {
+    pub(super) stream: Arc<TcpStream>,
+    /// Why the content of the request could not be sent. The system tells of a reset once, and a read behind it looks like
+    /// a proper end.
+    pub(super) unsent: Option<io::Error>,
+}
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buffer)
+        match (&*self.stream).read(buffer)? {
+            0 => self.unsent.take().map_or(Ok(0), Err),
+            bytes => Ok(bytes),
+        }
     }
 }
 
@@ -182,11 +190,11 @@ impl Response {
 
     /// "A client MUST be able to parse one or more 1xx responses received prior to a final response" (RFC 9110, 15.2).
     pub(super) fn read_head(
-        socket: Arc<TcpStream>,
+        socket: Socket,
         method: Method,
         url: &Url,
     ) -> Result<Response, NetworkError> {
-        let mut reader = BufReader::with_capacity(16 * 1024, Socket(socket));
+        let mut reader = BufReader::with_capacity(16 * 1024, socket);
         // A TLS alert begins with 21, and a peer of another protocol may wait for us now.
         if fill(&mut reader)?.first().is_some_and(|&byte| byte != b'H') {
             return Err(NOT_HTTP);

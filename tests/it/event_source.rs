@@ -369,7 +369,8 @@ fn a_reset_and_a_half_close_are_reconnected_and_told_apart() {
     let mut source = EventSource::new(request);
     assert_eq!(source.next().expect("it goes on").expect("it is sound").data, "0");
     let (_, cause) = reconnecting(&mut source);
-    assert!(is_broken(cause, ErrorKind::ConnectionReset));
+    let shown = format!("{cause:?}");
+    assert!(is_broken(cause, ErrorKind::ConnectionReset), "{shown}");
     assert_eq!(source.next().expect("it goes on").expect("it is sound").data, "1");
     assert!(reconnecting(&mut source).1.is_none());
     assert_eq!(source.next().expect("it goes on").expect("it is sound").data, "2");
