@@ -36,7 +36,7 @@ impl Extension {
     fn extension(&self) -> String {
         match self.text() {
             text if text.is_empty() => text,
-            text if self.0 % 2 == 0 => format!(" ;\t{text}"),
+            text if self.0.is_multiple_of(2) => format!(" ;\t{text}"),
             text => format!(";x = \"{text}\\\"\""),
         }
     }
