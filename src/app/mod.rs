@@ -1,9 +1,10 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
 //! Read it in this order; each file uses only those before it: `words`, `access`, `metrics`, `subscribe`, `publish`,
-//! `routes`.
+//! `routes`, `application`.
 
 mod access;
+mod application;
 mod metrics;
 mod publish;
 mod routes;
@@ -11,5 +12,5 @@ mod subscribe;
 mod words;
 
 pub use access::Publishers;
+pub use application::{App, Listening};
 pub use publish::publish_lines;
-pub use routes::{App, Listening};
