@@ -1,9 +1,12 @@
 //! Which requests may read, publish and cut: the one place that decides it.
 
-use crate::http::{Cors, Head, Refusal, Status};
+use crate::http::tcp_table::user_of_peer;
+use crate::http::{Address, Cors, Head, Refusal, Request, Status};
 use std::fmt;
+use std::fs;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 
 /// Which clients may publish.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,13 +35,22 @@ impl fmt::Debug for Publishers {
 pub(super) struct Access {
     publishers: Publishers,
     cors: Cors,
+    /// Whether a browser on this machine reaches the server at a loopback address, or a proxy at a Unix socket; maybe at
+    /// other addresses, too.
     on_loopback: bool,
+    /// The addresses at which it listens.
+    own: Vec<IpAddr>,
 }
 
 impl Access {
-    /// For a server that listens at `address`.
-    pub(super) fn new(publishers: Publishers, cors: Cors, address: IpAddr) -> Access {
-        Access { publishers, cors, on_loopback: address.is_loopback() }
+    /// For a server that listens at these addresses.
+    pub(super) fn new(publishers: Publishers, cors: Cors, addresses: &[Address]) -> Access {
+        let on_loopback = addresses.iter().any(Address::is_local);
+        let ip = |address: &Address| match address {
+            Address::Tcp(addr) => Some(addr.ip()),
+            _ => None,
+        };
+        Access { publishers, cors, on_loopback, own: addresses.iter().filter_map(ip).collect() }
     }
 
     /// Streams, the list of channels, the metrics and the page. They are open to a page of any origin unless the
@@ -70,15 +82,38 @@ impl Access {
         }
     }
 
+    /// Draining the server. Where publishers have a token, it needs the token. Else it needs a process that could as well
+    /// end the server with a signal: one of the same user. That the client is on loopback is not enough, because behind a
+    /// proxy on this machine all clients of the internet are, and a proxy has a user of its own.
+    pub(super) fn drain(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        if let Publishers::Bearer(_) = self.publishers {
+            return self.publish(request);
+        }
+        self.cut(request)?;
+        let is_forwarded = FORWARDING.iter().any(|field| request.field(field).is_some());
+        let is_loopback = request.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        let is_near = is_loopback && !is_forwarded;
+        let user = is_near.then(|| user_of_peer(request.connection())).flatten();
+        let own = fs::metadata("/proc/self").map(|process| process.uid()).ok();
+        if user.is_some() && user == own { Ok(()) } else { Err(DRAIN_ELSEWHERE) }
+    }
+
     /// DNS rebinding: the name of evil.example changes to 127.0.0.1 while its page is open. The browser takes this
     /// server for evil.example then, so that nothing is cross-origin, but `Host` still has the name. Only a program
     /// that is not a browser sends no `Host`.
     fn check_host(&self, head: &Head) -> Result<(), Refusal> {
         let authority = head.authority().to_ascii_lowercase();
         let is_known = authority.is_empty()
-            || is_loopback_name(&authority)
+            || is_loopback_name(host_of(&authority))
+            || self.is_own(host_of(&authority))
             || self.cors.names_host(&authority);
         if is_known || !self.on_loopback { Ok(()) } else { Err(FOREIGN_HOST) }
+    }
+
+    /// An address in `Host` is not rebound: it is the one to which the browser has connected.
+    fn is_own(&self, host: &str) -> bool {
+        let is_at = |ip: IpAddr| self.own.iter().any(|own| *own == ip || own.is_unspecified());
+        host.parse().is_ok_and(is_at)
     }
 
     /// A page of any origin can make its browser send a request here, although it cannot read the answer. Our own
@@ -98,6 +133,12 @@ const PUBLISHING_IS_OFF: Refusal = Refusal::new(
 );
 const TOKEN_NEEDED: Refusal =
     Refusal::new(Status::UNAUTHORIZED, "Publishing needs Authorization: Bearer TOKEN.");
+const DRAIN_ELSEWHERE: Refusal = Refusal::new(
+    Status::FORBIDDEN,
+    "Without --publish-token-file only a process of the same user, on the same machine, over TCP, drains the server.",
+);
+/// Fields that a proxy adds.
+const FORWARDING: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 const FOREIGN_HOST: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "This server listens on loopback, and the Host of the request is not a loopback name. If the request came through \
@@ -125,14 +166,18 @@ fn is_same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len() && black_box(given.iter().zip(token).fold(0, difference)) == 0
 }
 
-/// Whether the host of an authority, which is in lower case, means this machine to every browser: a loopback address,
-/// `localhost`, or a name below it (RFC 6761, 6.3).
-fn is_loopback_name(authority: &str) -> bool {
+/// The host of an authority, without the port and the brackets.
+fn host_of(authority: &str) -> &str {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Whether a host, which is in lower case, means this machine to every browser: a loopback address, `localhost`, or a
+/// name below it (RFC 6761, 6.3).
+fn is_loopback_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     name == "localhost"
         || name.ends_with(".localhost")

@@ -1,22 +1,27 @@
 //! The server that the command line starts: what it may be told, and how it listens and serves.
 
 use super::access::{Access, Publishers};
+use super::drain::{Drain, Drained};
 use super::routes::{PAGE, Shared, router};
 use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
-use crate::http::{self, Cors, Files, Router, Server, ServerHandle};
+use crate::http::listener::Listener;
+use crate::http::{self, Address, Cors, Files, LogOptions, Router, Server, ServerHandle};
 use crate::lab::Lines;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 /// What the command line says. [`App::listen`] makes a server of it.
 #[derive(Clone, Debug)]
 pub struct App {
     /// Where to listen; `127.0.0.1:8080`.
-    pub address: SocketAddr,
+    pub addresses: Vec<Address>,
+    /// A path under which everything is served, too, as `/push`; none.
+    pub base: Option<String>,
     /// A directory that is served in place of the page; none.
     pub www: Option<PathBuf>,
     /// The origins from which pages may read; any, without credentials.
@@ -31,12 +36,18 @@ pub struct App {
     pub lab: bool,
     /// Whether each request is a line on standard error; it is.
     pub log_accesses: bool,
+    /// Whether each of these lines is a JSON object; it is not.
+    pub log_json: bool,
+    /// The peers that say in `Forwarded` or `X-Forwarded-For` which client the log names; none. `None` stands for the
+    /// clients of a Unix socket.
+    pub trusted_proxies: Vec<Option<IpAddr>>,
 }
 
 impl Default for App {
     fn default() -> App {
         App {
-            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            addresses: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
+            base: None,
             www: None,
             cors: Cors::default(),
             limits: http::Limits::default(),
@@ -44,6 +55,8 @@ impl Default for App {
             publishers: Publishers::None,
             lab: false,
             log_accesses: true,
+            log_json: false,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -57,14 +70,6 @@ impl App {
         let failed = |what: String| {
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
-        let ip = self.address.ip();
-        if self.publishers == Publishers::Anyone && !ip.is_loopback() {
-            let sentence = format!(
-                "--publish-open lets every client publish that reaches the server, and {ip} is not a loopback address; \
-                 use --publish-token-file instead"
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
-        }
         let files = match &self.www {
             None => Files::embedded(PAGE),
             Some(path) => Files::directory(path)
@@ -72,22 +77,38 @@ impl App {
         };
         self.limits.check()?;
         let admission = Admission::new(&self.limits);
-        let server = Server::bind(self.address)
-            .map_err(failed(format!("cannot listen on {}", self.address)))?
+        let listener = |address: &Address| {
+            Listener::bind(address).map_err(failed(format!("cannot listen on {address}")))
+        };
+        let listeners = self.addresses.iter().map(listener).collect::<io::Result<_>>()?;
+        let (accesses, json) = (self.log_accesses, self.log_json);
+        let server = Server::from_listeners(listeners)
             .limits(self.limits)?
             .cors(self.cors.clone())
-            .log_accesses(self.log_accesses);
+            .log(LogOptions { accesses, json, trusted_proxies: self.trusted_proxies });
+        let addresses = server.addresses()?;
+        let other = addresses.iter().find(|address| !address.is_local());
+        if let (Publishers::Anyone, Some(address)) = (&self.publishers, other) {
+            let sentence = format!(
+                "--publish-open lets every client publish that reaches the server, and {address} is not a loopback \
+                 address; use --publish-token-file instead"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
         let channels = Channels::start(self.channel_limits)
             .map_err(failed("cannot start a thread".to_owned()))?;
-        let has_lab = self.lab || ip.is_loopback();
-        let router = router(Shared {
+        let has_lab = self.lab || other.is_none();
+        let (drain, drained) = Drain::new();
+        let mut router = router(Shared {
             files,
             channels: channels.clone(),
             lines: has_lab.then(Lines::default),
-            access: Access::new(self.publishers, self.cors, ip),
+            access: Access::new(self.publishers, self.cors, &addresses),
             admission: Arc::clone(&admission),
+            drain,
         });
-        Ok(Listening { server, router, channels, admission })
+        self.base.iter().for_each(|base| router.base(base));
+        Ok(Listening { server, router, channels, admission, drained })
     }
 }
 
@@ -106,6 +127,7 @@ pub struct Listening {
     router: Router,
     channels: Channels,
     admission: Arc<Admission>,
+    drained: Drained,
 }
 
 impl fmt::Debug for Listening {
@@ -115,12 +137,21 @@ impl fmt::Debug for Listening {
 }
 
 impl Listening {
-    /// Where it listens: with port 0 in [`App::address`], the port that the system has chosen.
+    /// Where it listens: with port 0 in [`App::addresses`], the port that the system has chosen. Of several TCP addresses it is
+    /// the first.
+    ///
+    /// # Errors
+    /// When the system does not say, and when it listens on Unix sockets only.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.server.local_addr()
+    }
+
+    /// Everywhere it listens. [`Address::Stdin`] is the address of the socket that standard input is.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.server.local_addr()
+    pub fn addresses(&self) -> io::Result<Vec<Address>> {
+        self.server.addresses()
     }
 
     /// The channels, to publish from this process.
@@ -128,20 +159,29 @@ impl Listening {
         &self.channels
     }
 
-    /// Serves on threads of its own, until the handle stops it.
+    /// Serves on threads of its own, until the handle stops it, or a client drains it.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn serve(self) -> io::Result<ServerHandle> {
-        self.server.serve_with(self.router, self.admission)
+        Ok(self.start()?.0)
     }
 
-    /// Serves until the process ends.
+    /// Serves until a client drains the server.
     ///
     /// # Errors
     /// As [`serve`](Listening::serve).
     pub fn run(self) -> io::Result<()> {
-        self.serve()?.wait();
+        // The thread does not panic, and if it did, the server would be gone.
+        let _ = self.start()?.1.join();
         Ok(())
+    }
+
+    fn start(self) -> io::Result<(ServerHandle, JoinHandle<()>)> {
+        let handle = self.server.serve_with(self.router, self.admission)?;
+        let (drained, stopping) = (self.drained, handle.clone());
+        let wait = move || drained.wait(&stopping, &self.channels);
+        let thread = thread::Builder::new().name("drain".into()).spawn(wait);
+        Ok((handle.clone(), thread.inspect_err(|_| handle.stop())?))
     }
 }

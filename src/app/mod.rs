@@ -1,10 +1,11 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
 //! Read it in this order; each file uses only those before it: `words`, `access`, `metrics`, `subscribe`, `publish`,
-//! `routes`, `application`.
+//! `drain`, `routes`, `application`.
 
 mod access;
 mod application;
+mod drain;
 mod metrics;
 mod publish;
 mod routes;

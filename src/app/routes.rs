@@ -1,6 +1,7 @@
 //! Which routes exist, and which rule each of them has: the one place that ties HTTP and Server-Sent Events to URLs.
 
 use super::access::Access;
+use super::drain::Drain;
 use super::{metrics, publish, subscribe, words};
 use crate::channel::Channels;
 use crate::http::admission::Admission;
@@ -30,16 +31,17 @@ pub(super) struct Shared {
     pub(super) lines: Option<Lines>,
     pub(super) access: Access,
     pub(super) admission: Arc<Admission>,
+    pub(super) drain: Drain,
 }
 
 /// Whether a request may have the answer of its route.
 type Rule = fn(&Access, &Head) -> Result<(), Refusal>;
 type Handler = fn(&mut Request<'_>, &Shared) -> Response;
 
-/// A load balancer asks for `/healthz` with any `Host`, and learns nothing else.
+/// A load balancer asks for `/healthz` and `/readyz` with any `Host`, and learns nothing else.
 const OPEN: Rule = |_, _| Ok(());
 
-const ROUTES: [(Method, &str, Rule, Handler); 11] = [
+const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Get, "/sse/mvc/words", Access::read, words),
     (Method::Get, "/lab", Access::read, |request, shared| {
         with_lab(shared, |lines| lab::respond(request, lines))
@@ -62,6 +64,8 @@ const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     (Method::Get, "/metrics", Access::read, |_, shared| {
         metrics::respond(&shared.channels, &shared.admission)
     }),
+    (Method::Get, "/readyz", OPEN, |_, shared| shared.drain.readiness()),
+    (Method::Post, "/drain", OPEN, drain),
     (Method::Get, "/healthz", OPEN, |_, _| {
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
     }),
@@ -87,6 +91,11 @@ pub(super) fn router(shared: Shared) -> Router {
         file(request, &shared)
     });
     router
+}
+
+fn drain(request: &mut Request<'_>, shared: &Shared) -> Response {
+    let allowed = shared.access.drain(request);
+    allowed.and_then(|()| shared.drain.respond(request, &shared.admission)).into()
 }
 
 fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {

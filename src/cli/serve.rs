@@ -2,17 +2,17 @@
 
 use super::arguments::unknown;
 use super::descriptors::limit_connections;
-use super::{Arguments, Failure, say};
+use super::{Arguments, Failure, say, tell};
 use newswire::Cors;
 use newswire::app::{App, Publishers, publish_lines};
 use newswire::channel::{Channel, Channels, NoChannel};
-use newswire::http::Limits;
+use newswire::http::{Address, Limits};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io::{self, BufRead};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fmt, fs, thread};
+use std::{fmt, fs, process, thread};
 
 const HELP: &str = "\
 newswire: a Server-Sent Events server that needs nothing but the standard library
@@ -20,9 +20,13 @@ newswire: a Server-Sent Events server that needs nothing but the standard librar
 USAGE
     newswire [serve] [OPTIONS]
     newswire check URL [OPTIONS]    what is wrong with an event stream; see newswire check --help
+    newswire drain URL [OPTIONS]    a server stops without a loss; see newswire drain --help
 
 OPTIONS
-    --listen ADDR:PORT         listen here; with port 0 on any free port     [127.0.0.1:8080]
+    --listen ADDRESS           listen here: ADDR:PORT, with port 0 on any free port; unix:PATH,
+                               or unix:PATH,mode=660 to say which users may connect; or stdin,
+                               if that is a listening socket; repeatable   [127.0.0.1:8080]
+    --base PATH                serve everything under this path, too, as /push
     --www DIR                  serve the files of this directory instead of the page
     --allow-origin ORIGIN      only pages of this origin may read, also with credentials, and
                                may publish; repeatable                 [any page may read]
@@ -37,6 +41,9 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
+    --log text|json            how the line for each request is written              [text]
+    --trusted-proxy ADDR       a proxy at this address, or at unix, says for which client it
+                               asks; the log names the client then; repeatable
     --quiet                    do not write a line for each request
     --help, --version
 ";
@@ -48,8 +55,8 @@ const MOST: usize = 10_000_000;
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Some(Options { app, stdin, note }) = Options::parse(arguments)? else { return Ok(()) };
     let listening = app.clone().listen().map_err(|error| Failure::usage(error.to_string()))?;
-    let address = listening.address().map_err(|error| Failure::later(error.to_string()))?;
-    say(&greeting(address, &app, stdin.as_deref(), note));
+    let addresses = listening.addresses().map_err(|error| Failure::later(error.to_string()))?;
+    say(&greeting(&addresses, &app, stdin.as_deref(), note));
     if let Some(name) = stdin {
         let channel = listening.channels().open(&name);
         let channel = channel.map_err(|error| Failure::usage(format!("--stdin: {error}")))?;
@@ -60,35 +67,62 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     listening.run().map_err(|error| Failure::later(error.to_string()))
 }
 
+/// The channel is complete at the end of the input, and a client that has every event does not come back. So the end is
+/// said: a service manager closes standard input, and a user may have meant another file.
 fn publish_stdin(channel: &Channel, limits: &Limits) {
-    if let Err(error) = publish_lines(io::stdin().lock(), channel, limits) {
-        let _ = writeln!(io::stderr(), "newswire: cannot read standard input: {error}");
-    }
+    let mut input = io::stdin().lock();
+    let is_empty = input.fill_buf().is_ok_and(<[u8]>::is_empty);
+    let end = if is_empty { "is closed or empty" } else { "has ended" };
+    tell(&match publish_lines(input, channel, limits) {
+        Ok(()) => format!("standard input {end}; the channel {} is complete", channel.name()),
+        Err(error) => format!("cannot read standard input: {error}"),
+    });
 }
 
-fn greeting(address: SocketAddr, app: &App, stdin: Option<&str>, note: Option<String>) -> String {
-    let note = note.map_or(String::new(), |note| format!("newswire: {note}\n"));
-    let server = format!("http://{address}");
+fn greeting(addresses: &[Address], app: &App, stdin: Option<&str>, note: Option<String>) -> String {
+    let init = (process::id() == 1).then(|| INIT.to_owned());
+    let notes = note.into_iter().chain(init).map(|note| format!("newswire: {note}\n"));
+    let place = |address: &Address| match address {
+        Address::Tcp(addr) => format!("http://{addr}/"),
+        _ => address.to_string(),
+    };
+    let places: Vec<String> = addresses.iter().map(place).collect();
+    let url = places.iter().find(|place| place.starts_with("http:"));
+    let (curl, server) = match url {
+        Some(url) => ("curl".to_owned(), url.trim_end_matches('/')),
+        None => {
+            let socket = places[0].trim_start_matches("unix:");
+            (format!("curl --unix-socket '{socket}'"), "http://localhost")
+        }
+    };
     let channel = format!("{server}/channels/{}", stdin.unwrap_or("news"));
     let publish = match app.publishers {
         Publishers::None => String::new(),
-        Publishers::Anyone => format!("    curl -d Hello {channel}\n"),
+        Publishers::Anyone => format!("    {curl} -d Hello {channel}\n"),
         Publishers::Bearer(_) => {
-            format!("    curl -d Hello -H 'Authorization: Bearer TOKEN' {channel}\n")
+            format!("    {curl} -d Hello -H 'Authorization: Bearer TOKEN' {channel}\n")
         }
     };
     let has_channel = !publish.is_empty() || stdin.is_some();
-    let subscribe = if has_channel { format!("    curl -N {channel}\n") } else { String::new() };
-    let has_lab = app.lab || address.ip().is_loopback();
-    let lab =
-        if has_lab { format!("    curl -N '{server}/lab?interval=100'\n") } else { String::new() };
+    let subscribe = if has_channel { format!("    {curl} -N {channel}\n") } else { String::new() };
+    let has_lab = app.lab || addresses.iter().all(Address::is_local);
+    let lab = match has_lab {
+        true => format!("    {curl} -N '{server}/lab?interval=100'\n"),
+        false => String::new(),
+    };
     format!(
-        "{note}newswire listens on {server}/ for at most {} connections. Open it in a browser, or:\n\
-         \x20   curl -N {server}/sse/mvc/words\n\
+        "{}newswire listens on {} for at most {} connections. Open it in a browser, or:\n\
+         \x20   {curl} -N {server}/sse/mvc/words\n\
          {lab}{subscribe}{publish}",
+        notes.collect::<String>(),
+        places.join(", "),
         app.limits.connections
     )
 }
+
+/// The kernel gives the first process of a container no signal that it does not handle, and a handler needs unsafe code.
+const INIT: &str =
+    "SIGTERM does nothing here, since this is process 1; in a Dockerfile, say STOPSIGNAL SIGKILL";
 
 struct Options {
     app: App,
@@ -102,15 +136,14 @@ impl Options {
     fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
         let mut app = App::default();
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
+        let mut addresses = Vec::new();
         let (mut connections, mut streams) = (None, None);
         while let Some(option) = arguments.next()? {
             let name = option.as_str();
             let channels = &mut app.channel_limits;
             match name {
-                "--listen" => {
-                    app.address =
-                        arguments.value(name, "an address and a port, as 127.0.0.1:8080")?
-                }
+                "--listen" => addresses.push(address(name, arguments.value(name, LISTEN)?)?),
+                "--base" => app.base = Some(base(arguments.value(name, BASE)?)?),
                 "--www" => app.www = Some(PathBuf::from(arguments.raw_value(name)?)),
                 "--allow-origin" => origins.push(arguments.value::<String>(name, "an origin")?),
                 "--publish-token-file" => {
@@ -133,6 +166,12 @@ impl Options {
                 "--history-bytes" => {
                     channels.history_bytes = arguments.number(name, 1024, 1 << 40)?
                 }
+                "--log" => {
+                    app.log_json = arguments.one_of(name, &[("text", false), ("json", true)])?;
+                }
+                "--trusted-proxy" => {
+                    app.trusted_proxies.push(proxy(arguments.value(name, PROXY)?)?)
+                }
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" | "--version" | "-V" => {
                     arguments.check_switch(name)?;
@@ -142,6 +181,14 @@ impl Options {
                 _ => return Err(unknown(OsStr::new(name))),
             }
             arguments.check_switch(name)?;
+        }
+        if stdin.is_some() && addresses.contains(&Address::Stdin) {
+            return Err(Failure::usage(
+                "--listen stdin and --stdin NAME exclude each other; leave one out",
+            ));
+        }
+        if !addresses.is_empty() {
+            app.addresses = addresses;
         }
         app.publishers = one_of(publishers)?;
         if !origins.is_empty() {
@@ -155,6 +202,60 @@ impl Options {
 }
 
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
+
+const LISTEN: &str =
+    "an address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
+
+/// A proxy runs as another user, and shares a group with this process. Without a mode, no other user gets in.
+const DEFAULT_MODE: u32 = 0o660;
+
+/// ```text
+/// address = ip ":" port / "unix:" path [ ",mode=" 3OCTALDIGIT ] / "stdin"
+/// ```
+fn address(name: &str, text: String) -> Result<Address, Failure> {
+    let mode = |digits: &str| {
+        let is_mode = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        is_mode.then(|| u32::from_str_radix(digits, 8).ok()).flatten()
+    };
+    let address = match text.strip_prefix("unix:").map(|rest| rest.split_once(",mode=")) {
+        Some(None) => Some((&text["unix:".len()..], Some(DEFAULT_MODE))),
+        Some(Some((path, digits))) => Some((path, mode(digits))),
+        None => None,
+    };
+    match address {
+        Some((path, Some(mode))) if !path.is_empty() => {
+            Some(Address::Unix { path: path.into(), mode })
+        }
+        Some(_) => None,
+        None if text == "stdin" => Some(Address::Stdin),
+        None => text.parse().ok().map(Address::Tcp),
+    }
+    .ok_or_else(|| Failure::usage(format!("{name} takes {LISTEN}, not {text:?}")))
+}
+
+const BASE: &str = "a path of letters, digits and -._~, as /push";
+
+fn base(path: String) -> Result<String, Failure> {
+    let is_segment = |segment: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain)
+    };
+    let segments = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    match segments.is_some_and(|segments| segments.split('/').all(is_segment)) {
+        true => Ok(path),
+        false => Err(Failure::usage(format!("--base takes {BASE}, not {path:?}"))),
+    }
+}
+
+const PROXY: &str = "an address without a port, as 127.0.0.1, or unix";
+
+fn proxy(text: String) -> Result<Option<IpAddr>, Failure> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(Some(ip.to_canonical())),
+        Err(_) if text == "unix" => Ok(None),
+        Err(_) => Err(Failure::usage(format!("--trusted-proxy takes {PROXY}, not {text:?}"))),
+    }
+}
 
 /// A command line that names a token does not mean that all clients may publish.
 fn one_of(mut publishers: Vec<Publishers>) -> Result<Publishers, Failure> {

@@ -80,7 +80,7 @@ impl Admission {
 
     /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
     /// be evicted.
-    pub(super) fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Arc<Slot>> {
+    pub(super) fn admit(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Option<Arc<Slot>> {
         let most = self.limits.connections.saturating_add(self.limits.waiting);
         let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;

@@ -28,7 +28,7 @@ impl Connection {
     pub(super) fn admit(
         admission: &Arc<Admission>,
         socket: TcpStream,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     ) -> Option<Connection> {
         let slot = admission.admit(socket, peer)?;
         Some(Connection { slot, admission: Arc::clone(admission) })
@@ -39,7 +39,10 @@ impl Connection {
     /// # Errors
     /// When the peer has left already.
     pub(super) fn set_options(&self) -> io::Result<()> {
-        self.set_nodelay(true)?;
+        // A Unix socket has no such option: what is written is there at once.
+        if self.peer.is_some() {
+            self.set_nodelay(true)?;
+        }
         self.set_write_timeout(Some(self.admission.limits.write_stall.min(WRITE_STEP)))
     }
 

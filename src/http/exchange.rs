@@ -5,7 +5,7 @@ use super::admission::Admission;
 use super::connection::Connection;
 use super::content::{Content, Rest};
 use super::cors::Cors;
-use super::date::Date;
+use super::forwarded::client_of;
 use super::head::{Framing, Head, Method, Version};
 use super::head_parser::{HeadParser, origin_of};
 use super::limits::Limits;
@@ -167,7 +167,8 @@ impl Service {
     /// Answers a head that cannot be read, and closes the connection.
     fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
         let peer = wire.connection().peer;
-        self.log.access(|| format!("{} {peer} - {}", Date::now().rfc3339(), refusal.status.0));
+        let status = refusal.status.0;
+        self.log.access(|| (peer.map_or("unix".to_owned(), |peer| peer.to_string()), None, status));
         let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
         let reply = Reply {
             method: if is_head { Method::Head } else { Method::Get },
@@ -180,7 +181,8 @@ impl Service {
         self.answer(self.cors.mark(origin.as_deref(), refusal.into()), reply, wire)
     }
 
-    fn exchange(&self, head: Head, wire: &mut Wire) -> io::Result<After> {
+    fn exchange(&self, mut head: Head, wire: &mut Wire) -> io::Result<After> {
+        self.router.enter_base(&mut head);
         self.admission.counters.requests.fetch_add(1, Relaxed);
         let peer = wire.connection().peer;
         let has_content = head.framing() != Framing::None;
@@ -212,8 +214,8 @@ impl Service {
         };
         let response = self.cors.mark(request.field("origin"), response);
         self.log.access(|| {
-            let date = Date::now().rfc3339();
-            format!("{date} {peer} {} {}", request.line(), response.status().0)
+            let client = client_of(&request, peer, &self.log.options.trusted_proxies);
+            (client, Some(request.line()), response.status().0)
         });
         let reply = Reply {
             method: request.method(),

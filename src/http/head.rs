@@ -121,11 +121,16 @@ impl Head {
         &self.target.path
     }
 
-    /// The method and the target, for a log. A target that was parsed is visible ASCII.
+    /// The method and the target, for a log, which learns no `key`. A target that was parsed is visible ASCII.
     pub(super) fn line(&self) -> String {
         let (method, target) = (self.method.name(), &self.target);
         let mark = if target.query.is_empty() { "" } else { "?" };
-        format!("{method} {}{mark}{}", target.path, target.query)
+        let shown = |pair| match str::split_once(pair, '=') {
+            Some((name, _)) if decode_form(name) == "key" => format!("{name}=***"),
+            _ => pair.to_owned(),
+        };
+        let query: Vec<String> = target.query.split('&').map(shown).collect();
+        format!("{method} {}{mark}{}", target.path, query.join("&"))
     }
 
     /// The segments of the path. Each is decoded by itself, so that an encoded slash stays within its segment:

@@ -1,8 +1,8 @@
 //! HTTP/1.1 by hand: a listener, a thread for each connection, and a parser that refuses what two programs could read
 //! differently. Nothing here knows of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `limits`, `pool`, `log`, `grammar`,
-//! `head`, `head_parser`, `chunked`, `slot`, `admission`, `connection`, `wire`, `content`,
+//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `json`, `limits`, `tcp_table`, `listener`,
+//! `pool`, `log`, `grammar`, `head`, `head_parser`, `forwarded`, `chunked`, `slot`, `admission`, `connection`, `wire`, `content`,
 //! `request`, `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`; for the client `url`, `received`, `client`.
 
 pub(crate) mod admission;
@@ -14,10 +14,13 @@ mod cors;
 mod date;
 mod exchange;
 mod files;
+mod forwarded;
 mod grammar;
 mod head;
 mod head_parser;
+pub(crate) mod json;
 mod limits;
+pub(crate) mod listener;
 pub(crate) mod lock;
 mod log;
 mod pool;
@@ -29,6 +32,7 @@ mod server;
 mod slot;
 mod status;
 mod stream;
+pub(crate) mod tcp_table;
 mod url;
 mod wire;
 
@@ -39,6 +43,8 @@ pub(crate) use files::Named;
 pub use head::{Framing, Head, Method, Version};
 pub use head_parser::HeadParser;
 pub use limits::{InvalidLimits, Limits};
+pub use listener::Address;
+pub(crate) use log::LogOptions;
 pub use request::Request;
 pub use response::Response;
 pub use router::Router;

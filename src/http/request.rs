@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 /// ```
 pub struct Request<'c> {
     head: Head,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     content: Content<'c>,
     limits: &'c Limits,
     /// The values of the `{names}` of the route. The router sets them.
@@ -37,7 +37,7 @@ pub(super) type Parameters = Vec<(String, String)>;
 impl<'c> Request<'c> {
     pub(super) fn new(
         head: Head,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         content: Content<'c>,
         limits: &'c Limits,
     ) -> Request<'c> {
@@ -61,8 +61,8 @@ impl<'c> Request<'c> {
         self.limits
     }
 
-    /// The address that the connection comes from. Behind a proxy it is the proxy's.
-    pub fn peer(&self) -> SocketAddr {
+    /// The address that the connection comes from; `None` for a client of a Unix socket. Behind a proxy it is the proxy's.
+    pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 

@@ -4,7 +4,7 @@ use super::files::Files;
 use super::head::{Head, Method};
 use super::request::{Parameters, Request};
 use super::response::Response;
-use super::status::Refusal;
+use super::status::{Refusal, Status};
 use std::fmt;
 
 type Methods = Box<dyn Fn(&Head) -> &'static [Method] + Send + Sync>;
@@ -28,6 +28,8 @@ type Handler = Box<dyn Fn(&mut Request<'_>) -> Response + Send + Sync>;
 /// ```
 #[derive(Default)]
 pub struct Router {
+    /// The segments of the path under which everything is found, too.
+    base: Vec<String>,
     routes: Vec<Route>,
     /// The methods that it has, and its handler.
     fallback: Option<(Methods, Handler)>,
@@ -90,7 +92,25 @@ impl Router {
         self
     }
 
+    /// Finds everything under this path, too, for a proxy that does not remove it.
+    pub(crate) fn base(&mut self, path: &str) {
+        self.base = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    }
+
+    /// Removes the base from the segments of a path below it.
+    pub(super) fn enter_base(&self, head: &mut Head) {
+        let segments = &mut head.target.segments;
+        if segments.len() > self.base.len() && segments.starts_with(&self.base) {
+            segments.drain(..self.base.len());
+        }
+    }
+
     pub(super) fn respond(&self, request: &mut Request<'_>) -> Response {
+        // The relative addresses of a page need the slash.
+        if let Some(last) = self.base.last().filter(|_| request.segments() == self.base) {
+            return Response::empty(Status::TEMPORARY_REDIRECT)
+                .field("Location", format!("{last}/"));
+        }
         if let Some((route, parameters)) = self.find(request) {
             request.parameters = parameters;
             return (route.handler)(request);

@@ -5,16 +5,17 @@ use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
-use super::log::Log;
+use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
+use super::log::{Log, LogOptions};
 use super::pool::{Backoff, Pool, Threads};
 use super::router::Router;
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server that listens but does not accept yet.
 ///
@@ -29,10 +30,10 @@ use std::time::Duration;
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     limits: Limits,
     cors: Cors,
-    log_accesses: bool,
+    log: LogOptions,
 }
 
 impl Server {
@@ -47,7 +48,12 @@ impl Server {
 
     /// Serves on a listener that listens already. It is put in blocking mode.
     pub fn from_listener(listener: TcpListener) -> Server {
-        Server { listener, limits: Limits::default(), cors: Cors::default(), log_accesses: false }
+        Server::from_listeners(vec![listener.into()])
+    }
+
+    pub(crate) fn from_listeners(listeners: Vec<Listener>) -> Server {
+        let (limits, cors, log) = (Limits::default(), Cors::default(), LogOptions::default());
+        Server { listeners, limits, cors, log }
     }
 
     /// Sets the limits.
@@ -68,16 +74,30 @@ impl Server {
 
     /// Whether each request has a line on standard error; by default none has.
     pub fn log_accesses(mut self, yes: bool) -> Server {
-        self.log_accesses = yes;
+        self.log.accesses = yes;
         self
     }
 
-    /// Where it listens.
+    pub(crate) fn log(mut self, log: LogOptions) -> Server {
+        self.log = log;
+        self
+    }
+
+    /// Where it listens; of several TCP addresses the first.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not say, and when the server listens on Unix sockets only.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let addrs = self.addresses()?.into_iter().find_map(|address| match address {
+            Address::Tcp(addr) => Some(addr),
+            _ => None,
+        });
+        addrs.ok_or(ErrorKind::Unsupported.into())
+    }
+
+    /// Everywhere it listens.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<Address>> {
+        self.listeners.iter().map(Listener::address).collect()
     }
 
     /// Serves until the process ends. It may be killed at any moment.
@@ -107,10 +127,10 @@ impl Server {
         router: Router,
         admission: Arc<Admission>,
     ) -> io::Result<ServerHandle> {
-        self.listener.set_nonblocking(false)?;
-        let addr = self.local_addr()?;
+        self.listeners.iter().try_for_each(Listener::prepare)?;
+        let addr = self.local_addr().unwrap_or(NO_ADDRESS);
         let threads = Arc::new(Threads::default());
-        let log = Log::start(self.log_accesses, &threads)?;
+        let log = Log::start(self.log, &threads)?;
         let service = Arc::new(Service {
             router,
             limits: self.limits,
@@ -128,10 +148,11 @@ impl Server {
                 refused.log.say(format!("newswire: cannot start a thread: {error}; trying again"));
             },
         )?;
-        let handle = ServerHandle { addr, admission, pool, threads };
-        let listener = Arc::new(self.listener);
-        for _ in 0..ACCEPT_THREADS {
-            let (listener, service) = (Arc::clone(&listener), Arc::clone(&service));
+        let listeners: Vec<_> = self.listeners.into_iter().map(Arc::new).collect();
+        let open = listeners.iter().map(Arc::downgrade).collect();
+        let handle = ServerHandle { addr, listeners: open, admission, pool, threads };
+        for listener in listeners.iter().flat_map(|listener| [listener; ACCEPT_THREADS]) {
+            let (listener, service) = (Arc::clone(listener), Arc::clone(&service));
             let pool = Arc::clone(&handle.pool);
             let thread = thread::Builder::new().name("accept".into());
             let started = handle.threads.start(thread, move || accept(&listener, &service, &pool));
@@ -141,16 +162,14 @@ impl Server {
     }
 }
 
-/// The system lets 128 connections wait to be accepted and drops the next one; its client tries again a second later.
-/// When 3,000 connections come at once to a busy machine with two cores, nineteen in twenty are answered after 2 s with
-/// two accept threads, and after 2.5 to 5 s with one.
-const ACCEPT_THREADS: usize = 2;
+/// Of a server that listens on Unix sockets only.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Accepts until the server stops.
-fn accept(listener: &TcpListener, service: &Service, pool: &Pool<Job>) {
+/// Accepts until the listener is closed.
+fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
     let admission = &service.admission;
     let mut backoff = Backoff::new();
-    while !admission.is_stopping() {
+    while !listener.is_closed() {
         match listener.accept() {
             Ok((socket, peer)) => {
                 backoff = Backoff::new();
@@ -158,6 +177,7 @@ fn accept(listener: &TcpListener, service: &Service, pool: &Pool<Job>) {
                     pool.submit(Job::Serve(connection));
                 }
             }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // Most likely the process has no descriptor left. One comes back when a connection ends.
             Err(error) => {
                 admission.counters.accept_errors.fetch_add(1, Relaxed);
@@ -186,6 +206,8 @@ fn accept(listener: &TcpListener, service: &Service, pool: &Pool<Job>) {
 #[derive(Clone)]
 pub struct ServerHandle {
     addr: SocketAddr,
+    /// The accept threads hold them.
+    listeners: Vec<Weak<Listener>>,
     admission: Arc<Admission>,
     pool: Arc<Pool<Job>>,
     threads: Arc<Threads>,
@@ -198,7 +220,7 @@ impl fmt::Debug for ServerHandle {
 }
 
 impl ServerHandle {
-    /// Where the server listens.
+    /// Where the server listens; of several TCP addresses the first. `0.0.0.0:0` when it listens on Unix sockets only.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -211,9 +233,21 @@ impl ServerHandle {
             return;
         }
         self.pool.stop();
-        // `accept` has no deadline. One connection for each thread wakes it.
-        for _ in 0..ACCEPT_THREADS {
-            let _ = TcpStream::connect_timeout(&reachable(self.addr), LAST_SECOND);
+        self.close_listeners();
+    }
+
+    fn close_listeners(&self) {
+        self.listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.close());
+    }
+
+    /// Stops accepting, and serves what was accepted: a connection gets a second to send its first request. Where another
+    /// process goes on with the same listener, no client notices that this one has stopped.
+    pub(crate) fn stop_accepting(&self) {
+        self.close_listeners();
+        let deadline = Instant::now() + LAST_SECOND;
+        let is_accepting = || self.listeners.iter().any(|listener| listener.strong_count() > 0);
+        while (is_accepting() || self.admission.waiting() > 0) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -238,19 +272,6 @@ impl ServerHandle {
             threads => Err(StillRunning { threads }),
         }
     }
-}
-
-/// How long a thread may take to see that its connection was closed, or that one has come.
-const LAST_SECOND: Duration = Duration::from_secs(1);
-
-/// An address at which this machine reaches a listener of its own.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    addr
 }
 
 /// A handler of a stopped server has not returned in time.

@@ -41,7 +41,7 @@ pub(super) fn bought_ms(bytes: usize) -> u64 {
 
 pub(crate) struct Slot {
     socket: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Option<SocketAddr>,
     /// From when on the connection may be evicted, on the clock of [`now_ms`], or one of the values above.
     evictable_from_ms: AtomicU64,
     /// The server waits for a request. A connection that the server stops in this state has nothing to be answered.
@@ -55,7 +55,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr) -> Slot {
+    pub(super) fn new(socket: TcpStream, peer: Option<SocketAddr>) -> Slot {
         Slot {
             socket,
             peer,

@@ -14,6 +14,7 @@ mod sse_emitter;
 mod stream;
 mod text;
 
+pub use crate::http::json::json_string;
 pub use emitter::{Emitter, EmitterOptions};
 pub use event::{Event, Fields, MalformedEvent};
 pub use event_source::{EventSource, EventSourceError, ReadyState, Step};
@@ -22,4 +23,4 @@ pub use recording::{Block, Blocks, Recorder, Recording};
 pub use sse_emitter::{SendError, SseEmitter};
 pub use stream::last_event_id;
 pub(crate) use stream::{LAST_EVENT_ID_PARAMETERS, event_stream, opening, opening_with, refused};
-pub use text::{base64, json_string};
+pub use text::base64;

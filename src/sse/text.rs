@@ -1,4 +1,4 @@
-//! Bytes and text as other formats write them: base64 and JSON strings.
+//! Bytes as text.
 
 /// Bytes as text: base64 with padding (RFC 4648, 4).
 ///
@@ -20,28 +20,4 @@ pub fn base64(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// A JSON string (RFC 8259, 7), in ASCII letters wherever a reader might stumble.
-///
-/// ```
-/// use newswire::sse::json_string;
-///
-/// assert_eq!(json_string("\"é\n"), r#""\"\u00e9\u000a""#);
-/// ```
-pub fn json_string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            ' '..='~' => json.push(character),
-            _ => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    json.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    json.push('"');
-    json
 }

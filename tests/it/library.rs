@@ -222,7 +222,7 @@ fn a_handler_sees_the_peer_the_request_and_the_parameters() {
             Status::OK,
             format!(
                 "{} {:?} {:?} {:?} {:?} {:?}",
-                request.peer(),
+                request.peer().expect("it is not a Unix socket"),
                 request.method(),
                 request.version(),
                 request.parameter("b"),

@@ -268,7 +268,8 @@ pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
 
 /// The whole application in this process, on a free port, for limits that have no option. It ends with the process.
 pub(crate) fn serve_app(app: App) -> (SocketAddr, Channels) {
-    let app = App { address: SocketAddr::from(([127, 0, 0, 1], 0)), log_accesses: false, ..app };
+    let addresses = vec![newswire::http::Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))];
+    let app = App { addresses, log_accesses: false, ..app };
     let listening = app.listen().expect("there is a free port");
     let address = listening.address().expect("it listens");
     let channels = listening.channels().clone();

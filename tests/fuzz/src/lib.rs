@@ -41,7 +41,7 @@ pub fn serve(limits: http::Limits, channel_limits: channel::Limits) -> (SocketAd
     // the process.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let app = App {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        addresses: vec![newswire::http::Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))],
         limits,
         channel_limits,
         publishers: Publishers::Anyone,

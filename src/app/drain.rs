@@ -1,0 +1,89 @@
+//! `POST /drain`: the server stops without a loss, so that another one can take its place.
+
+use crate::channel::Channels;
+use crate::http::admission::Admission;
+use crate::http::{Head, Refusal, Response, ServerHandle, Status};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a server takes at most, without `?seconds`.
+const SECONDS: u64 = 10;
+const MOST_SECONDS: u64 = 3600;
+
+/// For this part of the time the server goes on as before, and only `/readyz` says that it does not: a load balancer
+/// must see that before a connection is refused.
+const NOTICE: u32 = 10;
+
+/// So long before the deadline the client that drains is answered, whatever is left.
+const LAST_ANSWER: Duration = Duration::from_millis(300);
+
+/// What the handlers know of it.
+pub(super) struct Drain {
+    server: Sender<Duration>,
+    /// Set by the one request that drains the server.
+    deadline: OnceLock<Instant>,
+}
+
+/// What the thread that stops the server waits for.
+pub(super) struct Drained(Receiver<Duration>);
+
+impl Drain {
+    pub(super) fn new() -> (Drain, Drained) {
+        let (server, asked) = channel();
+        (Drain { server, deadline: OnceLock::new() }, Drained(asked))
+    }
+
+    /// `GET /readyz`: whether the server takes new clients.
+    pub(super) fn readiness(&self) -> Response {
+        let response = match self.deadline.get() {
+            None => Response::text(Status::OK, "ready\n"),
+            Some(_) => Response::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
+        };
+        response.field("Cache-Control", "no-store")
+    }
+
+    /// `POST /drain`: answers when nothing is left but this request, or the time is over. So the command that stops a
+    /// service returns when the service has stopped.
+    pub(super) fn respond(
+        &self,
+        head: &Head,
+        connections: &Admission,
+    ) -> Result<Response, Refusal> {
+        let time = match head.query("seconds").map(|seconds| seconds.parse()) {
+            None => SECONDS,
+            Some(Ok(seconds @ 1..=MOST_SECONDS)) => seconds,
+            Some(_) => return Err(Refusal::bad("seconds is a number from 1 to 3600.")),
+        };
+        let time = Duration::from_secs(time);
+        let deadline = Instant::now() + time;
+        if self.deadline.set(deadline).is_err() {
+            return Ok(Response::text(Status::OK, "This server is draining already.\n"));
+        }
+        // The thread that stops the server waits for this as long as a handler may run.
+        let _ = self.server.send(time);
+        while connections.len() > 1 && Instant::now() + LAST_ANSWER < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let sentence = match connections.len() - 1 {
+            0 => "This server has served all its clients.\n".to_owned(),
+            left => format!("This server closes {left} connections, since the time is over.\n"),
+        };
+        Ok(Response::text(Status::OK, sentence))
+    }
+}
+
+impl Drained {
+    /// Waits until a client drains the server, and stops it. Returns when it has stopped, or another one has stopped it.
+    pub(super) fn wait(self, server: &ServerHandle, channels: &Channels) {
+        let Ok(time) = self.0.recv() else { return };
+        let deadline = Instant::now() + time;
+        thread::sleep(time / NOTICE);
+        server.stop_accepting();
+        // From here on a publish is refused: the answer would promise what no subscriber gets.
+        channels.stop();
+        // A handler that does not return is left behind.
+        let _ = server.join(deadline.saturating_duration_since(Instant::now()));
+    }
+}
