@@ -4,7 +4,7 @@
 use super::history::{Batch, Cursor};
 use super::members::Presence;
 use crate::http::connection::Connection;
-use crate::sse::opening;
+use crate::sse::farewell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -103,7 +103,7 @@ impl Subscriber {
 
     /// Ends the stream and tells the client when to reconnect.
     pub(super) fn stop(&self) {
-        let _ = self.write_last(&opening(), Departure::Stopped);
+        let _ = self.write_last(&farewell(), Departure::Stopped);
     }
 
     fn write_last(&self, bytes: &[u8], departure: Departure) -> Written {

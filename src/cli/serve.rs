@@ -23,10 +23,10 @@ USAGE
     newswire drain URL [OPTIONS]    a server stops without a loss; see newswire drain --help
 
 OPTIONS
-    --listen ADDRESS           listen here: ADDR:PORT, with port 0 on any free port; unix:PATH,
-                               or unix:PATH,mode=660 to say which users may connect; or stdin,
-                               if that is a listening socket; repeatable   [127.0.0.1:8080]
-    --base PATH                serve everything under this path, too, as /push
+    --listen ADDRESS           listen at ADDR:PORT, with port 0 at any free port; at unix:PATH,
+                               or unix:PATH,mode=600; or at stdin, if it is a socket that
+                               listens; repeatable                          [127.0.0.1:8080]
+    --base PATH                serve everything under this path, as /push, too
     --www DIR                  serve the files of this directory instead of the page
     --allow-origin ORIGIN      only pages of this origin may read, also with credentials, and
                                may publish; repeatable                 [any page may read]
@@ -41,9 +41,8 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
-    --log text|json            how the line for each request is written              [text]
-    --trusted-proxy ADDR       a proxy at this address, or at unix, says for which client it
-                               asks; the log names the client then; repeatable
+    --log text|json            how each request is logged                             [text]
+    --trusted-proxy ADDR       log the client that this proxy names, at ADDR or unix; repeatable
     --quiet                    do not write a line for each request
     --help, --version
 ";

@@ -11,6 +11,9 @@ const CONTENT_TYPE: &str = "text/event-stream";
 /// How long clients wait before they reconnect, at least.
 const RECONNECTION_TIME: Duration = Duration::from_secs(2);
 
+/// When a server stops, its clients come back over so long a time. A server answers some thousands a second.
+const RECONNECTION_SPREAD: Duration = Duration::from_secs(5);
+
 /// How long a client waits, at least, when there was no room for its stream.
 const REFUSED_RECONNECTION_TIME: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,7 @@ pub(crate) fn event_stream(
 ) -> Response {
     with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
         .when_full(come_back_later())
-        .farewell(|| retry_line(jittered(RECONNECTION_TIME)).into_bytes())
+        .farewell(farewell)
 }
 
 /// A stream that only tells the client to come back later.
@@ -54,6 +57,11 @@ pub(crate) fn opening() -> Vec<u8> {
 /// As [`opening`], with this reconnection time.
 pub(crate) fn opening_with(reconnection_time: Duration) -> Vec<u8> {
     format!(": newswire\n{}", retry_line(reconnection_time)).into_bytes()
+}
+
+/// What a stream gets last when the server stops.
+pub(crate) fn farewell() -> Vec<u8> {
+    retry_line(RECONNECTION_TIME + RECONNECTION_SPREAD.mul_f64(random())).into_bytes()
 }
 
 fn come_back_later() -> Vec<u8> {
@@ -75,7 +83,11 @@ fn with_stream_fields(response: Response) -> Response {
 
 /// Between `time` and half as much again, so that not all clients come back in the same instant after a restart.
 pub(super) fn jittered(time: Duration) -> Duration {
-    // The keys of a hash map are the one source of randomness in the standard library.
+    time + time.mul_f64(0.5 * random())
+}
+
+/// From 0 to 1. The keys of a hash map are the one source of randomness in the standard library.
+fn random() -> f64 {
     let random = RandomState::new().build_hasher().finish();
-    time + time.mul_f64(0.5 * (random >> 11) as f64 / (1u64 << 53) as f64)
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -81,7 +81,10 @@ fn assert_all(refusals: Vec<Result<(), String>>) {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-const VALUED: [&str; 10] = [
+const VALUED: [&str; 13] = [
+    "--base",
+    "--log",
+    "--trusted-proxy",
     "--listen",
     "--www",
     "--allow-origin",
@@ -170,8 +173,20 @@ fn a_missing_or_malformed_value_is_refused() {
                 "http://127.0.0.1:80",
                 "127.0.0.1:80\n",
                 "--quiet",
+                "unix:",
+                "unix:,mode=660",
+                "unix:/tmp/s,mode=",
+                "unix:/tmp/s,mode=66",
+                "unix:/tmp/s,mode=888",
+                "unix:/tmp/s,mode=0660",
+                "unix:/tmp/s,mode=+66",
+                "unix",
+                "Stdin",
             ][..],
         ),
+        ("--base", &["", "/", "//", "push", "/a//b", "/a/../b", "/.", "/a b", "/%61", "/a?b"]),
+        ("--log", &["", "JSON", "xml"]),
+        ("--trusted-proxy", &["", "localhost", "127.0.0.1:80", "10.0.0.0/8", "Unix", "::1%lo"]),
         ("--heartbeat", &["", "x", "-1", "1.5", "86401", "15s", " 15"]),
         ("--max-connections", &["", "x", "0", "-1", "1.5", "1e3", "99999999999999999999999"]),
         ("--max-subscribers", &["", "x", "-1", "99999999999999999999999"]),

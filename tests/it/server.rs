@@ -83,6 +83,16 @@ impl Server {
         self.child.wait().expect("it has ended");
     }
 
+    /// Waits for its end, and returns its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("it ends", || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+
     pub(crate) fn output(&self) -> String {
         hear(&self.output).clone()
     }

@@ -1,0 +1,198 @@
+//! Draining: a server stops without a loss, so that another one can take its place. Who may ask for it, what becomes of
+//! streams and requests, and what a container is told at the start.
+
+use crate::files::Directory;
+use crate::server::{Server, Stream, ask, connect, eventually, read_opening, read_until};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_newswire");
+
+fn drain(address: SocketAddr, options: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.arg("drain").args(options).arg(format!("http://{address}/"));
+    command.output().expect("the binary under test starts")
+}
+
+#[test]
+fn a_drained_server_finishes_what_it_has_begun_and_ends_with_exit_code_0() {
+    let mut server = Server::start(&["--publish-open"]);
+    let address = server.address;
+    let mut uploading = connect(address);
+    let head = "POST /channels/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
+    uploading.write_all(head.as_bytes()).expect("the server reads");
+    uploading.write_all(b"12").expect("the server reads");
+    let mut words = connect(address);
+    let request = b"GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    words.write_all(request).expect("the server reads");
+    read_opening(&mut words);
+    let subscriber = Stream::subscribe(address, "news");
+
+    let draining = thread::spawn(move || drain(address, &["--deadline", "60"]));
+    eventually("it is not ready", || ask(address, "GET", "/readyz", &[], "").status == 503);
+    assert_eq!(ask(address, "GET", "/healthz", &[], "").status, 200, "it goes on for a moment");
+    // The end of a stream, with a time to come back
+    let mut rest = String::new();
+    words.read_to_string(&mut rest).expect("it ends");
+    assert!(rest.trim_end().rsplit('\n').next().is_some_and(is_retry), "{rest:?}");
+    subscriber.until_closed();
+    eventually("it does not accept", || TcpStream::connect(address).is_err());
+    // One request is still being sent.
+    assert!(!draining.is_finished());
+    uploading.write_all(b"34").expect("the server reads");
+    let answer = read_until(&mut uploading, "\r\n\r\n");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    drop(uploading);
+
+    let output = draining.join().expect("it only waits");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "This server has served all its clients.\n"
+    );
+    assert_eq!(server.wait(), Some(0));
+}
+
+fn is_retry(line: &str) -> bool {
+    line.strip_prefix("retry: ").is_some_and(|time| time.parse::<u32>().is_ok())
+}
+
+#[test]
+fn a_server_that_nothing_keeps_is_ready_and_gone_long_before_the_deadline() {
+    let mut server = Server::start(&[]);
+    let answer = ask(server.address, "GET", "/readyz", &[("Host", "any.example")], "");
+    assert_eq!((answer.status, answer.text()), (200, "ready\n"));
+    let started = Instant::now();
+    assert_eq!(drain(server.address, &["--deadline", "100"]).status.code(), Some(0));
+    assert_eq!(server.wait(), Some(0));
+    // For a tenth of the time a load balancer can see that the server is not ready.
+    assert!((10..90).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_request_that_does_not_end_keeps_a_drained_server_until_the_deadline() {
+    let mut server = Server::start(&["--publish-open"]);
+    let mut uploading = connect(server.address);
+    let head = "POST /channels/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12";
+    uploading.write_all(head.as_bytes()).expect("the server reads");
+    let _subscriber = Stream::subscribe(server.address, "news");
+    let output = drain(server.address, &["--deadline", "2"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("closes 1 connections"), "{output:?}");
+    assert_eq!(server.wait(), Some(0));
+}
+
+/// Thousands of clients that come back in one instant would find the next server busy.
+#[test]
+fn the_clients_of_a_drained_server_come_back_at_different_times() {
+    let server = Server::start(&[]);
+    let streams: Vec<_> = (0..60).map(|_| Stream::subscribe(server.address, "news")).collect();
+    assert_eq!(drain(server.address, &[]).status.code(), Some(0));
+    let times = streams.into_iter().map(|mut stream| {
+        assert_eq!(stream.next(), None);
+        let text = String::from_utf8(stream.bytes).expect("it is text");
+        let time = text.trim_end().rsplit_once("retry: ").expect("it has a time").1;
+        time.parse::<u32>().expect("it is a number")
+    });
+    let times: BTreeSet<u32> = times.collect();
+    assert!(times.iter().all(|time| (2_000..=7_000).contains(time)), "{times:?}");
+    // All of 60 lie in the same three of five seconds once in 10^12.
+    let (first, last) = (times.first().expect("some"), times.last().expect("some"));
+    assert!(times.len() > 30 && last - first > 3_000, "{times:?}");
+}
+
+#[test]
+fn a_page_and_a_proxied_client_cannot_drain_a_server() {
+    let server = Server::start(&["--publish-open"]);
+    let refused = |fields: &[(&str, &str)], target: &str| {
+        ask(server.address, "POST", target, fields, "").status
+    };
+    assert_eq!(refused(&[("Origin", "http://evil.example")], "/drain"), 403);
+    assert_eq!(refused(&[("Origin", "null")], "/drain"), 403);
+    assert_eq!(refused(&[("Host", "evil.example")], "/drain"), 403);
+    for field in ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"] {
+        assert_eq!(refused(&[(field, "for=127.0.0.1")], "/drain"), 403, "{field}");
+    }
+    for seconds in ["", "0", "x", "-1", "1.5", "3601"] {
+        assert_eq!(refused(&[], &format!("/drain?seconds={seconds}")), 400, "{seconds}");
+    }
+    assert_eq!(ask(server.address, "GET", "/drain", &[], "").status, 405);
+    assert_eq!(ask(server.address, "GET", "/readyz", &[], "").status, 200, "it goes on");
+}
+
+#[test]
+fn a_server_with_a_token_is_drained_with_the_token_only() {
+    let directory = Directory::new("drain-token");
+    let path = directory.0.join("token");
+    fs::write(&path, "opensesame\n").expect("it can be written");
+    let path = path.to_str().expect("it is UTF-8");
+    let mut server = Server::start(&["--publish-token-file", path]);
+    let output = drain(server.address, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("401"), "{output:?}");
+    assert_eq!(drain(server.address, &["--token-file", path]).status.code(), Some(0));
+    assert_eq!(server.wait(), Some(0));
+}
+
+/// On one machine a proxy is on loopback, and so are all its clients then. It has a user of its own.
+#[test]
+fn a_process_of_another_user_cannot_drain_a_server() {
+    let server = Server::start(&[]);
+    let place = Directory::new("other-user");
+    let client = std::env::temp_dir().join(format!("newswire-{}", std::process::id()));
+    fs::copy(BINARY, &client).expect("it can be copied");
+    let mut command = Command::new(&client);
+    let url = format!("http://{}", server.address);
+    let output = command.args(["drain", &url]).uid(65_534).current_dir("/").output();
+    fs::remove_file(&client).expect("it is ours");
+    drop(place);
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("status 403") && said.contains("same user"), "{output:?}");
+            assert_eq!(ask(server.address, "GET", "/readyz", &[], "").status, 200, "it goes on");
+        }
+        Err(error) => skip(&format!("no process of another user can be started: {error}")),
+    }
+}
+
+/// Not eprintln, which the test harness would keep to itself.
+fn skip(why: &str) {
+    assert!(std::env::var("CI").is_err(), "{why}");
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {why} ***");
+}
+
+/// A container is stopped with SIGTERM, and killed ten seconds later, unless its image says what stops it.
+#[test]
+fn the_first_process_of_a_container_says_what_stops_it() {
+    let note = "SIGTERM does nothing here";
+    assert!(!Server::start(&[]).greeting.contains(note));
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", BINARY, "--listen", "127.0.0.1:0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return skip("there is no unshare") };
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let first = lines.next().map(|line| line.expect("it is text"));
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+    match first {
+        Some(first) => assert!(first.contains(note) && first.contains("STOPSIGNAL SIGKILL")),
+        None => skip("unshare may not make a process namespace"),
+    }
+}
+
+#[test]
+fn a_closed_standard_input_is_told_from_one_that_has_ended() {
+    for (input, said) in [("", "is closed or empty"), ("Hello\n", "has ended")] {
+        let mut server = Server::start(&["--stdin", "news", "--quiet"]);
+        server.stdin().write_all(input.as_bytes()).expect("it reads");
+        let sentence = format!("newswire: standard input {said}; the channel news is complete\n");
+        eventually("it says so", || server.said() == sentence);
+    }
+}
