@@ -70,7 +70,6 @@ impl App {
         let failed = |what: String| {
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
-        check_publishers(&self.publishers, &self.addresses)?;
         let files = match &self.www {
             None => Files::embedded(PAGE),
             Some(path) => Files::directory(path)
@@ -88,10 +87,17 @@ impl App {
             .cors(self.cors.clone())
             .log(LogOptions { accesses, json, trusted_proxies: self.trusted_proxies });
         let addresses = server.addresses()?;
-        check_publishers(&self.publishers, &addresses)?;
+        let public = addresses.iter().find(|address| !address.is_local());
+        if let (Publishers::Anyone, Some(address)) = (&self.publishers, public) {
+            let sentence = format!(
+                "--publish-open lets every client publish that reaches the server, and {address} is not a loopback \
+                 address; use --publish-token-file instead"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
         let channels = Channels::start(self.channel_limits)
             .map_err(failed("cannot start a thread".to_owned()))?;
-        let has_lab = self.lab || addresses.iter().all(Address::is_local);
+        let has_lab = self.lab || public.is_none();
         let (drain, drained) = Drain::new();
         let mut router = router(Shared {
             files,
@@ -104,20 +110,6 @@ impl App {
         self.base.iter().for_each(|base| router.base(base));
         Ok(Listening { server, router, channels, admission, drained })
     }
-}
-
-/// Publishing is open only where all clients are on this machine. Whether that is so for the socket that standard input is,
-/// is known when it was taken.
-fn check_publishers(publishers: &Publishers, addresses: &[Address]) -> io::Result<()> {
-    let is_open = |address: &&Address| !address.is_local() && **address != Address::Stdin;
-    let (Publishers::Anyone, Some(address)) = (publishers, addresses.iter().find(is_open)) else {
-        return Ok(());
-    };
-    let sentence = format!(
-        "--publish-open lets every client publish that reaches the server, and {address} is not a loopback address; \
-         use --publish-token-file instead"
-    );
-    Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
 }
 
 /// A server with every route, which listens but does not accept yet.
@@ -186,9 +178,10 @@ impl Listening {
     }
 
     fn start(self) -> io::Result<(ServerHandle, JoinHandle<()>)> {
+        let connections = Arc::clone(&self.admission);
         let handle = self.server.serve_with(self.router, self.admission)?;
         let (drained, stopping) = (self.drained, handle.clone());
-        let wait = move || drained.wait(&stopping, &self.channels);
+        let wait = move || drained.wait(&stopping, &self.channels, &connections);
         let thread = thread::Builder::new().name("drain".into()).spawn(wait);
         Ok((handle.clone(), thread.inspect_err(|_| handle.stop())?))
     }

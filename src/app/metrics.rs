@@ -26,6 +26,11 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),
         ("threads_refused_total", "Threads that the system refused.", of(&http.threads_refused)),
         ("connections_evicted_total", "Connections evicted for another one.", of(&http.evicted)),
+        (
+            "connections_unreachable_total",
+            "Connections ended because the peer acknowledged nothing any more.",
+            of(&http.unreachable),
+        ),
         ("panics_total", "Handlers that panicked.", of(&http.panics)),
         ("events_published_total", "Events published.", of(&hub.events_published)),
         ("bytes_published_total", "Their bytes, as they are sent.", of(&hub.bytes_published)),

@@ -56,8 +56,17 @@ impl Arguments {
 
     /// The value of an option; `what` says in the refusal what it must be.
     pub(super) fn value<T: FromStr>(&mut self, name: &str, what: &str) -> Result<T, Failure> {
+        self.parsed(name, what, |text| text.parse().ok())
+    }
+
+    pub(super) fn parsed<T>(
+        &mut self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Failure> {
         let value = self.raw_value(name)?;
-        let parsed = value.to_str().and_then(|text| text.parse().ok());
+        let parsed = value.to_str().and_then(parse);
         parsed.ok_or_else(|| Failure::usage(format!("{name} takes {what}, not {value:?}")))
     }
 

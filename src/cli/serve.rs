@@ -141,8 +141,8 @@ impl Options {
             let name = option.as_str();
             let channels = &mut app.channel_limits;
             match name {
-                "--listen" => addresses.push(address(name, arguments.value(name, LISTEN)?)?),
-                "--base" => app.base = Some(base(arguments.value(name, BASE)?)?),
+                "--listen" => addresses.push(arguments.value(name, LISTEN)?),
+                "--base" => app.base = Some(arguments.parsed(name, BASE, base)?),
                 "--www" => app.www = Some(PathBuf::from(arguments.raw_value(name)?)),
                 "--allow-origin" => origins.push(arguments.value::<String>(name, "an origin")?),
                 "--publish-token-file" => {
@@ -169,8 +169,9 @@ impl Options {
                     app.log_json = arguments.one_of(name, &[("text", false), ("json", true)])?;
                 }
                 "--trusted-proxy" => {
-                    app.trusted_proxies.push(proxy(arguments.value(name, PROXY)?)?)
+                    app.trusted_proxies.push(arguments.parsed(name, PROXY, proxy)?)
                 }
+
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" | "--version" | "-V" => {
                     arguments.check_switch(name)?;
@@ -204,55 +205,23 @@ const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
 const LISTEN: &str =
     "an address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
-
-/// A proxy runs as another user, and shares a group with this process. Without a mode, no other user gets in.
-const DEFAULT_MODE: u32 = 0o660;
-
-/// ```text
-/// address = ip ":" port / "unix:" path [ ",mode=" 3OCTALDIGIT ] / "stdin"
-/// ```
-fn address(name: &str, text: String) -> Result<Address, Failure> {
-    let mode = |digits: &str| {
-        let is_mode = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
-        is_mode.then(|| u32::from_str_radix(digits, 8).ok()).flatten()
-    };
-    let address = match text.strip_prefix("unix:").map(|rest| rest.split_once(",mode=")) {
-        Some(None) => Some((&text["unix:".len()..], Some(DEFAULT_MODE))),
-        Some(Some((path, digits))) => Some((path, mode(digits))),
-        None => None,
-    };
-    match address {
-        Some((path, Some(mode))) if !path.is_empty() => {
-            Some(Address::Unix { path: path.into(), mode })
-        }
-        Some(_) => None,
-        None if text == "stdin" => Some(Address::Stdin),
-        None => text.parse().ok().map(Address::Tcp),
-    }
-    .ok_or_else(|| Failure::usage(format!("{name} takes {LISTEN}, not {text:?}")))
-}
-
 const BASE: &str = "a path of letters, digits and -._~, as /push";
-
-fn base(path: String) -> Result<String, Failure> {
-    let is_segment = |segment: &str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain)
-    };
-    let segments = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-    match segments.is_some_and(|segments| segments.split('/').all(is_segment)) {
-        true => Ok(path),
-        false => Err(Failure::usage(format!("--base takes {BASE}, not {path:?}"))),
-    }
-}
-
 const PROXY: &str = "an address without a port, as 127.0.0.1, or unix";
 
-fn proxy(text: String) -> Result<Option<IpAddr>, Failure> {
-    match text.parse::<IpAddr>() {
-        Ok(ip) => Ok(Some(ip.to_canonical())),
-        Err(_) if text == "unix" => Ok(None),
-        Err(_) => Err(Failure::usage(format!("--trusted-proxy takes {PROXY}, not {text:?}"))),
+fn base(path: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_segment =
+        |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
+    let segments = path.strip_prefix('/')?;
+    let mut segments = segments.strip_suffix('/').unwrap_or(segments).split('/');
+    segments.all(is_segment).then(|| path.to_owned())
+}
+
+fn proxy(text: &str) -> Option<Option<IpAddr>> {
+    if text == "unix" {
+        Some(None)
+    } else {
+        Some(Some(text.parse::<IpAddr>().ok()?.to_canonical()))
     }
 }
 

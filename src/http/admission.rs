@@ -11,6 +11,7 @@
 use super::limits::Limits;
 use super::lock::hold;
 use super::slot::{Slot, now_ms};
+use super::tcp_table::{self, Ends, entry};
 use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
@@ -53,6 +54,7 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: AtomicU64,
     pub(crate) threads_refused: AtomicU64,
     pub(crate) evicted: AtomicU64,
+    pub(crate) unreachable: AtomicU64,
     pub(crate) panics: AtomicU64,
 }
 
@@ -212,6 +214,22 @@ impl Admission {
     /// Ends every connection.
     pub(super) fn end_all(&self) {
         self.slots().iter().for_each(|slot| _ = slot.end());
+    }
+
+    /// Ends the connections that are unreachable and were so at the last look, and returns those that are so now. A
+    /// network that is gone sends no reset.
+    pub(crate) fn end_unreachable(&self, last: &[Ends]) -> Vec<Ends> {
+        let now = tcp_table::unreachable();
+        let lost: Vec<&Ends> = now.iter().filter(|ends| last.contains(ends)).collect();
+        // Most often there is none, and no connection has to be asked for its address.
+        for slot in self.slots().iter().filter(|_| !lost.is_empty()) {
+            let ends =
+                slot.local_addr().ok().zip(slot.peer).map(|(own, peer)| [own, peer].map(entry));
+            if ends.is_some_and(|ends| lost.contains(&&ends)) && slot.end() {
+                self.counters.unreachable.fetch_add(1, Relaxed);
+            }
+        }
+        now
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {

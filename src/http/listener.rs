@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -51,6 +52,29 @@ impl Address {
     }
 }
 
+/// ```text
+/// address = ip ":" port / "unix:" path [ ",mode=" 3OCTALDIGIT ] / "stdin"
+/// ```
+/// Without a mode it is 660: a proxy runs as another user, and shares a group with this process.
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Address, &'static str> {
+        let unix = |rest: &str| {
+            let (path, digits) = rest.split_once(",mode=").unwrap_or((rest, "660"));
+            let is_octal = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+            let mode = u32::from_str_radix(digits, 8).ok().filter(|_| is_octal)?;
+            (!path.is_empty()).then(|| Address::Unix { path: path.into(), mode })
+        };
+        match (text, text.strip_prefix("unix:")) {
+            ("stdin", _) => Some(Address::Stdin),
+            (_, Some(rest)) => unix(rest),
+            (_, None) => text.parse().ok().map(Address::Tcp),
+        }
+        .ok_or("it is not ADDR:PORT, unix:PATH, unix:PATH,mode=660 or stdin")
+    }
+}
+
 /// As the command line has it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,20 +103,14 @@ enum Socket {
 }
 
 impl Listener {
-    fn new(socket: Socket, is_inherited: bool) -> Listener {
-        Listener { socket, is_inherited, is_closed: AtomicBool::new(false) }
-    }
-
-    /// # Errors
-    /// As the system says; one sentence for a Unix socket at which another server listens, for a file that is no socket,
-    /// and for a standard input that is no socket that listens.
     pub(crate) fn bind(address: &Address) -> io::Result<Listener> {
         let socket = match address {
             Address::Tcp(addr) => Socket::Tcp(TcpListener::bind(addr)?),
             Address::Unix { path, mode } => bind_unix(path, *mode)?,
-            Address::Stdin => return inherit(io::stdin().as_fd().try_clone_to_owned()?),
+            Address::Stdin => inherit(io::stdin().as_fd().try_clone_to_owned()?)?,
         };
-        Ok(Listener::new(socket, false))
+        let is_inherited = *address == Address::Stdin;
+        Ok(Listener { socket, is_inherited, is_closed: AtomicBool::new(false) })
     }
 
     /// Where it listens, with the port that the system has chosen.
@@ -109,19 +127,15 @@ impl Listener {
     /// Accepts in blocking mode.
     pub(super) fn prepare(&self) -> io::Result<()> {
         let socket = match &self.socket {
-            Socket::Tcp(listener) => {
-                listener.set_nonblocking(false)?;
-                OwnedFd::from(listener.try_clone()?)
-            }
-            Socket::Unix(listener, ..) => {
-                listener.set_nonblocking(false)?;
-                OwnedFd::from(listener.try_clone()?)
-            }
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener, ..) => listener.as_fd(),
         };
+        let socket = TcpStream::from(socket.try_clone_to_owned()?);
+        socket.set_nonblocking(false)?;
         match self.own_addr() {
             Some(_) => Ok(()),
-            // "Specify the receiving ... timeouts until reporting an error", also for `accept` (socket(7) of Linux).
-            None => TcpStream::from(socket).set_read_timeout(Some(LOOK_INTERVAL)),
+            // It is the timeout of `accept`, too (socket(7) of Linux).
+            None => socket.set_read_timeout(Some(LOOK_INTERVAL)),
         }
     }
 
@@ -163,7 +177,8 @@ impl Listener {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Listener {
-        Listener::new(Socket::Tcp(listener), false)
+        let (socket, is_closed) = (Socket::Tcp(listener), AtomicBool::new(false));
+        Listener { socket, is_inherited: false, is_closed }
     }
 }
 
@@ -201,29 +216,24 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
 }
 
 /// Takes a socket that listens from the process that has opened it. Its backlog stays what that process has set.
-fn inherit(socket: OwnedFd) -> io::Result<Listener> {
-    let refused = |sentence| io::Error::new(ErrorKind::InvalidInput, sentence);
-    let stream = TcpStream::from(socket.try_clone()?);
-    // A socket that listens has no peer, and a connection has one.
-    match stream.peer_addr().map_err(|error| error.kind()) {
-        Err(ErrorKind::NotConnected) => {}
-        Ok(_) | Err(ErrorKind::InvalidInput) => {
-            return Err(refused(
-                "it is a connection, not a socket that listens; use Accept=no, or wait in inetd.conf",
-            ));
-        }
-        Err(_) => return Err(refused("it is not a socket; start it from systemd or inetd")),
-    }
-    let unix = UnixListener::from(socket.try_clone()?);
-    let socket = match unix.local_addr() {
-        Ok(addr) => {
-            Socket::Unix(unix, addr.as_pathname().unwrap_or(Path::new("")).to_owned(), None)
+fn inherit(socket: OwnedFd) -> io::Result<Socket> {
+    let (stream, unix) = (TcpStream::from(socket.try_clone()?), UnixListener::from(socket));
+    // A connection has a peer; what is no socket has another error.
+    let listens = stream.peer_addr().is_err_and(|error| error.kind() == ErrorKind::NotConnected);
+    match unix.local_addr() {
+        Ok(addr) if listens => {
+            let path = addr.as_pathname().unwrap_or(Path::new("")).to_owned();
+            Ok(Socket::Unix(unix, path, None))
         }
         // Only TCP has this option.
-        Err(_) if stream.nodelay().is_ok() => Socket::Tcp(TcpListener::from(socket)),
-        Err(_) => return Err(refused("it is a socket, but not one of TCP")),
-    };
-    Ok(Listener::new(socket, true))
+        Err(_) if listens && stream.nodelay().is_ok() => {
+            Ok(Socket::Tcp(OwnedFd::from(unix).into()))
+        }
+        _ => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no socket that listens; systemd hands one over with StandardInput=socket and Accept=no, inetd with wait",
+        )),
+    }
 }
 
 /// An address at which this machine reaches a listener of its own.

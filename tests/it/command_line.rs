@@ -260,7 +260,7 @@ fn an_address_that_is_taken_or_not_this_machines_is_refused() {
 /// Without a token every client that reaches the server can publish, so no other machine may reach it.
 #[test]
 fn publishing_without_a_token_is_for_loopback_only() {
-    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+    for address in ["0.0.0.0:0", "[::]:0"] {
         assert_refused(&["--publish-open", "--listen", address], "loopback");
         assert_refused(&["--listen", address, "--publish-open"], "loopback");
     }

@@ -215,8 +215,8 @@ fn a_unix_socket_can_be_standard_input_and_its_file_is_left_to_the_process_that_
 #[test]
 fn a_standard_input_that_does_not_listen_is_refused_in_one_sentence() {
     let arguments = ["--listen", "stdin"];
-    assert!(refusal(&arguments, Stdio::null()).contains("not a socket"));
-    assert!(refusal(&arguments, Stdio::piped()).contains("not a socket"));
+    assert!(refusal(&arguments, Stdio::null()).contains("no socket that listens"));
+    assert!(refusal(&arguments, Stdio::piped()).contains("no socket that listens"));
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("it listens");
     let _client = TcpStream::connect(address).expect("it listens");
@@ -225,7 +225,9 @@ fn a_standard_input_that_does_not_listen_is_refused_in_one_sentence() {
     let (one, _other) = UnixStream::pair().expect("there are descriptors");
     assert!(refusal(&arguments, OwnedFd::from(one).into()).contains("Accept=no"));
     let datagrams = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
-    assert!(refusal(&arguments, OwnedFd::from(datagrams).into()).contains("not one of TCP"));
+    assert!(
+        refusal(&arguments, OwnedFd::from(datagrams).into()).contains("no socket that listens")
+    );
     let both = ["--listen", "stdin", "--stdin", "news"];
     assert!(refusal(&both, Stdio::null()).contains("exclude each other"));
     // Only the socket itself says whether other machines reach it.
@@ -241,7 +243,7 @@ fn one_address_that_other_machines_reach_makes_a_server_public() {
     let path = directory.0.join("s");
     let public = ["--listen", &unix(&path), "--listen", "0.0.0.0:0"];
     let open = [&public[..], &["--publish-open"]].concat();
-    assert!(refusal(&open, Stdio::null()).contains("0.0.0.0:0 is not a loopback address"));
+    assert!(refusal(&open, Stdio::null()).contains("is not a loopback address"));
     let server = Server::start(&public);
     assert_eq!(ask(server.address, "GET", "/lab", &[], "").status, 404);
     // A page of a name that was rebound to loopback is still found out.

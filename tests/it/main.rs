@@ -35,6 +35,7 @@ mod server;
 mod shortage;
 mod slow_readers;
 mod stopping;
+mod unreachable;
 mod watch;
 mod webdriver;
 mod words;
