@@ -1,8 +1,9 @@
 //! Reading channels: subscribing to one, and listing all.
 
-use crate::channel::{Channels, NoChannel};
+use crate::channel::{Channels, NoChannel, Summary};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
+use std::io::Write;
 
 /// `GET /channels/{name}`
 pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
@@ -19,10 +20,34 @@ pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {
     request.parameter("name").unwrap_or_default()
 }
 
-/// `GET /channels`: a JSON array, an object for each channel.
+/// How many channels of a list are in memory at a time: a client that does not read costs no more than these.
+const PAGE: usize = 64;
+
+/// `GET /channels`: a JSON array, an object for each channel. A long one is written page by page.
 pub(super) fn list(channels: &Channels) -> Response {
+    let mut page = channels.list_after("", PAGE);
+    let first = format!("[{}", objects(&page));
+    let response = if page.len() < PAGE {
+        Response::json(first + "]\n")
+    } else {
+        let channels = channels.clone();
+        let write_rest = move |out: &mut dyn Write| {
+            while let Some(last) = page.last() {
+                page = channels.list_after(&last.name, PAGE);
+                let separator = if page.is_empty() { "]\n" } else { ",\n " };
+                out.write_all((separator.to_owned() + &objects(&page)).as_bytes())?;
+            }
+            Ok(())
+        };
+        Response::stream("application/json", first.into_bytes(), write_rest)
+            .field("X-Content-Type-Options", "nosniff")
+    };
+    response.field("Cache-Control", "no-store")
+}
+
+fn objects(channels: &[Summary]) -> String {
     let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
-    let channels = channels.list().into_iter().map(|channel| {
+    let objects = channels.iter().map(|channel| {
         format!(
             "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
             json_string(&channel.name),
@@ -34,8 +59,7 @@ pub(super) fn list(channels: &Channels) -> Response {
             channel.completed
         )
     });
-    Response::json(format!("[{}]\n", channels.collect::<Vec<_>>().join(",\n ")))
-        .field("Cache-Control", "no-store")
+    objects.collect::<Vec<_>>().join(",\n ")
 }
 
 pub(super) fn refusal_of(no_channel: NoChannel) -> Refusal {

@@ -21,7 +21,8 @@ pub(super) struct History {
 
 struct Frame {
     id: Id,
-    bytes: Box<[u8]>,
+    /// Shared with the slow subscribers that it is written to.
+    bytes: Arc<[u8]>,
     key: Option<Arc<str>>,
 }
 
@@ -64,7 +65,7 @@ impl History {
         Some((frame.id, &frame.bytes))
     }
 
-    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<&str>) {
+    pub(super) fn append(&mut self, id: Id, bytes: Arc<[u8]>, key: Option<&str>) {
         let frame = Frame { id, bytes, key: key.map(Arc::from) };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
@@ -102,16 +103,23 @@ impl History {
     /// Fills the batch with the frames between `cursor` and `until`, as many as fit in `max_bytes`, but at least one.
     pub(super) fn copy(&self, cursor: Cursor, until: Cursor, max_bytes: usize, batch: &mut Batch) {
         batch.from = cursor;
-        batch.bytes.clear();
+        batch.frames.clear();
         batch.ends.clear();
+        batch.joined.clear();
         let from = cursor.saturating_sub(self.first) as usize;
         let count = until.saturating_sub(cursor) as usize;
+        let mut bytes = 0;
         for frame in self.frames.iter().skip(from).take(count) {
-            if batch.bytes.len() + frame.bytes.len() > max_bytes && !batch.bytes.is_empty() {
+            bytes += frame.bytes.len();
+            if bytes > max_bytes && !batch.frames.is_empty() {
                 break;
             }
-            batch.bytes.extend_from_slice(&frame.bytes);
-            batch.ends.push(batch.bytes.len());
+            batch.frames.push(Arc::clone(&frame.bytes));
+            batch.ends.push(bytes);
+        }
+        if batch.frames.len() > 1 {
+            batch.joined.reserve_exact(bytes);
+            batch.frames.iter().for_each(|frame| batch.joined.extend_from_slice(frame));
         }
     }
 }
@@ -120,10 +128,15 @@ impl History {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) from: Cursor,
-    bytes: Vec<u8>,
-    /// Where each frame ends in `bytes`.
+    frames: Vec<Arc<[u8]>>,
+    /// Where each frame ends in the piece.
     ends: Vec<usize>,
+    /// The piece, unless it is one frame, which is not copied: it may be large, and slow subscribers are many.
+    joined: Vec<u8>,
 }
+
+/// The bytes of a frame from an index on. They are shared: a subscriber that cannot take them yet costs no copy.
+pub(super) type Rest = (Arc<[u8]>, usize);
 
 impl Batch {
     pub(super) fn end(&self) -> Cursor {
@@ -132,31 +145,32 @@ impl Batch {
 
     /// The frames between `cursor` and `until`.
     pub(super) fn between(&self, cursor: Cursor, until: Cursor) -> &[u8] {
-        &self.bytes[self.start(cursor)..self.start(until.max(cursor))]
+        let piece = if let [frame] = &self.frames[..] { frame } else { &self.joined[..] };
+        &piece[self.start(cursor)..self.start(until.max(cursor))]
     }
 
     /// All frames, one by one.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
+        self.frames.iter().map(|frame| &**frame)
     }
 
     /// For a subscriber at `cursor`, of which the socket took `taken` bytes: the rest of the frame that it took a part of, and
     /// the position behind that frame.
-    pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (&[u8], Cursor) {
+    pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (Rest, Cursor) {
         let at = self.start(cursor) + taken;
         let whole = self.ends.partition_point(|&end| end <= at);
         let boundary = whole.checked_sub(1).map_or(0, |last| self.ends[last]);
-        match self.ends.get(whole) {
-            Some(&end) if at > boundary => (&self.bytes[at..end], self.from + whole as u64 + 1),
-            _ => (&[], self.from + whole as u64),
+        let after = self.from + whole as u64;
+        match self.frames.get(whole) {
+            Some(frame) if at > boundary => ((Arc::clone(frame), at - boundary), after + 1),
+            _ => (Rest::default(), after),
         }
     }
 
     fn start(&self, cursor: Cursor) -> usize {
         match cursor.saturating_sub(self.from) as usize {
             0 => 0,
-            frames => self.ends.get(frames - 1).copied().unwrap_or(self.bytes.len()),
+            frames => self.ends.get(frames - 1).or(self.ends.last()).copied().unwrap_or(0),
         }
     }
 }
