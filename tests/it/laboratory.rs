@@ -1101,7 +1101,7 @@ fn streams_in_small_pieces_share_a_rate_that_leaves_the_machine_free() {
     let server = start();
     let begun = Instant::now();
     let open =
-        |_| Stream::open(server.address, "/lab?size=1000000&count=9&chunk=1", &[]).into_socket();
+        |_| Stream::open(server.address, "/lab?size=1000000&count=3&chunk=1", &[]).into_socket();
     let sockets: Vec<TcpStream> = (0..200).map(open).collect();
     let closing: Vec<TcpStream> =
         sockets.iter().map(|socket| socket.try_clone().expect("there are descriptors")).collect();
