@@ -1,7 +1,7 @@
 //! The laboratory, parameter by parameter and byte by byte, from a raw socket.
 
 use crate::events::{Interpretation, decode_base64, interpret, parse};
-use crate::server::{Answer, Server, Stream, ask, connect, eventually};
+use crate::server::{Answer, Server, Stream, ask, connect, eventually, read_until};
 use newswire::sse::Message;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -1100,14 +1100,21 @@ fn watchers_that_read_nothing_delay_a_stream_once_and_not_one_after_the_other() 
 fn streams_in_small_pieces_share_a_rate_that_leaves_the_machine_free() {
     let server = start();
     let begun = Instant::now();
-    let open =
-        |_| Stream::open(server.address, "/lab?size=1000000&count=3&chunk=1", &[]).into_socket();
-    let sockets: Vec<TcpStream> = (0..200).map(open).collect();
+    let order = |_| {
+        let mut socket = connect(server.address);
+        let request = "GET /lab?size=1000000&count=3&chunk=1 HTTP/1.0\r\n\r\n";
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        socket
+    };
+    let sockets: Vec<TcpStream> = (0..200).map(order).collect();
     let closing: Vec<TcpStream> =
         sockets.iter().map(|socket| socket.try_clone().expect("there are descriptors")).collect();
-    let readers = sockets
-        .into_iter()
-        .map(|mut socket| thread::spawn(move || std::io::copy(&mut socket, &mut std::io::sink())));
+    let readers = sockets.into_iter().map(|mut socket| {
+        thread::spawn(move || {
+            read_until(&mut socket, "\r\n\r\n");
+            std::io::copy(&mut socket, &mut std::io::sink())
+        })
+    });
     let readers: Vec<_> = readers.collect();
     thread::sleep(Duration::from_secs(3));
     closing.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
