@@ -14,7 +14,7 @@ mod cors;
 mod date;
 mod exchange;
 mod files;
-mod grammar;
+pub(crate) mod grammar;
 mod head;
 mod head_parser;
 mod limits;

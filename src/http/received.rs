@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// The head of a response with the interim ones before it; browsers take 256 KiB, Node 16 KiB.
 const HEAD_BYTES: u64 = 64 * 1024;
@@ -61,14 +62,16 @@ impl std::error::Error for NetworkError {}
 
 impl From<io::Error> for NetworkError {
     fn from(error: io::Error) -> NetworkError {
-        NetworkError::Broken(match error.kind() {
-            // Which of the two a read that timed out is depends on the platform.
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline")
-            }
-            _ => error,
+        NetworkError::Broken(match is_timeout(&error) {
+            true => io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline"),
+            false => error,
         })
     }
+}
+
+/// Which of the two a read that timed out is depends on the platform.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 const fn malformed(sentence: &'static str) -> NetworkError {
@@ -89,13 +92,19 @@ pub(super) struct Socket {
     /// Why the content of the request could not be sent. The system tells of a reset once, and a read behind it looks like
     /// a proper end.
     pub(super) unsent: Option<io::Error>,
+    /// Sends content while the response is awaited.
+    pub(super) upload: Option<JoinHandle<()>>,
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match (&*self.stream).read(buffer)? {
-            0 => self.unsent.take().map_or(Ok(0), Err),
-            bytes => Ok(bytes),
+        loop {
+            let is_uploading = self.upload.as_ref().is_some_and(|upload| !upload.is_finished());
+            match (&*self.stream).read(buffer) {
+                Ok(0) => return self.unsent.take().map_or(Ok(0), Err),
+                Err(error) if is_uploading && is_timeout(&error) => {}
+                outcome => return outcome,
+            }
         }
     }
 }

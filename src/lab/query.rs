@@ -4,6 +4,7 @@ use super::flow::Flow;
 use super::line::{Lines, NAME, TOO_MANY_LINES, is_name, on_line};
 use super::sandboxed;
 use super::script::Script;
+use crate::http::grammar::encode;
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::last_event_id;
 use std::fmt;
@@ -318,12 +319,4 @@ fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
     let pairs = kept.map(|(name, value)| format!("{}={}", encode(&name), encode(&value)));
     pairs.collect::<Vec<_>>().join("&")
-}
-
-fn encode(text: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
