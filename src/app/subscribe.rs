@@ -3,7 +3,7 @@
 use crate::channel::{Channels, NoChannel, Summary};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
-use std::io::Write;
+use std::mem::replace;
 
 /// `GET /channels/{name}`
 pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
@@ -25,41 +25,45 @@ const PAGE: usize = 64;
 
 /// `GET /channels`: a JSON array, an object for each channel. A long one is written page by page.
 pub(super) fn list(channels: &Channels) -> Response {
-    let mut page = channels.list_after("", PAGE);
-    let first = format!("[{}", objects(&page));
-    let response = if page.len() < PAGE {
-        Response::json(first + "]\n")
-    } else {
-        let channels = channels.clone();
-        let write_rest = move |out: &mut dyn Write| {
-            while let Some(last) = page.last() {
-                page = channels.list_after(&last.name, PAGE);
-                let separator = if page.is_empty() { "]\n" } else { ",\n " };
-                out.write_all((separator.to_owned() + &objects(&page)).as_bytes())?;
+    let (channels, mut last, mut separator) = (channels.clone(), String::new(), "");
+    let mut next_page = move || {
+        let page = channels.list_after(&last, PAGE);
+        let object = |channel| replace(&mut separator, ",\n ").to_owned() + &describe(channel);
+        let objects: String = page.iter().map(object).collect();
+        if let Some(channel) = page.last() {
+            last.clone_from(&channel.name);
+        }
+        (objects, page.len() == PAGE)
+    };
+    let (first, mut goes_on) = next_page();
+    let first = format!("[{first}");
+    let response = match goes_on {
+        false => Response::json(first + "]\n"),
+        true => Response::stream("application/json", first.into_bytes(), move |out| {
+            while goes_on {
+                let page;
+                (page, goes_on) = next_page();
+                out.write_all(page.as_bytes())?;
             }
-            Ok(())
-        };
-        Response::stream("application/json", first.into_bytes(), write_rest)
-            .field("X-Content-Type-Options", "nosniff")
+            out.write_all(b"]\n")
+        })
+        .field("X-Content-Type-Options", "nosniff"),
     };
     response.field("Cache-Control", "no-store")
 }
 
-fn objects(channels: &[Summary]) -> String {
+fn describe(channel: &Summary) -> String {
     let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
-    let objects = channels.iter().map(|channel| {
-        format!(
-            "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
-            json_string(&channel.name),
-            channel.subscribers,
-            channel.events,
-            channel.bytes,
-            id(&channel.first_id),
-            id(&channel.last_id),
-            channel.completed
-        )
-    });
-    objects.collect::<Vec<_>>().join(",\n ")
+    format!(
+        "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
+        json_string(&channel.name),
+        channel.subscribers,
+        channel.events,
+        channel.bytes,
+        id(&channel.first_id),
+        id(&channel.last_id),
+        channel.completed
+    )
 }
 
 pub(super) fn refusal_of(no_channel: NoChannel) -> Refusal {

@@ -34,11 +34,17 @@ pub(super) fn none(what: &str, mut found: impl Iterator<Item = String>) -> Findi
 
 /// What the head says in this field.
 pub(super) fn said(exchange: &Exchange, name: &str) -> String {
-    match (&exchange.response, exchange.list(name)) {
-        (Err(sentence), _) => sentence.clone(),
-        (_, values) if values.is_empty() => format!("there is no {name}"),
-        (_, values) => format!("{name} is {}", shown(values.join(", "))),
+    let Ok(response) = &exchange.response else { return answered(exchange).1 };
+    match response.values(&name.to_ascii_lowercase()).collect::<Vec<_>>() {
+        values if values.is_empty() => format!("there is no {name}"),
+        values => format!("{name} is {}", shown(values.join(", "))),
     }
+}
+
+/// Passes where the list in this field has this member.
+pub(super) fn listed(exchange: &Exchange, name: &str, member: &str, otherwise: Outcome) -> Finding {
+    let has = exchange.has(&name.to_ascii_lowercase(), member);
+    (otherwise.unless(has), said(exchange, name))
 }
 
 pub(super) fn answered(exchange: &Exchange) -> Finding {

@@ -3,7 +3,7 @@
 use super::super::json::{is_json, is_meant_as_json};
 use super::delivery::{buffering, ending, first_byte, heartbeat, ids, resume};
 use super::finding::Outcome::*;
-use super::finding::{Finding, HELD, answered, none, said, shown};
+use super::finding::{Finding, HELD, answered, listed, none, said, shown};
 use super::observation::{BOM, ORIGIN, Seen, lines};
 use Needs::*;
 use newswire::http::Status;
@@ -87,8 +87,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("A cache may keep an old stream, or join a second client to the stream of the first.")
     .remedy("Send Cache-Control: no-store (or no-cache)."),
     rule("no-transform", Response, |seen| {
-        let has = seen.first.has("cache-control", "no-transform");
-        (Warn.unless(has), said(&seen.first, "Cache-Control"))
+        listed(&seen.first, "Cache-Control", "no-transform", Warn)
     })
     .why("Without it, middleware and proxies may compress the stream, and hold events to do so.")
     .remedy("Send Cache-Control: no-store, no-transform."),
@@ -134,8 +133,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("Browsers want `true` and no *. If any origin is echoed, any page reads as the user.")
     .remedy("Allow credentials for a list of origins, and echo only these."),
     rule("nosniff", Response, |seen| {
-        let has = seen.first.has("x-content-type-options", "nosniff");
-        (Info.unless(has), said(&seen.first, "X-Content-Type-Options"))
+        listed(&seen.first, "X-Content-Type-Options", "nosniff", Info)
     })
     .why("With it, no browser takes what the events say for HTML.")
     .remedy("Send X-Content-Type-Options: nosniff."),
