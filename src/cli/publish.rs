@@ -6,7 +6,7 @@ use super::{Arguments, Failure, read_piece, say, tell};
 use newswire::Event;
 use newswire::http::client::{CloseHandle, NetworkError, Request, Response};
 use newswire::http::{Method, Status};
-use newswire::sse::{Block, Message, Parser, Recording};
+use newswire::sse::{Block, Parser, Recording};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Read};
@@ -151,22 +151,23 @@ fn without_reserved(
     blocks: impl Iterator<Item = io::Result<Block>>,
 ) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let (mut parser, mut is_told) = (Parser::new(), false);
-    let mut without = move |block: Block| {
+    blocks.map(move |block| {
+        let block = block?;
         thread::sleep(block.delay.unwrap_or_default());
         let wire = block.wire();
-        match parser.feed(&wire).unwrap_or_default().pop() {
-            Some(Message { event_type, .. }) if is_reserved(&event_type) => {
-                if !replace(&mut is_told, true) {
-                    tell(&format!(
-                        "events of types that servers reserve are left out, as this one: {event_type}"
-                    ));
-                }
-                Vec::new()
-            }
-            _ => wire,
+        let messages = parser.feed(&wire).unwrap_or_default();
+        let Some(reserved) = messages.iter().find(|message| is_reserved(&message.event_type))
+        else {
+            return Ok(wire);
+        };
+        if !replace(&mut is_told, true) {
+            let event_type = &reserved.event_type;
+            tell(&format!(
+                "events of types that servers reserve are left out, as this one: {event_type}"
+            ));
         }
-    };
-    blocks.map(move |block| block.map(&mut without))
+        Ok(Vec::new())
+    })
 }
 
 #[derive(Default)]
