@@ -4,7 +4,6 @@ use super::history::History;
 use super::id::Id;
 use crate::sse::Event;
 use std::fmt;
-use std::sync::Arc;
 
 /// The draft of the `Idempotency-Key` field sets no bound; this is the one of Stripe.
 const LONGEST_KEY: usize = 255;
@@ -110,7 +109,7 @@ impl<'k> Publication<'k> {
         Ok(Publication { bytes: block.len() + reserve, block, key })
     }
 
-    pub(super) fn frame(&self, id: Id) -> Arc<[u8]> {
+    pub(super) fn frame(&self, id: Id) -> Box<[u8]> {
         // Of the exact size: text that grows to it is allocated several times.
         [format!("id: {id}\n").as_bytes(), self.block.as_bytes()].concat().into()
     }
