@@ -80,7 +80,7 @@ impl Url {
         Ok(Url { target: normalize(&target), ..self.clone() })
     }
 
-    /// With one more parameter in the query, whose value is percent-encoded.
+    /// With one more parameter in the query. Its value is percent-encoded.
     pub fn parameter(mut self, name: &str, value: &str) -> Url {
         let separator = if self.target.contains('?') { '&' } else { '?' };
         self.target += &format!("{separator}{name}={}", encode(value));
