@@ -17,8 +17,8 @@ pub(super) const PIECE_BYTES: usize = 8 * 1024;
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The time between two chunks of all streams together. Each chunk wakes a thread: streams in pieces of a byte would take
-/// every core. At this rate they take about a tenth of one.
-const CHUNK_SPACING: Duration = Duration::from_micros(50);
+/// every core. At this rate they take about a sixth of one.
+const CHUNK_SPACING: Duration = Duration::from_micros(100);
 
 /// When the next chunk of any stream may leave.
 static NEXT_CHUNK: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
