@@ -17,7 +17,7 @@ pub(super) const PIECE_BYTES: usize = 8 * 1024;
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The time between two chunks of all streams together. Each chunk wakes a thread: streams in pieces of a byte would take
-/// every core. At this rate they take about a sixth of one.
+/// every core. At this rate they take about a fifth of one.
 const CHUNK_SPACING: Duration = Duration::from_micros(100);
 
 /// When the next chunk of any stream may leave.
