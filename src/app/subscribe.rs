@@ -1,8 +1,9 @@
 //! Reading channels: subscribing to one, and listing all.
 
-use crate::channel::{Channels, NoChannel};
+use crate::channel::{Channels, NoChannel, Summary};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
+use std::mem::replace;
 
 /// `GET /channels/{name}`
 pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
@@ -19,23 +20,50 @@ pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {
     request.parameter("name").unwrap_or_default()
 }
 
-/// `GET /channels`: a JSON array, an object for each channel.
+/// How many channels of a list are in memory at a time: a client that does not read costs no more than these.
+const PAGE: usize = 64;
+
+/// `GET /channels`: a JSON array, an object for each channel. A long one is written page by page.
 pub(super) fn list(channels: &Channels) -> Response {
+    let (channels, mut last, mut separator) = (channels.clone(), String::new(), "");
+    let mut next_page = move || {
+        let page = channels.list_after(&last, PAGE);
+        let object = |channel| replace(&mut separator, ",\n ").to_owned() + &describe(channel);
+        let objects: String = page.iter().map(object).collect();
+        if let Some(channel) = page.last() {
+            last.clone_from(&channel.name);
+        }
+        (objects, page.len() == PAGE)
+    };
+    let (first, mut goes_on) = next_page();
+    let first = format!("[{first}");
+    let response = match goes_on {
+        false => Response::json(first + "]\n"),
+        true => Response::stream("application/json", first.into_bytes(), move |out| {
+            while goes_on {
+                let page;
+                (page, goes_on) = next_page();
+                out.write_all(page.as_bytes())?;
+            }
+            out.write_all(b"]\n")
+        })
+        .field("X-Content-Type-Options", "nosniff"),
+    };
+    response.field("Cache-Control", "no-store")
+}
+
+fn describe(channel: &Summary) -> String {
     let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
-    let channels = channels.list().into_iter().map(|channel| {
-        format!(
-            "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
-            json_string(&channel.name),
-            channel.subscribers,
-            channel.events,
-            channel.bytes,
-            id(&channel.first_id),
-            id(&channel.last_id),
-            channel.completed
-        )
-    });
-    Response::json(format!("[{}]\n", channels.collect::<Vec<_>>().join(",\n ")))
-        .field("Cache-Control", "no-store")
+    format!(
+        "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
+        json_string(&channel.name),
+        channel.subscribers,
+        channel.events,
+        channel.bytes,
+        id(&channel.first_id),
+        id(&channel.last_id),
+        channel.completed
+    )
 }
 
 pub(super) fn refusal_of(no_channel: NoChannel) -> Refusal {

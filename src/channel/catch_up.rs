@@ -2,7 +2,7 @@
 //! This is the only place that decides that a subscriber has lost something.
 
 use super::feed::{Feed, Hub};
-use super::history::{Batch, Cursor, History};
+use super::history::{Batch, Cursor, History, Rest};
 use super::id::Id;
 use super::subscriber::{Departure, END, Subscriber, Written};
 use crate::sse::{Event, Message, Parser, json_string, opening};
@@ -77,7 +77,7 @@ pub(super) fn is_lost(cursor: Cursor, first: Cursor) -> bool {
 }
 
 /// Starts a stream behind its opening, on the thread of its connection. The event that reports a gap and the first part
-/// of the history are found at one moment and written together.
+/// of the history are found at one moment.
 pub(super) fn begin(
     feed: &Arc<Feed>,
     mut subscriber: Subscriber,
@@ -98,24 +98,26 @@ pub(super) fn begin(
             gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id());
         }
     }
-    write(feed, &mut subscriber, gap.as_bytes(), &batch, filter.as_mut())?;
+    subscriber.write_blocking(gap.as_bytes())?;
+    write(feed, &mut subscriber, &batch, filter.as_mut())?;
     // The rest may take long.
     drop((gap, batch));
     catch_up(feed, subscriber, filter)
 }
 
 /// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
-pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Vec<u8>, is_ended: bool) {
+pub(super) fn spawn(feed: &Arc<Feed>, subscriber: Subscriber, rest: Rest, is_ended: bool) {
     let spawned_feed = Arc::clone(feed);
     let resume = move || {
+        let (frame, from) = rest;
         subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
         if is_ended {
-            subscriber.write_last_blocking(&rest)?;
+            subscriber.write_last_blocking(&frame[from..])?;
             return Err(Departure::Completed);
         }
-        subscriber.write_blocking(&rest)?;
-        // It may be as large as an event, and the next event is copied now.
-        drop(rest);
+        subscriber.write_blocking(&frame[from..])?;
+        // The history may have forgotten the frame, and only this thread keep it.
+        drop(frame);
         catch_up(&spawned_feed, subscriber, None)
     };
     let thread = thread::Builder::new().name("catch-up".into()).stack_size(STACK_BYTES);
@@ -155,7 +157,7 @@ fn catch_up(
             subscriber.write_last_blocking(&opening())?;
             return Err(Departure::Stopped);
         } else if subscriber.cursor < batch.end() {
-            write(feed, &mut subscriber, b"", &batch, filter.as_mut())?;
+            write(feed, &mut subscriber, &batch, filter.as_mut())?;
         } else if ends {
             subscriber.write_last_blocking(END)?;
             return Err(Departure::Completed);
@@ -170,7 +172,6 @@ fn catch_up(
 fn write(
     feed: &Feed,
     subscriber: &mut Subscriber,
-    prefix: &[u8],
     batch: &Batch,
     filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
@@ -185,10 +186,7 @@ fn write(
         let accepted: Vec<&[u8]> = batch.frames().filter(&mut is_accepted).collect();
         (events, bytes) = (accepted.len() as u64, Cow::Owned(accepted.concat()));
     }
-    match prefix {
-        b"" => subscriber.write_blocking(&bytes)?,
-        _ => subscriber.write_blocking(&[prefix, &bytes].concat())?,
-    }
+    subscriber.write_blocking(&bytes)?;
     if events > 0 {
         subscriber.written_ms = feed.hub.now_ms();
         feed.hub.counters.delivered(events, bytes.len() as u64);
@@ -214,7 +212,7 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
     match written {
         Written::All => Ok(()),
-        Written::Blocked { rest, .. } => subscriber.write_blocking(&rest),
+        Written::Blocked { rest: (frame, from), .. } => subscriber.write_blocking(&frame[from..]),
         Written::Departed(departure) => Err(departure),
     }
 }

@@ -89,7 +89,9 @@ fn deliver(feed: &Arc<Feed>, lane: usize, batch: &mut Batch) -> bool {
         return state.lanes[lane].is_out;
     };
     feed.copied(state);
-    write_batch(feed, round, batch)
+    let has_some = write_batch(feed, round, batch);
+    batch.clear();
+    has_some
 }
 
 /// Writes to all subscribers in all lanes, on the publisher's thread.

@@ -2,6 +2,7 @@
 
 use super::id::Id;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A position in the history: the number of events that were ever appended before it.
@@ -21,8 +22,29 @@ pub(super) struct History {
 
 struct Frame {
     id: Id,
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     key: Option<Arc<str>>,
+}
+
+/// The bytes of a frame. Slow subscribers share a large one instead of copying it; smaller ones are cheaper to copy than to
+/// share.
+enum Bytes {
+    Owned(Box<[u8]>),
+    Shared(Arc<[u8]>),
+}
+
+/// A frame of this size is large.
+const SHARED_BYTES: usize = 16 * 1024;
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl Frame {
@@ -65,6 +87,10 @@ impl History {
     }
 
     pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<&str>) {
+        let bytes = match bytes.len() {
+            0..SHARED_BYTES => Bytes::Owned(bytes),
+            _ => Bytes::Shared(bytes.into()),
+        };
         let frame = Frame { id, bytes, key: key.map(Arc::from) };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
@@ -101,17 +127,25 @@ impl History {
 
     /// Fills the batch with the frames between `cursor` and `until`, as many as fit in `max_bytes`, but at least one.
     pub(super) fn copy(&self, cursor: Cursor, until: Cursor, max_bytes: usize, batch: &mut Batch) {
+        batch.clear();
         batch.from = cursor;
-        batch.bytes.clear();
-        batch.ends.clear();
         let from = cursor.saturating_sub(self.first) as usize;
         let count = until.saturating_sub(cursor) as usize;
+        let mut bytes = 0;
         for frame in self.frames.iter().skip(from).take(count) {
-            if batch.bytes.len() + frame.bytes.len() > max_bytes && !batch.bytes.is_empty() {
+            bytes += frame.bytes.len();
+            if bytes > max_bytes && !batch.ends.is_empty() {
                 break;
             }
-            batch.bytes.extend_from_slice(&frame.bytes);
-            batch.ends.push(batch.bytes.len());
+            if let Bytes::Shared(shared) = &frame.bytes {
+                batch.shared.push((batch.ends.len(), Arc::clone(shared)));
+            }
+            batch.ends.push(bytes);
+        }
+        if !batch.is_one_shared() {
+            batch.joined.reserve_exact(batch.ends.last().copied().unwrap_or(0));
+            let frames = self.frames.iter().skip(from).take(batch.ends.len());
+            frames.for_each(|frame| batch.joined.extend_from_slice(&frame.bytes));
         }
     }
 }
@@ -120,43 +154,70 @@ impl History {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) from: Cursor,
-    bytes: Vec<u8>,
-    /// Where each frame ends in `bytes`.
+    /// The piece, unless it is one shared frame.
+    joined: Vec<u8>,
+    /// Where each frame ends in the piece.
     ends: Vec<usize>,
+    /// The frames that are shared, each with its place among all.
+    shared: Vec<(usize, Arc<[u8]>)>,
 }
+
+/// The bytes of a frame from an index on.
+pub(super) type Rest = (Arc<[u8]>, usize);
 
 impl Batch {
     pub(super) fn end(&self) -> Cursor {
         self.from + self.ends.len() as u64
     }
 
+    /// Gives shared frames back. If the history has forgotten them, this frees them.
+    pub(super) fn clear(&mut self) {
+        self.joined.clear();
+        self.ends.clear();
+        self.shared.clear();
+    }
+
+    fn is_one_shared(&self) -> bool {
+        self.ends.len() == 1 && self.shared.len() == 1
+    }
+
+    fn piece(&self) -> &[u8] {
+        if self.is_one_shared() { &self.shared[0].1 } else { &self.joined }
+    }
+
     /// The frames between `cursor` and `until`.
     pub(super) fn between(&self, cursor: Cursor, until: Cursor) -> &[u8] {
-        &self.bytes[self.start(cursor)..self.start(until.max(cursor))]
+        &self.piece()[self.start(cursor)..self.start(until.max(cursor))]
     }
 
     /// All frames, one by one.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
-        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
+        self.ends.iter().map(move |&end| &self.piece()[std::mem::replace(&mut start, end)..end])
     }
 
     /// For a subscriber at `cursor`, of which the socket took `taken` bytes: the rest of the frame that it took a part of, and
     /// the position behind that frame.
-    pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (&[u8], Cursor) {
+    pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (Rest, Cursor) {
         let at = self.start(cursor) + taken;
         let whole = self.ends.partition_point(|&end| end <= at);
         let boundary = whole.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let after = self.from + whole as u64;
         match self.ends.get(whole) {
-            Some(&end) if at > boundary => (&self.bytes[at..end], self.from + whole as u64 + 1),
-            _ => (&[], self.from + whole as u64),
+            Some(&end) if at > boundary => {
+                let shared = self.shared.iter().find(|(place, _)| *place == whole);
+                let copied = || (self.joined[at..end].into(), 0);
+                let rest = shared.map(|(_, frame)| (Arc::clone(frame), at - boundary));
+                (rest.unwrap_or_else(copied), after + 1)
+            }
+            _ => (Rest::default(), after),
         }
     }
 
     fn start(&self, cursor: Cursor) -> usize {
         match cursor.saturating_sub(self.from) as usize {
             0 => 0,
-            frames => self.ends.get(frames - 1).copied().unwrap_or(self.bytes.len()),
+            frames => self.ends.get(frames - 1).copied().unwrap_or(self.piece().len()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A subscriber: its connection and its position. What it lacks is written without waiting for the client, as long as
 //! its socket has room.
 
-use super::history::{Batch, Cursor};
+use super::history::{Batch, Cursor, Rest};
 use super::members::Presence;
 use crate::http::connection::Connection;
 use crate::sse::farewell;
@@ -41,7 +41,7 @@ pub(super) enum Written {
     All,
     /// The socket had no room for `rest`, with which a frame or, if `is_ended`, the stream ends.
     Blocked {
-        rest: Vec<u8>,
+        rest: Rest,
         is_ended: bool,
     },
     Departed(Departure),
@@ -90,7 +90,7 @@ impl Subscriber {
                 Ok(taken) => {
                     let (rest, cursor) = batch.split(self.cursor, taken);
                     self.cursor = cursor;
-                    return Written::Blocked { rest: rest.to_vec(), is_ended: false };
+                    return Written::Blocked { rest, is_ended: false };
                 }
                 Err(_) => return Written::Departed(Departure::Left),
             }
@@ -109,7 +109,7 @@ impl Subscriber {
     fn write_last(&self, bytes: &[u8], departure: Departure) -> Written {
         match self.write_some(bytes) {
             Ok(taken) if taken < bytes.len() => {
-                Written::Blocked { rest: bytes[taken..].to_vec(), is_ended: true }
+                Written::Blocked { rest: (bytes.into(), taken), is_ended: true }
             }
             Ok(_) => {
                 // The system answers bytes that were never read with a reset, which could take the last event back.
@@ -156,7 +156,7 @@ impl Subscriber {
         self.written_ms = now_ms;
         match self.write_some(HEARTBEAT) {
             Ok(taken) if taken < HEARTBEAT.len() => {
-                Written::Blocked { rest: HEARTBEAT[taken..].to_vec(), is_ended: false }
+                Written::Blocked { rest: (HEARTBEAT.into(), taken), is_ended: false }
             }
             Ok(_) => Written::All,
             Err(_) => Written::Departed(Departure::Left),

@@ -10,6 +10,7 @@ use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle, available_parallelism};
 
@@ -150,12 +151,19 @@ impl Channels {
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
-        // The lock is held for the copy only: other threads open channels meanwhile.
-        self.feeds().iter().map(|feed| Summary::new(feed)).collect()
+        self.list_after("", usize::MAX)
     }
 
-    fn feeds(&self) -> Vec<Arc<Feed>> {
-        hold(&self.table).channels.values().map(|entry| Arc::clone(&entry.feed)).collect()
+    /// So many channels at most, by name, of those behind this name.
+    pub(crate) fn list_after(&self, name: &str, at_most: usize) -> Vec<Summary> {
+        // The lock is held for the copy only: other threads open channels meanwhile.
+        self.feeds_after(name, at_most).iter().map(|feed| Summary::new(feed)).collect()
+    }
+
+    fn feeds_after(&self, name: &str, at_most: usize) -> Vec<Arc<Feed>> {
+        let table = hold(&self.table);
+        let behind = table.channels.range::<str, _>((Excluded(name), Unbounded)).take(at_most);
+        behind.map(|(_, entry)| Arc::clone(&entry.feed)).collect()
     }
 
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
@@ -163,7 +171,7 @@ impl Channels {
     /// published, and a client that subscribes is told to come back later. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
-        for feed in self.feeds() {
+        for feed in self.feeds_after("", usize::MAX) {
             feed.changed(&feed.lock());
         }
         let threads = std::mem::take(&mut *hold(&self.threads));

@@ -1,19 +1,19 @@
 //! `newswire check`: what is wrong with an event stream, rule by rule.
 //!
-//! Read it in this order: `observation`, `rules`; `delivery` has what is longer than a line of the table.
+//! Read it in this order; each file uses only those before it: `observation`, `finding`, `delivery`, `rules`.
 
 mod delivery;
+mod finding;
 mod observation;
 mod rules;
 
 use super::{Arguments, Failure, output, say};
+use finding::{Finding, Outcome};
 use newswire::http::client::Request;
 use newswire::sse::json_string;
 use observation::Seen;
-use rules::{Finding, Outcome, RULES, Rule};
+use rules::{RULES, Rule};
 use std::collections::BTreeMap;
-use std::env;
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 const HELP: &str = "\
@@ -36,7 +36,9 @@ The exit code is 1 if a rule fails, and 2 for a mistake on the command line.
 ";
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
-    let (mut urls, mut fields, mut is_json) = (Vec::new(), Vec::new(), false);
+    let asked = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")];
+    let mut fields = Vec::from(asked.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let (mut urls, mut is_json) = (Vec::new(), false);
     let (mut time, mut limit) = (Duration::from_secs(10), Duration::from_secs(60));
     let (mut only, mut skip) = (Vec::new(), Vec::new());
     while let Some(option) = arguments.next()? {
@@ -60,9 +62,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     }
     let missing = || Failure::usage("check takes a URL; see newswire check --help");
     let url = urls.pop().ok_or_else(missing)?;
-    let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
-    let request = request.field("Accept", "text/event-stream").field("Cache-Control", "no-store");
-    let request = fields.into_iter().fold(request, |all, (name, value)| all.field(&name, value));
+    let request = super::request(&url, fields)?;
     let seen = Seen::gather(&request, time, limit);
     let is_wanted = |name: &str| (only.is_empty() || only.contains(&name)) && !skip.contains(&name);
     let findings = RULES.iter().map(|rule| (rule, rule.judge(&seen)));
@@ -97,8 +97,7 @@ fn word(outcome: Outcome) -> (&'static str, u8) {
 }
 
 fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
-    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_coloured = io::stdout().is_terminal() && !no_color;
+    let has_color = output::has_color();
     let (url, time) = (&request.url, seen.time.as_secs_f64());
     let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
     let mut text = format!("{url} for {time} s: {events} events, {bytes} bytes\n\n");
@@ -112,7 +111,7 @@ fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
         let (word, colour) = word(*outcome);
         // A sentence may hold what a server said: a URL of a redirect, the name of a coding.
         let found = output::escape(found);
-        text += &match is_coloured {
+        text += &match has_color {
             true => format!("\x1b[{colour}m{word}\x1b[m  {name:<18} {found}\n"),
             false => format!("{word}  {name:<18} {found}\n"),
         };

@@ -14,6 +14,7 @@ pub(crate) mod serve;
 pub(crate) mod watch;
 
 pub(crate) use arguments::Arguments;
+use newswire::http::client::Request;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -39,6 +40,12 @@ impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure::later(error.to_string())
     }
+}
+
+/// A request for a URL of the command line, with its fields.
+fn request(url: &str, fields: Vec<(String, String)>) -> Result<Request, Failure> {
+    let request = Request::new(url).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(fields.into_iter().fold(request, |request, (name, value)| request.field(&name, value)))
 }
 
 /// Writes a sentence to standard error, which may be closed. What a server said in it does not control the terminal.

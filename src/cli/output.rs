@@ -28,14 +28,8 @@ pub(super) struct Printer {
 const WIDEST: usize = 32;
 
 impl Printer {
-    /// "All command-line software which adds ANSI color to its output ... should check for a `NO_COLOR` environment variable
-    /// that, when present and not an empty string (regardless of its value), prevents the addition of ANSI color."
-    /// (no-color.org)
     pub(super) fn new(output: Output) -> Printer {
-        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let has_color = io::stdout().is_terminal() && !no_color && !is_dumb;
-        Printer { output, has_color, widths: [0; 2] }
+        Printer { output, has_color: has_color(), widths: [0; 2] }
     }
 
     /// An event that has arrived now, as it is printed.
@@ -81,6 +75,15 @@ impl Printer {
 fn one_line(data: &str) -> Option<String> {
     let is_long = data.contains('\n') && data.trim_ascii_start().starts_with(['{', '[']);
     (is_long && is_json(data)).then(|| data.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}
+
+/// "All command-line software which adds ANSI color to its output ... should check for a `NO_COLOR` environment variable
+/// that, when present and not an empty string (regardless of its value), prevents the addition of ANSI color."
+/// (no-color.org)
+pub(super) fn has_color() -> bool {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !no_color && !is_dumb
 }
 
 /// Lines that a stranger wrote: as they are for a program, and harmless for a terminal.

@@ -6,7 +6,7 @@ use super::{Arguments, Failure, read_piece, say, tell};
 use newswire::Event;
 use newswire::http::client::{CloseHandle, NetworkError, Request, Response};
 use newswire::http::{Method, Status};
-use newswire::sse::{Block, Message, Parser, Recording};
+use newswire::sse::{Block, Parser, Recording};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Read};
@@ -54,18 +54,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         false => send_whole(request, options.operand)?,
     };
     let status = response.status.0;
-    match (status, response.field("location")) {
+    Err(Failure::later(match (status, response.field("location")) {
         (200..300, _) => {
             say(&for_stdout(&text));
             return Ok(());
         }
         // A redirect may turn a POST into a GET, which publishes nothing.
         (300..400, Some(url)) => {
-            Err(format!("the server answered with the status {status}; publish to {url} instead"))
+            format!("the server answered with the status {status}; publish to {url} instead")
         }
-        _ => Err(format!("the server answered with the status {status}: {}", text.trim())),
-    }
-    .map_err(Failure::later)
+        _ => format!("the server answered with the status {status}: {}", text.trim()),
+    }))
 }
 
 fn answer(mut response: Response) -> Result<(Response, String), NetworkError> {
@@ -78,9 +77,8 @@ fn answer(mut response: Response) -> Result<(Response, String), NetworkError> {
 /// lost.
 fn send_whole(mut request: Request, data: Option<String>) -> Result<(Response, String), Failure> {
     request.content = data.map_or_else(read_stdin, |data| Ok(data.into_bytes()))?;
-    request.idle_deadline = Some(ANSWER_DEADLINE);
-    let request =
-        request.field("Idempotency-Key", format!("\"{:016x}{:016x}\"", random(), random()));
+    let key = format!("\"{:016x}{:016x}\"", random(), random());
+    let request = request.field("Idempotency-Key", key);
     let mut back_offs = (0..RETRIES).map(|attempt| BACK_OFF * 2u32.pow(attempt));
     loop {
         use NetworkError::*;
@@ -88,20 +86,18 @@ fn send_whole(mut request: Request, data: Option<String>) -> Result<(Response, S
             Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
                 // A date instead of seconds is not read: the back-off is enough for a busy server.
                 let seconds = response.field("retry-after").and_then(|value| value.parse().ok());
-                let least = Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT);
-                ("the server answered with the status 503".to_owned(), least)
+                let sentence = "the server answered with the status 503".to_owned();
+                (sentence, Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT))
             }
-            Ok(answer) => return Ok(answer),
             Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => {
                 (error.to_string(), Duration::ZERO)
             }
-            Err(error) => return Err(Failure::later(error.to_string())),
+            outcome => return Ok(outcome?),
         };
         let Some(back_off) = back_offs.next() else {
             let attempts = RETRIES + 1;
-            return Err(Failure::later(format!(
-                "{sentence}; that was the last of {attempts} attempts"
-            )));
+            let sentence = format!("{sentence}; that was the last of {attempts} attempts");
+            return Err(Failure::later(sentence));
         };
         let wait = back_off.mul_f64(1.0 + random() as f64 / u64::MAX as f64).max(least);
         tell(&format!("{sentence}; it is sent again in {:.1} s", wait.as_secs_f32()));
@@ -155,22 +151,23 @@ fn without_reserved(
     blocks: impl Iterator<Item = io::Result<Block>>,
 ) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let (mut parser, mut is_told) = (Parser::new(), false);
-    let mut without = move |block: Block| {
+    blocks.map(move |block| {
+        let block = block?;
         thread::sleep(block.delay.unwrap_or_default());
         let wire = block.wire();
-        match parser.feed(&wire).unwrap_or_default().pop() {
-            Some(Message { event_type, .. }) if is_reserved(&event_type) => {
-                if !replace(&mut is_told, true) {
-                    tell(&format!(
-                        "events of types that servers reserve are left out, as this one: {event_type}"
-                    ));
-                }
-                Vec::new()
-            }
-            _ => wire,
+        let messages = parser.feed(&wire).unwrap_or_default();
+        let Some(reserved) = messages.iter().find(|message| is_reserved(&message.event_type))
+        else {
+            return Ok(wire);
+        };
+        if !replace(&mut is_told, true) {
+            let event_type = &reserved.event_type;
+            tell(&format!(
+                "events of types that servers reserve are left out, as this one: {event_type}"
+            ));
         }
-    };
-    blocks.map(move |block| block.map(&mut without))
+        Ok(Vec::new())
+    })
 }
 
 #[derive(Default)]
@@ -212,41 +209,38 @@ impl Options {
         }
         let mut operands = operands.into_iter();
         let url = operands.next();
-        let mistake = match &options {
-            _ if url.is_none() => "say where to publish: a URL; see newswire publish --help",
-            Options { is_lines: true, is_events: true, .. } => {
-                "--lines and --events exclude each other; leave one out"
-            }
-            Options { is_timed: true, is_events: false, .. } => "--timed needs --events",
-            Options { is_events: true, event: Some(_), .. } => {
-                "--events keeps the types; leave --event out"
-            }
-            _ => "",
-        };
+        let mistakes = [
+            (url.is_none(), "say where to publish: a URL; see newswire publish --help"),
+            (
+                options.is_lines && options.is_events,
+                "--lines and --events exclude each other; leave one out",
+            ),
+            (options.is_timed && !options.is_events, "--timed needs --events"),
+            (
+                options.is_events && options.event.is_some(),
+                "--events keeps the types; leave --event out",
+            ),
+        ];
+        if let Some((_, mistake)) = mistakes.into_iter().find(|(is_made, _)| *is_made) {
+            return Err(Failure::usage(mistake));
+        }
         options.url = url.unwrap_or_default();
         options.operand = operands.next();
-        if mistake.is_empty() { Ok(Some(options)) } else { Err(Failure::usage(mistake)) }
+        Ok(Some(options))
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        let mut url = self.url.split('#').next().unwrap_or_default().to_owned();
-        let event = self.event.as_ref().map(|event| format!("event={}", percent_encode(event)));
-        for parameter in event.into_iter().chain(self.is_lines.then(|| "lines".to_owned())) {
-            url = format!("{url}{}{parameter}", if url.contains('?') { '&' } else { '?' });
-        }
-        let request = Request::new(&url).map_err(|error| Failure::usage(error.to_string()))?;
         let media_type =
             if self.is_events { "text/event-stream" } else { "text/plain; charset=utf-8" };
-        let request = Request { method: Method::Post, ..request }.field("Content-Type", media_type);
-        Ok(self.fields.iter().fold(request, |request, (name, value)| request.field(name, value)))
+        let mut fields = vec![("Content-Type".to_owned(), media_type.to_owned())];
+        fields.extend_from_slice(&self.fields);
+        let mut request = super::request(&self.url, fields)?;
+        request.method = Method::Post;
+        request.idle_deadline = Some(ANSWER_DEADLINE);
+        let lines = self.is_lines.then_some(("lines", "on"));
+        for (name, value) in self.event.iter().map(|event| ("event", &**event)).chain(lines) {
+            request.url = request.url.parameter(name, value);
+        }
+        Ok(request)
     }
-}
-
-fn percent_encode(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| match is_plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

@@ -3,7 +3,7 @@
 use super::output::{Output, Printer};
 use super::{Arguments, Failure, read_piece, say, tell};
 use newswire::http::Method;
-use newswire::http::client::{Request, Response};
+use newswire::http::client::Response;
 use newswire::sse::{
     Block, Blocks, EventSource, EventSourceError, Message, Parser, Recorder, Step,
 };
@@ -37,9 +37,7 @@ OPTIONS
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Some(options) = Options::parse(arguments)? else { return Ok(()) };
     let mut source = options.source()?;
-    let time = options.time;
-    let mut watch = Watch::new(options)?;
-    if let Some(time) = time {
+    if let Some(time) = options.time {
         let stop = move || {
             thread::sleep(time);
             // What has arrived is printed and recorded as a whole.
@@ -48,6 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         thread::Builder::new().name("time".into()).spawn(stop)?;
     }
+    let mut watch = Watch::new(options)?;
     while let Some(step) = source.step() {
         let _printing = io::stdout().lock();
         let is_enough = match step {
@@ -74,16 +73,15 @@ impl Source {
     fn step(&mut self) -> Option<Result<Step, (Failure, String)>> {
         let failed = |sentence: String| (Failure::later(&*sentence), sentence);
         match self {
-            Source::Url(source) => Some(source.step()?.map_err(|error| match source.response() {
-                Some(response) if matches!(error, EventSourceError::Status(_)) => {
-                    (Failure::later(error.to_string()), refusal(response))
-                }
-                _ => failed(error.to_string()),
-            })),
             Source::File(file) => {
                 let piece = read_piece(file).transpose()?.map(Step::Bytes);
                 Some(piece.map_err(|error| failed(format!("cannot read the stream: {error}"))))
             }
+            Source::Url(source) => Some(source.step()?.map_err(|error| {
+                let (failure, comment) = failed(error.to_string());
+                let is_refused = matches!(error, EventSourceError::Status(_));
+                (failure, source.response().filter(|_| is_refused).map_or(comment, refusal))
+            })),
         }
     }
 }
@@ -293,43 +291,32 @@ impl Options {
 
     fn source(&self) -> Result<Source, Failure> {
         let path = &self.source;
-        if path.contains("://") {
-            return self.event_source().map(|source| Source::Url(Box::new(source)));
+        let open = |path| File::open(path).map(|file| Source::File(Box::new(file)));
+        match (&self.url_option, &**path) {
+            (_, url) if url.contains("://") => self.event_source(),
+            (Some(option), _) => {
+                Err(Failure::usage(format!("{option} is for a URL, which begins with http://")))
+            }
+            (None, "-") => Ok(Source::File(Box::new(io::stdin()))),
+            (None, path) => open(path).map_err(|error| {
+                Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://"))
+            }),
         }
-        if let Some(option) = &self.url_option {
-            return Err(Failure::usage(format!(
-                "{option} is for a URL, which begins with http://"
-            )));
-        }
-        if path == "-" {
-            return Ok(Source::File(Box::new(io::stdin())));
-        }
-        let failed = |error| {
-            Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://"))
-        };
-        File::open(path).map(|file| Source::File(Box::new(file))).map_err(failed)
     }
 
-    fn event_source(&self) -> Result<EventSource, Failure> {
+    fn event_source(&self) -> Result<Source, Failure> {
         if self.last_event_id.contains(['\r', '\n', '\0']) {
             return Err(Failure::usage("--last-event-id takes an id without line ends and NUL"));
         }
-        let request =
-            Request::new(&self.source).map_err(|error| Failure::usage(error.to_string()))?;
-        let method = if self.content.is_some() { Method::Post } else { Method::Get };
-        let mut request = Request {
-            method: self.method.unwrap_or(method),
-            content: self.content.clone().unwrap_or_default().into_bytes(),
-            idle_deadline: self.idle,
-            ..request
-        };
-        if self.content.is_some() {
-            request = request.field("Content-Type", "application/json");
-        }
-        for (name, value) in &self.fields {
-            request = request.field(name, value);
-        }
+        let typed =
+            self.content.is_some().then(|| ("Content-Type".into(), "application/json".into()));
+        let fields = typed.into_iter().chain(self.fields.iter().cloned());
+        let mut request = super::request(&self.source, fields.collect())?;
+        let usual = if self.content.is_some() { Method::Post } else { Method::Get };
+        request.method = self.method.unwrap_or(usual);
+        request.content = self.content.clone().unwrap_or_default().into_bytes();
+        request.idle_deadline = self.idle;
         let source = EventSource::new(request).last_event_id(&*self.last_event_id);
-        Ok(if self.is_once { source.once() } else { source })
+        Ok(Source::Url(Box::new(if self.is_once { source.once() } else { source })))
     }
 }

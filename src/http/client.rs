@@ -143,6 +143,7 @@ impl Request {
     /// followed, because the content cannot be sent twice.
     ///
     /// At an error of `pieces`, the content ends without its last chunk, so that the server knows that it is not whole.
+    /// The response may be silent as long as the content goes on; the idle deadline counts behind it.
     ///
     /// # Errors
     /// As [`send_once`](Request::send_once).
@@ -152,7 +153,7 @@ impl Request {
         pieces: impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static,
     ) -> Result<Response, NetworkError> {
         self.version = Version::Http11;
-        let socket = self.begin("Transfer-Encoding: chunked\r\n", b"", handle)?;
+        let mut socket = self.begin("Transfer-Encoding: chunked\r\n", b"", handle)?;
         // It does not keep the connection open when the response is dropped.
         let peer = Arc::downgrade(&socket.stream);
         let upload = move || {
@@ -171,7 +172,7 @@ impl Request {
                 peer.upgrade().map(|socket| socket.shutdown(Shutdown::Write));
             }
         };
-        thread::Builder::new().name("upload".into()).spawn(upload)?;
+        socket.upload = Some(thread::Builder::new().name("upload".into()).spawn(upload)?);
         Response::read_head(socket, self.method, &self.url)
     }
 
@@ -206,7 +207,7 @@ impl Request {
         // A server may refuse before it has read the content, and close: its response says more than the failure to write.
         let request = [head.as_bytes(), framing.as_bytes(), b"\r\n", content].concat();
         let unsent = (&*stream).write_all(&request).err();
-        Ok(Socket { stream, unsent })
+        Ok(Socket { stream, unsent, upload: None })
     }
 
     fn connect(&self) -> Result<TcpStream, NetworkError> {

@@ -21,6 +21,7 @@ pub(super) struct Content<'w> {
 }
 
 /// The part of a content that is still on the wire.
+#[derive(Debug)]
 pub(super) enum Rest {
     Length(u64),
     Chunks(Chunks),
@@ -74,26 +75,13 @@ impl<'w> Content<'w> {
     ) -> Result<bool, Refusal> {
         let before = out.len();
         while out.len() == before && !self.rest.is_whole() {
-            let taken = self.take_unread(out).inspect_err(|_| self.failed = true)?;
-            self.wire.consume(taken);
+            let taken = self.rest.decode(self.wire.unread(), out);
+            self.wire.consume(taken.inspect_err(|_| self.failed = true)?);
             if out.len() == before && !self.rest.is_whole() {
                 self.fill(wait()).inspect_err(|_| self.failed = true)?;
             }
         }
         Ok(out.len() > before)
-    }
-
-    fn take_unread(&mut self, out: &mut Vec<u8>) -> Result<usize, Refusal> {
-        let unread = self.wire.unread();
-        match &mut self.rest {
-            Rest::Length(remaining) => {
-                let taken = unread.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
-                out.extend_from_slice(&unread[..taken]);
-                *remaining -= taken as u64;
-                Ok(taken)
-            }
-            Rest::Chunks(chunks) => chunks.decode(unread, out),
-        }
     }
 
     fn fill(&mut self, wait: Duration) -> Result<(), Refusal> {
@@ -142,10 +130,23 @@ fn until(deadline: Instant) -> Duration {
 const SKIP_BYTES: usize = 64 * 1024;
 
 impl Rest {
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         match self {
             Rest::Length(remaining) => *remaining == 0,
             Rest::Chunks(chunks) => chunks.is_whole(),
+        }
+    }
+
+    /// Appends to `out` what a piece of the wire has of it. Returns how many bytes that took.
+    pub(super) fn decode(&mut self, wire: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        match self {
+            Rest::Length(remaining) => {
+                let taken = wire.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                out.extend_from_slice(&wire[..taken]);
+                *remaining -= taken as u64;
+                Ok(taken)
+            }
+            Rest::Chunks(chunks) => chunks.decode(wire, out),
         }
     }
 

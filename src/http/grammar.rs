@@ -129,6 +129,19 @@ pub(super) fn decode_form(text: &str) -> String {
     String::from_utf8_lossy(&decode(&text.replace('+', " ")).0).into_owned()
 }
 
+/// What is not unreserved (RFC 3986, 2.3) is percent-encoded: the text can stand anywhere in a URL.
+pub(crate) fn encode(text: &str) -> String {
+    encode_all_but(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte), text)
+}
+
+pub(super) fn encode_all_but(is_plain: fn(&u8) -> bool, text: &str) -> String {
+    let encode = |byte: u8| match is_plain(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
 /// The bytes, and whether two hexadecimal digits follow each `%`.
 fn decode(text: &str) -> (Vec<u8>, bool) {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);

@@ -15,7 +15,7 @@ mod date;
 mod exchange;
 mod files;
 mod forwarded;
-mod grammar;
+pub(crate) mod grammar;
 mod head;
 mod head_parser;
 pub(crate) mod json;

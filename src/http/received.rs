@@ -1,16 +1,18 @@
 //! A response as a client receives it: its head at once, its content as it arrives.
 
 use super::chunked::Chunks;
+use super::content::Rest;
 use super::grammar::trim_ows;
 use super::head::{Method, Version};
 use super::head_parser::parse_field;
-use super::status::Status;
+use super::status::{Refusal, Status};
 use super::url::{MalformedUrl, Url};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// The head of a response with the interim ones before it; browsers take 256 KiB, Node 16 KiB.
 const HEAD_BYTES: u64 = 64 * 1024;
@@ -61,14 +63,16 @@ impl std::error::Error for NetworkError {}
 
 impl From<io::Error> for NetworkError {
     fn from(error: io::Error) -> NetworkError {
-        NetworkError::Broken(match error.kind() {
-            // Which of the two a read that timed out is depends on the platform.
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline")
-            }
-            _ => error,
+        NetworkError::Broken(match is_timeout(&error) {
+            true => io::Error::new(ErrorKind::TimedOut, "nothing arrived within the idle deadline"),
+            false => error,
         })
     }
+}
+
+/// Which of the two a read that timed out is depends on the platform.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 const fn malformed(sentence: &'static str) -> NetworkError {
@@ -89,13 +93,19 @@ pub(super) struct Socket {
     /// Why the content of the request could not be sent. The system tells of a reset once, and a read behind it looks like
     /// a proper end.
     pub(super) unsent: Option<io::Error>,
+    /// Sends content while the response is awaited.
+    pub(super) upload: Option<JoinHandle<()>>,
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match (&*self.stream).read(buffer)? {
-            0 => self.unsent.take().map_or(Ok(0), Err),
-            bytes => Ok(bytes),
+        loop {
+            let is_uploading = self.upload.as_ref().is_some_and(|upload| !upload.is_finished());
+            match (&*self.stream).read(buffer) {
+                Ok(0) => return self.unsent.take().map_or(Ok(0), Err),
+                Err(error) if is_uploading && is_timeout(&error) => {}
+                outcome => return outcome,
+            }
         }
     }
 }
@@ -112,19 +122,12 @@ pub struct Response {
     pub fields: Vec<(String, String)>,
     /// The URL that gave this response, the last one of the redirects.
     pub url: Url,
-    remaining: Remaining,
+    /// What must still come of the content; `None` when the end of the connection is its end.
+    rest: Option<Rest>,
+    /// Why the chunked coding is broken behind the content that was given.
+    broken: Option<Refusal>,
     /// `None` once there is nothing more to read.
     reader: Option<BufReader<Socket>>,
-}
-
-/// What must still come of the content.
-#[derive(Debug)]
-enum Remaining {
-    Length(u64),
-    Chunks(Chunks),
-    UntilClose,
-    /// The chunked coding is broken behind the content that was given.
-    Broken(Cow<'static, str>),
 }
 
 impl Response {
@@ -159,30 +162,24 @@ impl Response {
         let Some(reader) = &mut self.reader else { return Ok(false) };
         let before = out.len();
         while out.len() == before {
-            match &mut self.remaining {
-                Remaining::Length(0) => return Ok(false),
-                Remaining::Chunks(chunks) if chunks.is_whole() => return Ok(false),
-                Remaining::Broken(sentence) => {
-                    return Err(NetworkError::Malformed(std::mem::take(sentence)));
-                }
-                _ => {}
+            if let Some(refusal) = self.broken.take() {
+                return Err(NetworkError::Malformed(refusal.sentence));
+            }
+            if self.rest.as_ref().is_some_and(Rest::is_whole) {
+                return Ok(false);
             }
             let wire = fill(reader)?;
-            let mut taken = wire.len();
-            match &mut self.remaining {
-                Remaining::UntilClose if taken == 0 => return Ok(false),
-                _ if taken == 0 => return Err(ended_early()),
-                Remaining::Chunks(chunks) => match chunks.decode(wire, out) {
-                    Ok(decoded) => taken = decoded,
-                    Err(refusal) => self.remaining = Remaining::Broken(refusal.sentence),
-                },
-                Remaining::Length(remaining) => {
-                    taken = taken.min(usize::try_from(*remaining).unwrap_or(usize::MAX));
-                    *remaining -= taken as u64;
-                    out.extend(&wire[..taken]);
-                }
-                _ => out.extend(wire),
+            if wire.is_empty() {
+                return self.rest.as_ref().map_or(Ok(false), |_| Err(ended_early()));
             }
+            let decoded = match &mut self.rest {
+                Some(rest) => rest.decode(wire, out),
+                None => Rest::Length(u64::MAX).decode(wire, out),
+            };
+            let taken = decoded.unwrap_or_else(|refusal| {
+                self.broken = Some(refusal);
+                0
+            });
             reader.consume(taken);
         }
         Ok(true)
@@ -210,34 +207,40 @@ impl Response {
                 break (version, status, fields);
             }
         };
-        let (url, remaining, reader) = (url.clone(), Remaining::UntilClose, head.into_inner());
+        let (url, reader) = (url.clone(), Some(head.into_inner()));
         let mut response =
-            Response { status, version, fields, url, remaining, reader: Some(reader) };
-        response.remaining = response.framing(method).map_err(malformed)?;
+            Response { status, version, fields, url, rest: None, broken: None, reader };
+        response.rest = response.framing(method).map_err(malformed)?;
         Ok(response)
     }
 
     /// How the end of the content is known (RFC 9112, 6.3).
-    fn framing(&self, method: Method) -> Result<Remaining, &'static str> {
+    fn framing(&self, method: Method) -> Result<Option<Rest>, &'static str> {
         if method == Method::Head || self.status.forbids_content() {
-            return Ok(Remaining::Length(0));
+            return Ok(Some(Rest::Length(0)));
         }
         let list = |name| self.values(name).flat_map(|value| value.split(',')).map(trim_ows);
-        let (mut codings, mut lengths) = (list("transfer-encoding"), list("content-length"));
+        let (codings, mut lengths) =
+            (Vec::from_iter(list("transfer-encoding")), list("content-length"));
         // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the
         // Transfer-Encoding overrides the Content-Length."
-        if let Some(coding) = codings.next() {
-            let is_chunked = coding.eq_ignore_ascii_case("chunked") && codings.next().is_none();
-            let is_sound = is_chunked && self.version == Version::Http11;
-            let chunks = is_sound.then(|| Remaining::Chunks(Chunks::default()));
-            return chunks.ok_or("its transfer coding is not chunked alone, or it is HTTP/1.0");
+        match codings[..] {
+            [] => {}
+            [coding]
+                if coding.eq_ignore_ascii_case("chunked") && self.version == Version::Http11 =>
+            {
+                return Ok(Some(Rest::Chunks(Chunks::default())));
+            }
+            _ => return Err("its transfer coding is not chunked alone, or it is HTTP/1.0"),
         }
         // "... unless ... all values in the list are valid and the same": then it is one length.
-        let Some(length) = lengths.next() else { return Ok(Remaining::UntilClose) };
-        let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
-        let is_sound = is_number && lengths.all(|other| other == length);
-        let bytes = length.parse().ok().filter(|_| is_sound).map(Remaining::Length);
-        bytes.ok_or("its Content-Length is not a number of bytes")
+        let Some(length) = lengths.next() else { return Ok(None) };
+        let is_sound = length.bytes().all(|byte| byte.is_ascii_digit())
+            && lengths.all(|other| other == length);
+        let bytes = length.parse().ok().filter(|_| is_sound);
+        bytes
+            .map(|bytes| Some(Rest::Length(bytes)))
+            .ok_or("its Content-Length is not a number of bytes")
     }
 }
 

@@ -1,6 +1,6 @@
 //! An `http` URL, cut into what a client needs of it.
 
-use super::grammar::is_authority;
+use super::grammar::{encode, encode_all_but, is_authority};
 use std::fmt;
 
 /// ```text
@@ -80,6 +80,13 @@ impl Url {
         Ok(Url { target: normalize(&target), ..self.clone() })
     }
 
+    /// With one more parameter in the query. Its value is percent-encoded.
+    pub fn parameter(mut self, name: &str, value: &str) -> Url {
+        let separator = if self.target.contains('?') { '&' } else { '?' };
+        self.target += &format!("{separator}{name}={}", encode(value));
+        self
+    }
+
     fn from_authority(text: &str) -> Result<Url, MalformedUrl> {
         let (authority, target) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if !is_authority(authority) {
@@ -130,9 +137,5 @@ fn normalize(target: &str) -> String {
             _ => segments.push(segment),
         }
     }
-    let encode = |byte: u8| match byte {
-        b'!'..=b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    format!("/{}{query}", segments.join("/")).bytes().map(encode).collect()
+    encode_all_but(u8::is_ascii_graphic, &format!("/{}{query}", segments.join("/")))
 }

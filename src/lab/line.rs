@@ -22,8 +22,12 @@ const WATCHERS: usize = 8;
 const QUEUE_BYTES: usize = 64 * 1024;
 const PIECE_COST: usize = 64;
 
-/// How long a stream waits for a watcher with a full queue. A large frame is written faster than a watcher is woken.
+/// How long a stream waits for the watchers with a full queue, all together. A large frame is written faster than a watcher
+/// is woken.
 const WATCHER_WAIT: Duration = Duration::from_secs(1);
+
+/// After a wait in vain, no stream of the line waits for so long. Watchers that read nothing do not add up to a delay.
+const PAUSE_BETWEEN_WAITS: Duration = Duration::from_secs(10);
 
 /// A watcher gets a comment after a silence of this length: proxies cut a stream that is silent for a minute.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,6 +67,8 @@ pub(super) const NAME: &str = "a name of 1 to 64 letters, digits, dots, undersco
 pub(crate) struct Line {
     streams: Mutex<Vec<Closer>>,
     queues: Mutex<Vec<Weak<Queue>>>,
+    /// When a stream may wait for watchers again.
+    waits_from: Mutex<Option<Instant>>,
 }
 
 impl Line {
@@ -73,8 +79,14 @@ impl Line {
     }
 
     fn show(&self, part: &'static str, bytes: &[u8]) {
-        let queues = hold(&self.queues).clone();
-        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.push(part, bytes));
+        let (queues, now) = (hold(&self.queues).clone(), Instant::now());
+        let may_wait = hold(&self.waits_from).is_none_or(|from| from <= now);
+        let deadline = if may_wait { now + WATCHER_WAIT } else { now };
+        for queue in queues.iter().filter_map(Weak::upgrade) {
+            if !queue.push(part, bytes, deadline) && may_wait {
+                *hold(&self.waits_from) = Some(deadline + PAUSE_BETWEEN_WAITS);
+            }
+        }
     }
 
     /// A queue for one more watcher. Dropping it ends that.
@@ -148,19 +160,23 @@ struct Waiting {
 type Piece = (&'static str, Box<[u8]>);
 
 impl Queue {
-    fn push(&self, part: &'static str, bytes: &[u8]) {
+    /// `false` when a piece was dropped.
+    fn push(&self, part: &'static str, bytes: &[u8], deadline: Instant) -> bool {
         let mut waiting = hold(&self.waiting);
         // A watcher that has missed something is slow, and a stream does not wait for it again until it has read that.
         if waiting.is_full() && waiting.missed_bytes == 0 {
-            let waited = self.changed.wait_timeout_while(waiting, WATCHER_WAIT, |w| w.is_full());
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waited = self.changed.wait_timeout_while(waiting, left, |w| w.is_full());
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        let has_room = !waiting.is_full();
         while waiting.is_full() {
             waiting.missed_bytes += waiting.pop().map_or(0, |(_, bytes)| bytes.len());
         }
         waiting.cost += bytes.len() + PIECE_COST;
         waiting.pieces.push_back((part, bytes.into()));
         self.changed.notify_all();
+        has_room
     }
 
     /// Sends the pieces until the client leaves, which is an error.

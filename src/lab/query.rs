@@ -4,6 +4,7 @@ use super::flow::Flow;
 use super::line::{Lines, NAME, TOO_MANY_LINES, is_name, on_line};
 use super::sandboxed;
 use super::script::Script;
+use crate::http::grammar::encode;
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::last_event_id;
 use std::fmt;
@@ -83,8 +84,15 @@ impl fmt::Display for Values {
     }
 }
 
-/// The parameters of a query, each with a value that it can have.
-pub(super) struct Given(Vec<(String, String)>);
+/// The parameters of a query, each with a value that it can have. A head has room for a thousand of them, which would take
+/// more memory than a stream may: so only what counts is kept.
+#[derive(Default)]
+pub(super) struct Given {
+    /// The first value of each but `data`.
+    values: Vec<(String, String)>,
+    /// The texts of `data`, each with a CR behind it.
+    data: String,
+}
 
 impl Given {
     /// The parameters, but those that are `left_out` are unknown.
@@ -92,32 +100,35 @@ impl Given {
     /// # Errors
     /// A sentence that begins with the name of the parameter at fault.
     pub(super) fn parse(head: &Head, left_out: &[&str]) -> Result<Given, Refusal> {
-        let given: Vec<_> = head.queries().collect();
+        let mut given = Given::default();
         let known = || PARAMETERS.iter().filter(|(name, ..)| !left_out.contains(name));
-        for (name, value) in &given {
-            let Some((.., values)) = known().find(|(known, ..)| known == name) else {
-                return Err(unknown(name, &known().map(|(name, ..)| *name).collect::<Vec<_>>()));
+        for (name, value) in head.queries() {
+            let Some((.., values)) = known().find(|(known, ..)| *known == name) else {
+                return Err(unknown(&name, &known().map(|(name, ..)| *name).collect::<Vec<_>>()));
             };
-            if !values.contain(value) {
+            if !values.contain(&value) {
                 return Err(bad(format!("{name} is {values}.")));
             }
+            if name == "data" {
+                // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
+                given.data += &(value.replace("\r\n", "\n").replace('\r', "\n") + "\r");
+            } else if !given.has(&name) {
+                given.values.push((name, value));
+            }
         }
-        Ok(Given(given))
-    }
-
-    fn all<'g>(&'g self, name: &'g str) -> impl Iterator<Item = &'g str> {
-        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+        Ok(given)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.all(name).next().is_some()
+        self.values.iter().any(|(found, _)| found == name)
     }
 
-    /// The first value, or the default. `None` without either.
-    fn text<'g>(&'g self, name: &'g str) -> Option<&'g str> {
+    /// The value, or the default. `None` without either.
+    fn text(&self, name: &str) -> Option<&str> {
         let default = PARAMETERS.iter().find(|(known, ..)| *known == name);
         let default = default.map(|(_, default, _)| *default).filter(|text| !text.is_empty());
-        self.all(name).next().or(default)
+        let given = self.values.iter().find(|(found, _)| found == name);
+        given.map(|(_, value)| value.as_str()).or(default)
     }
 
     pub(super) fn is(&self, name: &str, value: &str) -> bool {
@@ -159,11 +170,7 @@ impl Given {
     }
 
     fn script(&self) -> Result<Script, Refusal> {
-        let (lines, mut texts) = (self.number("lines").unwrap_or(1), String::new());
-        // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
-        let data =
-            self.all("data").map(|text| text.replace("\r\n", "\n").replace('\r', "\n") + "\r");
-        data.for_each(|text| texts += &text);
+        let (lines, mut texts) = (self.number("lines").unwrap_or(1), self.data.clone());
         let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
         if !texts.is_empty() && is_made {
             return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
@@ -318,12 +325,4 @@ fn query_without(head: &Head, left_out: &str) -> String {
     let kept = head.queries().filter(|(name, _)| name != left_out);
     let pairs = kept.map(|(name, value)| format!("{}={}", encode(&name), encode(&value)));
     pairs.collect::<Vec<_>>().join("&")
-}
-
-fn encode(text: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

@@ -45,16 +45,7 @@ impl fmt::Debug for Emitter<'_> {
     }
 }
 
-/// How a stream begins and stays alive.
-///
-/// ```
-/// use newswire::{Emitter, Router};
-///
-/// Router::new().get("/slow", |request| {
-///     let options = Emitter::options().heartbeat(std::time::Duration::from_secs(5));
-///     options.stream(request, |mut emitter| emitter.send("at last"))
-/// });
-/// ```
+/// How a stream begins and stays alive. [`Emitter::options`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct EmitterOptions {
     heartbeat: Duration,

@@ -39,16 +39,6 @@ impl Block {
 }
 
 /// Cuts a stream that arrives in pieces of any size into its blocks. No byte is lost or changed.
-///
-/// ```
-/// use newswire::sse::Blocks;
-///
-/// let mut blocks = Blocks::new();
-/// let whole = blocks.feed(b"data: The\r\n\r\ndata: qui")?;
-/// assert_eq!(whole[0].bytes, b"data: The\r\n\r\n");
-/// assert_eq!(blocks.end().bytes, b"data: qui");
-/// # Ok::<(), std::io::Error>(())
-/// ```
 #[derive(Debug, Default)]
 pub struct Blocks {
     /// What has arrived of the next block.

@@ -47,7 +47,7 @@ use std::{fmt, io};
 /// # A Spring controller, line by line
 ///
 /// ```java
-/// @GetMapping("/sse/mvc/words")
+/// @GetMapping("/words")
 /// SseEmitter words() {
 ///     SseEmitter emitter = new SseEmitter(30_000L);
 ///     emitter.onTimeout(() -> log.info("timeout"));
@@ -55,10 +55,7 @@ use std::{fmt, io};
 ///     emitter.onCompletion(() -> log.info("completed"));
 ///     executor.execute(() -> {
 ///         try {
-///             for (int id = 1; id <= WORDS.length; id++) {
-///                 emitter.send(SseEmitter.event().id("" + id).name("word").data(WORDS[id - 1]));
-///                 Thread.sleep(1_000);
-///             }
+///             emitter.send(SseEmitter.event().id("1").name("word").data("The"));
 ///             emitter.complete();
 ///         } catch (Exception error) {
 ///             emitter.completeWithError(error);
@@ -72,24 +69,18 @@ use std::{fmt, io};
 /// use newswire::{Event, Router, SseEmitter};
 /// use std::{error::Error, thread, time::Duration};
 ///
-/// const WORDS: [&str; 3] = ["The", "quick", "brown"];
-///
-/// fn send_words(emitter: &SseEmitter) -> Result<(), Box<dyn Error + Send + Sync>> {
-///     for (id, word) in (1..).zip(WORDS) {
-///         emitter.send(Event::new(word).id(id)?.name("word")?)?;
-///         thread::sleep(Duration::from_secs(1));
-///     }
-///     Ok(())
+/// fn send_word(emitter: &SseEmitter) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     Ok(emitter.send(Event::new("The").id("1")?.name("word")?)?)
 /// }
 ///
-/// Router::new().get("/sse/mvc/words", |request| {
+/// Router::new().get("/words", |request| {
 ///     let emitter = SseEmitter::new(request)
 ///         .timeout(Duration::from_secs(30))
 ///         .on_timeout(|_| println!("timeout"))
 ///         .on_error(|_, error| println!("error: {error}"))
 ///         .on_completion(|_| println!("completed"));
 ///     let kept = emitter.clone();
-///     thread::spawn(move || match send_words(&kept) {
+///     thread::spawn(move || match send_word(&kept) {
 ///         Ok(()) => kept.complete(),
 ///         Err(error) => kept.complete_with_error(error),
 ///     });
@@ -181,13 +172,12 @@ impl SseEmitter {
         self.with(|state| state.timeout = Some(timeout).filter(|timeout| !timeout.is_zero()))
     }
 
-    /// How often the client gets a heartbeat while nothing else is sent; 15 seconds by default. An interval below 10
-    /// milliseconds counts as 10 milliseconds, and one above a day as a day.
+    /// As [`EmitterOptions::heartbeat`](crate::sse::EmitterOptions::heartbeat).
     pub fn heartbeat(self, interval: Duration) -> SseEmitter {
         self.with(|state| state.heartbeat = interval)
     }
 
-    /// How long the client waits before it reconnects; by default a random time between two and three seconds.
+    /// As [`EmitterOptions::reconnection_time`](crate::sse::EmitterOptions::reconnection_time).
     pub fn reconnection_time(self, time: Duration) -> SseEmitter {
         self.with(|state| state.reconnection_time = Some(time))
     }

@@ -602,6 +602,21 @@ fn a_stream_of_another_media_type_is_judged_all_the_same() {
 }
 
 #[test]
+fn what_was_seen_of_a_field_is_its_value() {
+    let findings =
+        findings(serve(|_, plan| drop(plan.fields.remove("X-Accel-Buffering"))), &["--for", "1"]);
+    for (rule, seen) in [
+        ("media-type", "Content-Type is \"text/event-stream\""),
+        ("caching", "Cache-Control is \"no-store, no-transform\", there is no Age"),
+        ("nosniff", "X-Content-Type-Options is \"nosniff\""),
+        ("x-accel-buffering", "there is no X-Accel-Buffering"),
+    ] {
+        assert_eq!(findings[rule].1, seen, "{rule}");
+    }
+    assert!(findings["cors"].1.contains("Access-Control-Allow-Origin is \"*\""), "{findings:?}");
+}
+
+#[test]
 fn nosniff_is_information() {
     let address = serve(|_, plan| drop(plan.fields.remove("X-Content-Type-Options")));
     let findings = findings(address, &["--for", "1"]);

@@ -1,7 +1,7 @@
 //! The laboratory, parameter by parameter and byte by byte, from a raw socket.
 
 use crate::events::{Interpretation, decode_base64, interpret, parse};
-use crate::server::{Answer, Server, Stream, ask, connect, eventually};
+use crate::server::{Answer, Server, Stream, ask, connect, eventually, read_until};
 use newswire::sse::Message;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -1071,6 +1071,58 @@ fn a_watcher_that_does_not_read_costs_at_most_128_kib_and_learns_how_many_bytes_
         assert!(missed > 0, "the sockets took all of it");
         assert!(received.ends_with(&last), "the newest pieces are kept");
     }
+}
+
+#[test]
+fn watchers_that_read_nothing_delay_a_stream_once_and_not_one_after_the_other() {
+    let server = start();
+    let watches: Vec<Watch> = (0..8).map(|_| Watch::open(server.address, "slow")).collect();
+    let mut socket = connect(server.address);
+    let request = "GET /lab?size=1048576&count=15&interval=0&line=slow HTTP/1.0\r\n\r\n";
+    socket.write_all(request.as_bytes()).expect("the server reads");
+    let (mut piece, mut waited) = (vec![0; 1 << 20], Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        let bytes = socket.read(&mut piece).expect("it is played");
+        // A busy machine takes its time, too, but not in pauses like this.
+        waited += Some(begun.elapsed()).filter(|time| time.as_millis() > 700).unwrap_or_default();
+        if bytes == 0 {
+            break;
+        }
+    }
+    drop(watches);
+    // A stream waits for a second. For one watcher after the other it would be eight.
+    assert!(waited > Duration::from_millis(700), "no queue was full");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[test]
+fn streams_in_small_pieces_share_a_rate_that_leaves_the_machine_free() {
+    let server = start();
+    let begun = Instant::now();
+    let order = |_| {
+        let mut socket = connect(server.address);
+        let request = "GET /lab?size=1000000&count=3&chunk=1 HTTP/1.0\r\n\r\n";
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        socket
+    };
+    let sockets: Vec<TcpStream> = (0..200).map(order).collect();
+    let closing: Vec<TcpStream> =
+        sockets.iter().map(|socket| socket.try_clone().expect("there are descriptors")).collect();
+    let readers = sockets.into_iter().map(|mut socket| {
+        thread::spawn(move || {
+            read_until(&mut socket, "\r\n\r\n");
+            std::io::copy(&mut socket, &mut std::io::sink())
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    thread::sleep(Duration::from_secs(3));
+    closing.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+    let bytes = readers.into_iter().map(|reader| reader.join().expect("it reads"));
+    let chunks: u64 = bytes.map(|bytes| bytes.unwrap_or_default()).sum();
+    let most = begun.elapsed().as_secs_f64() * 10_000.0;
+    assert!(chunks > 0, "they are played");
+    assert!((chunks as f64) < most * 1.1, "{chunks} chunks, {most} at most");
 }
 
 #[test]

@@ -4,12 +4,13 @@ use crate::event_source::{Hostile, hostile, responses};
 use crate::server::{PATIENCE, Server, Stream, eventually};
 use crate::watch::{Outcome, end, run, start};
 use newswire::http::Method;
-use newswire::http::client::{CloseHandle, Request};
+use newswire::http::client::{CloseHandle, NetworkError, Request};
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::iter;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 fn publish(arguments: &[&str], input: &str) -> Outcome {
@@ -411,4 +412,37 @@ fn an_upload_ends_when_its_response_is_dropped() {
     assert_eq!(receiver.recv_timeout(PATIENCE), Ok(1));
     let ended = receiver.recv_timeout(PATIENCE);
     assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "no second piece is asked for");
+}
+
+const DEADLINE: Duration = Duration::from_millis(300);
+
+/// Uploads to a server that never answers, and reads or not. Returns how long that took.
+fn upload_in_vain(reads: bool, pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Duration {
+    let (is_over, over) = channel::<()>();
+    let server = hostile(move |_, _, socket| {
+        while reads && socket.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
+        let _ = over.recv_timeout(PATIENCE);
+    });
+    let request = Request::new(&server.url("/")).expect("it is a URL");
+    let request = Request { method: Method::Post, idle_deadline: Some(DEADLINE), ..request };
+    let begun = Instant::now();
+    let outcome = request.send_streamed(&CloseHandle::default(), pieces.map(Ok));
+    let error = outcome.expect_err("it never answers");
+    assert!(
+        matches!(&error, NetworkError::Broken(e) if e.kind() == ErrorKind::TimedOut),
+        "{error}"
+    );
+    drop(is_over);
+    begun.elapsed()
+}
+
+#[test]
+fn an_answer_that_never_comes_ends_an_upload_by_the_idle_deadline_behind_its_content() {
+    let slow = (0..3).map(|_| {
+        thread::sleep(DEADLINE * 2);
+        b"x".to_vec()
+    });
+    let took = upload_in_vain(true, slow);
+    assert!(took >= DEADLINE * 7, "{took:?}: the content took six, and the answer has one more");
+    upload_in_vain(false, iter::repeat_with(|| vec![b'x'; 64 * 1024]));
 }

@@ -3,12 +3,12 @@
 use crate::channels::{
     END, OPEN, complete, disconnects, metric, split_opening, start, threads_named,
 };
-use crate::server::{PATIENCE, Publisher, Server, Stream, connect, eventually, serve_app};
+use crate::laboratory::resident_kib;
+use crate::server::{PATIENCE, Publisher, Server, Stream, ask, connect, eventually, serve_app};
 use newswire::Event;
 use newswire::app::{App, Publishers};
 use newswire::channel::{Channel, Limits};
 use newswire::http;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -117,14 +117,6 @@ fn a_stalled_reader_does_not_delay_others_and_gets_the_rest_or_a_gap_when_it_com
 
 #[test]
 fn memory_does_not_grow_with_what_stalled_readers_do_not_read() {
-    let resident = |server: &Server| {
-        let status = fs::read_to_string(format!("/proc/{}/status", server.pid()));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kilobytes: usize = kilobytes.expect("it is there").parse().expect("it is a number");
-        kilobytes * 1024
-    };
     let server = Server::start(&OPEN);
     let stalled: Vec<Stream> = (0..8).map(|_| Stream::subscribe(server.address, "c")).collect();
     let mut live = Stream::subscribe(server.address, "c").into_socket();
@@ -139,16 +131,93 @@ fn memory_does_not_grow_with_what_stalled_readers_do_not_read() {
         publish_large(&mut publisher, published);
         published += 1;
     }
-    let before = resident(&server);
+    let before = resident_kib(&server);
     for number in 0..512 {
         publish_large(&mut publisher, number);
     }
-    let grown = resident(&server).saturating_sub(before);
+    let grown = resident_kib(&server).saturating_sub(before);
     // 32 MiB were published. The history keeps one, and each fan-out thread a copy.
-    assert!(grown < 8 << 20, "{grown} bytes more than {before}");
+    assert!(grown < 8 << 10, "{grown} KiB more than {before}");
     drop(stalled);
     drop(server);
     reader.join().expect("it reads to the end");
+}
+
+/// Clients that send this and read nothing but the beginning of the answers.
+fn ask_without_reading(server: &Server, clients: usize, request: &str) -> Vec<TcpStream> {
+    let ask = |_| {
+        let mut socket = server.connect();
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        socket.read_exact(&mut [0; 2_000]).expect("it answers");
+        socket
+    };
+    (0..clients).map(ask).collect()
+}
+
+const LARGE: usize = 500_000;
+
+#[test]
+fn slow_readers_share_the_large_event_that_they_are_reading() {
+    let server = Server::start(&OPEN);
+    let before = resident_kib(&server);
+    let mut publisher = Publisher::connect(server.address, "c");
+    let (mut stalled, mut published) = (Vec::new(), 0);
+    // Sockets have room for the same number of bytes. Those of a group are full at another part of an event.
+    for _ in 0..4 {
+        stalled.extend((0..25).map(|_| Stream::subscribe(server.address, "c")));
+        publisher.publish(&"x".repeat(LARGE / 4));
+    }
+    while threads_named(&server, "catch-up") < stalled.len() {
+        assert!(published < 400, "they take and take");
+        publisher.publish(&"x".repeat(LARGE));
+        published += 1;
+    }
+    let grown = resident_kib(&server).saturating_sub(before);
+    // The history, the batches of the fan-out threads, and threads. A copy for each reader would be 25 MB more.
+    assert!(grown < 14 << 10, "{grown} KiB more than {before}");
+}
+
+#[test]
+fn slow_clients_that_come_back_share_the_large_events_of_the_history() {
+    let server = Server::start(&[&OPEN[..], &["--history-bytes", "20000000"]].concat());
+    let mut publisher = Publisher::connect(server.address, "c");
+    (0..30).for_each(|_| drop(publisher.publish(&"x".repeat(LARGE))));
+    let before = resident_kib(&server);
+    let request = "GET /channels/c HTTP/1.0\r\nLast-Event-ID: lost\r\n\r\n";
+    let stalled = ask_without_reading(&server, 40, request);
+    let grown = resident_kib(&server).saturating_sub(before);
+    assert!(grown < 8 << 10, "{grown} KiB more than {before}");
+    drop(stalled);
+}
+
+#[test]
+fn a_list_of_channels_that_is_not_read_costs_a_page_of_it_and_not_the_whole() {
+    let server = Server::start(&[&OPEN[..], &["--max-channels", "2000"]].concat());
+    let names: Vec<String> = (0..2_000).map(|number| format!("{number:0>64}")).collect();
+    for names in names.chunks(100) {
+        let mut socket = server.connect();
+        let last = names.len() - 1;
+        let requests = names.iter().enumerate().map(|(nth, name)| {
+            let close = if nth == last { "Connection: close\r\n" } else { "" };
+            format!("PUT /channels/{name} HTTP/1.1\r\nHost: localhost\r\n{close}Content-Length: 1\r\n\r\nx")
+        });
+        socket.write_all(requests.collect::<String>().as_bytes()).expect("the server reads");
+        socket.read_to_end(&mut Vec::new()).expect("it answers");
+    }
+    let listed = ask(server.address, "GET", "/channels", &[], "");
+    assert_eq!(listed.field("content-type"), Some("application/json"));
+    let whole = listed.text().strip_prefix('[').and_then(|text| text.strip_suffix("}]\n"));
+    let objects: Vec<&str> = whole.expect("it is whole").split("},\n ").collect();
+    let listed = objects.iter().map(|object| object.split('"').nth(3).expect("it has a name"));
+    assert_eq!(listed.collect::<Vec<_>>(), names, "each once, by name");
+
+    let before = resident_kib(&server);
+    let requests = "GET /channels HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    let unread = ask_without_reading(&server, 60, &requests);
+    let grown = resident_kib(&server).saturating_sub(before);
+    // Each whole list would be 350 KB, and all together 20 MB.
+    assert!(grown < 10 << 10, "{grown} KiB more than {before}");
+    drop(unread);
 }
 
 /// A server whose history keeps everything that a test publishes, and that sends no heartbeats.

@@ -1,8 +1,8 @@
 //! The rules of delivery: when events arrive, and what a client gets that comes back.
 
+use super::finding::Outcome::*;
+use super::finding::{Finding, HELD, shown};
 use super::observation::{Event, Seen, lines};
-use super::rules::Outcome::*;
-use super::rules::{Finding, HELD, shown};
 use newswire::http::Status;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use newswire::http::client::{CloseHandle, Request, Response};
 use newswire::http::{Method, Status, Version};
-use newswire::sse::Parser;
+use newswire::sse::{Blocks, Parser};
 use std::iter;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -49,6 +49,10 @@ pub(super) struct Exchange {
     /// When each read ended, and where in `raw`.
     pub(super) reads: Vec<(Duration, usize)>,
     pub(super) events: Vec<Event>,
+    /// The blocks that dispatch nothing.
+    pub(super) empty_blocks: Vec<String>,
+    /// How many bytes at the end of `raw` no blank line has followed.
+    pub(super) pending: usize,
     /// `None` if it was closed from here; else whether the end was clean, or a sentence.
     pub(super) end: Option<Result<(), String>>,
     pub(super) ended_at: Duration,
@@ -108,15 +112,23 @@ impl Exchange {
                 true => format!("no response came within {time:?}"),
                 false => error.to_string(),
             });
-            let (head_at, end) = (begun.elapsed(), None);
-            let (raw, reads, events) = (Vec::new(), Vec::new(), Vec::new());
-            let mut seen =
-                Exchange { response, head_at, raw, reads, events, end, ended_at: head_at };
+            let mut seen = Exchange {
+                response,
+                head_at: begun.elapsed(),
+                raw: Vec::new(),
+                reads: Vec::new(),
+                events: Vec::new(),
+                empty_blocks: Vec::new(),
+                pending: 0,
+                end: None,
+                ended_at: Duration::ZERO,
+            };
+            let mut blocks = Blocks::new();
             while !seen.is_enough(ids)
                 && let Ok(response) = &mut seen.response
             {
                 match response.read(&mut seen.raw) {
-                    Ok(true) => seen.reads.push((begun.elapsed(), seen.raw.len())),
+                    Ok(true) => seen.take(begun.elapsed(), &mut blocks),
                     _ if handle.is_closed() => break,
                     Ok(false) => seen.end = Some(Ok(())),
                     Err(error) => seen.end = Some(Err(error.to_string())),
@@ -124,42 +136,38 @@ impl Exchange {
             }
             // Closes the connection, and ends the thread that waits.
             handle.close();
-            seen.events = seen.find_events();
+            seen.pending = blocks.end().bytes.len();
             seen.ended_at = begun.elapsed();
             seen
         })
     }
 
     fn is_enough(&self, ids: usize) -> bool {
-        let has_all =
-            || self.find_events().iter().filter(|event| event.id.is_some()).count() >= ids;
-        self.end.is_some() || self.raw.len() >= WATCHED_BYTES || ids < usize::MAX && has_all()
+        let with_id = self.events.iter().filter(|event| event.id.is_some()).count();
+        self.end.is_some() || self.raw.len() >= WATCHED_BYTES || with_id >= ids
     }
 
-    fn find_events(&self) -> Vec<Event> {
-        self.blocks().0.into_iter().filter_map(|(at, text)| event(at, text)).collect()
+    /// Takes what the last read has appended.
+    fn take(&mut self, at: Duration, blocks: &mut Blocks) {
+        let start = self.reads.last().map_or(0, |&(_, end)| end);
+        self.reads.push((at, self.raw.len()));
+        for block in blocks.feed(&self.raw[start..]).unwrap_or_default() {
+            let is_ended = lines(&block.bytes).last().is_some_and(|(line, _)| line.is_empty());
+            match event(at, &block.bytes) {
+                Some(event) => self.events.push(event),
+                // Without a delay, it is not the LF of a CRLF that arrived in two reads.
+                None if is_ended && block.delay.is_none() => {
+                    self.empty_blocks.push(String::from_utf8_lossy(&block.bytes).into_owned());
+                }
+                None => {}
+            }
+        }
     }
 
     /// When the byte before this end arrived.
     pub(super) fn arrival(&self, end: usize) -> Duration {
         let read = self.reads.partition_point(|&(_, read)| read < end);
         self.reads.get(read).map_or(self.ended_at, |&(at, _)| at)
-    }
-
-    /// The lines before each blank line, and when that arrived; and where in `raw` the lines begin that no blank line has
-    /// followed yet.
-    pub(super) fn blocks(&self) -> (Vec<(Duration, &[u8])>, usize) {
-        let mut start = if self.raw.starts_with(BOM) { BOM.len() } else { 0 };
-        let (mut blocks, mut at) = (Vec::new(), start);
-        for (line, end) in lines(&self.raw[start..]) {
-            let text = start..at;
-            at += line.len() + end.len();
-            if line.is_empty() {
-                blocks.push((self.arrival(at), &self.raw[text]));
-                start = at;
-            }
-        }
-        (blocks, start)
     }
 
     /// Bytes that arrived without a pause: from when to when, and where in `raw`.
@@ -221,10 +229,9 @@ impl Exchange {
 }
 
 /// What EventSource dispatches for a block, if it does.
-pub(super) fn event(at: Duration, block: &[u8]) -> Option<Event> {
+fn event(at: Duration, block: &[u8]) -> Option<Event> {
     // A byte order mark is dropped at the start of a stream only, so that the block must not be at the start.
-    let stream = [b":\n", block, b"\n\n"].concat();
-    let message = Parser::new().feed(&stream).ok()?.pop()?;
+    let message = Parser::new().feed(&[b":\n", block].concat()).ok()?.pop()?;
     let id = Some(message.last_event_id).filter(|id| !id.is_empty());
     Some(Event { at, id, kind: message.event_type, data: message.data })
 }

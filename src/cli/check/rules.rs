@@ -2,13 +2,12 @@
 
 use super::super::json::{is_json, is_meant_as_json};
 use super::delivery::{buffering, ending, first_byte, heartbeat, ids, resume};
-use super::observation::{BOM, Exchange, ORIGIN, Seen, event, lines};
+use super::finding::Outcome::*;
+use super::finding::{Finding, HELD, answered, listed, none, said, shown};
+use super::observation::{BOM, ORIGIN, Seen, lines};
 use Needs::*;
-use Outcome::*;
 use newswire::http::Status;
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::time::Duration;
 
 pub(super) struct Rule {
     pub(super) name: &'static str,
@@ -26,24 +25,6 @@ enum Needs {
     Stream,
     Events,
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
-    Pass,
-    Info,
-    Warn,
-    Fail,
-    Unjudged,
-}
-
-impl Outcome {
-    fn unless(self, is_right: bool) -> Outcome {
-        if is_right { Pass } else { self }
-    }
-}
-
-/// An outcome, and what was seen.
-pub(super) type Finding = (Outcome, String);
 
 const fn rule(name: &'static str, needs: Needs, judge: fn(&Seen) -> Finding) -> Rule {
     Rule { name, needs, judge, why: "", remedy: "" }
@@ -68,42 +49,6 @@ impl Rule {
         (Unjudged, missing.to_owned())
     }
 }
-
-/// Passes where nothing was found.
-fn none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
-    match found.next() {
-        None => (Pass, format!("no {what}")),
-        Some(first) => (Warn, format!("{} {what}, first {}", found.count() + 1, shown(first))),
-    }
-}
-
-/// What the head says in this field.
-fn said(exchange: &Exchange, name: &str) -> String {
-    match (&exchange.response, exchange.list(name)) {
-        (Err(sentence), _) => sentence.clone(),
-        (_, values) if values.is_empty() => format!("there is no {name}"),
-        (_, values) => format!("{name} is {}", shown(values.join(", "))),
-    }
-}
-
-fn answered(exchange: &Exchange) -> Finding {
-    match &exchange.response {
-        Err(sentence) => (Warn, sentence.clone()),
-        Ok(response) => (Warn.unless(response.status == Status::OK), response.status.to_string()),
-    }
-}
-
-/// Escaped, so that it cannot control a terminal, and not longer than a line.
-pub(super) fn shown(value: impl Debug) -> String {
-    let text = format!("{value:?}");
-    match text.char_indices().nth(70) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
-/// Events of so different times do not arrive at once unless they were held.
-pub(super) const HELD: Duration = Duration::from_secs(1);
 
 pub(super) const RULES: &[Rule] = &[
     rule("status", Nothing, |seen| match &seen.first.response {
@@ -142,8 +87,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("A cache may keep an old stream, or join a second client to the stream of the first.")
     .remedy("Send Cache-Control: no-store (or no-cache)."),
     rule("no-transform", Response, |seen| {
-        let has = seen.first.has("cache-control", "no-transform");
-        (Warn.unless(has), said(&seen.first, "Cache-Control"))
+        listed(&seen.first, "Cache-Control", "no-transform", Warn)
     })
     .why("Without it, middleware and proxies may compress the stream, and hold events to do so.")
     .remedy("Send Cache-Control: no-store, no-transform."),
@@ -189,8 +133,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("Browsers want `true` and no *. If any origin is echoed, any page reads as the user.")
     .remedy("Allow credentials for a list of origins, and echo only these."),
     rule("nosniff", Response, |seen| {
-        let has = seen.first.has("x-content-type-options", "nosniff");
-        (Info.unless(has), said(&seen.first, "X-Content-Type-Options"))
+        listed(&seen.first, "X-Content-Type-Options", "nosniff", Info)
     })
     .why("With it, no browser takes what the events say for HTML.")
     .remedy("Send X-Content-Type-Options: nosniff."),
@@ -278,10 +221,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("EventSource ignores what is not digits alone. It takes them for milliseconds.")
     .remedy("Send whole milliseconds, such as retry: 3000, from 100 to 3600000."),
     rule("empty-blocks", Stream, |seen| {
-        let blocks = seen.first.blocks().0.into_iter();
-        let empty = blocks.filter(|&(at, text)| event(at, text).is_none());
-        let texts = empty.map(|(_, text)| String::from_utf8_lossy(text).into_owned());
-        none("blocks without data", texts)
+        none("blocks without data", seen.first.empty_blocks.iter().cloned())
     })
     .why(
         "httpx-sse, niquests, the OpenAI and Anthropic SDKs for Python, fetch-event-source, \
@@ -290,7 +230,7 @@ pub(super) const RULES: &[Rule] = &[
     .remedy("Send a comment with one line end; put retry and id into a block with data."),
     rule("unfinished", Stream, |seen| {
         let stream = &seen.first;
-        let pending = stream.blocks().1;
+        let pending = stream.raw.len() - stream.pending;
         let has_data = lines(&stream.raw[pending..]).any(|(line, _)| line.starts_with(b"data"));
         let is_old = stream.arrival(pending + 1) + HELD / 2 < stream.ended_at;
         // Where bytes are held, they end anywhere.

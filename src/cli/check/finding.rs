@@ -1,0 +1,67 @@
+//! What a rule finds: an outcome, and what was seen as a sentence.
+
+use super::observation::Exchange;
+use Outcome::*;
+use newswire::http::Status;
+use std::fmt::Debug;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    Pass,
+    Info,
+    Warn,
+    Fail,
+    Unjudged,
+}
+
+impl Outcome {
+    pub(super) fn unless(self, is_right: bool) -> Outcome {
+        if is_right { Pass } else { self }
+    }
+}
+
+/// An outcome, and what was seen.
+pub(super) type Finding = (Outcome, String);
+
+/// Passes where nothing was found.
+pub(super) fn none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
+    match found.next() {
+        None => (Pass, format!("no {what}")),
+        Some(first) => (Warn, format!("{} {what}, first {}", found.count() + 1, shown(first))),
+    }
+}
+
+/// What the head says in this field.
+pub(super) fn said(exchange: &Exchange, name: &str) -> String {
+    let Ok(response) = &exchange.response else { return answered(exchange).1 };
+    match response.values(&name.to_ascii_lowercase()).collect::<Vec<_>>() {
+        values if values.is_empty() => format!("there is no {name}"),
+        values => format!("{name} is {}", shown(values.join(", "))),
+    }
+}
+
+/// Passes where the list in this field has this member.
+pub(super) fn listed(exchange: &Exchange, name: &str, member: &str, otherwise: Outcome) -> Finding {
+    let has = exchange.has(&name.to_ascii_lowercase(), member);
+    (otherwise.unless(has), said(exchange, name))
+}
+
+pub(super) fn answered(exchange: &Exchange) -> Finding {
+    match &exchange.response {
+        Err(sentence) => (Warn, sentence.clone()),
+        Ok(response) => (Warn.unless(response.status == Status::OK), response.status.to_string()),
+    }
+}
+
+/// Escaped, so that it cannot control a terminal, and not longer than a line.
+pub(super) fn shown(value: impl Debug) -> String {
+    let text = format!("{value:?}");
+    match text.char_indices().nth(70) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// Events of so different times do not arrive at once unless they were held.
+pub(super) const HELD: Duration = Duration::from_secs(1);
