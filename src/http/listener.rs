@@ -53,7 +53,7 @@ impl Address {
 }
 
 /// ```text
-/// address = ip ":" port / "unix:" path [ ",mode=" 3OCTALDIGIT ] / "stdin"
+/// address = ip ":" port / "unix:" path [ ",mode=" 3*OCTALDIGIT ] / "stdin"
 /// ```
 /// Without a mode it is 660: a proxy runs as another user, and shares a group with this process.
 impl FromStr for Address {
@@ -62,9 +62,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, &'static str> {
         let unix = |rest: &str| {
             let (path, digits) = rest.split_once(",mode=").unwrap_or((rest, "660"));
-            let is_octal = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
-            let mode = u32::from_str_radix(digits, 8).ok().filter(|_| is_octal)?;
-            (!path.is_empty()).then(|| Address::Unix { path: path.into(), mode })
+            let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777)?;
+            let is_sound = !path.is_empty() && digits.len() >= 3 && !digits.starts_with('+');
+            is_sound.then(|| Address::Unix { path: path.into(), mode })
         };
         match (text, text.strip_prefix("unix:")) {
             ("stdin", _) => Some(Address::Stdin),

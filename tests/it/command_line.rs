@@ -178,7 +178,7 @@ fn a_missing_or_malformed_value_is_refused() {
                 "unix:/tmp/s,mode=",
                 "unix:/tmp/s,mode=66",
                 "unix:/tmp/s,mode=888",
-                "unix:/tmp/s,mode=0660",
+                "unix:/tmp/s,mode=1660",
                 "unix:/tmp/s,mode=+66",
                 "unix",
                 "Stdin",

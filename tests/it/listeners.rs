@@ -84,7 +84,7 @@ fn refusal(arguments: &[&str], stdin: Stdio) -> String {
 fn a_server_listens_at_every_address_that_it_is_given() {
     let directory = Directory::new("addresses");
     let (open, own) = (directory.0.join("open"), directory.0.join("own"));
-    let own_mode = format!("{},mode=600", unix(&own));
+    let own_mode = format!("{},mode=0600", unix(&own));
     let server = Server::start(&[
         "--listen",
         "127.0.0.1:0",
