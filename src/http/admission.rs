@@ -158,6 +158,12 @@ impl Admission {
         }
     }
 
+    /// Whether connections are kept for a next request: not when the server stops, and not while requests wait for a
+    /// place. A connection that asks again and again would never be evicted, and would keep them out for ever.
+    pub(super) fn keeps_connections(&self) -> bool {
+        !self.is_stopping() && hold(&self.table).queue.is_empty()
+    }
+
     /// Grants free places to the first requests in the queue.
     fn grant_places(&self, table: &mut Table) {
         while table.places_taken < self.limits.connections {
