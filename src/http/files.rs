@@ -9,7 +9,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Serves files to GET and HEAD, with `ETag`, `If-Match` and `If-None-Match`. `/` is `index.html`, in every folder.
 ///
@@ -68,7 +69,7 @@ impl Named {
     pub(crate) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
         Ok(match self {
             Named::Embedded(content) => Box::new(*content),
-            Named::File(path) => Box::new(BufReader::new(File::open(path)?)),
+            Named::File(path) => Box::new(BufReader::new(open(path)?)),
         })
     }
 }
@@ -115,7 +116,8 @@ impl Files {
     }
 
     /// The files below a directory, as they are at the time of a request. A name that begins with a dot is not served,
-    /// nor is a file outside to which a symbolic link leads.
+    /// nor is a file outside to which a symbolic link leads. A file that is being sent needs a descriptor beside that of
+    /// its connection.
     ///
     /// # Errors
     /// When the directory does not exist, or is not a directory.
@@ -171,7 +173,7 @@ fn locate(root: &Path, segments: &[String]) -> io::Result<PathBuf> {
 
 fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
     let path = locate(root, head.segments())?;
-    let file = File::open(&path)?;
+    let file = open(&path)?;
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
@@ -180,6 +182,22 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
         .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
     Ok(with_validator(response, etag))
 }
+
+/// When a connection is evicted for this one, its thread takes a moment to give its descriptors back.
+fn open(path: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + OPEN_DEADLINE;
+    loop {
+        match File::open(path) {
+            Err(error) if is_for_now(&error) && Instant::now() < deadline => {
+                thread::sleep(OPEN_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+const OPEN_DEADLINE: Duration = Duration::from_secs(1);
+const OPEN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Whether the machine lacks something for now: then the file may well exist.
 fn is_for_now(error: &io::Error) -> bool {

@@ -219,3 +219,18 @@ fn downloads_that_are_not_read_do_not_take_the_descriptors_of_other_files() {
     assert_eq!(ask(server.address, "GET", "/small.txt", &[], "").text(), "small");
     assert_eq!(server.metric("newswire_accept_errors_total"), 0);
 }
+
+#[test]
+fn recordings_that_play_leave_descriptors_for_other_requests() {
+    let directory = Directory::new("playing");
+    directory.write("site/long.sse", "data: 1\n\n: +3600000 ms\ndata: 2\n\n");
+    let site = directory.0.join("site");
+    let server = start_with_descriptors(60, &["--www", site.to_str().expect("it is UTF-8")]);
+    let mut playing: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for socket in &mut playing {
+        send(socket, "GET /long.sse HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.read_exact(&mut [0; 12]).expect("it plays, or is refused");
+    }
+    assert_eq!(ask(server.address, "GET", "/healthz", &[], "").text(), "ok\n");
+    assert_eq!(server.metric("newswire_accept_errors_total"), 0);
+}
