@@ -204,7 +204,7 @@ fn downloads_that_are_not_read_do_not_take_the_descriptors_of_other_files() {
     directory.write("site/small.txt", "small");
     let site = directory.0.join("site");
     let server = start_with_descriptors(60, &["--www", site.to_str().expect("it is UTF-8")]);
-    let downloads: Vec<_> = (0..30)
+    let downloads: Vec<_> = (0..90)
         .map(|_| {
             let socket = server.connect();
             send(&socket, "GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -217,7 +217,6 @@ fn downloads_that_are_not_read_do_not_take_the_descriptors_of_other_files() {
         assert_eq!(&start, b"HTTP/1.1 200");
     }
     assert_eq!(ask(server.address, "GET", "/small.txt", &[], "").text(), "small");
-    assert_eq!(server.metric("newswire_accept_errors_total"), 0);
 }
 
 #[test]
