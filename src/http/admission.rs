@@ -81,11 +81,10 @@ impl Admission {
     /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
     /// be evicted.
     pub(super) fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Arc<Slot>> {
-        let most = self.limits.connections.saturating_add(self.limits.waiting);
         let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;
         let mut table = hold(&self.table);
-        while table.slots.len() >= most && !self.is_stopping() {
+        while self.is_full(&table) && !self.is_stopping() {
             evicted = self.evict(&mut table, |_| true);
             if evicted.is_none() {
                 let waited = self.closed.wait_timeout(table, LOOK_INTERVAL);
@@ -227,12 +226,20 @@ impl Admission {
     /// The connection is closed.
     pub(super) fn close(&self, slot: &Arc<Slot>) {
         self.release(&mut hold(&self.table), slot);
-        self.closed.notify_one();
+    }
+
+    fn is_full(&self, table: &Table) -> bool {
+        table.slots.len() >= self.limits.connections.saturating_add(self.limits.waiting)
     }
 
     /// Frees what the connection counts for: once, although it is evicted first and closed later.
     fn release(&self, table: &mut Table, slot: &Arc<Slot>) {
+        let was_full = self.is_full(table);
         if table.slots.remove(&key(slot)).is_some() {
+            // To wake a thread costs a system call, also when none waits.
+            if was_full {
+                self.closed.notify_all();
+            }
             table.streams_taken -= usize::from(slot.is_stream.load(Relaxed));
             table.places_taken -= usize::from(slot.has_place.load(Relaxed));
             self.grant_places(table);
