@@ -36,24 +36,8 @@ pub struct Router {
 struct Route {
     method: Method,
     /// The segments of its path.
-    parts: Vec<Part>,
+    parts: Vec<String>,
     handler: Handler,
-}
-
-#[derive(Debug)]
-enum Part {
-    Literal(String),
-    /// The name of a parameter.
-    Any(String),
-}
-
-impl Part {
-    fn parse(segment: &str) -> Part {
-        match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-            Some(name) => Part::Any(name.to_owned()),
-            None => Part::Literal(segment.to_owned()),
-        }
-    }
 }
 
 impl Router {
@@ -70,7 +54,7 @@ impl Router {
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
-        let parts = path.trim_start_matches('/').split('/').map(Part::parse).collect();
+        let parts = path.trim_start_matches('/').split('/').map(str::to_owned).collect();
         self.routes.push(Route { method, parts, handler });
         self
     }
@@ -148,21 +132,22 @@ fn methods_of(routes: &[&Route]) -> Vec<Method> {
 
 impl Route {
     fn fits(&self, segments: &[String]) -> bool {
-        let fits = |(part, segment): (&Part, &String)| match part {
-            Part::Literal(literal) => literal == segment,
-            Part::Any(_) => true,
-        };
-        self.parts.len() == segments.len() && self.parts.iter().zip(segments).all(fits)
+        let mut pairs = self.parts.iter().zip(segments);
+        self.parts.len() == segments.len()
+            && pairs.all(|(part, segment)| part == segment || name_of(part).is_some())
     }
 
     /// The parameters of a path that fits.
     fn parameters(&self, segments: &[String]) -> Parameters {
-        let named = self.parts.iter().zip(segments).filter_map(|(part, segment)| match part {
-            Part::Literal(_) => None,
-            Part::Any(name) => Some((name.clone(), segment.clone())),
-        });
-        named.collect()
+        let pairs = self.parts.iter().zip(segments);
+        let named = pairs.filter_map(|(part, segment)| Some((name_of(part)?, segment)));
+        named.map(|(name, segment)| (name.to_owned(), segment.clone())).collect()
     }
+}
+
+/// The name of a parameter, in braces.
+fn name_of(part: &str) -> Option<&str> {
+    part.strip_prefix('{')?.strip_suffix('}')
 }
 
 /// `Allow = #method` (RFC 9110, 10.2.1), with the methods that the server itself adds.
@@ -178,7 +163,10 @@ fn names(methods: &[Method]) -> String {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routes = self.routes.iter().map(|route| (route.method.name(), &route.parts));
+        let routes = self
+            .routes
+            .iter()
+            .map(|route| (route.method.name(), format!("/{}", route.parts.join("/"))));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
             .field("has_fallback", &self.fallback.is_some())
