@@ -11,7 +11,7 @@
 use super::limits::Limits;
 use super::lock::hold;
 use super::slot::{Slot, now_ms};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -36,7 +36,7 @@ pub(crate) struct Admission {
 #[derive(Default)]
 struct Table {
     /// By the address of the slot.
-    slots: HashMap<usize, Arc<Slot>>,
+    slots: BTreeMap<usize, Arc<Slot>>,
     places_taken: usize,
     /// Of the places, those of streams.
     streams_taken: usize,
