@@ -107,6 +107,10 @@ const RECORDING: &str = ".sse";
 
 /// A file is sent, and a recording is played.
 fn file(request: &mut Request<'_>, shared: &Shared) -> Result<Response, Refusal> {
+    let is_recording = request.segments().last().is_some_and(|last| last.ends_with(RECORDING));
+    if !is_recording && let Some(response) = shared.files.find_response(request) {
+        return Ok(response);
+    }
     let Some(recording) = shared.files.with_ending(request, RECORDING)? else {
         return Ok(shared.files.respond(request));
     };

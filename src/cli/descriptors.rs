@@ -3,8 +3,8 @@
 use newswire::http::Limits;
 use std::fs;
 
-/// Descriptors that are not connections with a request: standard streams, the listener, files being served, and half of
-/// these for connections that have not sent a request yet.
+/// Descriptors that are not connections with a request: standard streams, the listener, and half of these for connections
+/// that have not sent a request yet.
 const RESERVED: usize = 64;
 
 /// The default, however many descriptors there are: as many threads as a small machine can have.
@@ -14,17 +14,24 @@ const DEFAULT_MOST_CONNECTIONS: usize = 65_536;
 const MOST_WAITING: usize = 1_024;
 
 /// Sets `connections` and `waiting`. More than there are descriptors would only be refused by the system later, while
-/// clients are connected. Returns the sentence that tells the user of it.
-pub(super) fn limit_connections(limits: &mut Limits, asked: Option<usize>) -> Option<String> {
+/// clients are connected. With `serves_files` a connection needs a second descriptor, for the file that it is sent.
+/// Returns the sentence that tells the user of it.
+pub(super) fn limit_connections(
+    limits: &mut Limits,
+    asked: Option<usize>,
+    serves_files: bool,
+) -> Option<String> {
     let process = fs::read_to_string("/proc/self/limits").ok();
     let Some(descriptors) = process.and_then(|limits| soft_limit(&limits)) else {
         limits.connections = asked.unwrap_or(limits.connections);
         return None;
     };
     // With very few descriptors, half of them are reserved.
-    let room = (descriptors - RESERVED.min(descriptors / 2)).max(1);
+    let each = if serves_files { 2 } else { 1 };
+    let room = ((descriptors - RESERVED.min(descriptors / 2)) / each).max(1);
     limits.connections = asked.unwrap_or(DEFAULT_MOST_CONNECTIONS).min(room);
-    limits.waiting = ((descriptors - limits.connections) / 2).clamp(1, MOST_WAITING);
+    let others = descriptors.saturating_sub(limits.connections * each);
+    limits.waiting = (others / 2).clamp(1, MOST_WAITING);
     let sentence =
         format!("the descriptor limit of {descriptors} leaves room for {room} connections");
     match asked {

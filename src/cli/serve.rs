@@ -195,7 +195,7 @@ impl Options {
             let cors = Cors::only(origins);
             app.cors = cors.map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
         }
-        let note = limit_connections(&mut app.limits, connections);
+        let note = limit_connections(&mut app.limits, connections, app.www.is_some());
         app.limits.streams = streams.unwrap_or((app.limits.connections * 9 / 10).max(1));
         Ok(Some(Options { app, stdin, note }))
     }

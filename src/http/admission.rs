@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::lock::hold;
 use super::slot::{Slot, now_ms};
 use super::tcp_table::{self, Ends, entry};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -37,7 +37,7 @@ pub(crate) struct Admission {
 #[derive(Default)]
 struct Table {
     /// By the address of the slot.
-    slots: HashMap<usize, Arc<Slot>>,
+    slots: BTreeMap<usize, Arc<Slot>>,
     places_taken: usize,
     /// Of the places, those of streams.
     streams_taken: usize,
@@ -83,11 +83,10 @@ impl Admission {
     /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
     /// be evicted.
     pub(super) fn admit(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Option<Arc<Slot>> {
-        let most = self.limits.connections.saturating_add(self.limits.waiting);
         let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;
         let mut table = hold(&self.table);
-        while table.slots.len() >= most && !self.is_stopping() {
+        while self.is_full(&table) && !self.is_stopping() {
             evicted = self.evict(&mut table, |_| true);
             if evicted.is_none() {
                 let waited = self.closed.wait_timeout(table, LOOK_INTERVAL);
@@ -158,6 +157,12 @@ impl Admission {
             thread::park_timeout(if is_first { wait.min(LOOK_INTERVAL) } else { wait });
             table = hold(&self.table);
         }
+    }
+
+    /// Whether connections are kept for a next request: not when the server stops, and not while requests wait for a
+    /// place. A connection that asks again and again would never be evicted, and would keep them out for ever.
+    pub(super) fn keeps_connections(&self) -> bool {
+        !self.is_stopping() && hold(&self.table).queue.is_empty()
     }
 
     /// Grants free places to the first requests in the queue.
@@ -239,12 +244,20 @@ impl Admission {
     /// The connection is closed.
     pub(super) fn close(&self, slot: &Arc<Slot>) {
         self.release(&mut hold(&self.table), slot);
-        self.closed.notify_one();
+    }
+
+    fn is_full(&self, table: &Table) -> bool {
+        table.slots.len() >= self.limits.connections.saturating_add(self.limits.waiting)
     }
 
     /// Frees what the connection counts for: once, although it is evicted first and closed later.
     fn release(&self, table: &mut Table, slot: &Arc<Slot>) {
+        let was_full = self.is_full(table);
         if table.slots.remove(&key(slot)).is_some() {
+            // To wake a thread costs a system call, also when none waits.
+            if was_full {
+                self.closed.notify_all();
+            }
             table.streams_taken -= usize::from(slot.is_stream.load(Relaxed));
             table.places_taken -= usize::from(slot.has_place.load(Relaxed));
             self.grant_places(table);

@@ -1,7 +1,7 @@
 //! A connection, as the thread that owns it uses it.
 
 use super::admission::Admission;
-use super::slot::{Slot, bought_ms};
+use super::slot::{GRACE, Slot, bought_ms};
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock, WriteZero};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// A blocked write returns this often to say what the peer has taken. It must be well below the half second after which
-/// a connection may be evicted.
+/// A blocked write returns this often to say what the peer has taken, until the connection may be evicted. It must be
+/// well below that half second.
 const WRITE_STEP: Duration = Duration::from_millis(100);
 
 /// How long the server goes on reading after its last byte.
@@ -43,7 +43,11 @@ impl Connection {
         if self.peer.is_some() {
             self.set_nodelay(true)?;
         }
-        self.set_write_timeout(Some(self.admission.limits.write_stall.min(WRITE_STEP)))
+        self.set_write_timeout(Some(self.write_step()))
+    }
+
+    fn write_step(&self) -> Duration {
+        self.admission.limits.write_stall.min(WRITE_STEP)
     }
 
     /// The server waits for a request. `false` when the server stops.
@@ -96,44 +100,67 @@ impl Connection {
 
     /// As [`write_all`](Connection::write_all), for two pieces in one call.
     pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
-        let was_waiting = self.evictable_from_ms().is_some();
-        self.wait_for_peer();
-        self.write_pieces(&mut [IoSlice::new(first), IoSlice::new(second)])?;
-        if was_waiting {
-            self.wait_for_peer();
-        } else {
-            self.resume();
+        let mut pieces = [IoSlice::new(first), IoSlice::new(second)];
+        let mut rest = &mut pieces[..];
+        // Removes empty pieces.
+        IoSlice::advance_slices(&mut rest, 0);
+        let before = self.begin_write();
+        if !rest.is_empty() {
+            self.write_some(&mut rest)?;
         }
+        if !rest.is_empty() {
+            self.write_rest(rest)?;
+        }
+        self.end_write(before);
         Ok(())
     }
 
-    fn write_pieces(&self, mut rest: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let stall = self.admission.limits.write_stall;
-        let mut stalled_from = Instant::now() + stall;
-        loop {
-            // Removes empty pieces.
-            IoSlice::advance_slices(&mut rest, 0);
-            let written = match rest {
-                [] => return Ok(()),
-                // `write` raises no signal when the peer has left, `write_vectored` does.
-                [one] => (&**self.slot).write(one),
-                _ => (&**self.slot).write_vectored(rest),
-            };
-            match written {
-                Ok(0) => return Err(WriteZero.into()),
-                Ok(bytes) => {
-                    IoSlice::advance_slices(&mut rest, bytes);
-                    self.progress(bytes);
-                    let bought = Duration::from_millis(bought_ms(bytes));
-                    stalled_from = (stalled_from + bought).min(Instant::now() + stall);
-                }
-                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
-                Err(error) => return Err(error),
+    /// One call, which waits for room as long as the write timeout says. Returns how many bytes the system has taken.
+    fn write_some(&self, rest: &mut &mut [IoSlice<'_>]) -> io::Result<usize> {
+        let written = match &**rest {
+            // `write` raises no signal when the peer has left, `write_vectored` does.
+            [one] => (&**self.slot).write(one),
+            _ => (&**self.slot).write_vectored(rest),
+        };
+        match written {
+            Ok(0) => Err(WriteZero.into()),
+            Ok(bytes) => {
+                IoSlice::advance_slices(rest, bytes);
+                Ok(bytes)
             }
-            if !rest.is_empty() && Instant::now() >= stalled_from {
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what the first call has left.
+    fn write_rest(&self, mut rest: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.wait_for_peer();
+        let (stall, short) = (self.admission.limits.write_stall, self.write_step());
+        let (mut progress_at, mut step) = (Instant::now(), short);
+        let mut deadline = progress_at + stall;
+        while !rest.is_empty() {
+            let bytes = self.write_some(&mut rest)?;
+            let now = Instant::now();
+            if bytes > 0 {
+                self.progress(bytes);
+                progress_at = now;
+                deadline = (deadline + Duration::from_millis(bought_ms(bytes))).min(now + stall);
+            }
+            // The call that follows a long one says what the peer has taken meanwhile.
+            if now >= deadline && step == short {
                 return Err(TimedOut.into());
             }
+            // A stalled connection may be evicted from here on, and need not look again so soon: thousands of them
+            // would take the processor.
+            let stalled = now - progress_at;
+            let next = if stalled < GRACE { short } else { stalled.min(deadline - now).max(short) };
+            if next != step {
+                self.set_write_timeout(Some(next))?;
+                step = next;
+            }
         }
+        Ok(())
     }
 
     /// Looks whether the peer has left. A peer that has closed its half may still be reading: then [`Peer::HalfClosed`]

@@ -138,7 +138,7 @@ impl Cors {
     /// without it.
     pub(super) fn mark(&self, origin: Option<&str>, response: Response) -> Response {
         let response = match origin {
-            _ if self.origins.is_none() => response.field("Access-Control-Allow-Origin", "*"),
+            _ if self.origins.is_none() => response.literal("Access-Control-Allow-Origin", "*"),
             Some(origin) if self.names(origin) => response
                 .field("Vary", "Origin")
                 .field("Access-Control-Allow-Origin", origin.to_owned())

@@ -206,7 +206,7 @@ impl Service {
         let keeps_connection = is_whole
             && !response.is_close_delimited()
             && request.keeps_connection()
-            && !self.admission.is_stopping();
+            && self.admission.keeps_connections();
         // This is the only place that counts streams.
         let response = match response.is_close_delimited() && !request.connection().take_stream() {
             true => response.full(),

@@ -9,7 +9,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Serves files to GET and HEAD, with `ETag`, `If-Match` and `If-None-Match`. `/` is `index.html`, in every folder.
 ///
@@ -30,20 +31,23 @@ enum Source {
 
 struct Embedded {
     path: &'static str,
+    folders: Vec<&'static str>,
+    name: &'static str,
     content: &'static [u8],
     etag: String,
 }
 
 impl Embedded {
     fn is_named(&self, segments: &[String]) -> bool {
-        match segments {
-            [folders @ .., last] if last.is_empty() => {
-                let folders = folders.iter().map(|folder| folder.as_ref());
-                self.path.split('/').eq(folders.chain(["index.html"]))
-            }
-            segments => self.path.split('/').eq(segments),
-        }
+        let named = folders_and_name(segments);
+        named.is_some_and(|(folders, name)| self.name == name && self.folders == folders)
     }
+}
+
+/// The name of a file, and the folders that it is in.
+fn folders_and_name(segments: &[String]) -> Option<(&[String], &str)> {
+    let (last, folders) = segments.split_last()?;
+    Some((folders, if last.is_empty() { "index.html" } else { last }))
 }
 
 impl fmt::Debug for Embedded {
@@ -68,7 +72,7 @@ impl Named {
     pub(crate) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
         Ok(match self {
             Named::Embedded(content) => Box::new(*content),
-            Named::File(path) => Box::new(BufReader::new(File::open(path)?)),
+            Named::File(path) => Box::new(BufReader::new(open(path)?)),
         })
     }
 }
@@ -106,16 +110,18 @@ impl Files {
 
     /// Files that are part of the program: pairs of a path without a leading slash and a content.
     pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Files {
-        let embed = |&(path, content): &(&'static str, &'static [u8])| Embedded {
-            path,
-            content,
-            etag: format!("\"{:016x}\"", fnv1a(content)),
+        let embed = |&(path, content): &(&'static str, &'static [u8])| {
+            let mut folders: Vec<&str> = path.split('/').collect();
+            let name = folders.pop().unwrap_or_default();
+            let etag = format!("\"{:016x}\"", fnv1a(content));
+            Embedded { path, folders, name, content, etag }
         };
         Files(Source::Embedded(files.iter().map(embed).collect()))
     }
 
     /// The files below a directory, as they are at the time of a request. A name that begins with a dot is not served,
-    /// nor is a file outside to which a symbolic link leads.
+    /// nor is a file outside to which a symbolic link leads. A file that is being sent needs a descriptor beside that of
+    /// its connection.
     ///
     /// # Errors
     /// When the directory does not exist, or is not a directory.
@@ -130,6 +136,11 @@ impl Files {
     /// The file that the request's path names; `304` or `412` as its preconditions ask; `404` without a file; `405` for
     /// another method.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
+        self.find_response(request).unwrap_or_else(|| Refusal::NOTHING_HERE.into())
+    }
+
+    /// As [`respond`](Files::respond); `None` without a file.
+    pub(crate) fn find_response(&self, request: &Request<'_>) -> Option<Response> {
         let found = match &self.0 {
             Source::Embedded(files) => {
                 find_embedded(files, request).ok_or(io::ErrorKind::NotFound.into())
@@ -137,10 +148,9 @@ impl Files {
             Source::Directory(root) => find_file(root, request),
         };
         match (found, request.method()) {
-            (Ok(response), Method::Get | Method::Head) => response,
-            (Ok(_), method) => Response::for_other_method(method, "GET, HEAD, OPTIONS"),
-            (Err(error), _) if is_for_now(&error) => UNREADABLE.into(),
-            (Err(_), _) => Refusal::NOTHING_HERE.into(),
+            (Ok(response), Method::Get | Method::Head) => Some(response),
+            (Ok(_), method) => Some(Response::for_other_method(method, "GET, HEAD, OPTIONS")),
+            (Err(error), _) => is_for_now(&error).then(|| UNREADABLE.into()),
         }
     }
 }
@@ -155,8 +165,8 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
         .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
     Some(
         with_validator(response, file.etag.clone())
-            .field("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-            .field("Referrer-Policy", "no-referrer"),
+            .literal("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            .literal("Referrer-Policy", "no-referrer"),
     )
 }
 
@@ -171,7 +181,7 @@ fn locate(root: &Path, segments: &[String]) -> io::Result<PathBuf> {
 
 fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
     let path = locate(root, head.segments())?;
-    let file = File::open(&path)?;
+    let file = open(&path)?;
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
@@ -180,6 +190,22 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
         .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
     Ok(with_validator(response, etag))
 }
+
+/// When a connection is evicted for this one, its thread takes a moment to give its descriptors back.
+fn open(path: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + OPEN_DEADLINE;
+    loop {
+        match File::open(path) {
+            Err(error) if is_for_now(&error) && Instant::now() < deadline => {
+                thread::sleep(OPEN_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+const OPEN_DEADLINE: Duration = Duration::from_secs(1);
+const OPEN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Whether the machine lacks something for now: then the file may well exist.
 fn is_for_now(error: &io::Error) -> bool {
@@ -196,9 +222,8 @@ fn is_for_now(error: &io::Error) -> bool {
 /// `..`, an empty segment, a separator of any system, a drive, a hidden name.
 fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
-    let (last, folders) = segments.split_last()?;
-    let last = if last.is_empty() { "index.html" } else { last };
-    for segment in folders.iter().map(String::as_str).chain([last]) {
+    let (folders, name) = folders_and_name(segments)?;
+    for segment in folders.iter().map(String::as_str).chain([name]) {
         let is_no_name =
             segment.is_empty() || segment.starts_with('.') || segment.contains(['/', '\\', ':']);
         path.push(Some(segment).filter(|_| !is_no_name)?);
@@ -208,7 +233,7 @@ fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
 
 /// `no-cache` lets a browser keep the file, and makes it ask each time, which costs a `304`.
 fn with_validator(response: Response, etag: String) -> Response {
-    response.field("ETag", etag).field("Cache-Control", "no-cache")
+    response.literal("ETag", etag).literal("Cache-Control", "no-cache")
 }
 
 /// The response when a precondition says that the file is not to be sent. "If-Match ... if false, respond 412", and

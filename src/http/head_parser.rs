@@ -155,8 +155,8 @@ fn judge_beginning(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
 /// does that reads another target than a program that does not.
 fn parse_request_line(line: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     judge_beginning(line, limits)?;
-    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-    let [method, target, version] = words[..] else {
+    let mut words = line.split(|&byte| byte == b' ');
+    let [Some(method), Some(target), Some(version), None] = [(); 4].map(|()| words.next()) else {
         return Err(Refusal::bad("A request line is: METHOD SP TARGET SP HTTP/1.1"));
     };
     let version = match version {
@@ -228,7 +228,7 @@ pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
         .unless(is_token(name))?;
     Refusal::bad("A field value has a control character.")
         .unless(value.iter().all(|&byte| is_text_byte(byte)))?;
-    let name = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
     Ok((name, trim_ows(&String::from_utf8_lossy(&value[1..])).to_owned()))
 }
 

@@ -49,9 +49,10 @@ pub struct Limits {
     /// closed.
     pub write_stall: Duration,
     /// Connections at a time that have sent a request; 1,000 for the library, from the descriptor limit on the command
-    /// line. At the limit the connection is evicted that has kept the server waiting longest: between two requests, or
-    /// in the middle of one or of its response, and for half a second without progress. When there is none the new
-    /// request waits, and after `head_deadline` its connection is closed. A `503` would end an EventSource for good.
+    /// line. At the limit the connection is evicted that has kept the server waiting longest, and for half a second at
+    /// least: since its last response, since the first byte of a request that is not whole yet, or since its peer has
+    /// last taken bytes of a response. When there is none the new request waits, and after `head_deadline` its connection
+    /// is closed. A `503` would end an EventSource for good. While requests wait, no connection is kept after a response.
     pub connections: usize,
     /// Connections at a time, besides, that have not sent a whole request yet or wait for a place; 10 for the library,
     /// half of the descriptors that are left and at most 1,024 on the command line. At the limit the one is evicted

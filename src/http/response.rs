@@ -79,7 +79,7 @@ impl Response {
     fn typed(status: Status, content_type: impl Into<Cow<'static, str>>, body: Body) -> Response {
         Response::new(status, body)
             .field("Content-Type", content_type)
-            .field("X-Content-Type-Options", "nosniff")
+            .literal("X-Content-Type-Options", "nosniff")
     }
 
     /// A stream of unknown length, `200`, that ends when `run` returns. `opening` leaves with the head at once. Each
@@ -169,11 +169,24 @@ impl Response {
         assert!(is_token(name.as_bytes()), "{name:?} is not the name of a field");
         let is_own = OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(&name));
         assert!(!is_own, "the field {name} is written by the server itself");
-        let value = match value.contains(is_control) {
-            true => value.replace(is_control, " ").into(),
+        let value = match value.bytes().any(is_control) {
+            true => value.replace(|c| u8::try_from(c).is_ok_and(is_control), " ").into(),
             false => value,
         };
         self.fields.push((name, value));
+        self
+    }
+
+    /// As [`field`](Response::field), for what this program says itself: it is not searched for control characters in
+    /// each response.
+    pub(super) fn literal(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Response {
+        let value = value.into();
+        debug_assert!(Response::takes(name) && !value.bytes().any(is_control));
+        self.fields.push((name.into(), value));
         self
     }
 
@@ -227,8 +240,8 @@ impl Response {
     /// ```
     pub(super) fn write_head(&self, keep: bool, version: Version, out: &mut Vec<u8>) {
         let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-        let status = self.status.to_string();
-        put(&[b"HTTP/1.1 ", status.as_bytes()]);
+        let digit = |unit| b'0' + (self.status.0 / unit % 10) as u8;
+        put(&[b"HTTP/1.1 ", &[100, 10, 1].map(digit), b" ", self.status.reason().as_bytes()]);
         put(&[b"\r\nDate: ", &Date::now().imf_fixdate(), b"\r\n"]);
         for (name, value) in &self.fields {
             put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
@@ -270,9 +283,9 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A character that no field value may have (RFC 9110, 5.5).
-fn is_control(character: char) -> bool {
-    character.is_ascii_control() && character != '\t'
+/// What no field value may have (RFC 9110, 5.5).
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 impl From<Refusal> for Response {

@@ -37,7 +37,8 @@ pub struct Router {
 
 struct Route {
     method: Method,
-    path: String,
+    /// The segments of its path.
+    parts: Vec<String>,
     handler: Handler,
 }
 
@@ -55,7 +56,8 @@ impl Router {
         handler: impl Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
     ) -> &mut Router {
         let handler = Box::new(move |request: &mut Request<'_>| handler(request).into());
-        self.routes.push(Route { method, path: path.to_owned(), handler });
+        let parts = path.trim_start_matches('/').split('/').map(str::to_owned).collect();
+        self.routes.push(Route { method, parts, handler });
         self
     }
 
@@ -111,63 +113,61 @@ impl Router {
             return Response::empty(Status::TEMPORARY_REDIRECT)
                 .field("Location", format!("{last}/"));
         }
-        if let Some((route, parameters)) = self.find(request) {
-            request.parameters = parameters;
+        let routes = self.fitting(request);
+        let of = |method: Method| routes.iter().find(|route| route.method == method);
+        // A route for HEAD comes before one for GET.
+        let is_head = request.method() == Method::Head;
+        if let Some(route) = of(request.method()).or_else(|| of(Method::Get).filter(|_| is_head)) {
+            request.parameters = route.parameters(request.segments());
             return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
             return Response::for_other_method(Method::Options, names(&Method::ALL));
         }
-        let routed = self.routed(request);
-        if routed.is_empty() {
-            return match &self.fallback {
-                Some((_, handler)) => handler(request),
-                None => Refusal::NOTHING_HERE.into(),
-            };
+        match &self.fallback {
+            Some((_, handler)) if routes.is_empty() => handler(request),
+            None if routes.is_empty() => Refusal::NOTHING_HERE.into(),
+            _ => Response::for_other_method(request.method(), names(&methods_of(&routes))),
         }
-        Response::for_other_method(request.method(), names(&routed))
-    }
-
-    /// The route that answers. A route for HEAD comes before one for GET.
-    fn find(&self, head: &Head) -> Option<(&Route, Parameters)> {
-        let of = |method: Method| {
-            let mut routes = self.routes.iter().filter(move |route| route.method == method);
-            routes.find_map(|route| Some((route, route.fits(head.segments())?)))
-        };
-        let own = of(head.method());
-        own.or_else(|| of(Method::Get).filter(|_| head.method() == Method::Head))
     }
 
     /// The methods that the path of a request has, as `Allow` lists them; empty when there is nothing at the path.
     pub(super) fn allow(&self, head: &Head) -> String {
-        let routed = self.routed(head);
+        let routes = self.fitting(head);
         match &self.fallback {
-            Some((methods, _)) if routed.is_empty() => names(methods(head)),
-            _ => names(&routed),
+            Some((methods, _)) if routes.is_empty() => names(methods(head)),
+            _ => names(&methods_of(&routes)),
         }
     }
 
-    /// The methods of the routes that fit a path.
-    fn routed(&self, head: &Head) -> Vec<Method> {
-        let routes = self.routes.iter().filter(|route| route.fits(head.segments()).is_some());
-        routes.map(|route| route.method).collect()
+    /// The routes that the path of a request fits.
+    fn fitting(&self, head: &Head) -> Vec<&Route> {
+        self.routes.iter().filter(|route| route.fits(head.segments())).collect()
     }
 }
 
+fn methods_of(routes: &[&Route]) -> Vec<Method> {
+    routes.iter().map(|route| route.method).collect()
+}
+
 impl Route {
-    /// The parameters of a path that fits.
-    fn fits(&self, segments: &[String]) -> Option<Parameters> {
-        let (mut parameters, mut segments) = (Parameters::new(), segments.iter());
-        for part in self.path.trim_start_matches('/').split('/') {
-            let segment = segments.next()?;
-            match part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-                Some(name) => parameters.push((name.to_owned(), segment.clone())),
-                None if part == segment => {}
-                None => return None,
-            }
-        }
-        segments.next().is_none().then_some(parameters)
+    fn fits(&self, segments: &[String]) -> bool {
+        let mut pairs = self.parts.iter().zip(segments);
+        self.parts.len() == segments.len()
+            && pairs.all(|(part, segment)| part == segment || name_of(part).is_some())
     }
+
+    /// The parameters of a path that fits.
+    fn parameters(&self, segments: &[String]) -> Parameters {
+        let pairs = self.parts.iter().zip(segments);
+        let named = pairs.filter_map(|(part, segment)| Some((name_of(part)?, segment)));
+        named.map(|(name, segment)| (name.to_owned(), segment.clone())).collect()
+    }
+}
+
+/// The name of a parameter, in braces.
+fn name_of(part: &str) -> Option<&str> {
+    part.strip_prefix('{')?.strip_suffix('}')
 }
 
 /// `Allow = #method` (RFC 9110, 10.2.1), with the methods that the server itself adds.
@@ -183,7 +183,10 @@ fn names(methods: &[Method]) -> String {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routes = self.routes.iter().map(|route| (route.method.name(), &route.path));
+        let routes = self
+            .routes
+            .iter()
+            .map(|route| (route.method.name(), format!("/{}", route.parts.join("/"))));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
             .field("has_fallback", &self.fallback.is_some())

@@ -7,15 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-/// A connection may be evicted when the server has waited for its peer for this long without progress.
-const GRACE: Duration = Duration::from_millis(500);
+/// A connection may be evicted when the server has waited for its peer for this long: for a whole request, however
+/// much of it has arrived, or for progress of a response.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// Slower than this is no progress, in both directions. Without a least rate, a peer that takes one byte now and then
+/// A peer that takes less than this makes no progress. Without a least rate, a peer that takes one byte now and then
 /// would hold its place for ever. Kestrel has the same rate.
 const LEAST_BYTES_PER_SECOND: u64 = 240;
 
 /// In [`Slot::evictable_from_ms`]: the server does not wait for the peer.
 const BUSY: u64 = 0;
+
+/// In [`Slot::evictable_from_ms`]: a write has begun. Most writes end at once, and need no clock.
+const WRITING: u64 = 2;
 
 /// In [`Slot::evictable_from_ms`]: the response was sent, and what still arrives is thrown away. Such a connection is
 /// evicted before any other.
@@ -24,17 +28,18 @@ const ANSWERED: u64 = 1;
 /// In [`Slot::evictable_from_ms`]: the connection was evicted. This value never changes again.
 const EVICTED: u64 = u64::MAX;
 
-/// The clock of all connections, in milliseconds. It is never 0.
+/// The clock of all connections, in milliseconds.
 pub(super) fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    1 + START.elapsed().as_millis() as u64
+    START.elapsed().as_millis() as u64
 }
 
+/// It is none of the values above.
 fn grace_ms() -> u64 {
     now_ms() + GRACE.as_millis() as u64
 }
 
-/// How much time a peer has earned by sending or taking so many bytes.
+/// How much time a peer has earned by taking so many bytes.
 pub(super) fn bought_ms(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(1000) / LEAST_BYTES_PER_SECOND
 }
@@ -67,41 +72,49 @@ impl Slot {
         }
     }
 
-    /// `None` while the server does not wait for the peer, and after the eviction.
+    /// `None` while the connection may not be evicted, and after the eviction.
     pub(super) fn evictable_from_ms(&self) -> Option<u64> {
-        Some(self.evictable_from_ms.load(Relaxed)).filter(|from| ![BUSY, EVICTED].contains(from))
+        let from_ms = self.evictable_from_ms.load(Relaxed);
+        (![BUSY, WRITING, EVICTED].contains(&from_ms)).then_some(from_ms)
     }
 
-    /// `false` for a connection that was evicted: its thread can still read what arrived before, and must not act on
-    /// it.
-    fn set_evictable_from(&self, from_ms: u64) -> bool {
-        let unless_evicted = |before_ms| (before_ms != EVICTED).then_some(from_ms);
-        self.evictable_from_ms.fetch_update(Relaxed, Relaxed, unless_evicted).is_ok()
+    /// Changes the time, and returns what it was. An error for a connection that was evicted: its thread can still read
+    /// what arrived before, and must not act on it.
+    fn change(&self, from_ms: impl Fn(u64) -> u64) -> Result<u64, u64> {
+        let unless_evicted = |before_ms| (before_ms != EVICTED).then(|| from_ms(before_ms));
+        self.evictable_from_ms.fetch_update(Relaxed, Relaxed, unless_evicted)
     }
 
     /// The server waits for bytes of the peer, or for the peer to take bytes.
     pub(super) fn wait_for_peer(&self) {
-        self.set_evictable_from(grace_ms());
+        let from_ms = grace_ms();
+        let _ = self.change(|_| from_ms);
     }
 
-    /// The peer has sent or taken bytes. They postpone the eviction, at the least rate.
+    /// The peer has taken bytes. They postpone the eviction, at the least rate.
     pub(super) fn progress(&self, bytes: usize) {
         let latest_ms = grace_ms();
-        let later = |from_ms: u64| {
-            let is_waiting = ![BUSY, ANSWERED, EVICTED].contains(&from_ms);
-            is_waiting.then(|| from_ms.saturating_add(bought_ms(bytes)).min(latest_ms))
-        };
-        let _ = self.evictable_from_ms.fetch_update(Relaxed, Relaxed, later);
+        let _ = self.change(|from_ms| from_ms.saturating_add(bought_ms(bytes)).min(latest_ms));
+    }
+
+    /// A write begins. What this returns is given to [`end_write`](Slot::end_write).
+    pub(super) fn begin_write(&self) -> u64 {
+        self.change(|_| WRITING).unwrap_or(EVICTED)
+    }
+
+    /// The server waits for the peer as it did before the write, or not at all.
+    pub(super) fn end_write(&self, before_ms: u64) {
+        let _ = self.change(|_| before_ms);
     }
 
     /// The server does not wait for the peer any more. `false` when the connection was evicted meanwhile.
     pub(super) fn resume(&self) -> bool {
-        self.set_evictable_from(BUSY)
+        self.change(|_| BUSY).is_ok()
     }
 
     /// The response was sent, and what still arrives is thrown away.
     pub(super) fn evict_first(&self) {
-        self.set_evictable_from(ANSWERED);
+        let _ = self.change(|_| ANSWERED);
     }
 
     /// `false` when the peer has made progress since the caller read `from_ms`. The socket is still open then, and
@@ -118,8 +131,8 @@ impl Slot {
     /// Ends the connection if it is idle or a stream, because the server stops. A request is still answered.
     pub(super) fn stop(&self) {
         if let Some(farewell) = self.farewell.get() {
-            // A blocked stream has no room for it.
-            if self.evictable_from_ms().is_none() {
+            // A stream that is being written to may be in the middle of a frame, and may have no room.
+            if self.evictable_from_ms.load(Relaxed) == BUSY {
                 let _ = (&self.socket).write(&farewell());
             }
             let _ = self.socket.shutdown(Shutdown::Write);

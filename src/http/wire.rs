@@ -66,7 +66,6 @@ impl Wire {
             let mut socket: &TcpStream = &self.connection;
             match socket.read(&mut self.storage[self.unread.end..]) {
                 Ok(bytes) => {
-                    self.connection.progress(bytes);
                     self.unread.end += bytes;
                     return Ok(bytes);
                 }

@@ -1,11 +1,12 @@
 //! Deadlines: a peer that is slow, silent or gone does not hold a thread for ever.
 
 use crate::emitter::endless;
+use crate::files::Directory;
 use crate::limits::{
     GET, LONG, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
     start,
 };
-use crate::server::{Answer, PATIENCE, connect, serve};
+use crate::server::{Answer, PATIENCE, Server, connect, serve};
 use newswire::http::{Limits, Method, Refusal, Status};
 use newswire::{Emitter, Response, Router};
 use std::io::{ErrorKind, Read, Write};
@@ -207,4 +208,39 @@ fn a_large_response_that_is_not_read_ends_its_connection() {
     // What the system has taken can still be read, and then the connection ends.
     thread::sleep(4 * SHORT);
     assert!(receive_all(&stalled).len() < 64 * 1024 * 1024);
+}
+
+/// Thousands of clients that read nothing must not take the processor.
+#[test]
+fn a_connection_that_is_not_read_does_not_wake_the_server_again_and_again() {
+    const CLIENTS: usize = 20;
+    let directory = Directory::new("stalled");
+    directory.write("site/large.bin", vec![b'x'; 16 * 1024 * 1024]);
+    let server = directory.serve();
+    let stalled: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let socket = server.connect();
+            send(&socket, b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            socket
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(3));
+    let (before, threads) = (wakeups(&server), server.threads());
+    thread::sleep(Duration::from_secs(4));
+    let woken = wakeups(&server) - before;
+    assert_eq!(server.threads(), threads, "some were closed meanwhile");
+    println!("{woken} wake-ups of {CLIENTS} threads");
+    assert!(woken < 8 * CLIENTS as u64, "{woken} wake-ups of {CLIENTS} threads");
+    drop(stalled);
+}
+
+/// How often the threads of the server have slept and gone on.
+fn wakeups(server: &Server) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+        let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line?.trim().parse::<u64>().ok()
+    };
+    tasks.filter_map(of_task).sum()
 }

@@ -1,8 +1,9 @@
 //! Shortage: the system has no more descriptors or threads. Connections that are open are served on, and the others when
 //! there is enough again.
 
+use crate::files::Directory;
 use crate::limits::{GET, receive, send};
-use crate::server::{Server, Stream, eventually, exchange};
+use crate::server::{Server, Stream, ask, eventually, exchange};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
@@ -167,16 +168,18 @@ fn without_threads_an_idle_connection_is_evicted() {
     assert!(receive(&idle).is_none());
 }
 
+fn start_with_descriptors(most: usize, arguments: &[&str]) -> Server {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")])
+        .args([env!("CARGO_BIN_EXE_newswire"), "--listen", "127.0.0.1:0", "--quiet"])
+        .args(arguments);
+    Server::spawn(command)
+}
+
 #[test]
 fn a_low_descriptor_limit_is_said_and_kept() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).args([
-        env!("CARGO_BIN_EXE_newswire"),
-        "--listen",
-        "127.0.0.1:0",
-        "--quiet",
-    ]);
-    let server = Server::spawn(command);
+    let server = start_with_descriptors(40, &[]);
     assert!(server.greeting.contains("descriptor limit of 40"), "{}", server.greeting);
     for _ in 0..3 {
         let sockets: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
@@ -191,4 +194,42 @@ fn a_low_descriptor_limit_is_said_and_kept() {
     }
     let descriptors = server.descriptors();
     assert!(descriptors < 40, "{descriptors}");
+}
+
+/// A connection that is sent a file has two descriptors.
+#[test]
+fn downloads_that_are_not_read_do_not_take_the_descriptors_of_other_files() {
+    let directory = Directory::new("unread");
+    directory.write("site/large.bin", vec![b'x'; 8 * 1024 * 1024]);
+    directory.write("site/small.txt", "small");
+    let site = directory.0.join("site");
+    let server = start_with_descriptors(60, &["--www", site.to_str().expect("it is UTF-8")]);
+    let downloads: Vec<_> = (0..90)
+        .map(|_| {
+            let socket = server.connect();
+            send(&socket, "GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            socket
+        })
+        .collect();
+    for mut socket in &downloads {
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).expect("it has its turn");
+        assert_eq!(&start, b"HTTP/1.1 200");
+    }
+    assert_eq!(ask(server.address, "GET", "/small.txt", &[], "").text(), "small");
+}
+
+#[test]
+fn recordings_that_play_leave_descriptors_for_other_requests() {
+    let directory = Directory::new("playing");
+    directory.write("site/long.sse", "data: 1\n\n: +3600000 ms\ndata: 2\n\n");
+    let site = directory.0.join("site");
+    let server = start_with_descriptors(60, &["--www", site.to_str().expect("it is UTF-8")]);
+    let mut playing: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for socket in &mut playing {
+        send(socket, "GET /long.sse HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.read_exact(&mut [0; 12]).expect("it plays, or is refused");
+    }
+    assert_eq!(ask(server.address, "GET", "/healthz", &[], "").text(), "ok\n");
+    assert_eq!(server.metric("newswire_accept_errors_total"), 0);
 }
