@@ -1,11 +1,14 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
-//! Read it in this order; each file uses only those before it: `words`, `access`, `metrics`, `subscribe`, `publish`,
-//! `routes`.
+//! Read it in this order; each file uses only those before it: `words`, `keys`, `authorization`, `revocation`,
+//! `access`, `metrics`, `subscribe`, `publish`, `routes`.
 
 mod access;
+mod authorization;
+mod keys;
 mod metrics;
 mod publish;
+mod revocation;
 mod routes;
 mod subscribe;
 mod words;

@@ -6,7 +6,7 @@ use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
 use crate::http::{
     self, Cors, Files, Head, Method, Refusal, Request, Response, Router, Server, ServerHandle,
-    Status,
+    Status, Url,
 };
 use crate::lab::{self, Lines};
 use std::fmt;
@@ -35,12 +35,12 @@ struct Shared {
     channels: Channels,
     /// `None` when the laboratory is off.
     lines: Option<Lines>,
-    access: Access,
+    access: Arc<Access>,
     admission: Arc<Admission>,
 }
 
 /// Whether a request may have the answer of its route.
-type Rule = fn(&Access, &Head) -> Result<(), Refusal>;
+type Rule = fn(&Access, &Request<'_>) -> Result<(), Refusal>;
 type Handler = fn(&mut Request<'_>, &Shared) -> Response;
 
 /// A load balancer asks for `/healthz` with any `Host`, and learns nothing else.
@@ -57,9 +57,11 @@ const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     (Method::Delete, "/lab/lines/{line}", Access::cut, |request, shared| {
         with_lab(shared, |lines| lab::cut(request, lines))
     }),
-    (Method::Get, "/channels", Access::read, |_, shared| subscribe::list(&shared.channels)),
+    (Method::Get, "/channels", Access::read, |request, shared| {
+        subscribe::list(request, &shared.channels, &shared.access)
+    }),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
-        subscribe::subscribe(request, &shared.channels).into()
+        subscribe::subscribe(request, &shared.channels, &shared.access).into()
     }),
     (Method::Post, "/channels/{name}", Access::publish, publish),
     (Method::Put, "/channels/{name}", Access::publish, publish),
@@ -67,7 +69,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 11] = [
         publish::complete(request, &shared.channels).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
-        metrics::respond(&shared.channels, &shared.admission)
+        metrics::respond(&shared.channels, &shared.admission, &shared.access)
     }),
     (Method::Get, "/healthz", OPEN, |_, _| {
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
@@ -91,7 +93,9 @@ fn router(shared: Shared) -> Router {
     };
     router.fallback_for(methods, move |request| {
         shared.access.read(request)?;
-        file(request, &shared)
+        let response = file(request, &shared)?;
+        // The page may have been asked for with `?key=`.
+        Ok::<_, Refusal>(response.field("Referrer-Policy", "no-referrer"))
     });
     router
 }
@@ -152,6 +156,11 @@ pub struct App {
     pub channel_limits: channel::Limits,
     /// The clients that may publish; none.
     pub publishers: Publishers,
+    /// The file that says which keys may publish on which channels, and subscribe to which; none. It is read again within
+    /// two seconds of a change.
+    pub access_file: Option<PathBuf>,
+    /// The application that is asked about each subscription and publish of a channel that the file does not name; none.
+    pub authorize: Option<Url>,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
     pub lab: bool,
     /// Whether each request is a line on standard error; it is.
@@ -167,6 +176,8 @@ impl Default for App {
             limits: http::Limits::default(),
             channel_limits: channel::Limits::default(),
             publishers: Publishers::None,
+            access_file: None,
+            authorize: None,
             lab: false,
             log_accesses: true,
         }
@@ -197,6 +208,8 @@ impl App {
         };
         self.limits.check()?;
         let admission = Admission::new(&self.limits);
+        let (keys, authorize) = (self.access_file, self.authorize);
+        let access = Access::start(self.publishers, self.cors.clone(), ip, keys, authorize)?;
         let server = Server::bind(self.address)
             .map_err(failed(format!("cannot listen on {}", self.address)))?
             .limits(self.limits)?
@@ -209,7 +222,7 @@ impl App {
             files,
             channels: channels.clone(),
             lines: has_lab.then(Lines::default),
-            access: Access::new(self.publishers, self.cors, ip),
+            access,
             admission: Arc::clone(&admission),
         });
         Ok(Listening { server, router, channels, admission })

@@ -21,5 +21,7 @@ pub use parser::{EventTooLarge, Message, Parser};
 pub use recording::{Block, Blocks, Recorder, Recording};
 pub use sse_emitter::{SendError, SseEmitter};
 pub use stream::last_event_id;
-pub(crate) use stream::{LAST_EVENT_ID_PARAMETERS, event_stream, opening, opening_with, refused};
+pub(crate) use stream::{
+    LAST_EVENT_ID_PARAMETERS, event_stream, opening, opening_with, refused, refused_because,
+};
 pub use text::{base64, json_string};

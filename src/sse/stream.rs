@@ -36,13 +36,18 @@ pub(crate) fn event_stream(
     run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
 ) -> Response {
     with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
-        .when_full(come_back_later())
+        .when_full(come_back_later(NO_ROOM))
         .farewell(|| retry_line(jittered(RECONNECTION_TIME)).into_bytes())
 }
 
 /// A stream that only tells the client to come back later.
 pub(crate) fn refused() -> Response {
-    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
+    refused_because(NO_ROOM)
+}
+
+/// The same, for this reason.
+pub(crate) fn refused_because(reason: &str) -> Response {
+    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later(reason)))
 }
 
 /// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
@@ -56,9 +61,11 @@ pub(crate) fn opening_with(reconnection_time: Duration) -> Vec<u8> {
     format!(": newswire\n{}", retry_line(reconnection_time)).into_bytes()
 }
 
-fn come_back_later() -> Vec<u8> {
+const NO_ROOM: &str = "there is no room for another stream now";
+
+fn come_back_later(reason: &str) -> Vec<u8> {
     let retry = retry_line(jittered(REFUSED_RECONNECTION_TIME));
-    format!(": there is no room for another stream now; come back later\n{retry}").into_bytes()
+    format!(": {reason}; come back later\n{retry}").into_bytes()
 }
 
 fn retry_line(reconnection_time: Duration) -> String {
