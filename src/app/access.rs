@@ -62,12 +62,11 @@ impl Access {
         file: Option<PathBuf>,
         authorize: Option<Url>,
     ) -> io::Result<Arc<Access>> {
-        let mut text = String::new();
+        let (mut text, mut keys) = (String::new(), Keys::default());
         if let Some(file) = &file {
             text = Keys::read(file).map_err(|error| unusable(file, &error))?;
+            keys = Keys::parse(&text).map_err(|what| unusable(file, &what))?;
         }
-        let keys = Keys::parse(&text)
-            .map_err(|what| unusable(&file.clone().unwrap_or_default(), &what))?;
         let access = Arc::new(Access {
             keys: Mutex::new(Arc::new(with_token(keys, &publishers))),
             publishers,
@@ -81,7 +80,8 @@ impl Access {
         if access.reviews() {
             let reviewed = Arc::downgrade(&access);
             let thread = thread::Builder::new().name("access".into());
-            thread.spawn(move || review(&reviewed, Ok(text)))?;
+            let reading = Reading { last: Ok(text.clone()), taken: Ok(text) };
+            thread.spawn(move || review(&reviewed, reading))?;
         }
         Ok(access)
     }
@@ -123,14 +123,14 @@ impl Access {
     /// Subscribing to a channel, or to several.
     pub(super) fn subscribe(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
         let (channels, keys, presented) = (channels_of(request)?, self.keys(), presented(request));
-        let until = match (keys.judge(Action::Subscribe, channels, &presented), &self.authorization)
-        {
+        let verdict = keys.judge(Action::Subscribe, channels, &presented);
+        let until = match (verdict, &self.authorization) {
             (Verdict::Unnamed, Some(application)) => application.ask(request, channels)?,
             (Verdict::Forbidden, _) => return Err(self.refuse()),
             _ => None,
         };
         let presented = keys.known(presented);
-        Ok(Grant { channels: channels.to_owned(), presented, keys, until })
+        Ok(Grant { channels: channels.to_owned(), presented, keys, verdict, until })
     }
 
     /// Ends the stream of a response when its grant does not hold any more.
@@ -166,18 +166,20 @@ impl Access {
     }
 
     /// Takes the keys of the file if it has changed and is sound. It is read each time: a change within the same tick of
-    /// the file system's clock must not be missed. `seen` is the text of the time before.
-    fn read_again(&self, file: &Path, seen: &mut Result<String, String>) {
+    /// the file system's clock must not be missed. A text counts once two reads have found it: the first one may have met
+    /// a program that was still writing, and a file without its last lines leaves channels open.
+    fn read_again(&self, file: &Path, reading: &mut Reading) {
         let text = Keys::read(file).map_err(|error| error.to_string());
-        if text == *seen {
+        if text != reading.last || text == reading.taken {
+            reading.last = text;
             return;
         }
-        *seen = text.clone();
+        reading.taken = text.clone();
         match text.and_then(|text| Keys::parse(&text)) {
             Ok(keys) => *hold(&self.keys) = Arc::new(with_token(keys, &self.publishers)),
-            // Standard error may be closed.
             Err(what) => {
                 let sentence = unusable(file, &what);
+                // Standard error may be closed.
                 let _ = writeln!(io::stderr(), "newswire: {sentence}; the keys stay as they were");
             }
         }
@@ -228,13 +230,19 @@ fn unusable(file: &Path, what: &dyn fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, sentence)
 }
 
+/// What the file had when it was read last, and when its text was taken or found to be wrong.
+struct Reading {
+    last: Result<String, String>,
+    taken: Result<String, String>,
+}
+
 /// Reviews the file and the streams until the last handle is gone.
-fn review(access: &Weak<Access>, mut seen: Result<String, String>) {
+fn review(access: &Weak<Access>, mut reading: Reading) {
     loop {
         thread::sleep(INTERVAL);
         let Some(access) = access.upgrade() else { return };
         if let Some(file) = &access.file {
-            access.read_again(file, &mut seen);
+            access.read_again(file, &mut reading);
         }
         access.granted.review(&access.keys());
     }

@@ -14,8 +14,12 @@ const LONGEST_KEY: usize = 256;
 /// The largest file.
 const FILE_BYTES: u64 = 1024 * 1024;
 
-/// In place of a key, for channels that stay open among private ones.
+/// In place of a key: for channels that are open among private ones.
 const ANYONE: &str = "anyone";
+
+/// In place of a key: for channels that are private even when they have no key. Without such a line, a channel is public
+/// once the last line that names it is gone.
+const NOBODY: &str = "nobody";
 
 /// A presence channel tells of the channel that its name ends with, and has the rule of that one.
 const PRESENCE: &str = "$presence.";
@@ -43,10 +47,16 @@ pub(super) struct Keys {
 }
 
 struct Line {
-    /// `None` is anyone.
-    key: Option<String>,
+    holder: Holder,
     actions: &'static [Action],
     patterns: Vec<Pattern>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Holder {
+    Anyone,
+    Nobody,
+    Key(String),
 }
 
 /// The name of a channel, or the beginning of names.
@@ -59,7 +69,7 @@ struct Pattern {
 impl Keys {
     /// ```text
     /// file = *( [ line ] [ "#" *any ] LF )
-    /// line = ( key / "anyone" ) "allow" ( "publish" / "subscribe" / "all" ) 1*( name / [ name ] "*" )
+    /// line = ( key / "anyone" / "nobody" ) "allow" ( "publish" / "subscribe" / "all" ) 1*( name / [ name ] "*" )
     /// ```
     /// with white space between the words. The error names the number of the line, and never shows a word of it: each
     /// could be a key.
@@ -70,7 +80,9 @@ impl Keys {
             let parsed = (!words.is_empty()).then(|| Line::parse(&words));
             parsed.map(|parsed| parsed.map_err(|what| format!("line {number}: {what}")))
         });
-        Ok(Keys { lines: lines.collect::<Result<_, _>>()? })
+        let lines = lines.collect::<Result<Vec<Line>, _>>()?;
+        // It would make every channel public.
+        if lines.is_empty() { Err("it has no line".to_owned()) } else { Ok(Keys { lines }) }
     }
 
     /// The text of a file of keys.
@@ -87,14 +99,14 @@ impl Keys {
     /// Adds a key that may publish on all channels, as `--publish-token-file` does.
     pub(super) fn with_publisher(mut self, token: &str) -> Keys {
         let all = Pattern { text: String::new(), is_prefix: true };
-        let key = Some(token.to_owned());
-        self.lines.push(Line { key, actions: &[Action::Publish], patterns: vec![all] });
+        let holder = Holder::Key(token.to_owned());
+        self.lines.push(Line { holder, actions: &[Action::Publish], patterns: vec![all] });
         self
     }
 
     /// Those of the keys that a line has.
     pub(super) fn known(&self, mut presented: Vec<String>) -> Vec<String> {
-        presented.retain(|key| self.lines.iter().any(|line| line.key.as_ref() == Some(key)));
+        presented.retain(|key| self.lines.iter().any(|line| line.is_key(key)));
         presented
     }
 
@@ -136,22 +148,30 @@ impl Line {
         let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         let is_key =
             (SHORTEST_KEY..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(may_stand);
-        if *key != ANYONE && !is_key {
+        if ![ANYONE, NOBODY].contains(key) && !is_key {
             return Err(
-                "a key is 16 to 256 letters, digits and -._~+/= (or it is the word anyone)",
+                "a key is 16 to 256 letters, digits and -._~+/=, or the word anyone or nobody",
             );
         }
         let patterns: Vec<Pattern> = patterns.iter().map(|word| Pattern::new(word)).collect();
         if patterns.is_empty() || !patterns.iter().all(Pattern::is_sound) {
             return Err("a pattern is the name of a channel, or the beginning of names and a *");
         }
-        Ok(Line { key: Some(key.to_string()).filter(|key| key != ANYONE), actions, patterns })
+        let holder = match *key {
+            ANYONE => Holder::Anyone,
+            NOBODY => Holder::Nobody,
+            key => Holder::Key(key.to_owned()),
+        };
+        Ok(Line { holder, actions, patterns })
     }
 
     fn is_for(&self, presented: &[String]) -> bool {
-        let Some(key) = &self.key else { return true };
-        let same = presented.iter().map(|given| is_same(given.as_bytes(), key.as_bytes()));
-        same.fold(false, |any, same| any | same)
+        let same = presented.iter().map(|given| self.is_key(given));
+        same.fold(self.holder == Holder::Anyone, |any, same| any | same)
+    }
+
+    fn is_key(&self, given: &str) -> bool {
+        matches!(&self.holder, Holder::Key(key) if is_same(given.as_bytes(), key.as_bytes()))
     }
 }
 
@@ -225,7 +245,7 @@ mod tests {
         use Verdict::{Allowed, Forbidden, Unnamed};
         let file = format!(
             "# comment\n\n{KEY} allow all user.7 shop.* # comment\n  {OTHER}\tallow subscribe shop.a\r\n\
-             anyone allow subscribe shop.open\n{OTHER} allow publish news"
+             anyone allow subscribe shop.open\n{OTHER} allow publish news\nnobody allow all lonely"
         );
         for (action, channels, keys, verdict) in [
             (Subscribe, "user.7", &[KEY][..], Allowed),
@@ -246,6 +266,7 @@ mod tests {
             (Publish, "shop.open", &[], Forbidden),
             (Publish, "news", &[], Forbidden),
             (Subscribe, "news", &[], Unnamed),
+            (Subscribe, "lonely", &[KEY, "nobody", "anyone"], Forbidden),
             // Several channels, and beginnings of names
             (Subscribe, "user.7,shop.a", &[KEY], Allowed),
             (Subscribe, "user.7,shop.a", &[OTHER], Forbidden),

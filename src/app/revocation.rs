@@ -16,8 +16,9 @@ pub(super) struct Grant {
     pub(super) channels: String,
     /// The keys of the request that were known then.
     pub(super) presented: Vec<String>,
-    /// The keys by which it was judged last.
+    /// The keys by which it was judged last, and how.
     pub(super) keys: Arc<Keys>,
+    pub(super) verdict: Verdict,
     /// When the application must be asked again.
     pub(super) until: Option<Instant>,
 }
@@ -28,9 +29,11 @@ impl Grant {
         if !Arc::ptr_eq(&self.keys, keys) {
             self.keys = Arc::clone(keys);
             let verdict = keys.judge(Action::Subscribe, &self.channels, &self.presented);
-            if verdict == Verdict::Forbidden {
+            // Also when the key is gone with the only line that named the channel.
+            if verdict > self.verdict {
                 return false;
             }
+            self.verdict = verdict;
         }
         self.until.is_none_or(|until| until > Instant::now() + INTERVAL)
     }

@@ -93,9 +93,7 @@ fn router(shared: Shared) -> Router {
     };
     router.fallback_for(methods, move |request| {
         shared.access.read(request)?;
-        let response = file(request, &shared)?;
-        // The page may have been asked for with `?key=`.
-        Ok::<_, Refusal>(response.field("Referrer-Policy", "no-referrer"))
+        file(request, &shared)
     });
     router
 }
