@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const ALICE: &str = "alice-0123456789";
 const BOB: &str = "bob-9876543210/+=~";
@@ -101,6 +103,67 @@ fn a_key_opens_what_its_lines_say_in_each_way_in_which_it_comes() {
         ("Cookie", "newswire_key=alice-0123456789"),
     ];
     assert_eq!(ask(server.address, "HEAD", "/channels/user.alice", &fields, "").status, 200);
+}
+
+/// A channel that a line names is private for what the line allows, and each other one is as it was.
+#[test]
+fn what_no_line_names_is_open_and_beginnings_of_names_are_judged_by_all_that_they_could_be() {
+    let file = KeyFile::holding(&format!(
+        "{ALICE} allow all user.7 shop.*\n{BOB} allow subscribe shop.a\nanyone allow subscribe shop.open\n\
+         {BOB} allow publish news\nnobody allow all lonely.*\n"
+    ));
+    let server = Server::start(&["--access", file.path(), "--publish-open"]);
+    // A name that may be asked for and is none is 404, and a stream is 200.
+    for (method, channels, key, status) in [
+        ("HEAD", "user.7", ALICE, 200),
+        ("HEAD", "user.7", BOB, 401),
+        ("HEAD", "user.70", "", 200),
+        ("POST", "user.70", "", 200),
+        ("HEAD", "$presence.user.7", "", 401),
+        ("POST", "shop.a", BOB, 401),
+        ("HEAD", "shop.a", BOB, 200),
+        ("HEAD", "shop.open", "", 200),
+        ("POST", "shop.open", "", 401),
+        ("POST", "shop.open", ALICE, 200),
+        ("POST", "news", "", 401),
+        ("HEAD", "news", "", 200),
+        ("HEAD", "lonely.heart", ALICE, 401),
+        ("HEAD", "lonely.heart", "nobody", 401),
+        ("POST", "user.7,other", "", 401),
+        ("POST", "user.7,other", ALICE, 200),
+        ("POST", "user.7,shop.a", BOB, 401),
+        // What begins so could be private.
+        ("HEAD", "user.*", ALICE, 401),
+        ("HEAD", "*", ALICE, 401),
+        ("HEAD", "shop.open*", "", 401),
+        ("POST", "shop.a*", ALICE, 404),
+        ("POST", "weather.*", "", 404),
+    ] {
+        let answer = with_key(&server, method, &format!("/channels/{channels}"), key, 0);
+        assert_eq!(answer.status, status, "{method} {channels} of {key:?}");
+    }
+}
+
+/// A program that is still writing the file has not said what it means yet. Without its last lines a file is sound, too.
+#[test]
+fn a_file_that_is_being_written_does_not_count() {
+    let file = KeyFile::holding(&format!("{ALICE} allow subscribe secret\n"));
+    let server = start(&file);
+    let asked = || ask(server.address, "HEAD", "/channels/secret", &[], "").status;
+    // Another text each time, none of which names the channel. Again, if the machine has held up the writer.
+    let is_written = (0..20).any(|_| {
+        let (begun, mut written, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        while begun.elapsed() < Duration::from_secs(4) {
+            file.write(&format!("{ALICE} allow subscribe other # {:?}\n", begun.elapsed()));
+            longest = longest.max(written.elapsed());
+            written = Instant::now();
+            thread::sleep(Duration::from_millis(20));
+        }
+        longest < Duration::from_millis(500)
+    });
+    assert!(is_written, "the machine is too busy to write a file");
+    assert_eq!(asked(), 401);
+    eventually("the last text counts", || asked() == 200);
 }
 
 /// What a request is answered when it may not know whether a channel is there, but for its date.
@@ -260,7 +323,17 @@ fn a_wrong_file_ends_the_command_with_the_number_of_the_line_and_without_the_key
         ("secret-0123456789 allow all", "a pattern is"),
         ("secret-0123456789 allow everything *", "publish, subscribe or all"),
         ("secret-0123456789", "KEY allow"),
+        ("secret-0123456789 allow secret", "publish, subscribe or all"),
+        ("secret-0123456789 deny all secret", "KEY allow"),
+        ("secret-0123456789 allow ALL secret", "publish, subscribe or all"),
         ("secret-0123456789 allow all se*cret", "a pattern is"),
+        ("secret-0123456789 allow all a secret/b", "a pattern is"),
+        ("secret-0123456789 allow all **", "a pattern is"),
+        ("secret-0123456789 allow all .*", "a pattern is"),
+        ("secret-012345678,; allow all a", "16 to 256"),
+        ("secret-0123456789\u{e9} allow all a", "16 to 256"),
+        ("Anyone allow all a", "16 to 256"),
+        ("allow all secret", "KEY allow"),
     ] {
         file.write(&format!(
             "{}\n# a comment\n{line}\n",
