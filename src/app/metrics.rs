@@ -26,6 +26,11 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
+        (
+            "access_granted",
+            "Streams that are reviewed, because their key may go or their authorization expire.",
+            access.granted.len(),
+        ),
         ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
         ("requests_total", "Requests read.", of(&http.requests)),
         ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),

@@ -40,8 +40,8 @@ fn names(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
 }
 
 /// Publishes one event on all of the channels, or on none: what can be refused is refused before the first of them has
-/// it. Only the end of the process can come in between, also for want of memory: then its memory is gone, and with it the
-/// events of all of them.
+/// it. Only a failure can come in between. When memory is exhausted the process ends, and the events of all of them are
+/// gone with its memory.
 fn publish_whole(
     request: &mut Request<'_>,
     channels: &Channels,

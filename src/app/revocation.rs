@@ -39,7 +39,7 @@ impl Grant {
     }
 }
 
-/// The streams that were granted. One thread reviews all of them: each subscriber belongs to a fan-out thread, which must
+/// The streams that were granted; about 200 bytes for each, its channels and its keys. One thread reviews all of them: each subscriber belongs to a fan-out thread, which must
 /// not read a file, nor judge by a thousand lines.
 #[derive(Default)]
 pub(super) struct Granted {
@@ -50,6 +50,11 @@ pub(super) struct Granted {
 impl Granted {
     pub(super) fn add(&self, closer: Closer, grant: Grant) {
         hold(&self.streams).push((closer, grant));
+    }
+
+    /// How many there are, with those that have ended since the last review.
+    pub(super) fn len(&self) -> u64 {
+        hold(&self.streams).len() as u64
     }
 
     /// Ends the streams with a grant that does not hold, and forgets those that have ended. The lock is free meanwhile.

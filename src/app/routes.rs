@@ -158,6 +158,8 @@ pub struct App {
     /// two seconds of a change.
     pub access_file: Option<PathBuf>,
     /// The application that is asked about each subscription and publish of a channel that the file does not name; none.
+    /// It is asked at most 64 questions at a time, each on a thread of its own and for two seconds, and the decisions that
+    /// its `Cache-Control: max-age` lets be kept are 1,024 and 4 MiB at most.
     pub authorize: Option<Url>,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
     pub lab: bool,

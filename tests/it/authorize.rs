@@ -45,8 +45,9 @@ fn read_head(socket: &TcpStream) -> String {
     lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
+/// Without heartbeats, so that a stream that does not end as it should is silent, and its test ends.
 fn start(url: &str) -> Server {
-    Server::start(&["--authorize", url])
+    Server::start(&["--authorize", url, "--heartbeat", "0"])
 }
 
 fn post(address: SocketAddr, channel: &str) -> Answer {
