@@ -1,6 +1,6 @@
 //! What a client asks of a channel besides a stream: since a time, now and no more, as JSON, or what the channel looks like.
 
-use crate::channels::{OPEN, complete, split_opening};
+use crate::channels::{OPEN, complete, heartbeats, split_opening};
 use crate::resumption::numbers;
 use crate::server::{Answer, Publisher, Server, Stream, ask, eventually};
 use crate::webdriver::Json;
@@ -203,7 +203,9 @@ fn a_page_sees_a_heartbeat_that_is_an_event_and_keeps_its_last_event_id() {
     let mut stream = Stream::subscribe(server.address, "c");
     let id = Publisher::connect(server.address, "c").publish("x");
     assert_eq!(stream.next().expect("it is live").last_event_id, id);
+    stream.read_until(|bytes| heartbeats(bytes) > 0 || bytes.ends_with(b"data: heartbeat\n\n"));
     for _ in 0..2 {
+        assert_eq!(heartbeats(&stream.bytes), 0, "it is an event in place of the comment");
         let heartbeat = stream.next().expect("it is live");
         assert_eq!((&*heartbeat.event_type, &*heartbeat.data), ("heartbeat", "heartbeat"));
         assert_eq!(heartbeat.last_event_id, id);
