@@ -19,7 +19,7 @@ const ANYONE: &str = "anyone";
 
 /// In place of a key: for channels that are private even when they have no key. Without such a line, a channel is public
 /// once the last line that names it is gone.
-const NOBODY: &str = "nobody";
+const NONE: &str = "none";
 
 /// A presence channel tells of the channel that its name ends with, and has the rule of that one.
 const PRESENCE: &str = "$presence.";
@@ -55,7 +55,7 @@ struct Line {
 #[derive(PartialEq, Eq)]
 enum Holder {
     Anyone,
-    Nobody,
+    None,
     Key(String),
 }
 
@@ -69,7 +69,7 @@ struct Pattern {
 impl Keys {
     /// ```text
     /// file = *( [ line ] [ "#" *any ] LF )
-    /// line = ( key / "anyone" / "nobody" ) "allow" ( "publish" / "subscribe" / "all" ) 1*( name / [ name ] "*" )
+    /// line = ( key / "anyone" / "none" ) "allow" ( "publish" / "subscribe" / "all" ) 1*( name / [ name ] "*" )
     /// ```
     /// with white space between the words. The error names the number of the line, and never shows a word of it: each
     /// could be a key.
@@ -148,9 +148,9 @@ impl Line {
         let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         let is_key =
             (SHORTEST_KEY..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(may_stand);
-        if ![ANYONE, NOBODY].contains(key) && !is_key {
+        if ![ANYONE, NONE].contains(key) && !is_key {
             return Err(
-                "a key is 16 to 256 letters, digits and -._~+/=, or the word anyone or nobody",
+                "a key is 16 to 256 letters, digits and -._~+/=, or the word anyone or none",
             );
         }
         let patterns: Vec<Pattern> = patterns.iter().map(|word| Pattern::new(word)).collect();
@@ -159,7 +159,7 @@ impl Line {
         }
         let holder = match *key {
             ANYONE => Holder::Anyone,
-            NOBODY => Holder::Nobody,
+            NONE => Holder::None,
             key => Holder::Key(key.to_owned()),
         };
         Ok(Line { holder, actions, patterns })

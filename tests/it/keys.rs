@@ -111,7 +111,7 @@ fn a_key_opens_what_its_lines_say_in_each_way_in_which_it_comes() {
 fn what_no_line_names_is_open_and_beginnings_of_names_are_judged_by_all_that_they_could_be() {
     let file = KeyFile::holding(&format!(
         "{ALICE} allow all user.7 shop.*\n{BOB} allow subscribe shop.a\nanyone allow subscribe shop.open\n\
-         {BOB} allow publish news\nnobody allow all lonely.*\n"
+         {BOB} allow publish news\nnone allow all lonely.*\n"
     ));
     let server = Server::start(&["--access", file.path(), "--publish-open"]);
     // A name that may be asked for and is none is 404, and a stream is 200.
@@ -129,7 +129,7 @@ fn what_no_line_names_is_open_and_beginnings_of_names_are_judged_by_all_that_the
         ("POST", "news", "", 401),
         ("HEAD", "news", "", 200),
         ("HEAD", "lonely.heart", ALICE, 401),
-        ("HEAD", "lonely.heart", "nobody", 401),
+        ("HEAD", "lonely.heart", "none", 401),
         ("POST", "user.7,other", "", 401),
         ("POST", "user.7,other", ALICE, 200),
         ("POST", "user.7,shop.a", BOB, 401),
@@ -238,7 +238,7 @@ fn keys_and_names_that_attack_open_nothing() {
         "",
         "*",
         "anyone",
-        "nobody",
+        "none",
         "alice-012345678",
         "alice-01234567890",
         "ALICE-0123456789",
