@@ -1,12 +1,20 @@
 //! Which requests may read, publish and cut: the one place that decides it.
 
+use super::authorization::Authorization;
+use super::keys::{Action, Keys, Verdict, presented};
+use super::revocation::{Grant, Granted, INTERVAL};
+use crate::http::lock::hold;
 use crate::http::tcp_table::user_of_peer;
-use crate::http::{Address, Cors, Head, Refusal, Request, Status};
+use crate::http::{Address, Cors, Head, Refusal, Request, Response, Status, Url};
 use std::fmt;
 use std::fs;
-use std::hint::black_box;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 
 /// Which clients may publish.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,7 +24,7 @@ pub enum Publishers {
     /// All that can reach the server. [`App::listen`](super::App::listen) refuses this on an address that is not
     /// loopback.
     Anyone,
-    /// Those that send this token as `Authorization: Bearer TOKEN`.
+    /// Those that send this token as a key, for instance as `Authorization: Bearer TOKEN`.
     Bearer(String),
 }
 
@@ -31,7 +39,7 @@ impl fmt::Debug for Publishers {
     }
 }
 
-/// The rules of one server. A route takes one of the three methods as its rule.
+/// The rules of one server. A route takes one of the methods as its rule.
 pub(super) struct Access {
     publishers: Publishers,
     cors: Cors,
@@ -40,45 +48,152 @@ pub(super) struct Access {
     on_loopback: bool,
     /// The addresses at which it listens.
     own: Vec<IpAddr>,
+    file: Option<PathBuf>,
+    keys: Mutex<Arc<Keys>>,
+    pub(super) authorization: Option<Arc<Authorization>>,
+    pub(super) granted: Granted,
+    /// Requests without a key that allows them.
+    pub(super) refused: AtomicU64,
 }
 
 impl Access {
-    /// For a server that listens at these addresses.
-    pub(super) fn new(publishers: Publishers, cors: Cors, addresses: &[Address]) -> Access {
-        let on_loopback = addresses.iter().any(Address::is_local);
+    /// For a server that listens at these addresses. With a file of keys, or an application that authorizes, a thread
+    /// reviews the file and the streams; it ends with the last handle.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or why there is no thread.
+    pub(super) fn start(
+        publishers: Publishers,
+        cors: Cors,
+        addresses: &[Address],
+        file: Option<PathBuf>,
+        authorize: Option<Url>,
+    ) -> io::Result<Arc<Access>> {
+        let (mut text, mut keys) = (String::new(), Keys::default());
+        if let Some(file) = &file {
+            text = Keys::read(file).map_err(|error| unusable(file, &error))?;
+            keys = Keys::parse(&text).map_err(|what| unusable(file, &what))?;
+        }
         let ip = |address: &Address| match address {
             Address::Tcp(addr) => Some(addr.ip()),
             _ => None,
         };
-        Access { publishers, cors, on_loopback, own: addresses.iter().filter_map(ip).collect() }
+        let access = Arc::new(Access {
+            keys: Mutex::new(Arc::new(with_token(keys, &publishers))),
+            publishers,
+            cors,
+            on_loopback: addresses.iter().any(Address::is_local),
+            own: addresses.iter().filter_map(ip).collect(),
+            file,
+            authorization: authorize.map(Authorization::new),
+            granted: Granted::default(),
+            refused: AtomicU64::new(0),
+        });
+        if access.reviews() {
+            let reviewed = Arc::downgrade(&access);
+            let thread = thread::Builder::new().name("access".into());
+            let reading = Reading { last: Ok(text.clone()), taken: Ok(text) };
+            thread.spawn(move || review(&reviewed, reading))?;
+        }
+        Ok(access)
     }
 
     /// Streams, the list of channels, the metrics and the page. They are open to a page of any origin unless the
     /// command line names origins.
-    pub(super) fn read(&self, head: &Head) -> Result<(), Refusal> {
+    pub(super) fn read(&self, request: &Request<'_>) -> Result<(), Refusal> {
         if self.cors.is_open() {
             return Ok(());
         }
-        self.check_host(head)?;
-        self.check_origin(head)
+        self.cut(request)
     }
 
-    /// Breaking the connections of a line. It needs no token, because the page cuts lines of its own.
-    pub(super) fn cut(&self, head: &Head) -> Result<(), Refusal> {
-        self.check_host(head)?;
-        self.check_origin(head)
+    /// Breaking the connections of a line. It needs no key, because the page cuts lines of its own.
+    pub(super) fn cut(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        self.check_host(request)?;
+        self.check_origin(request)
     }
 
     /// Publishing an event, and completing a channel.
-    pub(super) fn publish(&self, head: &Head) -> Result<(), Refusal> {
-        self.cut(head)?;
-        match &self.publishers {
-            Publishers::Anyone => Ok(()),
-            Publishers::None => Err(PUBLISHING_IS_OFF),
-            Publishers::Bearer(token) => match head.field("authorization").map(bearer) {
-                Some(Some(given)) if is_same(given.as_bytes(), token.as_bytes()) => Ok(()),
-                _ => Err(TOKEN_NEEDED),
-            },
+    pub(super) fn publish(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        self.cut(request)?;
+        let channels = channels_of(request)?;
+        let verdict = self.keys().judge(Action::Publish, channels, &presented(request));
+        match (verdict, &self.authorization, &self.publishers) {
+            (Verdict::Allowed, ..) => Ok(()),
+            (Verdict::Unnamed, Some(application), _) => {
+                application.ask(request, channels).map(drop)
+            }
+            (Verdict::Unnamed, None, Publishers::Anyone) => Ok(()),
+            // With keys, a client does not learn which channels have one.
+            (Verdict::Unnamed, None, Publishers::None) if self.file.is_none() => {
+                Err(PUBLISHING_IS_OFF)
+            }
+            _ => Err(self.refuse()),
+        }
+    }
+
+    /// Subscribing to a channel, or to several.
+    pub(super) fn subscribe(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
+        let (channels, keys, presented) = (channels_of(request)?, self.keys(), presented(request));
+        let verdict = keys.judge(Action::Subscribe, channels, &presented);
+        let until = match (verdict, &self.authorization) {
+            (Verdict::Unnamed, Some(application)) => application.ask(request, channels)?,
+            (Verdict::Forbidden, _) => return Err(self.refuse()),
+            _ => None,
+        };
+        let presented = keys.known(presented);
+        Ok(Grant { channels: channels.to_owned(), presented, keys, verdict, until })
+    }
+
+    /// Ends the stream of a response when its grant does not hold any more.
+    pub(super) fn watch(self: &Arc<Access>, grant: Grant, response: Response) -> Response {
+        if !self.reviews() {
+            return response;
+        }
+        let access = Arc::clone(self);
+        response.prepare(move |writer, _| access.granted.add(writer.closer(), grant))
+    }
+
+    /// Whether a client may see that a channel is there. The application is not asked about each of a list.
+    pub(super) fn sees(&self, request: &Request<'_>) -> impl Fn(&str) -> bool + Send + use<> {
+        let (keys, presented) = (self.keys(), presented(request));
+        let sees_unnamed = self.authorization.is_none();
+        move |name| match keys.judge(Action::Subscribe, name, &presented) {
+            Verdict::Unnamed => sees_unnamed,
+            verdict => verdict == Verdict::Allowed,
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&hold(&self.keys))
+    }
+
+    fn reviews(&self) -> bool {
+        self.file.is_some() || self.authorization.is_some()
+    }
+
+    fn refuse(&self) -> Refusal {
+        self.refused.fetch_add(1, Relaxed);
+        KEY_NEEDED
+    }
+
+    /// Takes the keys of the file if it has changed and is sound. It is read each time: a change within the same tick of
+    /// the file system's clock must not be missed. A text counts once two reads have found it: the first one may have met
+    /// a program that was still writing, and a file without its last lines leaves channels open.
+    fn read_again(&self, file: &Path, reading: &mut Reading) {
+        let text = Keys::read(file).map_err(|error| error.to_string());
+        if text != reading.last || text == reading.taken {
+            reading.last = text;
+            return;
+        }
+        reading.taken = text.clone();
+        match text.and_then(|text| Keys::parse(&text)) {
+            Ok(keys) => *hold(&self.keys) = Arc::new(with_token(keys, &self.publishers)),
+            Err(what) => {
+                let sentence = unusable(file, &what);
+                // Standard error may be closed.
+                let _ = writeln!(io::stderr(), "newswire: {sentence}; the keys stay as they were");
+            }
         }
     }
 
@@ -127,18 +242,63 @@ impl Access {
     }
 }
 
+/// The most channels that one request may name: each is looked for in all lines.
+const CHANNELS: usize = 64;
+
+fn channels_of<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
+    let channels = request.parameter("name").unwrap_or_default();
+    let is_too_many = channels.split(',').nth(CHANNELS).is_some();
+    if is_too_many { Err(TOO_MANY_CHANNELS) } else { Ok(channels) }
+}
+
+const TOO_MANY_CHANNELS: Refusal = Refusal::bad("A request names 64 channels at most.");
+
+fn with_token(keys: Keys, publishers: &Publishers) -> Keys {
+    match publishers {
+        Publishers::Bearer(token) => keys.with_publisher(token),
+        _ => keys,
+    }
+}
+
+fn unusable(file: &Path, what: &dyn fmt::Display) -> io::Error {
+    let sentence = format!("cannot use the keys in {file:?}: {what}");
+    io::Error::new(io::ErrorKind::InvalidInput, sentence)
+}
+
+/// What the file had when it was read last, and when its text was taken or found to be wrong.
+struct Reading {
+    last: Result<String, String>,
+    taken: Result<String, String>,
+}
+
+/// Reviews the file and the streams until the last handle is gone.
+fn review(access: &Weak<Access>, mut reading: Reading) {
+    loop {
+        thread::sleep(INTERVAL);
+        let Some(access) = access.upgrade() else { return };
+        if let Some(file) = &access.file {
+            access.read_again(file, &mut reading);
+        }
+        access.granted.review(&access.keys());
+    }
+}
+
 const PUBLISHING_IS_OFF: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with --publish-open.",
 );
-const TOKEN_NEEDED: Refusal =
-    Refusal::new(Status::UNAUTHORIZED, "Publishing needs Authorization: Bearer TOKEN.");
 const DRAIN_ELSEWHERE: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "Without --publish-token-file only a process of the same user, on the same machine, over TCP, drains the server.",
 );
 /// Fields that a proxy adds.
 const FORWARDING: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+/// Without a key, with an unknown one and with one of another channel, whether the channel exists or not: the table of
+/// channels is not looked at before. It is `401`, not `404`, because it says what to do.
+const KEY_NEEDED: Refusal = Refusal::new(
+    Status::UNAUTHORIZED,
+    "This needs a key that allows it: send Authorization: Bearer KEY, or the cookie newswire_key, or ?key=KEY.",
+);
 const FOREIGN_HOST: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "This server listens on loopback, and the Host of the request is not a loopback name. If the request came through \
@@ -149,22 +309,6 @@ const FOREIGN_ORIGIN: Refusal = Refusal::new(
     "A page of another origin may not do this here. Start the server with --allow-origin and the origin of the page, \
      as https://your.name.",
 );
-
-/// ```text
-/// credentials = "Bearer" 1*SP b64token        (RFC 6750, 2.1)
-/// ```
-/// The scheme's name is case-insensitive (RFC 9110, 11.1).
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
-}
-
-/// Compares in the same time wherever the first wrong byte is. Otherwise the time would tell an attacker how much of a
-/// guess is right. The length of the token is no secret.
-fn is_same(given: &[u8], token: &[u8]) -> bool {
-    let difference = |all, (a, b): (&u8, &u8)| all | black_box(a ^ b);
-    given.len() == token.len() && black_box(given.iter().zip(token).fold(0, difference)) == 0
-}
 
 /// The host of an authority, without the port and the brackets.
 fn host_of(authority: &str) -> &str {

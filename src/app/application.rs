@@ -6,7 +6,7 @@ use super::routes::{PAGE, Shared, router};
 use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
 use crate::http::listener::Listener;
-use crate::http::{self, Address, Cors, Files, LogOptions, Router, Server, ServerHandle};
+use crate::http::{self, Address, Cors, Files, LogOptions, Router, Server, ServerHandle, Url};
 use crate::lab::Lines;
 use std::fmt;
 use std::io;
@@ -32,6 +32,13 @@ pub struct App {
     pub channel_limits: channel::Limits,
     /// The clients that may publish; none.
     pub publishers: Publishers,
+    /// The file that says which keys may publish on which channels, and subscribe to which; none. It is read again within
+    /// two seconds of a change.
+    pub access_file: Option<PathBuf>,
+    /// The application that is asked about each subscription and publish of a channel that the file does not name; none.
+    /// It is asked at most 64 questions at a time, each on a thread of its own and for two seconds, and the decisions that
+    /// its `Cache-Control: max-age` lets be kept are 1,024 and 4 MiB at most.
+    pub authorize: Option<Url>,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
     pub lab: bool,
     /// Whether each request is a line on standard error; it is.
@@ -53,6 +60,8 @@ impl Default for App {
             limits: http::Limits::default(),
             channel_limits: channel::Limits::default(),
             publishers: Publishers::None,
+            access_file: None,
+            authorize: None,
             lab: false,
             log_accesses: true,
             log_json: false,
@@ -95,6 +104,8 @@ impl App {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
+        let (keys, authorize) = (self.access_file, self.authorize);
+        let access = Access::start(self.publishers, self.cors, &addresses, keys, authorize)?;
         let channels = Channels::start(self.channel_limits)
             .map_err(failed("cannot start a thread".to_owned()))?;
         let has_lab = self.lab || public.is_none();
@@ -103,7 +114,7 @@ impl App {
             files,
             channels: channels.clone(),
             lines: has_lab.then(Lines::default),
-            access: Access::new(self.publishers, self.cors, &addresses),
+            access,
             admission: Arc::clone(&admission),
             drain,
         });

@@ -1,14 +1,19 @@
 //! `GET /metrics`: what the server counts.
 
+use super::access::Access;
+use super::authorization::Authorization;
 use crate::channel::{Channels, Summary};
 use crate::http::admission::Admission;
 use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Prometheus text exposition format 0.0.4. What ends in `_total` is a counter since the server began.
-pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
+pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Access) -> Response {
     let (http, hub, listed) = (&connections.counters, channels.counters(), channels.list());
     let of = |counter: &AtomicU64| counter.load(Relaxed);
+    let asked = |counter: fn(&Authorization) -> &AtomicU64| {
+        access.authorization.as_deref().map_or(0, |application| of(counter(application)))
+    };
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     let metrics = [
         ("connections", "Connections open.", connections.len() as u64),
@@ -21,6 +26,11 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
+        (
+            "access_granted",
+            "Streams that are reviewed, because their key may go or their authorization expire.",
+            access.granted.len(),
+        ),
         ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
         ("requests_total", "Requests read.", of(&http.requests)),
         ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),
@@ -38,6 +48,15 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ("bytes_delivered_total", "Their bytes.", of(&hub.bytes_delivered)),
         ("replays_total", "Subscriptions that named a last event ID.", of(&hub.replays)),
         ("gaps_total", "Subscriptions that got a gap event.", of(&hub.gaps)),
+        ("access_refused_total", "Requests without a key that allows them.", of(&access.refused)),
+        (
+            "access_revoked_total",
+            "Streams that ended because their key is gone or their authorization expired.",
+            of(&access.granted.revoked),
+        ),
+        ("authorize_requests_total", "Questions to the application.", asked(|it| &it.questions)),
+        ("authorize_errors_total", "Those without a decision in time.", asked(|it| &it.failures)),
+        ("authorize_cache_hits_total", "Decisions that were kept.", asked(|it| &it.cache_hits)),
     ];
     let mut text = String::new();
     for (name, help, value) in metrics {

@@ -1,13 +1,16 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
-//! Read it in this order; each file uses only those before it: `words`, `access`, `metrics`, `subscribe`, `publish`,
-//! `drain`, `routes`, `application`.
+//! Read it in this order; each file uses only those before it: `words`, `keys`, `authorization`, `revocation`,
+//! `access`, `metrics`, `subscribe`, `publish`, `drain`, `routes`, `application`.
 
 mod access;
 mod application;
+mod authorization;
 mod drain;
+mod keys;
 mod metrics;
 mod publish;
+mod revocation;
 mod routes;
 mod subscribe;
 mod words;

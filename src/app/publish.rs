@@ -1,43 +1,77 @@
 //! Publishing on a channel, by request and from standard input, and completing it.
 
-use super::subscribe::{check_parameters, name, refusal_of};
+use super::subscribe::{NO_SUCH_CHANNEL, check_parameters, is_on, name, refusal_of};
 use crate::channel::{Channel, Channels, NoChannel, PublishError, Published};
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
 use crate::sse::{Event, Parser, json_string};
 use std::io::{self, BufRead, Read};
+use std::time::Duration;
 
 /// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one, or it is an
-/// event stream.
+/// event stream. One event may be for several channels, with commas between their names.
 ///
 /// What stands in the head is checked before any content is read, and before a channel begins to exist.
 pub(super) fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
-    check_name(request)?;
-    check_parameters(request, &["event", "lines"])?;
-    let template = event_of_type(request.query("event").unwrap_or_default())?;
+    let names = names(request)?;
+    if request.query("id").is_some() {
+        return Err(refusal_to_publish(PublishError::OwnId));
+    }
+    check_parameters(request, &["event", "retry", "lines", "key"])?;
+    let template = with_retry(request, event_of_type(request.query("event").unwrap_or_default())?)?;
     let is_stream = is_event_stream(request);
-    match (is_by_lines(request)?, idempotency_key(request)?) {
+    match (is_on(request, "lines")?, idempotency_key(request)?) {
         (is_by_lines, Some(_)) if is_by_lines || is_stream => Err(KEY_WITH_LINES),
+        (is_by_lines, _) if (is_by_lines || is_stream) && names.len() > 1 => Err(LINES_TO_SEVERAL),
         (true, _) if is_stream => Err(LINES_OF_EVENTS),
         (true, _) => publish_by_lines(request, channels, template),
         _ if is_stream && template != Event::default() => Err(TYPE_OF_EVENTS),
         _ if is_stream => publish_event_stream(request, channels),
-        (false, key) => publish_whole(request, channels, template, key),
+        (false, key) => publish_whole(request, channels, &names, template, key),
     }
 }
 
+/// The channels in the path, each once.
+fn names(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+    let mut names: Vec<String> = name(request).split(',').map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    let are_names = names.iter().all(|name| Channels::is_name(name));
+    if are_names { Ok(names) } else { Err(refusal_of(NoChannel::Name)) }
+}
+
+/// Publishes one event on all of the channels, or on none: what can be refused is refused before the first of them has
+/// it. Only a failure can come in between. When memory is exhausted the process ends, and the events of all of them are
+/// gone with its memory.
 fn publish_whole(
     request: &mut Request<'_>,
     channels: &Channels,
+    names: &[String],
     template: Event,
     key: Option<String>,
 ) -> Result<Response, Refusal> {
-    let event = template.data(text(request.content()?)?);
-    let published = publish_event(&open(request, channels)?, event, key.as_deref())?;
-    Ok(if prefers_text(request) {
-        Response::text(Status::OK, published.id + "\n")
-    } else {
-        let Published { id, subscribers } = published;
-        Response::json(format!("{{\"id\":\"{id}\",\"subscribers\":{subscribers}}}\n"))
+    let (event, key) = (template.data(text(request.content()?)?), key.as_deref());
+    let opened = names.iter().map(|name| channels.open(name)).collect::<Result<Vec<_>, _>>();
+    let opened = opened.map_err(refusal_of)?;
+    if opened.len() > 1 {
+        let checked = opened.iter().try_for_each(|channel| channel.check(&event, key));
+        checked.map_err(refusal_to_publish)?;
+    }
+    let mut answers = Vec::new();
+    for channel in &opened {
+        let Published { id, subscribers } = publish_event(channel, event.clone(), key)?;
+        let name = match names {
+            [_] => String::new(),
+            _ => format!("\"channel\":{},", json_string(channel.name())),
+        };
+        answers.push(match prefers_text(request) {
+            true => id,
+            false => format!("{{{name}\"id\":\"{id}\",\"subscribers\":{subscribers}}}"),
+        });
+    }
+    Ok(match names {
+        _ if prefers_text(request) => Response::text(Status::OK, answers.join("\n") + "\n"),
+        [_] => Response::json(answers.concat() + "\n"),
+        _ => Response::json(format!("[{}]\n", answers.join(",\n "))),
     })
 }
 
@@ -125,14 +159,20 @@ fn event_of_type(name: String) -> Result<Event, Refusal> {
 const MALFORMED_TYPE: Refusal =
     Refusal::bad("The event type has a line end or a NUL in it. Leave that out.");
 
-/// `?lines`, `?lines=1` and `?lines=on` turn it on, `?lines=0` and `?lines=off` off.
-fn is_by_lines(head: &Head) -> Result<bool, Refusal> {
-    match head.query("lines").as_deref() {
-        None | Some("0" | "off") => Ok(false),
-        Some("" | "1" | "on") => Ok(true),
-        Some(_) => Err(Refusal::bad("lines is on or off.")),
-    }
+/// The longest reconnection time, a day: with a longer one a typing error would keep the clients away for good.
+const LONGEST_RETRY: Duration = Duration::from_secs(86_400);
+
+/// With the reconnection time of `?retry=`.
+fn with_retry(head: &Head, event: Event) -> Result<Event, Refusal> {
+    let Some(digits) = head.query("retry") else { return Ok(event) };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let time = digits.parse().ok().filter(|_| is_number).map(Duration::from_millis);
+    let time = time.filter(|time| *time <= LONGEST_RETRY).ok_or(MALFORMED_RETRY)?;
+    Ok(event.reconnection_time(time))
 }
+
+const MALFORMED_RETRY: Refusal =
+    Refusal::bad("retry is a number of milliseconds, from 0 to 86400000, which is a day.");
 
 /// The longest key. UUIDs have 36 bytes.
 const KEY_BYTES: usize = 255;
@@ -157,10 +197,14 @@ const MALFORMED_KEY: Refusal = Refusal::bad(
 const KEY_WITH_LINES: Refusal = Refusal::bad(
     "Idempotency-Key is for one event, not for lines or an event stream. Leave one of the two out.",
 );
+const LINES_TO_SEVERAL: Refusal = Refusal::bad(
+    "Lines and event streams are for one channel. Publish them on each channel by itself.",
+);
 const LINES_OF_EVENTS: Refusal =
     Refusal::bad("The content is lines or an event stream, not both. Leave one of the two out.");
-const TYPE_OF_EVENTS: Refusal =
-    Refusal::bad("The events of an event stream have types of their own. Leave ?event out.");
+const TYPE_OF_EVENTS: Refusal = Refusal::bad(
+    "The events of an event stream have types of their own. Leave ?event and ?retry out.",
+);
 const EVENT_TOO_LARGE: Refusal = Refusal::new(
     Status::CONTENT_TOO_LARGE,
     "An event of the content is larger than this server takes.",
@@ -188,16 +232,12 @@ fn refusal_to_publish(error: PublishError) -> Refusal {
 
 /// `DELETE /channels/{name}`: subscribers get what they lack, then an event named `end`.
 pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
-    check_name(request)?;
-    check_parameters(request, &[])?;
-    let channel = channels.find(name(request));
-    channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?.complete();
+    check_parameters(request, &["key"])?;
+    if !Channels::is_name(name(request)) {
+        return Err(refusal_of(NoChannel::Name));
+    }
+    channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?.complete();
     Ok(Response::empty(Status::NO_CONTENT))
-}
-
-fn check_name(request: &Request<'_>) -> Result<(), Refusal> {
-    let is_name = Channels::is_name(name(request));
-    if is_name { Ok(()) } else { Err(refusal_of(NoChannel::Name)) }
 }
 
 fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {

@@ -29,13 +29,13 @@ pub(super) struct Shared {
     pub(super) channels: Channels,
     /// `None` when the laboratory is off.
     pub(super) lines: Option<Lines>,
-    pub(super) access: Access,
+    pub(super) access: Arc<Access>,
     pub(super) admission: Arc<Admission>,
     pub(super) drain: Drain,
 }
 
 /// Whether a request may have the answer of its route.
-type Rule = fn(&Access, &Head) -> Result<(), Refusal>;
+type Rule = fn(&Access, &Request<'_>) -> Result<(), Refusal>;
 type Handler = fn(&mut Request<'_>, &Shared) -> Response;
 
 /// A load balancer asks for `/healthz` and `/readyz` with any `Host`, and learns nothing else.
@@ -52,9 +52,11 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Delete, "/lab/lines/{line}", Access::cut, |request, shared| {
         with_lab(shared, |lines| lab::cut(request, lines))
     }),
-    (Method::Get, "/channels", Access::read, |_, shared| subscribe::list(&shared.channels)),
+    (Method::Get, "/channels", Access::read, |request, shared| {
+        subscribe::list(request, &shared.channels, &shared.access)
+    }),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
-        subscribe::subscribe(request, &shared.channels).into()
+        subscribe::subscribe(request, &shared.channels, &shared.access).into()
     }),
     (Method::Post, "/channels/{name}", Access::publish, publish),
     (Method::Put, "/channels/{name}", Access::publish, publish),
@@ -62,7 +64,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         publish::complete(request, &shared.channels).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
-        metrics::respond(&shared.channels, &shared.admission)
+        metrics::respond(&shared.channels, &shared.admission, &shared.access)
     }),
     (Method::Get, "/readyz", OPEN, |_, shared| shared.drain.readiness()),
     (Method::Post, "/drain", OPEN, drain),

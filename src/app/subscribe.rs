@@ -1,17 +1,69 @@
-//! Reading channels: subscribing to one, and listing all.
+//! Reading channels: subscribing to one, polling it, describing it, and listing all.
 
-use crate::channel::{Channels, NoChannel, Summary};
+use super::access::Access;
+use crate::channel::{Channels, NoChannel, Summary, since_ms};
 use crate::http::{Head, Refusal, Request, Response, Status};
-use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
+use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused, refused_because};
 use std::mem::replace;
+use std::sync::Arc;
 
-/// `GET /channels/{name}`
-pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
-    check_parameters(request, &LAST_EVENT_ID_PARAMETERS)?;
+/// `GET /channels/{name}`: a stream; with `?poll` one that ends at once. A client that wants JSON is told what the channel
+/// looks like, or with `?poll` what it has.
+pub(super) fn subscribe(
+    request: &Request<'_>,
+    channels: &Channels,
+    access: &Arc<Access>,
+) -> Result<Response, Refusal> {
+    check_parameters(
+        request,
+        &[&LAST_EVENT_ID_PARAMETERS[..], &["since", "poll", "key"]].concat(),
+    )?;
+    check_since(request)?;
+    let polls = is_on(request, "poll")?;
+    let offered = ["text/event-stream", "application/json"];
+    let is_json = request.prefers(&offered) == Some("application/json");
+    let grant = match access.subscribe(request) {
+        // Any status but 200 ends an EventSource for good. The application may be back soon.
+        Err(refusal) if refusal.status == Status::SERVICE_UNAVAILABLE && !is_json => {
+            return Ok(refused_because(
+                "the application that authorizes did not answer as it should",
+            ));
+        }
+        grant => grant?,
+    };
+    if is_json && !polls {
+        let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?;
+        return Ok(uncached(describe(&channel.summary()) + "\n"));
+    }
     match channels.open_to_subscribe(name(request)) {
-        Ok(channel) => Ok(channel.subscribe(request)),
-        Err(NoChannel::Full) => Ok(refused()),
+        Ok(channel) if polls => Ok(channel.poll(request, is_json)),
+        Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
+        Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(name) => Err(refusal_of(name)),
+    }
+}
+
+pub(super) const NO_SUCH_CHANNEL: Refusal =
+    Refusal::new(Status::NOT_FOUND, "There is no such channel.");
+
+fn check_since(head: &Head) -> Result<(), Refusal> {
+    let is_time = |time: String| time.is_empty() || since_ms(&time).is_some();
+    if head.query("since").is_none_or(is_time) { Ok(()) } else { Err(NO_TIME) }
+}
+
+const NO_TIME: Refusal = Refusal::bad(
+    "since is so long ago (90s, 10m, 2h, 1d), a date in UTC (2026-11-26T10:00:00Z), or a unix time.",
+);
+
+/// A parameter without a value, with `1` and with `on` turns something on, with `0` and with `off` off.
+pub(super) fn is_on(head: &Head, name: &str) -> Result<bool, Refusal> {
+    match head.query(name).as_deref() {
+        None | Some("0" | "off") => Ok(false),
+        Some("" | "1" | "on") => Ok(true),
+        Some(_) => {
+            let sentence = format!("{name} is on or off.");
+            Err(Refusal::with_sentence(Status::BAD_REQUEST, sentence))
+        }
     }
 }
 
@@ -23,13 +75,16 @@ pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {
 /// How many channels of a list are in memory at a time: a client that does not read costs no more than these.
 const PAGE: usize = 64;
 
-/// `GET /channels`: a JSON array, an object for each channel. A long one is written page by page.
-pub(super) fn list(channels: &Channels) -> Response {
+/// `GET /channels`: a JSON array, an object for each channel that the client may subscribe to. A long one is written page
+/// by page.
+pub(super) fn list(request: &Request<'_>, channels: &Channels, access: &Access) -> Response {
     let (channels, mut last, mut separator) = (channels.clone(), String::new(), "");
+    let sees = access.sees(request);
     let mut next_page = move || {
         let page = channels.list_after(&last, PAGE);
+        let seen = page.iter().filter(|channel| sees(&channel.name));
         let object = |channel| replace(&mut separator, ",\n ").to_owned() + &describe(channel);
-        let objects: String = page.iter().map(object).collect();
+        let objects: String = seen.map(object).collect();
         if let Some(channel) = page.last() {
             last.clone_from(&channel.name);
         }
@@ -52,16 +107,22 @@ pub(super) fn list(channels: &Channels) -> Response {
     response.field("Cache-Control", "no-store")
 }
 
+fn uncached(json: String) -> Response {
+    Response::json(json).field("Cache-Control", "no-store")
+}
+
 fn describe(channel: &Summary) -> String {
     let id = |id: &Option<String>| id.as_ref().map_or("null".to_owned(), |id| json_string(id));
     format!(
-        "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\"completed\":{}}}",
+        "{{\"name\":{},\"subscribers\":{},\"events\":{},\"bytes\":{},\"first_id\":{},\"last_id\":{},\
+         \"last_published_ms\":{},\"completed\":{}}}",
         json_string(&channel.name),
         channel.subscribers,
         channel.events,
         channel.bytes,
         id(&channel.first_id),
         id(&channel.last_id),
+        channel.last_published_ms.map_or("null".to_owned(), |ms| ms.to_string()),
         channel.completed
     )
 }

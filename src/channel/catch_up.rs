@@ -1,9 +1,10 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 //! This is the only place that decides that a subscriber has lost something.
 
+use super::asked::Asked;
 use super::feed::{Feed, Hub};
 use super::history::{Batch, Cursor, History, Rest};
-use super::id::Id;
+use super::id::{Id, Ids};
 use super::subscriber::{Departure, END, Subscriber, Written};
 use crate::sse::{Event, Message, Parser, json_string, opening};
 use std::borrow::Cow;
@@ -15,21 +16,21 @@ use std::time::Duration;
 /// The thread copies and writes; it runs no code of the program that uses the library.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// A last event ID that asks for everything that is kept.
-const EARLIEST: &str = "earliest";
-
 /// Says of each event whether the subscriber gets it.
 pub(super) type Filter = Box<dyn FnMut(&Message) -> bool + Send>;
 
-/// Where a subscription starts, by the id of the event that the client heard last.
+/// Where a subscription starts, by the id of the event that the client heard last, or by a time.
 ///
-/// | the client names                                | it gets                                    |
-/// |-------------------------------------------------|--------------------------------------------|
-/// | nothing                                         | what is published from now on              |
-/// | `earliest`                                      | everything that is kept                    |
-/// | an id in the history, or the last one forgotten | what came after it                         |
-/// | an id that lies between those in the history    | a gap, and what came after it              |
-/// | an older one, a future one, any other text      | a gap, and everything that is kept         |
+/// | the client names                                     | it gets                               |
+/// |------------------------------------------------------|---------------------------------------|
+/// | nothing, `latest`, a time to come                    | what is published from now on         |
+/// | `earliest`                                           | everything that is kept               |
+/// | an id from the last one forgotten to the last issued | what came after it                    |
+/// | a time since the last one forgotten                  | what was published since              |
+/// | any time, while this server has forgotten nothing    | what was published since              |
+/// | an older id or time, a future id, any other text     | a gap, and everything that is kept    |
+///
+/// Ids grow across all channels. So what came after an id of another channel is known, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// With what is the oldest event then. Nothing is lost, whatever is forgotten until then.
@@ -41,21 +42,20 @@ pub(super) enum Start {
 }
 
 impl Start {
-    pub(super) fn new(history: &History, last_event_id: Option<&str>) -> Start {
-        let id = match last_event_id {
-            None => return Start::At(history.end()),
-            Some(EARLIEST) => return Start::Earliest,
-            Some(text) => Id::parse(text),
+    pub(super) fn new(history: &History, ids: &Ids, asked: &Asked) -> Start {
+        let (id, is_time) = match asked {
+            Asked::Latest => return Start::At(history.end()),
+            Asked::Earliest => return Start::Earliest,
+            Asked::After(text) => (Id::parse(text), false),
+            Asked::Since(_, id) => (*id, true),
         };
-        let forgotten = history.forgotten;
+        let issued = history.last_id().unwrap_or(ids.last()).max(ids.last());
         match id {
-            Some(id) if id == forgotten => Start::At(history.first),
-            Some(id) if id > forgotten && history.last_id().is_some_and(|last| id <= last) => {
-                match history.position_after(id) {
-                    (cursor, true) => Start::At(cursor),
-                    (cursor, false) => Start::BehindGap(cursor),
-                }
+            Some(id) if (history.forgotten..=issued).contains(&id) => {
+                Start::At(history.position_after(id))
             }
+            Some(id) if is_time && id > issued => Start::At(history.end()),
+            Some(_) if is_time && history.forgotten == ids.started => Start::At(history.first),
             _ => Start::BehindGap(history.first),
         }
     }
@@ -82,7 +82,7 @@ pub(super) fn begin(
     feed: &Arc<Feed>,
     mut subscriber: Subscriber,
     start: Start,
-    last_event_id: Option<String>,
+    asked: Asked,
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
@@ -95,7 +95,7 @@ pub(super) fn begin(
         feed.copy_for(&state, &subscriber, &mut batch);
         if has_gap {
             feed.hub.counters.gaps.fetch_add(1, Relaxed);
-            gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id());
+            gap = gap_event(asked.text(), state.history.first_id());
         }
     }
     subscriber.write_blocking(gap.as_bytes())?;
@@ -208,7 +208,7 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
         }
     }
     subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
-    let written = subscriber.heartbeat(feed.hub.now_ms());
+    let written = subscriber.heartbeat(feed.hub.now_ms(), feed.hub.heartbeat());
     subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
     match written {
         Written::All => Ok(()),
@@ -247,7 +247,7 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
 }
 
 /// The event that tells a client what it missed. It has no id, so that the client keeps its own.
-fn gap_event(asked: &str, oldest: Option<Id>) -> String {
+pub(super) fn gap_event(asked: &str, oldest: Option<Id>) -> String {
     // The client may have sent as much as a head has room for.
     let asked: String = asked.chars().take(64).collect();
     let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));

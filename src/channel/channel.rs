@@ -5,6 +5,7 @@
 //! room, the subscriber gets a thread of its own until it has caught up. There is no queue per subscriber: each has a
 //! position in the history, and replay and live delivery both ask the history what comes after it.
 
+use super::asked::Asked;
 use super::catch_up::{self, Filter, Start};
 use super::fanout;
 use super::feed::Feed;
@@ -13,7 +14,7 @@ use super::members::{Change, Presence, User};
 use super::publication::{Publication, PublishError, Published};
 use super::subscriber::Subscriber;
 use crate::http::{Request, Response};
-use crate::sse::{Emitter, Event, Message, event_stream, last_event_id, opening, refused};
+use crate::sse::{Emitter, Event, Message, event_stream, opening, refused};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,7 +49,7 @@ const APART: Duration = Duration::from_micros(500);
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    feed: Arc<Feed>,
+    pub(super) feed: Arc<Feed>,
     _user: User,
 }
 
@@ -69,6 +70,8 @@ pub struct Summary {
     pub last_id: Option<String>,
     /// Whether it is completed, and nothing was published since.
     pub completed: bool,
+    /// When the last event was published, in milliseconds since 1970; `None` before the first one.
+    pub last_published_ms: Option<u64>,
 }
 
 impl Channel {
@@ -105,6 +108,13 @@ impl Channel {
         event: impl Into<Event>,
     ) -> Result<Published, PublishError> {
         self.publish_encoded(&event.into(), Some(key))
+    }
+
+    /// Whether [`publish`](Channel::publish), or with a key [`publish_once`](Channel::publish_once), would refuse the
+    /// event now.
+    pub(crate) fn check(&self, event: &Event, key: Option<&str>) -> Result<(), PublishError> {
+        let publication = Publication::new(event, key, self.feed.hub.limits.history_bytes)?;
+        publication.find_in(&self.feed.lock().history).map(|_| ())
     }
 
     fn publish_encoded(&self, event: &Event, key: Option<&str>) -> Result<Published, PublishError> {
@@ -182,7 +192,8 @@ impl Channel {
     }
 
     /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what the
-    /// client missed since its [`last_event_id`], then what is published from now on.
+    /// missed since its [`last_event_id`](crate::sse::last_event_id), or since the time in the query parameter `since`,
+    /// then what is published from now on.
     ///
     /// If something may have been lost in between, the first event is named `gap`, with JSON that says which id the
     /// client named and which is the oldest still kept. It has no id, so that the browser's last event ID stays.
@@ -208,24 +219,25 @@ impl Channel {
         if self.feed.hub.is_stopped() {
             return refused();
         }
-        let last_event_id = last_event_id(request);
+        let asked = Asked::by(request);
+        let is_replay = asked.is_some();
+        let asked = asked.unwrap_or(Asked::Latest);
         let (start, joined_at) = {
             let state = self.feed.lock();
-            let start = Start::new(&state.history, last_event_id.as_deref());
+            let start = Start::new(&state.history, &self.feed.hub.ids, &asked);
             let end = state.history.end();
             if state.is_completed() && start.position(&state.history).0 == end {
                 return Emitter::finished();
             }
             (start, end)
         };
-        let is_replay = last_event_id.is_some();
         self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
         let presence = Presence::new(&self.feed.members);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
             let connection = writer.into_connection();
             let subscriber = Subscriber::new(connection, presence, joined_at);
-            let outcome = catch_up::begin(&feed, subscriber, start, last_event_id, filter);
+            let outcome = catch_up::begin(&feed, subscriber, start, asked, filter);
             catch_up::count(&feed, outcome);
             Ok(())
         });
@@ -236,14 +248,18 @@ impl Channel {
 impl Summary {
     pub(super) fn new(feed: &Feed) -> Summary {
         let state = feed.lock();
+        let last_id = state.history.last_id();
+        // The last event may be forgotten by now.
+        let last_published = last_id.or(state.published_at.map(|_| state.history.forgotten));
         Summary {
             name: feed.members.name.to_string(),
             subscribers: feed.members.subscribers(),
             events: (state.history.end() - state.history.first) as usize,
             bytes: state.history.bytes,
             first_id: state.history.first_id().as_ref().map(Id::to_string),
-            last_id: state.history.last_id().as_ref().map(Id::to_string),
+            last_id: last_id.as_ref().map(Id::to_string),
             completed: state.is_completed(),
+            last_published_ms: last_published.map(Id::ms),
         }
     }
 }

@@ -135,8 +135,8 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
     };
     drop(state);
     let mut round = Round { lane, subscribers, completed_at };
-    let now_ms = feed.hub.now_ms();
-    let write = |subscriber: &mut Subscriber| subscriber.heartbeat(now_ms);
+    let (now_ms, heartbeat) = (feed.hub.now_ms(), feed.hub.heartbeat());
+    let write = |subscriber: &mut Subscriber| subscriber.heartbeat(now_ms, heartbeat);
     write_each(feed, &mut round.subscribers, write);
     put_back(feed, round)
 }
@@ -182,6 +182,7 @@ fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asked::Asked;
     use super::super::catch_up::Start;
     use super::super::limits::Limits;
     use super::super::members::{Listing, Members, Presence};
@@ -213,7 +214,7 @@ mod tests {
             event_stream(opening(), move |writer| {
                 let presence = Presence::new(&feed.members);
                 let subscriber = Subscriber::new(writer.into_connection(), presence, 0);
-                let outcome = catch_up::begin(&feed, subscriber, Start::At(0), None, None);
+                let outcome = catch_up::begin(&feed, subscriber, Start::At(0), Asked::Latest, None);
                 catch_up::count(&feed, outcome);
                 Ok(())
             })

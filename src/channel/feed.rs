@@ -7,7 +7,7 @@ use super::lane::Lane;
 use super::limits::Limits;
 use super::members::Members;
 use super::notifier::Notifier;
-use super::subscriber::{Departure, Subscriber};
+use super::subscriber::{Departure, HEARTBEAT, HEARTBEAT_EVENT, Subscriber};
 use crate::http::lock::hold;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -25,7 +25,7 @@ pub(super) const MAX_FANOUT_THREADS: usize = 64;
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
-const REPLAY_BYTES: usize = 32 * 1024;
+pub(super) const REPLAY_BYTES: usize = 32 * 1024;
 
 /// What all channels of a server share.
 pub(super) struct Hub {
@@ -55,6 +55,11 @@ impl Hub {
 
     pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// What an idle subscriber gets.
+    pub(super) fn heartbeat(&self) -> &'static [u8] {
+        if self.limits.heartbeat_event { HEARTBEAT_EVENT } else { HEARTBEAT }
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -72,11 +72,9 @@ impl History {
         self.frames.back().map(|frame| frame.id)
     }
 
-    /// The position behind the last event with an id not larger than `id`, and whether that event has this very id.
-    pub(super) fn position_after(&self, id: Id) -> (Cursor, bool) {
-        let after = self.frames.partition_point(|frame| frame.id <= id);
-        let is_found = after > 0 && self.frames[after - 1].id == id;
-        (self.first + after as u64, is_found)
+    /// The position behind the last event with an id not larger than `id`.
+    pub(super) fn position_after(&self, id: Id) -> Cursor {
+        self.first + self.frames.partition_point(|frame| frame.id <= id) as u64
     }
 
     /// The id and the frame of the event that was published with this key.

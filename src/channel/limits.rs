@@ -10,6 +10,7 @@ use std::time::Duration;
 ///   + channels * (history_bytes + history_events * 112)     the histories; 272 in place of 112 for events with a key
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event, which those at the same event share)
+///   + clients that poll for JSON at a time * 8 * (32 KiB or one event)
 /// ```
 ///
 /// ```
@@ -34,6 +35,9 @@ pub struct Limits {
     /// The heartbeat interval: an idle subscriber gets a comment this often; 15 s, a quarter of the minute
     /// after which nginx, Apache and Varnish cut a silent stream. Zero turns heartbeats off.
     pub heartbeat: Duration,
+    /// Whether the heartbeat is an event named `heartbeat`, with data and without an id, in place of a comment; it is
+    /// not. EventSource shows comments to no page.
+    pub heartbeat_event: bool,
 }
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
@@ -44,7 +48,7 @@ impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), InvalidLimits> {
-        let Limits { channels, history_events, history_bytes, heartbeat } = *self;
+        let Limits { channels, history_events, history_bytes, heartbeat, .. } = *self;
         let counts = [
             ("channels", channels),
             ("history_events", history_events),
@@ -69,6 +73,7 @@ impl Default for Limits {
             history_events: 1_000,
             history_bytes: 1024 * 1024,
             heartbeat: Duration::from_secs(15),
+            heartbeat_event: false,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `table`.
+//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
+//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `poll`, `table`.
 
+mod asked;
 mod catch_up;
 #[allow(clippy::module_inception)]
 mod channel;
@@ -14,10 +15,12 @@ mod lane;
 mod limits;
 mod members;
 mod notifier;
+mod poll;
 mod publication;
 mod subscriber;
 mod table;
 
+pub(crate) use asked::since_ms;
 pub use channel::{Channel, Summary};
 pub use limits::Limits;
 pub use publication::{PublishError, Published};

@@ -10,7 +10,10 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 /// The shortest comment. No blank line ends it: several clients dispatch an empty message for a block without data.
-const HEARTBEAT: &[u8] = b":\n";
+pub(super) const HEARTBEAT: &[u8] = b":\n";
+
+/// The heartbeat for pages that must see it: EventSource hides comments. It has no id, so that the client keeps its own.
+pub(super) const HEARTBEAT_EVENT: &[u8] = b"event: heartbeat\ndata: heartbeat\n\n";
 
 /// How often the server looks whether an idle client has closed its connection, if no heartbeat tells it before: a
 /// permit must come back although heartbeats may be rare, or off.
@@ -132,7 +135,7 @@ impl Subscriber {
     }
 
     /// Writes a heartbeat if one is due, and looks from time to time whether the client has left.
-    pub(super) fn heartbeat(&mut self, now_ms: u64) -> Written {
+    pub(super) fn heartbeat(&mut self, now_ms: u64, frame: &'static [u8]) -> Written {
         // A write into a closed connection brings a reset. After a heartbeat it is here by now.
         if self.is_half_closed && !matches!(self.connection.take_error(), Ok(None)) {
             return Written::Departed(Departure::Left);
@@ -154,9 +157,9 @@ impl Subscriber {
             return Written::All;
         }
         self.written_ms = now_ms;
-        match self.write_some(HEARTBEAT) {
-            Ok(taken) if taken < HEARTBEAT.len() => {
-                Written::Blocked { rest: (HEARTBEAT.into(), taken), is_ended: false }
+        match self.write_some(frame) {
+            Ok(taken) if taken < frame.len() => {
+                Written::Blocked { rest: (frame.into(), taken), is_ended: false }
             }
             Ok(_) => Written::All,
             Err(_) => Written::Departed(Departure::Left),

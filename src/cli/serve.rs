@@ -6,7 +6,7 @@ use super::{Arguments, Failure, say, tell};
 use newswire::Cors;
 use newswire::app::{App, Publishers, publish_lines};
 use newswire::channel::{Channel, Channels, NoChannel};
-use newswire::http::{Address, Limits};
+use newswire::http::{Address, Limits, Url};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead};
 use std::net::IpAddr;
@@ -32,10 +32,14 @@ OPTIONS
                                may publish; repeatable                 [any page may read]
     --publish-token-file FILE  clients that send the token in this file may publish
     --publish-open             all clients may publish; on a loopback address only
+    --access FILE              which keys may publish and subscribe, and where; a line each:
+                               KEY allow publish|subscribe|all PATTERN...
+    --authorize URL            ask this application about each subscription and publish
     --stdin NAME               publish each line of standard input on this channel
     --lab                      serve /lab, the streams to test with, on an address that is
                                not loopback, too                          [loopback only]
     --heartbeat SECONDS        send a comment to a subscriber this often; 0 for never    [15]
+    --heartbeat-event          send an event named heartbeat in place of the comment
     --max-connections N        connections at a time  [the descriptor limit less 64, or 65536]
     --max-subscribers N        subscribers and other streams      [nine in ten connections]
     --max-channels N           channels at a time                                      [1024]
@@ -150,12 +154,19 @@ impl Options {
                         .push(Publishers::Bearer(read_token(name, arguments.raw_value(name)?)?));
                 }
                 "--publish-open" => publishers.push(Publishers::Anyone),
+                "--access" => app.access_file = Some(PathBuf::from(arguments.raw_value(name)?)),
+                "--authorize" => {
+                    let url = Url::parse(&arguments.value::<String>(name, "an http URL")?);
+                    let malformed = |error| Failure::usage(format!("{name}: {error}"));
+                    app.authorize = Some(url.map_err(malformed)?);
+                }
                 "--stdin" => stdin = Some(channel_name(arguments.value(name, "a name")?)?),
                 "--lab" => app.lab = true,
                 "--heartbeat" => {
                     let seconds = arguments.number(name, 0, 86_400)?;
                     channels.heartbeat = Duration::from_secs(seconds as u64);
                 }
+                "--heartbeat-event" => channels.heartbeat_event = true,
                 "--max-connections" => connections = Some(arguments.number(name, 1, MOST)?),
                 "--max-subscribers" => streams = Some(arguments.number(name, 0, MOST)?),
                 "--max-channels" => channels.channels = arguments.number(name, 1, MOST)?,

@@ -124,6 +124,12 @@ impl Cors {
             ("Access-Control-Max-Age", PREFLIGHT_MAX_AGE.to_owned()),
             ("Access-Control-Allow-Methods", router.allow(head)),
             ("Access-Control-Allow-Headers", self.allow_headers.clone().unwrap_or(asked)),
+            // A page from a public network asks for this before it reaches a server in a private one (Private Network
+            // Access). Not every page may: only those of origins that the policy names.
+            ("Access-Control-Allow-Private-Network", {
+                let asks = head.field("access-control-request-private-network") == Some("true");
+                if asks && self.names(origin) { "true".to_owned() } else { String::new() }
+            }),
         ];
         let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
         let response = Response::empty(Status::NO_CONTENT);

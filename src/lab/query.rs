@@ -213,7 +213,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let is_bare = request.queries().next().is_none();
     // A browser that follows a link is sent to the page. EventSource and curl do not accept text/html.
     let response = match is_bare && request.lists("accept", "text/html") {
-        true => without_content(Status::FOUND).field("Location", "/#lab"),
+        true => without_content(Status::FOUND).field("Location", "./#lab"),
         false => play(request, lines).into(),
     };
     sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })
@@ -230,7 +230,7 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let (script, flow) = (given.script()?, given.flow()?);
     check(&script, &flow)?;
     if let Some(code) = given.number("redirect") {
-        let location = format!("/lab?{}", query_without(request, "redirect"));
+        let location = format!("lab?{}", query_without(request, "redirect"));
         return Ok(without_content(Status(code as u16)).field("Location", location));
     }
     let id = last_event_id(request);

@@ -39,13 +39,18 @@ pub(crate) fn event_stream(
     run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
 ) -> Response {
     with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
-        .when_full(come_back_later())
+        .when_full(come_back_later(NO_ROOM))
         .farewell(farewell)
 }
 
 /// A stream that only tells the client to come back later.
 pub(crate) fn refused() -> Response {
-    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later()))
+    refused_because(NO_ROOM)
+}
+
+/// The same, for this reason.
+pub(crate) fn refused_because(reason: &str) -> Response {
+    with_stream_fields(Response::bytes(Status::OK, CONTENT_TYPE, come_back_later(reason)))
 }
 
 /// The first lines of a stream: a comment and a reconnection time. No blank line ends them, since several clients
@@ -64,9 +69,11 @@ pub(crate) fn farewell() -> Vec<u8> {
     retry_line(RECONNECTION_TIME + RECONNECTION_SPREAD.mul_f64(random())).into_bytes()
 }
 
-fn come_back_later() -> Vec<u8> {
+const NO_ROOM: &str = "there is no room for another stream now";
+
+fn come_back_later(reason: &str) -> Vec<u8> {
     let retry = retry_line(jittered(REFUSED_RECONNECTION_TIME));
-    format!(": there is no room for another stream now; come back later\n{retry}").into_bytes()
+    format!(": {reason}; come back later\n{retry}").into_bytes()
 }
 
 fn retry_line(reconnection_time: Duration) -> String {

@@ -240,10 +240,11 @@ fn a_history_is_bounded_in_events_and_in_bytes_and_the_list_says_what_it_keeps()
         let listed = ask(address, "GET", "/channels", &[], "");
         let expected = format!(
             "[{{\"name\":\"c.d-e_f\",\"subscribers\":1,\"events\":{},\"bytes\":{bytes},\
-             \"first_id\":\"{}\",\"last_id\":\"{}\",\"completed\":false}}]\n",
+             \"first_id\":\"{}\",\"last_id\":\"{}\",\"last_published_ms\":{},\"completed\":false}}]\n",
             kept.len(),
             kept[0],
-            kept[kept.len() - 1]
+            kept[kept.len() - 1],
+            numbers(&kept[kept.len() - 1]).0
         );
         assert_eq!(listed.text(), expected);
         assert_eq!(server.metric("newswire_history_events"), kept.len() as u64);

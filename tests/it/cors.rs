@@ -170,6 +170,24 @@ fn a_preflight_allows_the_fields_that_it_asks_for() {
     }
 }
 
+/// A page of a public site that its visitor opens must not reach a server in the visitor's own network by itself.
+#[test]
+fn only_a_page_of_a_named_origin_may_reach_into_a_private_network() {
+    let allowed = |server: &Server, asks: &str| {
+        let mut fields = vec![("Origin", APP), ("Access-Control-Request-Method", "GET")];
+        fields.push(("Access-Control-Request-Private-Network", asks));
+        let answer = ask(server.address, "OPTIONS", "/sse/mvc/words", &fields, "");
+        answer.field("access-control-allow-private-network").map(str::to_owned)
+    };
+    let (open, named) = (Server::start(&["--quiet"]), narrowed());
+    assert_eq!(allowed(&named, "true").as_deref(), Some("true"));
+    assert_eq!(allowed(&named, "false"), None);
+    assert_eq!(allowed(&open, "true"), None);
+    let fields = [("Origin", APP), ("Access-Control-Request-Method", "GET")];
+    let answer = ask(named.address, "OPTIONS", "/sse/mvc/words", &fields, "");
+    assert_eq!(answer.field("access-control-allow-private-network"), None);
+}
+
 #[test]
 fn the_fields_that_pages_may_send_and_read_can_be_configured() {
     let cors = |cors: Cors| {

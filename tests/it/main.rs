@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod authorize;
 mod channel_library;
 mod channel_table;
 mod channels;
@@ -18,12 +19,14 @@ mod events;
 mod eviction;
 mod files;
 mod fuzz;
+mod keys;
 mod laboratory;
 mod library;
 mod limits;
 mod listeners;
 mod page;
 mod played;
+mod polling;
 mod publish_command;
 mod publish_stream;
 mod publishing;

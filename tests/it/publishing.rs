@@ -5,6 +5,7 @@ use newswire::sse::Message;
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 const OPEN: [&str; 2] = ["--publish-open", "--quiet"];
 
@@ -177,7 +178,7 @@ fn an_unknown_parameter_is_refused_by_its_name_when_that_is_harmless() {
         (
             "POST",
             "/channels/c?evnet=x",
-            "The parameter evnet is unknown. This path knows event, lines.",
+            "The parameter evnet is unknown. This path knows event, retry, lines, key.",
         ),
         ("PUT", "/channels/c?lines&event=x&Lines", "The parameter Lines is"),
         ("POST", "/channels/c?last_event_id=1", "The parameter last_event_id is"),
@@ -188,7 +189,7 @@ fn an_unknown_parameter_is_refused_by_its_name_when_that_is_harmless() {
             "The parameter event is unknown. This path knows last_event_id, ",
         ),
         ("GET", "/channels/c?line=x", "The parameter line is"),
-        ("DELETE", "/channels/c?event=x", "The parameter event is unknown. This path knows none."),
+        ("DELETE", "/channels/c?event=x", "The parameter event is unknown. This path knows key."),
     ] {
         // Without its content first: a stream would not end.
         let head = if method == "GET" { "HEAD" } else { method };
@@ -309,7 +310,7 @@ fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
     let longer = "n".repeat(65);
     let not_names = [
         ".", "..", ".hidden", "%2e%2e", "a%2Fb", "a%5Cb", "a%20b", "a+b", "a%0Ab", "a%0D%0Ab",
-        "%C3%A9", "a:b", "a%22", "a'b", "a,b", "~", "%7F", "*", "a%25", "", &longer,
+        "%C3%A9", "a:b", "a%22", "a'b", "a,.b", ",a", "a,", "~", "%7F", "*", "a%25", "", &longer,
     ];
     for name in not_names {
         for (method, query) in [
@@ -622,4 +623,102 @@ fn a_refused_publisher_can_go_on_with_its_next_request() {
     assert_eq!(statuses, [404, 403, 403, 200]);
     assert_eq!(stream.next().expect("it is live").data, "right");
     assert_eq!(server.metric("newswire_events_published_total"), 1);
+}
+
+#[test]
+fn an_id_of_the_publisher_is_refused_with_a_reason() {
+    let server = Server::start(&OPEN);
+    for target in ["/channels/c?id=7", "/channels/c?event=x&id", "/channels/c?lines&id=1"] {
+        let answer = post(server.address, target, "x");
+        assert_refused(&answer, 400, "The channel gives the event its id");
+    }
+    assert_eq!(listed(server.address), "[]\n");
+}
+
+#[test]
+fn a_reconnection_time_goes_along_with_the_event() {
+    let server = Server::start(&OPEN);
+    let mut stream = Stream::subscribe(server.address, "c");
+    let answer = post(server.address, "/channels/c?retry=4321&event=x", "data");
+    let id = member(answer.text(), "id").trim_matches('"').to_owned();
+    assert_eq!(stream.next(), Some(event("x", "data", &id)));
+    assert_eq!(stream.parser.reconnection_time(), Some(Duration::from_millis(4321)));
+    // Also to a client that comes back, and for each line.
+    let mut late = Stream::resume(server.address, "c", "earliest");
+    assert_eq!(late.next(), Some(event("x", "data", &id)));
+    assert_eq!(late.parser.reconnection_time(), Some(Duration::from_millis(4321)));
+    assert_eq!(post(server.address, "/channels/c?lines&retry=0", "a\nb").status, 200);
+    assert_eq!(stream.next().expect("it is live").data, "a");
+    assert_eq!(stream.parser.reconnection_time(), Some(Duration::ZERO));
+    for retry in ["", "-1", "+1", "1.5", "x", "86400001", "99999999999999999999", "1%0Adata:x"] {
+        let answer = post(server.address, &format!("/channels/c?retry={retry}"), "x");
+        assert_refused(&answer, 400, "retry is a number of milliseconds");
+    }
+    assert_eq!(server.metric("newswire_events_published_total"), 3);
+}
+
+#[test]
+fn one_event_is_published_on_several_channels() {
+    let server = Server::start(&OPEN);
+    let mut streams = ["a", "b", "c"].map(|name| Stream::subscribe(server.address, name));
+    let answer = post(server.address, "/channels/b,a,b?event=x", "news");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answers: Vec<&str> = answer.text().trim_matches(['[', ']', '\n']).split(",\n ").collect();
+    let ids = answers.iter().map(|one| member(one, "id").trim_matches('"')).collect::<Vec<_>>();
+    let names: Vec<&str> = answers.iter().map(|one| member(one, "channel")).collect();
+    assert_eq!(names, ["\"a\"", "\"b\""], "each channel once");
+    assert_eq!(
+        answers.iter().map(|one| member(one, "subscribers")).collect::<Vec<_>>(),
+        ["1", "1"]
+    );
+    for (stream, id) in streams.iter_mut().zip(ids) {
+        assert_eq!(stream.next(), Some(event("x", "news", id)));
+    }
+    let text = [("Accept", "text/plain")];
+    let answer = ask(server.address, "PUT", "/channels/a,c", &text, "more");
+    assert_eq!(answer.text().lines().count(), 2);
+    for at in [0, 2] {
+        assert_eq!(streams[at].next().expect("it is live").data, "more");
+    }
+    // A publisher that does not know whether it arrived publishes it again.
+    let key = [("Idempotency-Key", "k")];
+    let again = || ask(server.address, "POST", "/channels/a,b", &key, "once");
+    let first = again();
+    assert_eq!(first.text(), again().text());
+    assert_eq!(server.metric("newswire_events_published_total"), 6);
+}
+
+#[test]
+fn of_several_channels_all_get_the_event_or_none() {
+    let server = Server::start(&[&OPEN[..], &["--max-channels", "3"]].concat());
+    let address = server.address;
+    post(address, "/channels/a", "first");
+    let key = [("Idempotency-Key", "k")];
+    assert_eq!(ask(address, "POST", "/channels/b", &key, "one thing").status, 200);
+    let before = listed(address);
+    let large = "x".repeat(2 * 1024 * 1024);
+    let many = (0..65).map(|number| format!("n{number}")).collect::<Vec<_>>().join(",");
+    for (target, fields, content, status, words) in [
+        ("/channels/a,.b", &[][..], "x", 404, "1 to 64 letters"),
+        ("/channels/a,,b", &[], "x", 404, "1 to 64 letters"),
+        ("/channels/a,b?event=gap", &[], "x", 400, "reserved"),
+        ("/channels/a,b", &key, "another thing", 422, "idempotency key"),
+        ("/channels/a,b?lines", &[], "x", 400, "one channel"),
+        (
+            "/channels/a,b",
+            &[("Content-Type", "text/event-stream")],
+            "data: x\n\n",
+            400,
+            "one channel",
+        ),
+        ("/channels/a,new", &[], &large, 413, ""),
+        // The table has room for one more, not for two.
+        ("/channels/a,new,newer", &[], "x", 503, "as many channels"),
+        (&*format!("/channels/{many}"), &[], "x", 400, "64 channels"),
+    ] {
+        let answer = ask(address, "POST", target, fields, content);
+        assert_refused(&answer, status, words);
+        assert_eq!(listed(address), before, "{target}");
+    }
+    assert_eq!(post(address, "/channels/a,new", "x").status, 200);
 }

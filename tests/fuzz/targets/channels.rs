@@ -189,10 +189,12 @@ impl Model {
         let (gap, after) = match (id, id.and_then(number)) {
             (None, _) => (false, number(newest)),
             (Some("earliest"), _) => (false, None),
+            (Some("latest"), _) => (false, number(newest)),
             (Some(id), _) if id == self.forgotten => (false, None),
             (Some(id), named) if is_kept(id) => (false, named),
-            (_, named) if named > number(&self.forgotten) && named < number(newest) => {
-                (true, named)
+            // Nothing behind it is forgotten.
+            (_, named) if named > number(self.known_from()) && named < number(newest) => {
+                (false, named)
             }
             _ => (true, None),
         };
@@ -212,6 +214,13 @@ impl Model {
         Some(expected)
     }
 
+    /// What came after this id is known. Before anything is forgotten, it is known from the start of the server on, which the
+    /// model does not know.
+    fn known_from(&self) -> &str {
+        let first = self.ids.first().map_or("", String::as_str);
+        if self.forgotten.is_empty() { first } else { &self.forgotten }
+    }
+
     fn newest(&self) -> &str {
         self.ids.last().map_or("", String::as_str)
     }
@@ -225,7 +234,8 @@ impl Model {
             Asked::Near(at, by) => {
                 let (ms, n) = number(known(*at)?)?;
                 let n = i64::from(n) + i64::from(*by);
-                Some(if n < 0 { format!("{}-{}", ms - 1, -n) } else { format!("{ms}-{n}") })
+                let near = if n < 0 { format!("{}-{}", ms - 1, -n) } else { format!("{ms}-{n}") };
+                Some(near).filter(|near| number(near) >= number(self.known_from()))
             }
             Asked::Malformed(text) => {
                 Some(text.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())

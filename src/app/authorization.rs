@@ -1,0 +1,205 @@
+//! Asking the application of the operator whether a client may subscribe or publish.
+
+use crate::http::client::{CloseHandle, Request as Question, Response as Reply};
+use crate::http::lock::hold;
+use crate::http::{MalformedUrl, Refusal, Request, Status, Url};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The client is answered within this time, whatever the application does.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Questions at a time. Another one waits within its deadline.
+const QUESTIONS: usize = 64;
+
+/// So many replies are kept, of questions up to this size: 4 MiB at most.
+const KEPT_REPLIES: usize = 1024;
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// A stream is not looked at for longer.
+const LONGEST_AGE: u64 = 365 * 86_400;
+
+/// The thread finds a name and reads a head.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What the application has said of one question, and until when that holds.
+#[derive(Clone, Copy)]
+struct Said {
+    status: Status,
+    until: Option<Instant>,
+}
+
+pub(super) struct Authorization {
+    url: Url,
+    asking: Mutex<usize>,
+    answered: Condvar,
+    kept: Mutex<HashMap<String, Said>>,
+    pub(super) questions: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) cache_hits: AtomicU64,
+}
+
+/// One of the questions at a time.
+struct Permit(Arc<Authorization>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *hold(&self.0.asking) -= 1;
+        self.0.answered.notify_one();
+    }
+}
+
+impl Authorization {
+    pub(super) fn new(url: Url) -> Arc<Authorization> {
+        Arc::new(Authorization {
+            url,
+            asking: Mutex::default(),
+            answered: Condvar::new(),
+            kept: Mutex::default(),
+            questions: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            cache_hits: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the client may do what it asks for, and until when; `None` is without an end.
+    ///
+    /// # Errors
+    /// `401` and `403` as the application says. `503` when it says anything else, or nothing in time.
+    pub(super) fn ask(
+        self: &Arc<Authorization>,
+        request: &Request<'_>,
+        channels: &str,
+    ) -> Result<Option<Instant>, Refusal> {
+        let (question, name) = self.question(request, channels).map_err(|_| NO_DECISION)?;
+        let kept = hold(&self.kept).get(&name).copied();
+        if let Some(said) = kept.filter(|said| said.until > Some(Instant::now())) {
+            self.cache_hits.fetch_add(1, Relaxed);
+            return said.decision();
+        }
+        self.questions.fetch_add(1, Relaxed);
+        let decision = self.send(question).ok_or(NO_DECISION).and_then(|reply| {
+            let until = max_age(&reply).map(|age| Instant::now() + age);
+            let said = Said { status: reply.status, until };
+            self.keep(name, said);
+            said.decision()
+        });
+        let has_failed = decision.as_ref().is_err_and(|refusal| *refusal == NO_DECISION);
+        self.failures.fetch_add(u64::from(has_failed), Relaxed);
+        decision
+    }
+
+    /// The question, and a text that is the same for the same question only: a field has no line end.
+    fn question(
+        &self,
+        request: &Request<'_>,
+        channels: &str,
+    ) -> Result<(Question, String), MalformedUrl> {
+        let (url, method) = (self.url.to_string(), request.method().name());
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let question =
+            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channels)))?;
+        // The client's own query must not add to ours: of two parameters of one name, some programs take the last.
+        let pairs =
+            request.queries().map(|(name, value)| [encode(&name), encode(&value)].join("="));
+        let uri = format!("{}?{}", request.path(), pairs.collect::<Vec<_>>().join("&"));
+        let mut question = question.field("X-Forwarded-Uri", uri);
+        for name in ["Origin", "Cookie", "Authorization"] {
+            let values: Vec<&str> = request.values(&name.to_ascii_lowercase()).collect();
+            if !values.is_empty() {
+                question = question.field(name, values.join("; "));
+            }
+        }
+        question.connect_deadline = DEADLINE;
+        question.idle_deadline = Some(DEADLINE);
+        let fields = question.fields.iter().map(|(name, value)| format!("\n{name}: {value}"));
+        let name = question.url.to_string() + &fields.collect::<String>();
+        Ok((question, name))
+    }
+
+    /// On a thread of its own: finding a name has no deadline, and a reply byte by byte has one for each byte.
+    fn send(self: &Arc<Authorization>, question: Question) -> Option<Reply> {
+        let deadline = Instant::now() + DEADLINE;
+        let asking = hold(&self.asking);
+        let waited =
+            self.answered.wait_timeout_while(asking, DEADLINE, |asking| *asking >= QUESTIONS);
+        let (mut asking, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
+        }
+        *asking += 1;
+        drop(asking);
+        let (permit, handle) = (Permit(Arc::clone(self)), CloseHandle::default());
+        let (sender, receiver) = mpsc::channel();
+        let closed = handle.clone();
+        let send = move || {
+            let _permit = permit;
+            // The client was answered meanwhile if the channel is closed.
+            let _ = sender.send(question.send_once(&closed));
+        };
+        let thread = thread::Builder::new().name("authorize".into()).stack_size(STACK_BYTES);
+        thread.spawn(send).ok()?;
+        let reply = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        if reply.is_err() {
+            handle.close();
+        }
+        reply.ok()?.ok()
+    }
+
+    fn keep(&self, name: String, said: Said) {
+        let is_decision = said.decision() != Err(NO_DECISION);
+        if said.until.is_none() || !is_decision || name.len() > KEPT_BYTES {
+            return;
+        }
+        let mut kept = hold(&self.kept);
+        if kept.len() >= KEPT_REPLIES {
+            kept.retain(|_, said| said.until > Some(Instant::now()));
+        }
+        if kept.len() < KEPT_REPLIES {
+            kept.insert(name, said);
+        }
+    }
+}
+
+impl Said {
+    fn decision(self) -> Result<Option<Instant>, Refusal> {
+        match self.status.0 {
+            200..=299 => Ok(self.until),
+            401 | 403 => {
+                Err(Refusal::new(self.status, "The application that authorizes has refused."))
+            }
+            _ => Err(NO_DECISION),
+        }
+    }
+}
+
+const NO_DECISION: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "The application that authorizes did not answer as it should; come back later.",
+);
+
+/// For how long a reply holds, when it says so. Frameworks send `max-age=0` and `no-store` by themselves: they do not mean
+/// that a stream is to end at once, only that the reply is not to be kept.
+fn max_age(reply: &Reply) -> Option<Duration> {
+    let values = reply.values("cache-control").flat_map(|value| value.split(','));
+    let directives: Vec<String> = values.map(|one| one.trim().to_ascii_lowercase()).collect();
+    if directives.iter().any(|one| one == "no-store" || one == "no-cache") {
+        return None;
+    }
+    let seconds = directives.iter().find_map(|one| one.strip_prefix("max-age="))?.parse().ok()?;
+    Some(Duration::from_secs(LONGEST_AGE.min(seconds))).filter(|age| !age.is_zero())
+}
+
+/// `unreserved` (RFC 3986, 2.3) as it is, everything else percent-encoded.
+fn encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
