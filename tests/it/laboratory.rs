@@ -677,12 +677,12 @@ fn a_redirect_leads_to_the_same_stream_and_its_location_is_encoded() {
                 let location = answer.field("location").expect("it says where").to_owned();
                 let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"/?&=%-._~".contains(&byte);
                 assert!(location.bytes().all(safe), "{location}");
-                assert!(location.starts_with("/lab?"), "{location}");
+                assert!(location.starts_with("lab?"), "{location}");
                 assert!(!location.contains("redirect"), "{location}");
                 assert_eq!(answer.field("set-cookie"), None);
                 assert_eq!(answer.field("cache-control"), Some("no-store"));
                 let direct = query.replace(&format!("redirect={code}"), "");
-                let led_to = ask(server.address, "GET", &location, &[], "");
+                let led_to = ask(server.address, "GET", &format!("/{location}"), &[], "");
                 let direct = order(server.address, &direct);
                 assert_eq!(
                     (led_to.status, led_to.content),
@@ -705,7 +705,7 @@ fn a_browser_without_parameters_is_redirected_to_the_page_and_a_program_is_not()
         for target in ["/lab", "/lab?"] {
             let answer = ask(server.address, method, target, &browser, "");
             assert_eq!(answer.status, 302, "{method} {target}");
-            assert_eq!(answer.field("location"), Some("/#lab"));
+            assert_eq!(answer.field("location"), Some("./#lab"));
             assert_eq!(answer.field("vary"), Some("Accept"));
         }
     }
