@@ -21,6 +21,13 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
+        (
+            "channels_evicted_total",
+            "Channels evicted to make room for others.",
+            of(&hub.channels_evicted),
+        ),
+        ("channels_expired_total", "Channels unused for too long.", of(&hub.channels_expired)),
+        ("events_expired_total", "Events that were kept for too long.", of(&hub.events_expired)),
         ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
         ("requests_total", "Requests read.", of(&http.requests)),
         ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),

@@ -13,3 +13,4 @@ mod words;
 pub use access::Publishers;
 pub use publish::publish_lines;
 pub use routes::{App, Listening};
+pub use subscribe::Create;

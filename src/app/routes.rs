@@ -1,6 +1,7 @@
 //! Which routes exist, and which rule each of them has: the one place that ties HTTP and Server-Sent Events to URLs.
 
 use super::access::{Access, Publishers};
+use super::subscribe::Create;
 use super::{metrics, publish, subscribe, words};
 use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
@@ -36,6 +37,7 @@ struct Shared {
     /// `None` when the laboratory is off.
     lines: Option<Lines>,
     access: Access,
+    create: Create,
     admission: Arc<Admission>,
 }
 
@@ -59,7 +61,12 @@ const ROUTES: [(Method, &str, Rule, Handler); 11] = [
     }),
     (Method::Get, "/channels", Access::read, |_, shared| subscribe::list(&shared.channels)),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
-        subscribe::subscribe(request, &shared.channels).into()
+        let may_begin = match shared.create {
+            Create::Anyone => true,
+            Create::Publishers => shared.access.publish(request).is_ok(),
+            Create::Nobody => false,
+        };
+        subscribe::subscribe(request, &shared.channels, may_begin).into()
     }),
     (Method::Post, "/channels/{name}", Access::publish, publish),
     (Method::Put, "/channels/{name}", Access::publish, publish),
@@ -152,6 +159,8 @@ pub struct App {
     pub channel_limits: channel::Limits,
     /// The clients that may publish; none.
     pub publishers: Publishers,
+    /// The clients that may begin a channel by subscribing to it; all.
+    pub create: Create,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
     pub lab: bool,
     /// Whether each request is a line on standard error; it is.
@@ -167,6 +176,7 @@ impl Default for App {
             limits: http::Limits::default(),
             channel_limits: channel::Limits::default(),
             publishers: Publishers::None,
+            create: Create::Anyone,
             lab: false,
             log_accesses: true,
         }
@@ -210,6 +220,7 @@ impl App {
             channels: channels.clone(),
             lines: has_lab.then(Lines::default),
             access: Access::new(self.publishers, self.cors, ip),
+            create: self.create,
             admission: Arc::clone(&admission),
         });
         Ok(Listening { server, router, channels, admission })

@@ -4,14 +4,33 @@ use crate::channel::{Channels, NoChannel};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
 
-/// `GET /channels/{name}`
-pub(super) fn subscribe(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+/// Which clients may begin a channel by subscribing to it. Publishing begins one, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// All of them.
+    Anyone,
+    /// Those that may publish.
+    Publishers,
+    /// None.
+    Nobody,
+}
+
+/// `GET /channels/{name}`. A client that may not begin the channel is told to come back later, as for load, and the same
+/// for all names. A 404 would end an EventSource for good, although the channel may begin in the next second: after a
+/// restart of the server that would be the end of every page that is faster than the publisher.
+pub(super) fn subscribe(
+    request: &Request<'_>,
+    channels: &Channels,
+    may_begin: bool,
+) -> Result<Response, Refusal> {
     check_parameters(request, &LAST_EVENT_ID_PARAMETERS)?;
-    match channels.open_to_subscribe(name(request)) {
-        Ok(channel) => Ok(channel.subscribe(request)),
-        Err(NoChannel::Full) => Ok(refused()),
-        Err(name) => Err(refusal_of(name)),
-    }
+    let name = name(request);
+    let channel = match may_begin {
+        true => Some(channels.open_to_subscribe(name).map_err(refusal_of)?),
+        false if !Channels::is_name(name) => return Err(refusal_of(NoChannel::Name)),
+        false => channels.find(name),
+    };
+    Ok(channel.map_or_else(refused, |channel| channel.subscribe(request)))
 }
 
 /// The channel in the path.

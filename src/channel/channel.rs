@@ -176,7 +176,8 @@ impl Channel {
         }
         let last_event_id = last_event_id(request);
         let (start, joined_at) = {
-            let state = self.feed.lock();
+            let mut state = self.feed.lock();
+            self.feed.expire(&mut state);
             let start = Start::new(&state.history, last_event_id.as_deref());
             let end = state.history.end();
             if state.is_completed() && start.position(&state.history).0 == end {

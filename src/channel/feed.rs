@@ -2,10 +2,10 @@
 //! share.
 
 use super::history::{Batch, Cursor, History};
-use super::id::{Id, Ids};
+use super::id::{Id, Ids, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
-use super::members::Members;
+use super::members::{Members, Phase};
 use super::notifier::Notifier;
 use super::subscriber::{Departure, Subscriber};
 use crate::http::lock::hold;
@@ -33,6 +33,8 @@ pub(super) struct Hub {
     pub(super) ids: Ids,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
+    /// Wakes the timer when the hub is stopped.
+    pub(super) timer: Notifier<()>,
     pub(super) counters: Counters,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
@@ -46,6 +48,7 @@ impl Hub {
             limits,
             ids: Ids::new(),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
+            timer: Notifier::new(),
             counters: Counters::default(),
             joined: AtomicU64::new(0),
             started: Instant::now(),
@@ -57,6 +60,10 @@ impl Hub {
         self.started.elapsed().as_millis() as u64
     }
 
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(SeqCst)
     }
@@ -64,6 +71,7 @@ impl Hub {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
+        self.timer.close();
     }
 }
 
@@ -78,6 +86,9 @@ pub(crate) struct Counters {
     pub(crate) replays: AtomicU64,
     /// Subscriptions that were told of a gap.
     pub(crate) gaps: AtomicU64,
+    pub(crate) channels_evicted: AtomicU64,
+    pub(crate) channels_expired: AtomicU64,
+    pub(crate) events_expired: AtomicU64,
     /// Streams that ended, by reason.
     pub(crate) left: AtomicU64,
     pub(crate) slow: AtomicU64,
@@ -150,10 +161,29 @@ impl Feed {
         Arc::new(Feed { hub: Arc::clone(hub), members, state, room, changed })
     }
 
-    /// The newest id of a channel that is completed.
-    pub(super) fn completed_after(&self) -> Option<Id> {
-        let state = self.lock();
-        state.is_completed().then(|| state.history.last_id().unwrap_or(state.history.forgotten))
+    /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
+    /// one of them finds that it has lost it.
+    pub(super) fn forget(&self) -> Id {
+        let mut state = self.lock();
+        let end = state.history.end();
+        state.history.forget_before(end);
+        state.history.forgotten
+    }
+
+    /// Drops the events that are too old, but none that is yet to be copied for subscribers in lanes.
+    pub(super) fn expire(&self, state: &mut State) {
+        let age = self.hub.limits.history_age;
+        if !age.is_zero() {
+            let before = state
+                .history
+                .position_after(Id::before_ms(now_ms().saturating_sub(age.as_millis() as u64)))
+                .0;
+            let needed_from = state.lanes.iter().filter_map(Lane::needed_from).min();
+            let first = needed_from.map_or(before, |needed_from| before.min(needed_from));
+            let expired = first.saturating_sub(state.history.first);
+            self.hub.counters.events_expired.fetch_add(expired, Relaxed);
+            state.history.forget_before(first);
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -198,14 +228,14 @@ impl Feed {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
         self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
         state.history.append(id, frame, key);
-        self.members.begin();
+        self.members.enter(Phase::Begun);
         self.changed(state);
     }
 
     /// Takes note that the completion of the channel is committed. The caller tells the lanes.
     pub(super) fn complete(&self, state: &mut State) {
         state.completed_at = Some(state.history.end());
-        self.members.begin();
+        self.members.enter(Phase::Completed);
         self.changed(state);
     }
 

@@ -30,10 +30,22 @@ impl Id {
     }
 }
 
+impl Id {
+    /// The largest id that comes before this time, in milliseconds since 1970.
+    pub(super) fn before_ms(ms: u64) -> Id {
+        Id((ms.min((1 << (64 - N_BITS)) - 1) << N_BITS).saturating_sub(1))
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0 >> N_BITS, self.0 & ((1 << N_BITS) - 1))
     }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
 }
 
 /// Issues ids. They grow even if the clock stands still or is set back. The ids of a later process are larger than
@@ -46,11 +58,7 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new() -> Ids {
-        Ids::with_clock(|| {
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |t| t.as_millis() as u64)
-        })
+        Ids::with_clock(now_ms)
     }
 
     fn with_clock(clock_ms: fn() -> u64) -> Ids {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What the channels of one server keep, and how often an idle subscriber gets a heartbeat. Their memory is bounded by
 ///
 /// ```text
-/// 2 * channels * 1 KiB                                      channels, with or without events
+/// (channels + subscribers) * 1 KiB                          channels, with or without events
 ///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
@@ -22,9 +22,10 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Channels at a time that were opened to publish; 1,024. One more evicts a completed channel that is not in
-    /// use; if there is none, it is `503`. Beside them there may be as many channels that only subscribers have asked
-    /// for; a subscriber of one more gets a stream that ends.
+    /// Channels at a time that were opened to publish; 1,024. One more evicts the channel that is unused for longest, which
+    /// has no handle and no subscriber; if there is none, a completed one that is still being read; if there is none, it
+    /// is `503`. A client of an evicted channel that comes back is told of a gap. Channels that only subscribers have
+    /// asked for do not count: each goes with its last subscriber.
     pub channels: usize,
     /// Events that each channel keeps; 1,000.
     pub history_events: usize,
@@ -34,6 +35,11 @@ pub struct Limits {
     /// The heartbeat interval: an idle subscriber gets a comment this often; 15 s, a quarter of the minute
     /// after which nginx, Apache and Varnish cut a silent stream. Zero turns heartbeats off.
     pub heartbeat: Duration,
+    /// After so long without a handle and a subscriber a channel goes, with its events; zero, which is never.
+    pub channel_idle: Duration,
+    /// After so long an event goes, by the time in its id; zero, which is never. A client that it was kept for is told of a
+    /// gap. Its memory is free an eighth of that time later, or at the next subscription.
+    pub history_age: Duration,
 }
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
@@ -44,7 +50,7 @@ impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), InvalidLimits> {
-        let Limits { channels, history_events, history_bytes, heartbeat } = *self;
+        let Limits { channels, history_events, history_bytes, heartbeat, .. } = *self;
         let counts = [
             ("channels", channels),
             ("history_events", history_events),
@@ -62,6 +68,14 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// How often the timer looks for what is too old; `None` when nothing ever is.
+    pub(super) fn timer_pause(&self) -> Option<Duration> {
+        let ages = [self.channel_idle, self.history_age].into_iter().filter(|age| !age.is_zero());
+        Some((ages.min()? / 8).clamp(Duration::from_millis(10), Duration::from_secs(10)))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -69,6 +83,8 @@ impl Default for Limits {
             history_events: 1_000,
             history_bytes: 1024 * 1024,
             heartbeat: Duration::from_secs(15),
+            channel_idle: Duration::ZERO,
+            history_age: Duration::ZERO,
         }
     }
 }

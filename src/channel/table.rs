@@ -8,15 +8,18 @@ use super::id::Id;
 use super::limits::Limits;
 use super::log::Log;
 use super::members::{Listing, Members};
+use super::notifier::Wake;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle, available_parallelism};
+use std::time::{Duration, Instant};
 
-/// How many completed channels are looked at, at most, to find one that can be evicted.
-const PROBES: usize = 16;
+/// How many channels expire, at most, while the table is locked.
+const EXPIRED_AT_ONCE: usize = 64;
 
 /// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
 /// handle. [`Channel`] has an example.
@@ -30,10 +33,11 @@ pub struct Channels {
 struct Table {
     hub: Arc<Hub>,
     channels: BTreeMap<Arc<str>, Entry>,
-    /// How many of them were opened to publish, or completed. Subscribers have asked for the others.
+    /// How many of them were opened to publish, or completed. Subscribers have asked for the others, each of which goes
+    /// with its last subscriber.
     claimed: usize,
-    /// The completed ones, in the order in which they are looked at to evict one.
-    completed: BTreeSet<(Id, Arc<str>)>,
+    /// Those that keep something and that nothing uses, in the order in which they are evicted.
+    unused: BTreeSet<(Unused, Arc<str>)>,
     /// No event of an evicted channel has a larger id; at first, the time at which the server started. The history of a
     /// new channel starts here.
     forgotten: Id,
@@ -43,8 +47,19 @@ struct Entry {
     feed: Arc<Feed>,
     log: Log,
     is_claimed: bool,
-    /// Its key in `completed`: the id of its last event, or a later one since the channel was found to be in use.
-    completed: Option<Id>,
+    /// Its key in `unused`. Each handle comes from the table, which takes the channel out of `unused` then.
+    unused: Option<Unused>,
+}
+
+/// A channel without a handle and without a subscriber, or a completed one without a handle. The one unused for longest is
+/// evicted first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Unused {
+    /// Its subscribers have not read all yet, perhaps on purpose. It is evicted after all others, and they are told of a
+    /// gap when they come back.
+    is_read: bool,
+    /// On the clock of the hub.
+    since: Duration,
 }
 
 /// Why there is no such channel.
@@ -52,7 +67,7 @@ struct Entry {
 pub enum NoChannel {
     /// The name is not one.
     Name,
-    /// There are [`Limits::channels`] already.
+    /// There are [`Limits::channels`] already, and each of them is in use.
     Full,
 }
 
@@ -62,7 +77,9 @@ impl NoChannel {
             NoChannel::Name => {
                 "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot."
             }
-            NoChannel::Full => "There are as many channels as this server may have.",
+            NoChannel::Full => {
+                "There are as many channels as this server may have, and each of them is in use."
+            }
         }
     }
 }
@@ -89,11 +106,13 @@ impl Channels {
             hub: Arc::clone(&hub),
             channels: BTreeMap::new(),
             claimed: 0,
-            completed: BTreeSet::new(),
+            unused: BTreeSet::new(),
             forgotten: hub.ids.last(),
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        Ok(Channels { hub, table, threads })
+        let channels = Channels { hub, table, threads };
+        channels.start_timer().inspect_err(|_| channels.stop())?;
+        Ok(channels)
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
@@ -122,20 +141,16 @@ impl Channels {
     }
 
     /// The channel of this name, to subscribe to it. Anyone may ask for any name, so this evicts nothing, and such
-    /// channels do not count against those that were opened to publish.
+    /// channels do not count against those that were opened to publish: each goes with its last subscriber, so the bound
+    /// of subscribers is theirs. A bound of their own would let a client keep others out with names that it invents.
     pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
         check_name(name)?;
-        let table = &mut *hold(&self.table);
-        let unclaimed = table.channels.len() - table.claimed;
-        if unclaimed >= self.hub.limits.channels && !table.channels.contains_key(name) {
-            return Err(NoChannel::Full);
-        }
-        Ok(self.channel(table, name))
+        Ok(self.channel(&mut hold(&self.table), name))
     }
 
     fn channel(&self, table: &mut Table, name: &str) -> Channel {
-        if let Some(entry) = table.channels.get(name) {
-            return Channel::new(&entry.feed, &entry.log);
+        if let Some(channel) = table.find(name) {
+            return channel;
         }
         let name: Arc<str> = name.into();
         let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
@@ -143,23 +158,35 @@ impl Channels {
         let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
         let log = Log::Memory;
         let channel = Channel::new(&feed, &log);
-        table.channels.insert(name, Entry { feed, log, is_claimed: false, completed: None });
+        table.channels.insert(name, Entry { feed, log, is_claimed: false, unused: None });
         channel
     }
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed, &entry.log))
+        hold(&self.table).find(name)
     }
 
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
         // The lock is held for the copy only: other threads open channels meanwhile.
-        self.feeds().iter().map(|feed| Summary::new(feed)).collect()
+        feeds(&self.table).iter().map(|feed| Summary::new(feed)).collect()
     }
 
-    fn feeds(&self) -> Vec<Arc<Feed>> {
-        hold(&self.table).channels.values().map(|entry| Arc::clone(&entry.feed)).collect()
+    /// Starts the thread that lets channels and events go by their age, if any of them may.
+    fn start_timer(&self) -> io::Result<()> {
+        let Some(pause) = self.hub.limits.timer_pause() else { return Ok(()) };
+        let (hub, table) = (Arc::clone(&self.hub), Arc::downgrade(&self.table));
+        let run = move || {
+            while let Wake::DeadlinePassed = hub.timer.wait(Some(Instant::now() + pause)) {
+                // The program has no handle to the channels any more.
+                let Some(table) = table.upgrade() else { return };
+                expire(&hub, &table);
+            }
+        };
+        let thread = thread::Builder::new().name("timer".into()).spawn(run)?;
+        hold(&self.threads).push(thread);
+        Ok(())
     }
 
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
@@ -167,7 +194,7 @@ impl Channels {
     /// published, and a client that subscribes is told to come back later. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
-        for feed in self.feeds() {
+        for feed in feeds(&self.table) {
             feed.changed(&feed.lock());
         }
         let threads = std::mem::take(&mut *hold(&self.threads));
@@ -179,6 +206,31 @@ impl Channels {
     pub(crate) fn counters(&self) -> &Counters {
         &self.hub.counters
     }
+}
+
+/// Lets channels and events go that are too old. It locks the table for a moment at a time.
+fn expire(hub: &Hub, table: &Mutex<Table>) {
+    let Limits { channel_idle, history_age, .. } = hub.limits;
+    if !channel_idle.is_zero()
+        && let Some(before) = hub.uptime().checked_sub(channel_idle)
+    {
+        loop {
+            // Dropped after the lock is free.
+            let mut expired = Vec::new();
+            hold(table).expire(before, &mut expired);
+            hub.counters.channels_expired.fetch_add(expired.len() as u64, Relaxed);
+            if expired.is_empty() {
+                break;
+            }
+        }
+    }
+    if !history_age.is_zero() {
+        feeds(table).iter().for_each(|feed| feed.expire(&mut feed.lock()));
+    }
+}
+
+fn feeds(table: &Mutex<Table>) -> Vec<Arc<Feed>> {
+    hold(table).channels.values().map(|entry| Arc::clone(&entry.feed)).collect()
 }
 
 fn check_name(name: &str) -> Result<(), NoChannel> {
@@ -200,41 +252,43 @@ impl Table {
         }
     }
 
-    /// Whether one more channel can be claimed. Evicts as many as it takes, but completed ones without users only.
-    fn make_room(&mut self, evicted: &mut Vec<Arc<Feed>>) -> bool {
+    /// A handle to a channel.
+    fn find(&mut self, name: &str) -> Option<Channel> {
+        let entry = self.channels.get_mut(name)?;
+        if let Some(unused) = entry.unused.take() {
+            self.unused.remove(&(unused, Arc::clone(&entry.feed.members.name)));
+        }
+        Some(Channel::new(&entry.feed, &entry.log))
+    }
+
+    /// Whether one more channel can be claimed. Evicts as many as it takes.
+    fn make_room(&mut self, evicted: &mut Vec<Entry>) -> bool {
         while self.claimed >= self.hub.limits.channels {
-            match self.evict() {
-                Some(feed) => evicted.push(feed),
-                None => return false,
-            }
+            let Some(entry) = self.evict() else { return false };
+            self.hub.counters.channels_evicted.fetch_add(1, Relaxed);
+            evicted.push(entry);
         }
         true
     }
 
-    /// Evicts the one with the oldest last event among the completed ones without users.
-    fn evict(&mut self) -> Option<Arc<Feed>> {
-        for _ in 0..PROBES {
-            let (_, name) = self.completed.pop_first()?;
-            let Some(entry) = self.channels.get_mut(&name) else { continue };
-            if !entry.feed.members.are_none() {
-                // A new id puts it behind all others.
-                let later = self.hub.ids.next();
-                entry.completed = Some(later);
-                self.completed.insert((later, name));
-                continue;
-            }
-            // Nothing can be published from here on: a handle would have to come from this table.
-            match entry.feed.completed_after() {
-                // Something was published since. It is listed again when it is completed again.
-                None => entry.completed = None,
-                Some(newest) => {
-                    self.forgotten = self.forgotten.max(newest);
-                    self.claimed -= usize::from(entry.is_claimed);
-                    return self.channels.remove(&name).map(|entry| entry.feed);
-                }
-            }
+    /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
+    /// from this table.
+    fn evict(&mut self) -> Option<Entry> {
+        let (_, name) = self.unused.pop_first()?;
+        let entry = self.channels.remove(&name)?;
+        self.forgotten = self.forgotten.max(entry.feed.forget());
+        self.claimed -= usize::from(entry.is_claimed);
+        Some(entry)
+    }
+
+    /// Evicts the channels that are unused since `before`, or some of them.
+    fn expire(&mut self, before: Duration, expired: &mut Vec<Entry>) {
+        while expired.len() < EXPIRED_AT_ONCE
+            && let Some((Unused { is_read: false, since }, _)) = self.unused.first()
+            && *since <= before
+        {
+            expired.extend(self.evict());
         }
-        None
     }
 }
 
@@ -243,22 +297,30 @@ impl Listing for Mutex<Table> {
         // Dropped after the lock is free.
         let mut removed = Vec::new();
         let table = &mut *hold(self);
+        let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else { return };
-        if let Some(newest) = entry.feed.completed_after() {
-            if let Some(before) = entry.completed.replace(newest) {
-                table.completed.remove(&(before, Arc::clone(&members.name)));
+        let users = members.without_handle();
+        if !members.has_begun() {
+            if users == Some(0) {
+                table.claimed -= usize::from(entry.is_claimed);
+                removed.extend(table.channels.remove(&members.name));
             }
-            table.completed.insert((newest, Arc::clone(&members.name)));
-            // It was perhaps only asked for by subscribers. It counts now all the same, so another one goes.
-            table.claim(members);
-            while table.claimed > table.hub.limits.channels
-                && let Some(feed) = table.evict()
-            {
-                removed.push(feed);
-            }
-        } else if members.are_none() && !members.has_begun() {
-            table.claimed -= usize::from(entry.is_claimed);
-            removed.extend(table.channels.remove(&members.name).map(|entry| entry.feed));
+            return;
+        }
+        let is_unused = |users: &u64| *users == 0 || members.is_completed();
+        let unused = users.filter(is_unused).map(|users| Unused { is_read: users > 0, since: now });
+        let before = std::mem::replace(&mut entry.unused, unused);
+        let key = |unused| (unused, Arc::clone(&members.name));
+        if let Some(before) = before {
+            table.unused.remove(&key(before));
+        }
+        table.unused.extend(unused.map(key));
+        // It was perhaps only asked for by subscribers. It keeps something now, and counts, so another one goes.
+        table.claim(members);
+        while table.claimed > table.hub.limits.channels
+            && let Some(entry) = table.evict()
+        {
+            removed.push(entry);
         }
     }
 }
@@ -275,13 +337,14 @@ impl fmt::Debug for Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Router, Server};
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
     use std::sync::mpsc;
-    use std::time::Duration;
 
-    /// Otherwise an event that follows the completion, published with the last handle, could be evicted unnoticed: it
-    /// would come after the look at the history, and before the look at the handles.
+    /// Otherwise the table would wait for a publisher.
     #[test]
-    fn the_handles_of_a_completed_channel_are_looked_at_before_its_history() {
+    fn the_history_of_a_channel_with_a_handle_is_not_looked_at_to_evict_one() {
         let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
         let channels = channels.expect("it starts");
         let channel = channels.open("c").expect("there is room");
@@ -297,13 +360,40 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {
+    fn a_channel_that_is_used_often_stands_at_most_once_among_the_unused_ones() {
         let channels = Channels::start(Limits::default()).expect("it starts");
         let channel = channels.open("c").expect("it is a name");
         for number in 0..100 {
             channel.publish(number.to_string()).expect("it is small");
             channel.complete().expect("it is in memory");
+            assert_eq!(hold(&channels.table).unused.len(), 0);
+            drop(channels.find("c"));
+            assert_eq!(hold(&channels.table).unused.len(), 0, "another handle is left");
         }
-        assert_eq!(hold(&channels.table).completed.len(), 1);
+        drop(channel);
+        for _ in 0..100 {
+            drop(channels.find("c"));
+            assert_eq!(hold(&channels.table).unused.len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_too_old_is_not_sent_although_the_timer_has_not_come_yet() {
+        let limits = Limits { history_age: Duration::from_secs(3600), ..Limits::default() };
+        let channels = Channels::start(limits).expect("it starts");
+        let channel = channels.open("c").expect("it is a name");
+        let id = Id::parse("1-1").expect("it has the form of an id");
+        channel.feed.lock().history.append(id, b"data: old\n\n"[..].into(), None);
+        channel.publish("young").expect("it is small");
+        let mut router = Router::new();
+        router.get("/", move |request| channel.subscribe(request));
+        let server = Server::bind("127.0.0.1:0").expect("there is a free port");
+        let mut client =
+            TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
+        server.log_accesses(false).serve(router).expect("it starts");
+        client.write_all(b"GET /?last_event_id=earliest HTTP/1.0\r\n\r\n").expect("it reads");
+        let lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));
+        let data = lines.filter(|line| line.starts_with("data")).next();
+        assert_eq!(data.as_deref(), Some("data: young"));
     }
 }

@@ -4,7 +4,7 @@ use super::arguments::unknown;
 use super::descriptors::limit_connections;
 use super::{Arguments, Failure, say};
 use newswire::Cors;
-use newswire::app::{App, Publishers, publish_lines};
+use newswire::app::{App, Create, Publishers, publish_lines};
 use newswire::channel::{Channel, Channels, NoChannel};
 use newswire::http::Limits;
 use std::ffi::{OsStr, OsString};
@@ -28,6 +28,8 @@ OPTIONS
                                may publish; repeatable                 [any page may read]
     --publish-token-file FILE  clients that send the token in this file may publish
     --publish-open             all clients may publish; on a loopback address only
+    --create CLIENTS           which clients begin a channel by subscribing to it: anyone,
+                               publishers or nobody                                [anyone]
     --stdin NAME               publish each line of standard input on this channel
     --lab                      serve /lab, the streams to test with, on an address that is
                                not loopback, too                          [loopback only]
@@ -37,12 +39,20 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
+    --history-seconds SECONDS  forget an event after so long; 0 for never                 [0]
+    --channel-idle SECONDS     forget a channel that is unused for so long; 0 for never   [0]
     --quiet                    do not write a line for each request
     --help, --version
 ";
 
 /// The greatest number that an option takes when nothing else limits it.
 const MOST: usize = 10_000_000;
+
+/// Thirty years.
+const MOST_SECONDS: usize = 1_000_000_000;
+
+const CREATE: [(&str, Create); 3] =
+    [("anyone", Create::Anyone), ("publishers", Create::Publishers), ("nobody", Create::Nobody)];
 
 /// Serves until the process ends.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -118,11 +128,20 @@ impl Options {
                         .push(Publishers::Bearer(read_token(name, arguments.raw_value(name)?)?));
                 }
                 "--publish-open" => publishers.push(Publishers::Anyone),
+                "--create" => app.create = arguments.one_of(name, &CREATE)?,
                 "--stdin" => stdin = Some(channel_name(arguments.value(name, "a name")?)?),
                 "--lab" => app.lab = true,
                 "--heartbeat" => {
                     let seconds = arguments.number(name, 0, 86_400)?;
                     channels.heartbeat = Duration::from_secs(seconds as u64);
+                }
+                "--history-seconds" => {
+                    channels.history_age =
+                        Duration::from_secs(arguments.number(name, 0, MOST_SECONDS)? as u64)
+                }
+                "--channel-idle" => {
+                    channels.channel_idle =
+                        Duration::from_secs(arguments.number(name, 0, MOST_SECONDS)? as u64)
                 }
                 "--max-connections" => connections = Some(arguments.number(name, 1, MOST)?),
                 "--max-subscribers" => streams = Some(arguments.number(name, 0, MOST)?),

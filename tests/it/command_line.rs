@@ -81,7 +81,7 @@ fn assert_all(refusals: Vec<Result<(), String>>) {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-const VALUED: [&str; 10] = [
+const VALUED: [&str; 13] = [
     "--listen",
     "--www",
     "--allow-origin",
@@ -92,6 +92,9 @@ const VALUED: [&str; 10] = [
     "--max-subscribers",
     "--max-channels",
     "--history-events",
+    "--history-seconds",
+    "--channel-idle",
+    "--create",
 ];
 
 const SWITCHES: [&str; 3] = ["--publish-open", "--lab", "--quiet"];
@@ -177,6 +180,9 @@ fn a_missing_or_malformed_value_is_refused() {
         ("--max-subscribers", &["", "x", "-1", "99999999999999999999999"]),
         ("--max-channels", &["", "x", "0", "-1"]),
         ("--history-events", &["", "x", "0", "-1"]),
+        ("--history-seconds", &["", "x", "1.5", "1000000001"]),
+        ("--channel-idle", &["", "x", "-1", "1000000001"]),
+        ("--create", &["", "all", "Nobody"]),
         ("--history-bytes", &["", "x", "0", "1023", "-1", "1MiB"]),
         ("--stdin", &["", "a/b", ".hidden", "a b", "caf\u{e9}", &"x".repeat(65)]),
     ] {

@@ -15,6 +15,7 @@ mod emitter;
 mod event_source;
 mod events;
 mod eviction;
+mod expiry;
 mod files;
 mod fuzz;
 mod laboratory;
