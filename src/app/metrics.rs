@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Prometheus text exposition format 0.0.4. What ends in `_total` is a counter since the server began.
 pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response {
     let (http, hub, listed) = (&connections.counters, channels.counters(), channels.list());
+    let (views, subscribers) = channels.views();
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let kept = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     let metrics = [
@@ -17,7 +18,12 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
             "Connections whose first request has not come, or waits for a place.",
             connections.waiting() as u64,
         ),
-        ("subscribers", "Subscribers of all channels.", kept(|channel| channel.subscribers)),
+        (
+            "subscribers",
+            "Subscribers of all channels and views.",
+            kept(|channel| channel.subscribers) + subscribers as u64,
+        ),
+        ("views", "Views of several channels.", views as u64),
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),

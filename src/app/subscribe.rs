@@ -1,6 +1,6 @@
 //! Reading channels: subscribing to one, and listing all.
 
-use crate::channel::{Channels, NoChannel};
+use crate::channel::{Channels, NoChannel, Selection};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused};
 
@@ -24,14 +24,19 @@ pub(super) fn subscribe(
     may_begin: bool,
 ) -> Result<Response, Refusal> {
     check_parameters(request, &LAST_EVENT_ID_PARAMETERS)?;
-    let name = name(request);
-    let channel = match may_begin {
-        true => Some(channels.open_to_subscribe(name).map_err(refusal_of)?),
-        false if !Channels::is_name(name) => return Err(refusal_of(NoChannel::Name)),
-        false => channels.find(name),
-    };
-    Ok(channel.map_or_else(refused, |channel| channel.subscribe(request)))
+    let Some(selection) = Selection::parse(name(request)) else { return Err(NO_SELECTION) };
+    match channels.open_selection(&selection, may_begin) {
+        Ok(channel) => Ok(channel.subscribe(request)),
+        Err(NoChannel::Full) => Ok(refused()),
+        Err(NoChannel::Name) => Err(NO_SELECTION),
+    }
 }
+
+const NO_SELECTION: Refusal = Refusal::new(
+    Status::NOT_FOUND,
+    "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot. Up to 16 \
+     of them, with commas between, are several channels on one connection; name* is all channels whose names begin so. With --presence, @presence.name tells how many subscribers a channel has.",
+);
 
 /// The channel in the path.
 pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {

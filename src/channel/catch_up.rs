@@ -1,10 +1,11 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 //! This is the only place that decides that a subscriber has lost something.
 
-use super::feed::{Feed, Hub};
+use super::feed::{Feed, Hub, View};
 use super::history::{Batch, Cursor, History};
 use super::id::Id;
 use super::subscriber::{Departure, END, Subscriber, Written};
+use super::view;
 use crate::sse::{Event, Message, Parser, json_string, opening};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -86,6 +87,10 @@ pub(super) fn begin(
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
+    if let Some(view) = &feed.view {
+        replay_view(feed, view, &mut subscriber, last_event_id, filter.as_mut())?;
+        return catch_up(feed, subscriber, filter);
+    }
     let mut batch = Batch::default();
     let mut gap = String::new();
     {
@@ -95,13 +100,76 @@ pub(super) fn begin(
         feed.copy_for(&state, &subscriber, &mut batch);
         if has_gap {
             feed.hub.counters.gaps.fetch_add(1, Relaxed);
-            gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id());
+            gap = gap_event(&last_event_id.unwrap_or_default(), state.history.first_id(), "");
         }
     }
     write(feed, &mut subscriber, gap.as_bytes(), &batch, filter.as_mut())?;
     // The rest may take long.
     drop((gap, batch));
     catch_up(feed, subscriber, filter)
+}
+
+/// How long a replay waits for an event that is about to be appended.
+const UNSETTLED_PAUSE: Duration = Duration::from_millis(10);
+
+/// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
+///
+/// | the client names                                  | it gets                                           |
+/// |---------------------------------------------------|---------------------------------------------------|
+/// | nothing                                           | what is published from now on                     |
+/// | `earliest`                                        | everything that the channels keep                 |
+/// | an id, of whatever channel                        | what came after it; a gap, if a channel lost some |
+/// | a future one, any other text                      | a gap, and everything that the channels keep      |
+fn replay_view(
+    feed: &Feed,
+    view: &View,
+    subscriber: &mut Subscriber,
+    asked: Option<String>,
+    mut filter: Option<&mut Filter>,
+) -> Result<(), Departure> {
+    let hub = &feed.hub;
+    let tells_gap = asked.as_deref().is_some_and(|asked| asked != EARLIEST);
+    let asked_id = asked.as_deref().and_then(Id::parse).filter(|id| *id <= hub.ids.last());
+    let mut after = match (&asked, asked_id) {
+        (None, _) => hub.order.settled(&hub.ids),
+        (Some(_), Some(id)) => id,
+        (Some(_), None) => Id::before_ms(0),
+    };
+    let (mut before, mut batch) = (None, Batch::default());
+    while !hub.is_stopped() {
+        {
+            let state = feed.lock();
+            if after >= state.history.forgotten {
+                subscriber.cursor = state.history.position_after(after).0;
+                return Ok(());
+            }
+        }
+        let mut round = view::round(hub, view, after, before, &mut batch);
+        let mut gap = String::new();
+        if before.is_some() && !round.lost.is_empty() {
+            return Err(Departure::Slow);
+        } else if before.is_none() && tells_gap {
+            if asked_id.is_none() {
+                round.lost = view.selection.parts().to_vec();
+            }
+            if !round.lost.is_empty() {
+                hub.counters.gaps.fetch_add(1, Relaxed);
+                let lost: Vec<_> = round.lost.iter().map(|name| json_string(name)).collect();
+                let lost = format!(",\"channels\":[{}]", lost.join(","));
+                gap = gap_event(asked.as_deref().unwrap_or_default(), round.oldest, &lost);
+            }
+        }
+        subscriber.cursor = 0;
+        let is_settled = round.until > after;
+        write(feed, subscriber, gap.as_bytes(), &batch, filter.as_deref_mut())?;
+        (after, before) = (round.until, Some(round.number));
+        if !is_settled {
+            thread::sleep(UNSETTLED_PAUSE);
+        }
+    }
+    // It is told so like any other.
+    subscriber.cursor = feed.lock().history.end();
+    Ok(())
 }
 
 /// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
@@ -248,11 +316,13 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     Ok(())
 }
 
-/// The event that tells a client what it missed. It has no id, so that the client keeps its own.
-fn gap_event(asked: &str, oldest: Option<Id>) -> String {
+/// The event that tells a client what it missed. It has no id, so that the client keeps its own. `channels` is the member
+/// of the object that says which channels of a view have lost something.
+fn gap_event(asked: &str, oldest: Option<Id>, channels: &str) -> String {
     // The client may have sent as much as a head has room for.
     let asked: String = asked.chars().take(64).collect();
     let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
-    let gap = Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}}}", json_string(&asked)));
+    let gap =
+        Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}{channels}}}", json_string(&asked)));
     gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
 }

@@ -1,19 +1,22 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock; and what all channels
 //! share.
 
+use super::counters::Counters;
 use super::history::{Batch, Cursor, History};
 use super::id::{Id, Ids, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
 use super::members::{Members, Phase};
 use super::notifier::Notifier;
-use super::subscriber::{Departure, Subscriber};
+use super::order::Order;
+use super::selection::{Selection, shown};
+use super::subscriber::Subscriber;
 use crate::http::lock::hold;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A thread per core is enough, and no machine that we know has more cores.
@@ -31,6 +34,9 @@ const REPLAY_BYTES: usize = 32 * 1024;
 pub(super) struct Hub {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
+    pub(super) order: Order<Shown>,
+    /// How many rounds of replays of views have begun.
+    pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
     /// Wakes the timer when the hub is stopped.
@@ -47,6 +53,10 @@ impl Hub {
         Arc::new(Hub {
             limits,
             ids: Ids::new(),
+            order: Order::new(|id, Shown { frame, views }| {
+                views.iter().for_each(|view| view.show(id, &frame));
+            }),
+            rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             timer: Notifier::new(),
             counters: Counters::default(),
@@ -75,47 +85,38 @@ impl Hub {
     }
 }
 
-/// Counts since the server started.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) events_published: AtomicU64,
-    pub(crate) bytes_published: AtomicU64,
-    pub(crate) events_delivered: AtomicU64,
-    pub(crate) bytes_delivered: AtomicU64,
-    /// Subscriptions that named a last event ID.
-    pub(crate) replays: AtomicU64,
-    /// Subscriptions that were told of a gap.
-    pub(crate) gaps: AtomicU64,
-    pub(crate) channels_evicted: AtomicU64,
-    pub(crate) channels_expired: AtomicU64,
-    pub(crate) events_expired: AtomicU64,
-    /// Streams that ended, by reason.
-    pub(crate) left: AtomicU64,
-    pub(crate) slow: AtomicU64,
-    pub(crate) stalled: AtomicU64,
-    pub(crate) completed: AtomicU64,
+/// An event for the views of its channel.
+pub(super) struct Shown {
+    frame: Arc<[u8]>,
+    views: Vec<Arc<Feed>>,
 }
 
-impl Counters {
-    pub(super) fn delivered(&self, events: u64, bytes: u64) {
-        self.events_delivered.fetch_add(events, Relaxed);
-        self.bytes_delivered.fetch_add(bytes, Relaxed);
-    }
+/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
+/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
+pub(super) struct View {
+    pub(super) selection: Selection,
+    pub(super) sources: Weak<dyn Sources>,
+}
 
-    pub(super) fn departed(&self, departure: Departure) {
-        let counter = match departure {
-            Departure::Left => &self.left,
-            Departure::Stalled => &self.stalled,
-            Departure::Slow => &self.slow,
-            Departure::Completed => &self.completed,
-            Departure::Stopped => return,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
+pub(super) trait Sources: Send + Sync {
+    fn matching(&self, selection: &Selection) -> Matching;
+}
+
+/// The channels that a selection has at one moment.
+pub(super) struct Matching {
+    pub(super) feeds: Vec<Arc<Feed>>,
+    /// Other channels that were evicted may have had these names.
+    pub(super) open_parts: Vec<Arc<str>>,
+    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
+    pub(super) forgotten: Id,
+    pub(super) forgot_in: u64,
 }
 
 pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
+    pub(super) view: Option<View>,
+    /// It is a view, and its fan-out threads have much to copy.
+    pub(super) is_behind: AtomicBool,
     pub(super) members: Arc<Members>,
     state: Mutex<State>,
     /// Frames that a publisher wants to push out have been copied.
@@ -130,6 +131,10 @@ pub(super) struct State {
     pub(super) published_at: Option<Instant>,
     /// The end of the history when the channel was completed last.
     pub(super) completed_at: Option<Cursor>,
+    /// The views that show the channel. Some may be gone by now.
+    pub(super) views: Vec<Weak<Feed>>,
+    /// In which round the history has last forgotten something.
+    pub(super) forgot_in: u64,
     publishers_waiting: usize,
     filtered_waiting: usize,
 }
@@ -138,6 +143,30 @@ impl State {
     /// Whether the channel is completed, and nothing was published since.
     pub(super) fn is_completed(&self) -> bool {
         self.completed_at == Some(self.history.end())
+    }
+
+    pub(super) fn has_views(&self) -> bool {
+        !self.views.is_empty()
+    }
+
+    /// From now on each event is shown in this view, too.
+    pub(super) fn show_in(&mut self, view: Weak<Feed>) {
+        // Otherwise the views that come and go would fill the memory while nothing is published.
+        if self.views.len() == self.views.capacity() {
+            self.views.retain(|view| view.strong_count() > 0);
+        }
+        self.views.push(view);
+    }
+
+    fn needed_from(&self) -> Option<Cursor> {
+        self.lanes.iter().filter_map(Lane::needed_from).min()
+    }
+
+    fn forget_before(&mut self, first: Cursor, hub: &Hub) {
+        if first > self.history.first {
+            self.history.forget_before(first);
+            self.forgot_in = hub.rounds.load(SeqCst);
+        }
     }
 }
 
@@ -149,16 +178,34 @@ impl Feed {
         history: History,
         is_completed: bool,
     ) -> Arc<Feed> {
+        Feed::with(hub, members, history, is_completed, None)
+    }
+
+    /// A view that shows nothing before it is [activated](Feed::activate).
+    pub(super) fn view(hub: &Arc<Hub>, members: Arc<Members>, view: View) -> Arc<Feed> {
+        Feed::with(hub, members, History::new(Id::MAX), false, Some(view))
+    }
+
+    fn with(
+        hub: &Arc<Hub>,
+        members: Arc<Members>,
+        history: History,
+        is_completed: bool,
+        view: Option<View>,
+    ) -> Arc<Feed> {
         let state = Mutex::new(State {
             completed_at: is_completed.then(|| history.end()),
             history,
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
+            views: Vec::new(),
+            forgot_in: 0,
             publishers_waiting: 0,
             filtered_waiting: 0,
         });
         let (room, changed) = (Condvar::new(), Condvar::new());
-        Arc::new(Feed { hub: Arc::clone(hub), members, state, room, changed })
+        let (hub, is_behind) = (Arc::clone(hub), AtomicBool::new(false));
+        Arc::new(Feed { hub, view, is_behind, members, state, room, changed })
     }
 
     /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
@@ -166,23 +213,20 @@ impl Feed {
     pub(super) fn forget(&self) -> Id {
         let mut state = self.lock();
         let end = state.history.end();
-        state.history.forget_before(end);
-        state.history.forgotten
+        state.forget_before(end, &self.hub);
+        state.history.newest()
     }
 
     /// Drops the events that are too old, but none that is yet to be copied for subscribers in lanes.
     pub(super) fn expire(&self, state: &mut State) {
         let age = self.hub.limits.history_age;
         if !age.is_zero() {
-            let before = state
-                .history
-                .position_after(Id::before_ms(now_ms().saturating_sub(age.as_millis() as u64)))
-                .0;
-            let needed_from = state.lanes.iter().filter_map(Lane::needed_from).min();
-            let first = needed_from.map_or(before, |needed_from| before.min(needed_from));
+            let oldest_ms = now_ms().saturating_sub(age.as_millis() as u64);
+            let first = state.history.position_after(Id::before_ms(oldest_ms)).0;
+            let first = first.min(state.needed_from().unwrap_or(first));
             let expired = first.saturating_sub(state.history.first);
             self.hub.counters.events_expired.fetch_add(expired, Relaxed);
-            state.history.forget_before(first);
+            state.forget_before(first, &self.hub);
         }
     }
 
@@ -202,10 +246,9 @@ impl Feed {
         let mut deadline = None;
         loop {
             let first = state.history.first_after(bytes, history_events, history_bytes);
-            let needed_from = state.lanes.iter().filter_map(Lane::needed_from).min();
-            let is_copied = needed_from.is_none_or(|needed_from| first <= needed_from);
+            let is_copied = state.needed_from().is_none_or(|needed_from| first <= needed_from);
             if is_copied || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                state.history.forget_before(first);
+                state.forget_before(first, &self.hub);
                 return state;
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + at_most);
@@ -227,9 +270,34 @@ impl Feed {
     ) {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
         self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
+        state.views.retain(|view| view.strong_count() > 0);
+        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
+        if !views.is_empty() {
+            let frame = shown(&self.members.name, &frame);
+            self.hub.order.appended(&self.hub.ids, id, Shown { frame, views });
+        }
         state.history.append(id, frame, key);
         self.members.enter(Phase::Begun);
         self.changed(state);
+    }
+
+    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
+    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
+    fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
+        let mut state = self.lock();
+        // Before the view was activated; or the event is in the history of its channel since before that.
+        if id <= state.history.newest() {
+            return;
+        }
+        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
+        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
+        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
+        self.is_behind.store(needed_from < soft, Relaxed);
+        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
+        state.history.append_shared(id, Arc::clone(frame));
+        self.changed(&state);
+        self.notify_lanes(state);
     }
 
     /// Takes note that the completion of the channel is committed. The caller tells the lanes.

@@ -2,6 +2,7 @@
 
 use super::id::Id;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A position in the history: the number of events that were ever appended before it.
@@ -21,8 +22,29 @@ pub(super) struct History {
 
 struct Frame {
     id: Id,
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     key: Option<Arc<str>>,
+}
+
+/// The bytes of a frame. Slow subscribers share a large one instead of copying it; smaller ones are cheaper to copy than to
+/// share.
+enum Bytes {
+    Owned(Box<[u8]>),
+    Shared(Arc<[u8]>),
+}
+
+/// A frame of this size is large.
+const SHARED_BYTES: usize = 16 * 1024;
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl Frame {
@@ -57,6 +79,11 @@ impl History {
         (self.first + after as u64, is_found)
     }
 
+    /// The newest id that was ever in it; before any was, the id at which the history starts.
+    pub(super) fn newest(&self) -> Id {
+        self.last_id().unwrap_or(self.forgotten)
+    }
+
     /// The id and the frame of the event that was published with this key.
     pub(super) fn find_key(&self, key: &str) -> Option<(Id, &[u8])> {
         let cursor = *self.keys.get(key)?;
@@ -65,12 +92,29 @@ impl History {
     }
 
     pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<Arc<str>>) {
+        let bytes = match bytes.len() {
+            0..SHARED_BYTES => Bytes::Owned(bytes),
+            _ => Bytes::Shared(bytes.into()),
+        };
         let frame = Frame { id, bytes, key };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
         }
         self.bytes += frame.size();
         self.frames.push_back(frame);
+    }
+
+    /// Appends a frame that several histories share.
+    pub(super) fn append_shared(&mut self, id: Id, bytes: Arc<[u8]>) {
+        let frame = Frame { id, bytes: Bytes::Shared(bytes), key: None };
+        self.bytes += frame.size();
+        self.frames.push_back(frame);
+    }
+
+    /// The events behind this id.
+    pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &[u8])> {
+        let first = self.frames.partition_point(|frame| frame.id <= id);
+        self.frames.range(first..).map(|frame| (frame.id, &*frame.bytes))
     }
 
     /// Where the history must start so that another event of so many `bytes` fits within the bounds.

@@ -8,6 +8,8 @@ use std::time::Duration;
 /// ```text
 /// (channels + subscribers) * 1 KiB                          channels, with or without events
 ///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
+///   + views * 2 * (history_bytes + history_events * 96)      what they have shown; views share the frames
+///   + channels * views * 16 bytes                            which views a channel is shown in, at most
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
 /// ```
@@ -27,6 +29,9 @@ pub struct Limits {
     /// is `503`. A client of an evicted channel that comes back is told of a gap. Channels that only subscribers have
     /// asked for do not count: each goes with its last subscriber.
     pub channels: usize,
+    /// Views at a time, each of which shows several channels on one connection; 1,024. A subscriber of one more is told to come
+    /// back later.
+    pub views: usize,
     /// Events that each channel keeps; 1,000.
     pub history_events: usize,
     /// Bytes that each channel keeps: its events as they stand on the wire, and their keys; 1 MiB. A larger event is
@@ -40,7 +45,19 @@ pub struct Limits {
     /// After so long an event goes, by the time in its id; zero, which is never. A client that it was kept for is told of a
     /// gap. Its memory is free an eighth of that time later, or at the next subscription.
     pub history_age: Duration,
+    /// Whether clients may subscribe to `@presence.NAME`, which tells how many subscribers the channel has whenever that
+    /// changes, at most once a second; no. Each counts as a view.
+    pub presence: bool,
 }
+
+/// 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at the beginning: the name of a file, too.
+pub(super) fn is_name(name: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+}
+
+/// How often a presence is told, at most.
+pub(super) const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
 
@@ -50,9 +67,10 @@ impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), InvalidLimits> {
-        let Limits { channels, history_events, history_bytes, heartbeat, .. } = *self;
+        let Limits { channels, views, history_events, history_bytes, heartbeat, .. } = *self;
         let counts = [
             ("channels", channels),
+            ("views", views),
             ("history_events", history_events),
             ("history_bytes", history_bytes),
         ];
@@ -72,7 +90,8 @@ impl Limits {
     /// How often the timer looks for what is too old; `None` when nothing ever is.
     pub(super) fn timer_pause(&self) -> Option<Duration> {
         let ages = [self.channel_idle, self.history_age].into_iter().filter(|age| !age.is_zero());
-        Some((ages.min()? / 8).clamp(Duration::from_millis(10), Duration::from_secs(10)))
+        let pauses = ages.map(|age| age / 8).chain(self.presence.then_some(PRESENCE_INTERVAL));
+        Some(pauses.min()?.clamp(Duration::from_millis(10), Duration::from_secs(10)))
     }
 }
 
@@ -80,11 +99,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             channels: 1_024,
+            views: 1_024,
             history_events: 1_000,
             history_bytes: 1024 * 1024,
             heartbeat: Duration::from_secs(15),
             channel_idle: Duration::ZERO,
             history_age: Duration::ZERO,
+            presence: false,
         }
     }
 }

@@ -33,9 +33,16 @@ impl Log {
                 if let Some(id) = publication.find_in(&state.history)? {
                     return Ok(id);
                 }
+                // Until the views have it, they show no larger one.
+                let issuing = state.has_views().then(|| feed.hub.order.issue(&feed.hub.ids));
                 let id = feed.hub.ids.next();
                 feed.append(&mut state, id, publication.frame(id), publication.key);
+                let has_views = issuing.is_some();
+                drop(issuing);
                 fanout::tell(feed, state);
+                if has_views {
+                    feed.wait_for_views();
+                }
                 Ok(id)
             }
         }

@@ -1,11 +1,14 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `log`, `channel`, `table`.
+//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `feed`, `view`, `catch_up`, `fanout`, `log`, `channel`, `views`,
+//! `eviction`, `presence`, `table`.
 
 mod catch_up;
 #[allow(clippy::module_inception)]
 mod channel;
+mod counters;
+mod eviction;
 mod fanout;
 mod feed;
 mod history;
@@ -15,11 +18,17 @@ mod limits;
 mod log;
 mod members;
 mod notifier;
+mod order;
+mod presence;
 mod publication;
+mod selection;
 mod subscriber;
 mod table;
+mod view;
+mod views;
 
 pub use channel::{Channel, Summary};
 pub use limits::Limits;
 pub use publication::{PublishError, Published};
+pub(crate) use selection::Selection;
 pub use table::{Channels, NoChannel};

@@ -1,25 +1,26 @@
-//! The table of channels: names to channels, and how many there may be.
+//! The channels of a server: each has a name.
 
 use super::channel::{Channel, Summary};
+use super::counters::Counters;
+use super::eviction::{Entry, Table, expire, feeds};
 use super::fanout;
-use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
+use super::feed::{Feed, Hub, MAX_FANOUT_THREADS, Sources, View};
 use super::history::History;
-use super::id::Id;
-use super::limits::Limits;
+use super::limits::{Limits, is_name};
 use super::log::Log;
 use super::members::{Listing, Members};
 use super::notifier::Wake;
+use super::presence::Told;
+use super::selection::{Kind, Selection};
+use super::view;
+use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle, available_parallelism};
-use std::time::{Duration, Instant};
-
-/// How many channels expire, at most, while the table is locked.
-const EXPIRED_AT_ONCE: usize = 64;
+use std::time::Instant;
 
 /// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
 /// handle. [`Channel`] has an example.
@@ -28,38 +29,6 @@ pub struct Channels {
     hub: Arc<Hub>,
     table: Arc<Mutex<Table>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
-}
-
-struct Table {
-    hub: Arc<Hub>,
-    channels: BTreeMap<Arc<str>, Entry>,
-    /// How many of them were opened to publish, or completed. Subscribers have asked for the others, each of which goes
-    /// with its last subscriber.
-    claimed: usize,
-    /// Those that keep something and that nothing uses, in the order in which they are evicted.
-    unused: BTreeSet<(Unused, Arc<str>)>,
-    /// No event of an evicted channel has a larger id; at first, the time at which the server started. The history of a
-    /// new channel starts here.
-    forgotten: Id,
-}
-
-struct Entry {
-    feed: Arc<Feed>,
-    log: Log,
-    is_claimed: bool,
-    /// Its key in `unused`. Each handle comes from the table, which takes the channel out of `unused` then.
-    unused: Option<Unused>,
-}
-
-/// A channel without a handle and without a subscriber, or a completed one without a handle. The one unused for longest is
-/// evicted first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Unused {
-    /// Its subscribers have not read all yet, perhaps on purpose. It is evicted after all others, and they are told of a
-    /// gap when they come back.
-    is_read: bool,
-    /// On the clock of the hub.
-    since: Duration,
 }
 
 /// Why there is no such channel.
@@ -107,7 +76,9 @@ impl Channels {
             channels: BTreeMap::new(),
             claimed: 0,
             unused: BTreeSet::new(),
+            views: Views::default(),
             forgotten: hub.ids.last(),
+            forgot_in: 0,
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
         let channels = Channels { hub, table, threads };
@@ -118,8 +89,7 @@ impl Channels {
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
     /// the beginning.
     pub fn is_name(name: &str) -> bool {
-        let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+        is_name(name)
     }
 
     /// The channel of this name, to publish on it. It is created if it does not exist.
@@ -140,12 +110,25 @@ impl Channels {
         Ok(channel)
     }
 
-    /// The channel of this name, to subscribe to it. Anyone may ask for any name, so this evicts nothing, and such
-    /// channels do not count against those that were opened to publish: each goes with its last subscriber, so the bound
-    /// of subscribers is theirs. A bound of their own would let a client keep others out with names that it invents.
-    pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
-        check_name(name)?;
-        Ok(self.channel(&mut hold(&self.table), name))
+    /// What a client has selected, to subscribe to it. [`NoChannel::Full`] also stands for a channel that does not exist if
+    /// the client may not begin one, and [`NoChannel::Name`] for a presence that is off.
+    ///
+    /// Anyone may ask for any name, so this evicts nothing, and such channels do not count against those that were opened
+    /// to publish: each goes with its last subscriber, so the bound of subscribers is theirs. A bound of their own would
+    /// let a client keep others out with names that it invents.
+    pub(crate) fn open_selection(
+        &self,
+        selection: &Selection,
+        may_begin: bool,
+    ) -> Result<Channel, NoChannel> {
+        let name = selection.name();
+        match selection.kind {
+            Kind::Channel if may_begin => Ok(self.channel(&mut hold(&self.table), &name)),
+            Kind::Channel => self.find(&name).ok_or(NoChannel::Full),
+            Kind::View => self.open_view(name.into(), Some(selection)),
+            Kind::Presence if self.hub.limits.presence => self.open_view(name.into(), None),
+            Kind::Presence => Err(NoChannel::Name),
+        }
     }
 
     fn channel(&self, table: &mut Table, name: &str) -> Channel {
@@ -156,10 +139,50 @@ impl Channels {
         let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
         let members = Members::new(Arc::clone(&name), listing);
         let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
+        for view in table.views.of_channel(&feed.members.name) {
+            feed.lock().show_in(view);
+        }
         let log = Log::Memory;
         let channel = Channel::new(&feed, &log);
         table.channels.insert(name, Entry { feed, log, is_claimed: false, unused: None });
         channel
+    }
+
+    /// The view of several channels. It begins none of them: those that begin later join it. Or, without a selection, the
+    /// presence of a channel, which goes with its last subscriber as a view does.
+    fn open_view(
+        &self,
+        name: Arc<str>,
+        selection: Option<&Selection>,
+    ) -> Result<Channel, NoChannel> {
+        let mut table = hold(&self.table);
+        if let Some(view) = table.views.find(&name) {
+            return Ok(Channel::new(view, &Log::Memory));
+        } else if table.views.len() >= self.hub.limits.views {
+            return Err(NoChannel::Full);
+        }
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let members = Members::new(name, listing);
+        let Some(selection) = selection else {
+            let feed = Feed::new(&self.hub, members, History::new(self.hub.ids.last()), false);
+            table.views.insert(&feed);
+            return Ok(Channel::new(&feed, &Log::Memory));
+        };
+        let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let view = View { selection: selection.clone(), sources };
+        let feed = Feed::view(&self.hub, members, view);
+        // A channel that begins from here on finds the view. Those that are there are told without this lock.
+        table.views.insert(&feed);
+        let (channel, matching) = (Channel::new(&feed, &Log::Memory), table.matching(selection));
+        drop(table);
+        view::connect(&feed, &matching.feeds);
+        Ok(channel)
+    }
+
+    /// How many views there are, and how many subscribers they have.
+    pub(crate) fn views(&self) -> (usize, usize) {
+        let table = hold(&self.table);
+        (table.views.len(), table.views.all().map(|view| view.members.subscribers()).sum())
     }
 
     /// The channel of this name, if it exists.
@@ -170,18 +193,25 @@ impl Channels {
     /// All channels, by name.
     pub fn list(&self) -> Vec<Summary> {
         // The lock is held for the copy only: other threads open channels meanwhile.
-        feeds(&self.table).iter().map(|feed| Summary::new(feed)).collect()
+        let table = hold(&self.table);
+        let feeds: Vec<_> = table.channels.values().map(|entry| Arc::clone(&entry.feed)).collect();
+        drop(table);
+        feeds.iter().map(|feed| Summary::new(feed)).collect()
     }
 
-    /// Starts the thread that lets channels and events go by their age, if any of them may.
+    /// Starts the thread that lets channels and events go by their age and tells presences, if there is anything to do.
     fn start_timer(&self) -> io::Result<()> {
         let Some(pause) = self.hub.limits.timer_pause() else { return Ok(()) };
         let (hub, table) = (Arc::clone(&self.hub), Arc::downgrade(&self.table));
+        let mut told = Told::default();
         let run = move || {
             while let Wake::DeadlinePassed = hub.timer.wait(Some(Instant::now() + pause)) {
                 // The program has no handle to the channels any more.
                 let Some(table) = table.upgrade() else { return };
                 expire(&hub, &table);
+                if hub.limits.presence {
+                    told.tell(&table);
+                }
             }
         };
         let thread = thread::Builder::new().name("timer".into()).spawn(run)?;
@@ -208,121 +238,8 @@ impl Channels {
     }
 }
 
-/// Lets channels and events go that are too old. It locks the table for a moment at a time.
-fn expire(hub: &Hub, table: &Mutex<Table>) {
-    let Limits { channel_idle, history_age, .. } = hub.limits;
-    if !channel_idle.is_zero()
-        && let Some(before) = hub.uptime().checked_sub(channel_idle)
-    {
-        loop {
-            // Dropped after the lock is free.
-            let mut expired = Vec::new();
-            hold(table).expire(before, &mut expired);
-            hub.counters.channels_expired.fetch_add(expired.len() as u64, Relaxed);
-            if expired.is_empty() {
-                break;
-            }
-        }
-    }
-    if !history_age.is_zero() {
-        feeds(table).iter().for_each(|feed| feed.expire(&mut feed.lock()));
-    }
-}
-
-fn feeds(table: &Mutex<Table>) -> Vec<Arc<Feed>> {
-    hold(table).channels.values().map(|entry| Arc::clone(&entry.feed)).collect()
-}
-
 fn check_name(name: &str) -> Result<(), NoChannel> {
     if Channels::is_name(name) { Ok(()) } else { Err(NoChannel::Name) }
-}
-
-impl Table {
-    /// `None` for a channel that is not in the table any more.
-    fn entry(&mut self, members: &Members) -> Option<&mut Entry> {
-        let entry = self.channels.get_mut(&members.name)?;
-        std::ptr::eq(&*entry.feed.members, members).then_some(entry)
-    }
-
-    fn claim(&mut self, members: &Members) {
-        if let Some(entry) = self.entry(members)
-            && !std::mem::replace(&mut entry.is_claimed, true)
-        {
-            self.claimed += 1;
-        }
-    }
-
-    /// A handle to a channel.
-    fn find(&mut self, name: &str) -> Option<Channel> {
-        let entry = self.channels.get_mut(name)?;
-        if let Some(unused) = entry.unused.take() {
-            self.unused.remove(&(unused, Arc::clone(&entry.feed.members.name)));
-        }
-        Some(Channel::new(&entry.feed, &entry.log))
-    }
-
-    /// Whether one more channel can be claimed. Evicts as many as it takes.
-    fn make_room(&mut self, evicted: &mut Vec<Entry>) -> bool {
-        while self.claimed >= self.hub.limits.channels {
-            let Some(entry) = self.evict() else { return false };
-            self.hub.counters.channels_evicted.fetch_add(1, Relaxed);
-            evicted.push(entry);
-        }
-        true
-    }
-
-    /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
-    /// from this table.
-    fn evict(&mut self) -> Option<Entry> {
-        let (_, name) = self.unused.pop_first()?;
-        let entry = self.channels.remove(&name)?;
-        self.forgotten = self.forgotten.max(entry.feed.forget());
-        self.claimed -= usize::from(entry.is_claimed);
-        Some(entry)
-    }
-
-    /// Evicts the channels that are unused since `before`, or some of them.
-    fn expire(&mut self, before: Duration, expired: &mut Vec<Entry>) {
-        while expired.len() < EXPIRED_AT_ONCE
-            && let Some((Unused { is_read: false, since }, _)) = self.unused.first()
-            && *since <= before
-        {
-            expired.extend(self.evict());
-        }
-    }
-}
-
-impl Listing for Mutex<Table> {
-    fn review(&self, members: &Members) {
-        // Dropped after the lock is free.
-        let mut removed = Vec::new();
-        let table = &mut *hold(self);
-        let now = table.hub.uptime();
-        let Some(entry) = table.entry(members) else { return };
-        let users = members.without_handle();
-        if !members.has_begun() {
-            if users == Some(0) {
-                table.claimed -= usize::from(entry.is_claimed);
-                removed.extend(table.channels.remove(&members.name));
-            }
-            return;
-        }
-        let is_unused = |users: &u64| *users == 0 || members.is_completed();
-        let unused = users.filter(is_unused).map(|users| Unused { is_read: users > 0, since: now });
-        let before = std::mem::replace(&mut entry.unused, unused);
-        let key = |unused| (unused, Arc::clone(&members.name));
-        if let Some(before) = before {
-            table.unused.remove(&key(before));
-        }
-        table.unused.extend(unused.map(key));
-        // It was perhaps only asked for by subscribers. It keeps something now, and counts, so another one goes.
-        table.claim(members);
-        while table.claimed > table.hub.limits.channels
-            && let Some(entry) = table.evict()
-        {
-            removed.push(entry);
-        }
-    }
 }
 
 impl fmt::Debug for Channels {
@@ -336,11 +253,13 @@ impl fmt::Debug for Channels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::Id;
     use super::*;
     use crate::http::{Router, Server};
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpStream;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     /// Otherwise the table would wait for a publisher.
     #[test]

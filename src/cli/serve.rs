@@ -37,6 +37,8 @@ OPTIONS
     --max-connections N        connections at a time  [the descriptor limit less 64, or 65536]
     --max-subscribers N        subscribers and other streams      [nine in ten connections]
     --max-channels N           channels at a time                                      [1024]
+    --presence                 tell how many subscribers a channel has, on @presence.NAME
+    --max-views N              sets of several channels on one connection              [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
     --history-seconds SECONDS  forget an event after so long; 0 for never                 [0]
@@ -146,6 +148,8 @@ impl Options {
                 "--max-connections" => connections = Some(arguments.number(name, 1, MOST)?),
                 "--max-subscribers" => streams = Some(arguments.number(name, 0, MOST)?),
                 "--max-channels" => channels.channels = arguments.number(name, 1, MOST)?,
+                "--presence" => channels.presence = true,
+                "--max-views" => channels.views = arguments.number(name, 1, MOST)?,
                 "--history-events" => {
                     channels.history_events = arguments.number(name, 1, 1_000_000_000)?
                 }

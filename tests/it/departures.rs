@@ -94,7 +94,7 @@ fn bytes_that_a_client_sends_behind_its_request_do_not_cost_it_the_end_of_the_st
 }
 
 /// How many files this process may have open.
-fn descriptor_limit() -> usize {
+pub(crate) fn descriptor_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").expect("this is Linux");
     let line =
         limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("it is there");
