@@ -39,6 +39,8 @@ pub(super) enum Start {
     At(Cursor),
     /// The same, but something before it is lost.
     BehindGap(Cursor),
+    /// In a view: behind this id.
+    Behind(Id),
 }
 
 impl Start {
@@ -61,6 +63,21 @@ impl Start {
         }
     }
 
+    /// Where a subscription to a view starts.
+    ///
+    /// | the client names                  | it gets                                           |
+    /// |-----------------------------------|---------------------------------------------------|
+    /// | nothing                           | what is published from now on                     |
+    /// | `earliest`                        | everything that the channels keep                 |
+    /// | an id, of whatever channel        | what came after it; a gap, if a channel lost some |
+    /// | a future one, any other text      | a gap, and everything that the channels keep      |
+    pub(super) fn of_view(hub: &Hub, last_event_id: Option<&str>) -> Start {
+        Start::Behind(match last_event_id {
+            None => hub.order.settled(&hub.ids),
+            Some(text) => known_id(hub, text).unwrap_or(Id::before_ms(0)),
+        })
+    }
+
     /// The position in the history of this moment, and whether something before it is lost.
     pub(super) fn position(self, history: &History) -> (Cursor, bool) {
         let first = history.first;
@@ -68,8 +85,13 @@ impl Start {
             Start::Earliest => (first, false),
             Start::At(cursor) => (cursor.max(first), is_lost(cursor, first)),
             Start::BehindGap(cursor) => (cursor.max(first), true),
+            Start::Behind(id) => (history.position_after(id).0, false),
         }
     }
+}
+
+fn known_id(hub: &Hub, text: &str) -> Option<Id> {
+    Id::parse(text).filter(|id| *id <= hub.ids.last())
 }
 
 /// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.
@@ -87,8 +109,8 @@ pub(super) fn begin(
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
-    if let Some(view) = &feed.view {
-        replay_view(feed, view, &mut subscriber, last_event_id, filter.as_mut())?;
+    if let (Some(view), Start::Behind(after)) = (&feed.view, start) {
+        replay_view(feed, view, &mut subscriber, after, last_event_id, filter.as_mut())?;
         return catch_up(feed, subscriber, filter);
     }
     let mut batch = Batch::default();
@@ -113,28 +135,17 @@ pub(super) fn begin(
 const UNSETTLED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
-///
-/// | the client names                                  | it gets                                           |
-/// |---------------------------------------------------|---------------------------------------------------|
-/// | nothing                                           | what is published from now on                     |
-/// | `earliest`                                        | everything that the channels keep                 |
-/// | an id, of whatever channel                        | what came after it; a gap, if a channel lost some |
-/// | a future one, any other text                      | a gap, and everything that the channels keep      |
 fn replay_view(
     feed: &Feed,
     view: &View,
     subscriber: &mut Subscriber,
+    mut after: Id,
     asked: Option<String>,
     mut filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
     let hub = &feed.hub;
     let tells_gap = asked.as_deref().is_some_and(|asked| asked != EARLIEST);
-    let asked_id = asked.as_deref().and_then(Id::parse).filter(|id| *id <= hub.ids.last());
-    let mut after = match (&asked, asked_id) {
-        (None, _) => hub.order.settled(&hub.ids),
-        (Some(_), Some(id)) => id,
-        (Some(_), None) => Id::before_ms(0),
-    };
+    let is_known = asked.as_deref().is_some_and(|asked| known_id(hub, asked).is_some());
     let (mut before, mut batch) = (None, Batch::default());
     while !hub.is_stopped() {
         {
@@ -149,7 +160,7 @@ fn replay_view(
         if before.is_some() && !round.lost.is_empty() {
             return Err(Departure::Slow);
         } else if before.is_none() && tells_gap {
-            if asked_id.is_none() {
+            if !is_known {
                 round.lost = view.selection.parts().to_vec();
             }
             if !round.lost.is_empty() {

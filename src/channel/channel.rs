@@ -178,7 +178,10 @@ impl Channel {
         let (start, joined_at) = {
             let mut state = self.feed.lock();
             self.feed.expire(&mut state);
-            let start = Start::new(&state.history, last_event_id.as_deref());
+            let start = match self.feed.view {
+                Some(_) => Start::of_view(&self.feed.hub, last_event_id.as_deref()),
+                None => Start::new(&state.history, last_event_id.as_deref()),
+            };
             let end = state.history.end();
             if state.is_completed() && start.position(&state.history).0 == end {
                 return Emitter::finished();

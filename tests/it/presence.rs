@@ -61,7 +61,7 @@ fn a_presence_is_published_by_the_server_alone_and_only_if_it_is_asked_to() {
     // No pattern shows it.
     let _presence = Stream::open(address, "/channels/@presence.news", &[]);
     let mut all = Stream::open(address, "/channels/*", &[]);
-    eventually("it is told", || server.metric("newswire_events_published_total") >= 2);
+    eventually("it is told", || server.metric("newswire_events_published_total") > 0);
     crate::server::Publisher::connect(address, "news").publish("x");
     assert_eq!(all.next().expect("it is live").event_type, "news");
 
