@@ -311,8 +311,8 @@ mod tests {
             TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
         server.log_accesses(false).serve(router).expect("it starts");
         client.write_all(b"GET /?last_event_id=earliest HTTP/1.0\r\n\r\n").expect("it reads");
-        let lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));
-        let data = lines.filter(|line| line.starts_with("data")).next();
+        let mut lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));
+        let data = lines.find(|line| line.starts_with("data"));
         assert_eq!(data.as_deref(), Some("data: young"));
     }
 }

@@ -88,6 +88,12 @@ fn a_name_that_could_be_taken_for_something_else_is_refused_or_shown_as_what_it_
         let answer = ask(address, "POST", &format!("/channels/{malformed}"), &[], "x");
         assert!((400..500).contains(&answer.status), "{malformed}: {answer:?}");
     }
+    for several in ["*", "a*", "a*,b"] {
+        for method in ["POST", "PUT", "DELETE"] {
+            let answer = ask(address, method, &format!("/channels/{several}"), &[], "x");
+            assert_eq!(answer.status, 404, "{method} {several}: {answer:?}");
+        }
+    }
     assert_eq!(server.metric("newswire_views"), 0);
     // EventSource itself dispatches `error`, and the server sends `end`, `gap` and `heartbeat`.
     let mut stream = Stream::open(address, "/channels/*", &[]);
