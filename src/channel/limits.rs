@@ -7,8 +7,8 @@ use std::time::Duration;
 ///
 /// ```text
 /// (channels + subscribers) * 1 KiB                          channels, with or without events
-///   + channels * (history_bytes + history_events * 112)     the histories; 272 in place of 112 for events with a key
-///   + views * 2 * (history_bytes + history_events * 112)    what they have shown; views share the frames
+///   + channels * (history_bytes + history_events * 120)     the histories; 280 in place of 120 for events with a key
+///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; views share the frames
 ///   + channels * views * 16 bytes                            which views a channel is shown in, at most
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)

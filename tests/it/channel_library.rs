@@ -439,7 +439,7 @@ fn measure_histories() {
     const CHANNELS: usize = 8;
     // Just more than a power of two, when vectors that double are as large as they get.
     const EVENTS: usize = 17_000;
-    for (with_keys, per_event) in [(false, 112), (true, 272)] {
+    for (with_keys, per_event) in [(false, 120), (true, 280)] {
         let limits = Limits { history_events: EVENTS, history_bytes: 1 << 30, ..Limits::default() };
         let channels = Channels::start(limits).expect("it starts");
         let before = resident();
