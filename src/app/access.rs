@@ -132,6 +132,18 @@ impl Access {
         }
     }
 
+    /// Whether the client has a key to publish, or needs none. The application that authorizes is not asked: it decides about
+    /// requests that publish.
+    pub(super) fn may_publish(&self, request: &Request<'_>) -> bool {
+        let Ok(channels) = channels_of(request) else { return false };
+        let is_open = self.publishers == Publishers::Anyone && self.authorization.is_none();
+        match self.keys().judge(Action::Publish, channels, &presented(request)) {
+            Verdict::Allowed => true,
+            Verdict::Unnamed => is_open && self.cut(request).is_ok(),
+            Verdict::Forbidden => false,
+        }
+    }
+
     /// Subscribing to a channel, or to several.
     pub(super) fn subscribe(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
         let (channels, keys, presented) = (channels_of(request)?, self.keys(), presented(request));

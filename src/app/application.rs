@@ -3,6 +3,7 @@
 use super::access::{Access, Publishers};
 use super::drain::{Drain, Drained};
 use super::routes::{PAGE, Shared, router};
+use super::subscribe::Create;
 use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
 use crate::http::listener::Listener;
@@ -39,6 +40,8 @@ pub struct App {
     /// It is asked at most 64 questions at a time, each on a thread of its own and for two seconds, and the decisions that
     /// its `Cache-Control: max-age` lets be kept are 1,024 and 4 MiB at most.
     pub authorize: Option<Url>,
+    /// The clients that may begin a channel by subscribing to it; all.
+    pub create: Create,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
     pub lab: bool,
     /// Whether each request is a line on standard error; it is.
@@ -62,6 +65,7 @@ impl Default for App {
             publishers: Publishers::None,
             access_file: None,
             authorize: None,
+            create: Create::Anyone,
             lab: false,
             log_accesses: true,
             log_json: false,
@@ -115,6 +119,7 @@ impl App {
             channels: channels.clone(),
             lines: has_lab.then(Lines::default),
             access,
+            create: self.create,
             admission: Arc::clone(&admission),
             drain,
         });

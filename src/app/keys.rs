@@ -22,7 +22,7 @@ const ANYONE: &str = "anyone";
 const NONE: &str = "none";
 
 /// A presence channel tells of the channel that its name ends with, and has the rule of that one.
-const PRESENCE: &str = "$presence.";
+const PRESENCE: &str = "@presence.";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {

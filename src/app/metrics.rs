@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Prometheus text exposition format 0.0.4. What ends in `_total` is a counter since the server began.
 pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Access) -> Response {
     let (http, hub, listed) = (&connections.counters, channels.counters(), channels.list());
+    let (views, subscribers) = channels.views();
     let of = |counter: &AtomicU64| counter.load(Relaxed);
     let asked = |counter: fn(&Authorization) -> &AtomicU64| {
         access.authorization.as_deref().map_or(0, |application| of(counter(application)))
@@ -22,7 +23,12 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
             "Connections whose first request has not come, or waits for a place.",
             connections.waiting() as u64,
         ),
-        ("subscribers", "Subscribers of all channels.", kept(|channel| channel.subscribers)),
+        (
+            "subscribers",
+            "Subscribers of all channels and views.",
+            kept(|channel| channel.subscribers) + subscribers as u64,
+        ),
+        ("views", "Views of several channels.", views as u64),
         ("channels", "Channels.", listed.len() as u64),
         ("history_events", "Events that the channels keep.", kept(|channel| channel.events)),
         ("history_bytes", "Their bytes.", kept(|channel| channel.bytes)),
@@ -31,6 +37,13 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
             "Streams that are reviewed, because their key may go or their authorization expire.",
             access.granted.len(),
         ),
+        (
+            "channels_evicted_total",
+            "Channels evicted to make room for others.",
+            of(&hub.channels_evicted),
+        ),
+        ("channels_expired_total", "Channels unused for too long.", of(&hub.channels_expired)),
+        ("events_expired_total", "Events that were kept for too long.", of(&hub.events_expired)),
         ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
         ("requests_total", "Requests read.", of(&http.requests)),
         ("accept_errors_total", "Failures to accept a connection.", of(&http.accept_errors)),

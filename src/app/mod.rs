@@ -18,3 +18,4 @@ mod words;
 pub use access::Publishers;
 pub use application::{App, Listening};
 pub use publish::publish_lines;
+pub use subscribe::Create;

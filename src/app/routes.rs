@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::drain::Drain;
+use super::subscribe::Create;
 use super::{metrics, publish, subscribe, words};
 use crate::channel::Channels;
 use crate::http::admission::Admission;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     /// `None` when the laboratory is off.
     pub(super) lines: Option<Lines>,
     pub(super) access: Arc<Access>,
+    pub(super) create: Create,
     pub(super) admission: Arc<Admission>,
     pub(super) drain: Drain,
 }
@@ -56,7 +58,12 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         subscribe::list(request, &shared.channels, &shared.access)
     }),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
-        subscribe::subscribe(request, &shared.channels, &shared.access).into()
+        let may_begin = match shared.create {
+            Create::Anyone => true,
+            Create::Publishers => shared.access.may_publish(request),
+            Create::Nobody => false,
+        };
+        subscribe::subscribe(request, &shared.channels, &shared.access, may_begin).into()
     }),
     (Method::Post, "/channels/{name}", Access::publish, publish),
     (Method::Put, "/channels/{name}", Access::publish, publish),

@@ -1,24 +1,41 @@
 //! Reading channels: subscribing to one, polling it, describing it, and listing all.
 
 use super::access::Access;
-use crate::channel::{Channels, NoChannel, Summary, since_ms};
+use crate::channel::{Channels, NoChannel, Selection, Summary, since_ms};
 use crate::http::{Head, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused, refused_because};
 use std::mem::replace;
 use std::sync::Arc;
 
+/// Which clients may begin a channel by subscribing to it. Publishing begins one, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// All of them.
+    Anyone,
+    /// Those that may publish.
+    Publishers,
+    /// None.
+    Nobody,
+}
+
 /// `GET /channels/{name}`: a stream; with `?poll` one that ends at once. A client that wants JSON is told what the channel
 /// looks like, or with `?poll` what it has.
+///
+/// A client that may not begin the channel is told to come back later, as for load, and the same for all names. A 404
+/// would end an EventSource for good, although the channel may begin in the next second: after a restart of the server
+/// that would be the end of every page that is faster than the publisher.
 pub(super) fn subscribe(
     request: &Request<'_>,
     channels: &Channels,
     access: &Arc<Access>,
+    may_begin: bool,
 ) -> Result<Response, Refusal> {
     check_parameters(
         request,
         &[&LAST_EVENT_ID_PARAMETERS[..], &["since", "poll", "key"]].concat(),
     )?;
     check_since(request)?;
+    let selection = Selection::parse(name(request)).ok_or(NO_SELECTION)?;
     let polls = is_on(request, "poll")?;
     let offered = ["text/event-stream", "application/json"];
     let is_json = request.prefers(&offered) == Some("application/json");
@@ -31,17 +48,30 @@ pub(super) fn subscribe(
         }
         grant => grant?,
     };
+    if polls && !selection.is_channel() {
+        return Err(POLL_OF_SEVERAL);
+    }
     if is_json && !polls {
         let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?;
         return Ok(uncached(describe(&channel.summary()) + "\n"));
     }
-    match channels.open_to_subscribe(name(request)) {
+    match channels.open_selection(&selection, may_begin) {
         Ok(channel) if polls => Ok(channel.poll(request, is_json)),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
         Err(NoChannel::Full) if !is_json => Ok(refused()),
-        Err(name) => Err(refusal_of(name)),
+        Err(NoChannel::Name) => Err(NO_SELECTION),
+        Err(full) => Err(refusal_of(full)),
     }
 }
+
+const NO_SELECTION: Refusal = Refusal::new(
+    Status::NOT_FOUND,
+    "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot. Up to 16 \
+     of them, with commas between, are several channels on one connection; name* is all channels whose names begin so. \
+     With --presence, @presence.name tells how many subscribers a channel has.",
+);
+
+const POLL_OF_SEVERAL: Refusal = Refusal::bad("poll is for one channel; poll each of them.");
 
 pub(super) const NO_SUCH_CHANNEL: Refusal =
     Refusal::new(Status::NOT_FOUND, "There is no such channel.");

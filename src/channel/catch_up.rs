@@ -2,10 +2,11 @@
 //! This is the only place that decides that a subscriber has lost something.
 
 use super::asked::Asked;
-use super::feed::{Feed, Hub};
+use super::feed::{Feed, Hub, View};
 use super::history::{Batch, Cursor, History, Rest};
 use super::id::{Id, Ids};
 use super::subscriber::{Departure, END, Subscriber, Written};
+use super::view;
 use crate::sse::{Event, Message, Parser, json_string, opening};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) enum Start {
     At(Cursor),
     /// The same, but something before it is lost.
     BehindGap(Cursor),
+    /// In a view: behind this id.
+    Behind(Id),
 }
 
 impl Start {
@@ -60,6 +63,25 @@ impl Start {
         }
     }
 
+    /// Where a subscription to a view starts.
+    ///
+    /// | the client names                  | it gets                                           |
+    /// |-----------------------------------|---------------------------------------------------|
+    /// | nothing, `latest`, a time to come  | what is published from now on                     |
+    /// | `earliest`                        | everything that the channels keep                 |
+    /// | an id, of whatever channel        | what came after it; a gap, if a channel lost some |
+    /// | a future one, any other text      | a gap, and everything that the channels keep      |
+    pub(super) fn of_view(hub: &Hub, asked: &Asked) -> Start {
+        let settled = hub.order.settled(&hub.ids);
+        Start::Behind(match asked {
+            Asked::Latest => settled,
+            Asked::Earliest | Asked::Since(_, None) => Id::before_ms(0),
+            Asked::After(text) => known_id(hub, text).unwrap_or(Id::before_ms(0)),
+            // Before the server had started, it forgot nothing.
+            Asked::Since(_, Some(id)) => (*id).max(hub.ids.started).min(settled),
+        })
+    }
+
     /// The position in the history of this moment, and whether something before it is lost.
     pub(super) fn position(self, history: &History) -> (Cursor, bool) {
         let first = history.first;
@@ -67,8 +89,13 @@ impl Start {
             Start::Earliest => (first, false),
             Start::At(cursor) => (cursor.max(first), is_lost(cursor, first)),
             Start::BehindGap(cursor) => (cursor.max(first), true),
+            Start::Behind(id) => (history.position_after(id), false),
         }
     }
+}
+
+fn known_id(hub: &Hub, text: &str) -> Option<Id> {
+    Id::parse(text).filter(|id| *id <= hub.ids.last())
 }
 
 /// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.
@@ -86,6 +113,10 @@ pub(super) fn begin(
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
+    if let (Some(view), Start::Behind(after)) = (&feed.view, start) {
+        replay_view(feed, view, &mut subscriber, after, &asked, filter.as_mut())?;
+        return catch_up(feed, subscriber, filter);
+    }
     let mut batch = Batch::default();
     let mut gap = String::new();
     {
@@ -95,7 +126,7 @@ pub(super) fn begin(
         feed.copy_for(&state, &subscriber, &mut batch);
         if has_gap {
             feed.hub.counters.gaps.fetch_add(1, Relaxed);
-            gap = gap_event(asked.text(), state.history.first_id());
+            gap = gap_event(asked.text(), state.history.first_id(), "");
         }
     }
     subscriber.write_blocking(gap.as_bytes())?;
@@ -103,6 +134,63 @@ pub(super) fn begin(
     // The rest may take long.
     drop((gap, batch));
     catch_up(feed, subscriber, filter)
+}
+
+/// How long a replay waits for an event that is about to be appended.
+const UNSETTLED_PAUSE: Duration = Duration::from_millis(10);
+
+/// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
+fn replay_view(
+    feed: &Feed,
+    view: &View,
+    subscriber: &mut Subscriber,
+    mut after: Id,
+    asked: &Asked,
+    mut filter: Option<&mut Filter>,
+) -> Result<(), Departure> {
+    let hub = &feed.hub;
+    let tells_gap = matches!(asked, Asked::After(_) | Asked::Since(..));
+    let is_known = match asked {
+        Asked::After(text) => known_id(hub, text).is_some(),
+        Asked::Since(_, id) => id.is_some(),
+        Asked::Latest | Asked::Earliest => true,
+    };
+    let (mut before, mut batch) = (None, Batch::default());
+    while !hub.is_stopped() {
+        {
+            let state = feed.lock();
+            if after >= state.history.forgotten {
+                subscriber.cursor = state.history.position_after(after);
+                return Ok(());
+            }
+        }
+        let mut round = view::round(hub, view, after, before, &mut batch);
+        let mut gap = String::new();
+        if before.is_some() && !round.lost.is_empty() {
+            return Err(Departure::Slow);
+        } else if before.is_none() && tells_gap {
+            if !is_known {
+                round.lost = view.selection.parts().to_vec();
+            }
+            if !round.lost.is_empty() {
+                hub.counters.gaps.fetch_add(1, Relaxed);
+                let lost: Vec<_> = round.lost.iter().map(|name| json_string(name)).collect();
+                let lost = format!(",\"channels\":[{}]", lost.join(","));
+                gap = gap_event(asked.text(), round.oldest, &lost);
+            }
+        }
+        subscriber.cursor = 0;
+        let is_settled = round.until > after;
+        subscriber.write_blocking(gap.as_bytes())?;
+        write(feed, subscriber, &batch, filter.as_deref_mut())?;
+        (after, before) = (round.until, Some(round.number));
+        if !is_settled {
+            thread::sleep(UNSETTLED_PAUSE);
+        }
+    }
+    // It is told so like any other.
+    subscriber.cursor = feed.lock().history.end();
+    Ok(())
 }
 
 /// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
@@ -246,11 +334,13 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     Ok(())
 }
 
-/// The event that tells a client what it missed. It has no id, so that the client keeps its own.
-pub(super) fn gap_event(asked: &str, oldest: Option<Id>) -> String {
+/// The event that tells a client what it missed. It has no id, so that the client keeps its own. `channels` is the member
+/// of the object that says which channels of a view have lost something.
+pub(super) fn gap_event(asked: &str, oldest: Option<Id>, channels: &str) -> String {
     // The client may have sent as much as a head has room for.
     let asked: String = asked.chars().take(64).collect();
     let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
-    let gap = Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}}}", json_string(&asked)));
+    let gap =
+        Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}{channels}}}", json_string(&asked)));
     gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
 }

@@ -1,19 +1,22 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock; and what all channels
 //! share.
 
+use super::counters::Counters;
 use super::history::{Batch, Cursor, History};
-use super::id::{Id, Ids};
+use super::id::{Id, Ids, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
-use super::members::Members;
+use super::members::{Members, Phase};
 use super::notifier::Notifier;
-use super::subscriber::{Departure, HEARTBEAT, HEARTBEAT_EVENT, Subscriber};
+use super::order::Order;
+use super::selection::{Selection, shown};
+use super::subscriber::{HEARTBEAT, HEARTBEAT_EVENT, Subscriber};
 use crate::http::lock::hold;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A thread per core is enough, and no machine that we know has more cores.
@@ -22,7 +25,7 @@ pub(super) const MAX_FANOUT_THREADS: usize = 64;
 /// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,
 /// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
 /// they have lost something.
-const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
 pub(super) const REPLAY_BYTES: usize = 32 * 1024;
@@ -31,8 +34,13 @@ pub(super) const REPLAY_BYTES: usize = 32 * 1024;
 pub(super) struct Hub {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
+    pub(super) order: Order<Shown>,
+    /// How many rounds of replays of views have begun.
+    pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
+    /// Wakes the timer when the hub is stopped.
+    pub(super) timer: Notifier<()>,
     pub(super) counters: Counters,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
@@ -45,7 +53,12 @@ impl Hub {
         Arc::new(Hub {
             limits,
             ids: Ids::new(),
+            order: Order::new(|id, Shown { frame, views }| {
+                views.iter().for_each(|view| view.show(id, &frame));
+            }),
+            rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
+            timer: Notifier::new(),
             counters: Counters::default(),
             joined: AtomicU64::new(0),
             started: Instant::now(),
@@ -62,6 +75,10 @@ impl Hub {
         if self.limits.heartbeat_event { HEARTBEAT_EVENT } else { HEARTBEAT }
     }
 
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(SeqCst)
     }
@@ -69,47 +86,42 @@ impl Hub {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
+        self.timer.close();
     }
 }
 
-/// Counts since the server started.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) events_published: AtomicU64,
-    pub(crate) bytes_published: AtomicU64,
-    pub(crate) events_delivered: AtomicU64,
-    pub(crate) bytes_delivered: AtomicU64,
-    /// Subscriptions that named a last event ID.
-    pub(crate) replays: AtomicU64,
-    /// Subscriptions that were told of a gap.
-    pub(crate) gaps: AtomicU64,
-    /// Streams that ended, by reason.
-    pub(crate) left: AtomicU64,
-    pub(crate) slow: AtomicU64,
-    pub(crate) stalled: AtomicU64,
-    pub(crate) completed: AtomicU64,
+/// An event for the views of its channel.
+pub(super) struct Shown {
+    frame: Arc<[u8]>,
+    views: Vec<Arc<Feed>>,
 }
 
-impl Counters {
-    pub(super) fn delivered(&self, events: u64, bytes: u64) {
-        self.events_delivered.fetch_add(events, Relaxed);
-        self.bytes_delivered.fetch_add(bytes, Relaxed);
-    }
+/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
+/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
+pub(super) struct View {
+    pub(super) selection: Selection,
+    pub(super) sources: Weak<dyn Sources>,
+}
 
-    pub(super) fn departed(&self, departure: Departure) {
-        let counter = match departure {
-            Departure::Left => &self.left,
-            Departure::Stalled => &self.stalled,
-            Departure::Slow => &self.slow,
-            Departure::Completed => &self.completed,
-            Departure::Stopped => return,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
+pub(super) trait Sources: Send + Sync {
+    fn matching(&self, selection: &Selection) -> Matching;
+}
+
+/// The channels that a selection has at one moment.
+pub(super) struct Matching {
+    pub(super) feeds: Vec<Arc<Feed>>,
+    /// Other channels that were evicted may have had these names.
+    pub(super) open_parts: Vec<Arc<str>>,
+    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
+    pub(super) forgotten: Id,
+    pub(super) forgot_in: u64,
 }
 
 pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
+    pub(super) view: Option<View>,
+    /// It is a view, and its fan-out threads have much to copy.
+    pub(super) is_behind: AtomicBool,
     pub(super) members: Arc<Members>,
     state: Mutex<State>,
     /// Frames that a publisher wants to push out have been copied.
@@ -124,6 +136,10 @@ pub(super) struct State {
     pub(super) published_at: Option<Instant>,
     /// The end of the history when the channel was completed last.
     pub(super) completed_at: Option<Cursor>,
+    /// The views that show the channel. Some may be gone by now.
+    pub(super) views: Vec<Weak<Feed>>,
+    /// In which round the history has last forgotten something.
+    pub(super) forgot_in: u64,
     publishers_waiting: usize,
     filtered_waiting: usize,
 }
@@ -133,56 +149,167 @@ impl State {
     pub(super) fn is_completed(&self) -> bool {
         self.completed_at == Some(self.history.end())
     }
+
+    pub(super) fn has_views(&self) -> bool {
+        !self.views.is_empty()
+    }
+
+    /// From now on each event is shown in this view, too.
+    pub(super) fn show_in(&mut self, view: Weak<Feed>) {
+        // Otherwise the views that come and go would fill the memory while nothing is published.
+        if self.views.len() == self.views.capacity() {
+            self.views.retain(|view| view.strong_count() > 0);
+        }
+        self.views.push(view);
+    }
+
+    fn needed_from(&self) -> Option<Cursor> {
+        self.lanes.iter().filter_map(Lane::needed_from).min()
+    }
+
+    fn forget_before(&mut self, first: Cursor, hub: &Hub) {
+        if first > self.history.first {
+            self.history.forget_before(first);
+            self.forgot_in = hub.rounds.load(SeqCst);
+        }
+    }
 }
 
 impl Feed {
-    /// The channel has sent no event with an id larger than `start`.
-    pub(super) fn new(hub: &Arc<Hub>, members: Arc<Members>, start: Id) -> Arc<Feed> {
+    /// A feed that goes on from `history`, behind which the channel may be completed.
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        members: Arc<Members>,
+        history: History,
+        is_completed: bool,
+    ) -> Arc<Feed> {
+        Feed::with(hub, members, history, is_completed, None)
+    }
+
+    /// A view that shows nothing before it is [activated](Feed::activate).
+    pub(super) fn view(hub: &Arc<Hub>, members: Arc<Members>, view: View) -> Arc<Feed> {
+        Feed::with(hub, members, History::new(Id::MAX), false, Some(view))
+    }
+
+    fn with(
+        hub: &Arc<Hub>,
+        members: Arc<Members>,
+        history: History,
+        is_completed: bool,
+        view: Option<View>,
+    ) -> Arc<Feed> {
         let state = Mutex::new(State {
-            history: History::new(start),
+            completed_at: is_completed.then(|| history.end()),
+            history,
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
-            completed_at: None,
+            views: Vec::new(),
+            forgot_in: 0,
             publishers_waiting: 0,
             filtered_waiting: 0,
         });
         let (room, changed) = (Condvar::new(), Condvar::new());
-        Arc::new(Feed { hub: Arc::clone(hub), members, state, room, changed })
+        let (hub, is_behind) = (Arc::clone(hub), AtomicBool::new(false));
+        Arc::new(Feed { hub, view, is_behind, members, state, room, changed })
     }
 
-    /// The newest id of a channel that is completed.
-    pub(super) fn completed_after(&self) -> Option<Id> {
-        let state = self.lock();
-        state.is_completed().then(|| state.history.last_id().unwrap_or(state.history.forgotten))
+    /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
+    /// one of them finds that it has lost it.
+    pub(super) fn forget(&self) -> Id {
+        let mut state = self.lock();
+        let end = state.history.end();
+        state.forget_before(end, &self.hub);
+        state.history.newest()
+    }
+
+    /// Drops the events that are too old, but none that is yet to be copied for subscribers in lanes.
+    pub(super) fn expire(&self, state: &mut State) {
+        let age = self.hub.limits.history_age;
+        if !age.is_zero() {
+            let oldest_ms = now_ms().saturating_sub(age.as_millis() as u64);
+            let first = state.history.position_after(Id::before_ms(oldest_ms));
+            let first = first.min(state.needed_from().unwrap_or(first));
+            let expired = first.saturating_sub(state.history.first);
+            self.hub.counters.events_expired.fetch_add(expired, Relaxed);
+            state.forget_before(first, &self.hub);
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         hold(&self.state)
     }
 
-    /// Moves the start of the history so that another frame fits, but not past what is yet to be copied for subscribers
-    /// in lanes.
+    /// Moves the start of the history so that another frame fits. Waits at most so long until what it moves past is
+    /// copied for the subscribers in lanes; the lock is free meanwhile.
     pub(super) fn make_room<'s>(
         &'s self,
         mut state: MutexGuard<'s, State>,
         bytes: usize,
+        at_most: Duration,
     ) -> MutexGuard<'s, State> {
         let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let mut deadline = None;
         loop {
             let first = state.history.first_after(bytes, history_events, history_bytes);
-            let needed_from = state.lanes.iter().filter_map(Lane::needed_from).min();
-            let is_copied = needed_from.is_none_or(|needed_from| first <= needed_from);
+            let is_copied = state.needed_from().is_none_or(|needed_from| first <= needed_from);
             if is_copied || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                state.history.forget_before(first);
+                state.forget_before(first, &self.hub);
                 return state;
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + ROOM_DEADLINE);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + at_most);
             let wait = deadline.saturating_duration_since(Instant::now());
             state.publishers_waiting += 1;
             state = self.room.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
             state.publishers_waiting -= 1;
         }
+    }
+
+    /// Puts a committed event behind all others: every event of every log comes into the history here, in the order in
+    /// which it was committed. The caller has made room for it, and tells the lanes.
+    pub(super) fn append(
+        &self,
+        state: &mut State,
+        id: Id,
+        frame: Box<[u8]>,
+        key: Option<Arc<str>>,
+    ) {
+        self.hub.counters.events_published.fetch_add(1, Relaxed);
+        self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
+        state.views.retain(|view| view.strong_count() > 0);
+        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
+        if !views.is_empty() {
+            let frame = shown(&self.members.name, &frame);
+            self.hub.order.appended(&self.hub.ids, id, Shown { frame, views });
+        }
+        state.history.append(id, frame, key);
+        self.members.enter(Phase::Begun);
+        self.changed(state);
+    }
+
+    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
+    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
+    fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
+        let mut state = self.lock();
+        // Before the view was activated; or the event is in the history of its channel since before that.
+        if id <= state.history.newest() {
+            return;
+        }
+        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
+        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
+        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
+        self.is_behind.store(needed_from < soft, Relaxed);
+        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
+        state.history.append_shared(id, Arc::clone(frame));
+        self.changed(&state);
+        self.notify_lanes(state);
+    }
+
+    /// Takes note that the completion of the channel is committed. The caller tells the lanes.
+    pub(super) fn complete(&self, state: &mut State) {
+        state.completed_at = Some(state.history.end());
+        self.members.enter(Phase::Completed);
+        self.changed(state);
     }
 
     /// Something was copied: publishers may have room now.

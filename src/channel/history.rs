@@ -77,6 +77,11 @@ impl History {
         self.first + self.frames.partition_point(|frame| frame.id <= id) as u64
     }
 
+    /// The newest id that was ever in it; before any was, the id at which the history starts.
+    pub(super) fn newest(&self) -> Id {
+        self.last_id().unwrap_or(self.forgotten)
+    }
+
     /// The id and the frame of the event that was published with this key.
     pub(super) fn find_key(&self, key: &str) -> Option<(Id, &[u8])> {
         let cursor = *self.keys.get(key)?;
@@ -84,17 +89,30 @@ impl History {
         Some((frame.id, &frame.bytes))
     }
 
-    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<&str>) {
+    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<Arc<str>>) {
         let bytes = match bytes.len() {
             0..SHARED_BYTES => Bytes::Owned(bytes),
             _ => Bytes::Shared(bytes.into()),
         };
-        let frame = Frame { id, bytes, key: key.map(Arc::from) };
+        let frame = Frame { id, bytes, key };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
         }
         self.bytes += frame.size();
         self.frames.push_back(frame);
+    }
+
+    /// Appends a frame that several histories share.
+    pub(super) fn append_shared(&mut self, id: Id, bytes: Arc<[u8]>) {
+        let frame = Frame { id, bytes: Bytes::Shared(bytes), key: None };
+        self.bytes += frame.size();
+        self.frames.push_back(frame);
+    }
+
+    /// The events behind this id.
+    pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &[u8])> {
+        let first = self.frames.partition_point(|frame| frame.id <= id);
+        self.frames.range(first..).map(|frame| (frame.id, &*frame.bytes))
     }
 
     /// Where the history must start so that another event of so many `bytes` fits within the bounds.
@@ -232,8 +250,8 @@ mod tests {
     fn a_key_counts_as_its_bytes_and_is_forgotten_with_its_event() {
         let mut history = History::new(id(0));
         for n in 1..=4 {
-            let key = (n % 2 == 0).then(|| format!("key-{n}"));
-            history.append(id(n), vec![b'x'; 10].into(), key.as_deref());
+            let key = (n % 2 == 0).then(|| format!("key-{n}").into());
+            history.append(id(n), vec![b'x'; 10].into(), key);
         }
         assert_eq!(history.bytes, 4 * 10 + 2 * 5);
         assert_eq!(history.find_key("key-2"), Some((id(2), &[b'x'; 10][..])));

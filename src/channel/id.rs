@@ -31,6 +31,14 @@ impl Id {
 }
 
 impl Id {
+    /// Larger than each id that is issued.
+    pub(super) const MAX: Id = Id(u64::MAX);
+
+    /// The largest id that is smaller.
+    pub(super) fn previous(self) -> Id {
+        Id(self.0.saturating_sub(1))
+    }
+
     /// The largest id that comes before this time, in milliseconds since 1970.
     pub(super) fn before_ms(ms: u64) -> Id {
         Id((ms.min((1 << (64 - N_BITS)) - 1) << N_BITS).saturating_sub(1))

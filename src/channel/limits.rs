@@ -6,8 +6,10 @@ use std::time::Duration;
 /// What the channels of one server keep, and how often an idle subscriber gets a heartbeat. Their memory is bounded by
 ///
 /// ```text
-/// 2 * channels * 1 KiB                                      channels, with or without events
-///   + channels * (history_bytes + history_events * 112)     the histories; 272 in place of 112 for events with a key
+/// (channels + subscribers) * 1 KiB                          channels, with or without events
+///   + channels * (history_bytes + history_events * 120)     the histories; 280 in place of 120 for events with a key
+///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; views share the frames
+///   + channels * views * 16 bytes                            which views a channel is shown in, at most
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event, which those at the same event share)
 ///   + clients that poll for JSON at a time * 8 * (32 KiB or one event)
@@ -23,10 +25,14 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Channels at a time that were opened to publish; 1,024. One more evicts a completed channel that is not in
-    /// use; if there is none, it is `503`. Beside them there may be as many channels that only subscribers have asked
-    /// for; a subscriber of one more gets a stream that ends.
+    /// Channels at a time that were opened to publish; 1,024. One more evicts the channel that is unused for longest, which
+    /// has no handle and no subscriber; if there is none, a completed one that is still being read; if there is none, it
+    /// is `503`. A client of an evicted channel that comes back is told of a gap. Channels that only subscribers have
+    /// asked for do not count: each goes with its last subscriber.
     pub channels: usize,
+    /// Views at a time, each of which shows several channels on one connection; 1,024. A subscriber of one more is told to come
+    /// back later.
+    pub views: usize,
     /// Events that each channel keeps; 1,000.
     pub history_events: usize,
     /// Bytes that each channel keeps: its events as they stand on the wire, and their keys; 1 MiB. A larger event is
@@ -38,7 +44,24 @@ pub struct Limits {
     /// Whether the heartbeat is an event named `heartbeat`, with data and without an id, in place of a comment; it is
     /// not. EventSource shows comments to no page.
     pub heartbeat_event: bool,
+    /// After so long without a handle and a subscriber a channel goes, with its events; zero, which is never.
+    pub channel_idle: Duration,
+    /// After so long an event goes, by the time in its id; zero, which is never. A client that it was kept for is told of a
+    /// gap. Its memory is free an eighth of that time later, or at the next subscription.
+    pub history_age: Duration,
+    /// Whether clients may subscribe to `@presence.NAME`, which tells how many subscribers the channel has whenever that
+    /// changes, at most once a second; no. Each counts as a view.
+    pub presence: bool,
 }
+
+/// 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at the beginning: the name of a file, too.
+pub(super) fn is_name(name: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+}
+
+/// How often a presence is told, at most.
+pub(super) const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
 
@@ -48,9 +71,10 @@ impl Limits {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), InvalidLimits> {
-        let Limits { channels, history_events, history_bytes, heartbeat, .. } = *self;
+        let Limits { channels, views, history_events, history_bytes, heartbeat, .. } = *self;
         let counts = [
             ("channels", channels),
+            ("views", views),
             ("history_events", history_events),
             ("history_bytes", history_bytes),
         ];
@@ -66,14 +90,27 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// How often the timer looks for what is too old; `None` when nothing ever is.
+    pub(super) fn timer_pause(&self) -> Option<Duration> {
+        let ages = [self.channel_idle, self.history_age].into_iter().filter(|age| !age.is_zero());
+        let pauses = ages.map(|age| age / 8).chain(self.presence.then_some(PRESENCE_INTERVAL));
+        Some(pauses.min()?.clamp(Duration::from_millis(10), Duration::from_secs(10)))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             channels: 1_024,
+            views: 1_024,
             history_events: 1_000,
             history_bytes: 1024 * 1024,
             heartbeat: Duration::from_secs(15),
             heartbeat_event: false,
+            channel_idle: Duration::ZERO,
+            history_age: Duration::ZERO,
+            presence: false,
         }
     }
 }

@@ -1,29 +1,41 @@
 //! A channel's users: the handles to it and its subscribers. The table drops a channel that nothing uses and that keeps
-//! nothing.
+//! nothing, and evicts one that nothing uses when it needs room.
 
 use crate::http::lock::hold;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicU8, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, Weak};
 
 /// Where a channel is listed by its name.
 pub(super) trait Listing: Send + Sync {
-    /// The channel was completed; or it has no user any more, and nothing was published on it.
+    /// The channel was completed, or its last handle or its last user has gone.
     fn review(&self, members: &Members);
 }
 
 pub(super) struct Members {
     pub(super) name: Arc<str>,
     listing: Weak<dyn Listing>,
-    /// Handles and subscribers.
-    users: AtomicUsize,
-    subscribers: AtomicUsize,
-    /// Something was published, or the channel was completed. It never changes back.
-    has_begun: AtomicBool,
+    /// The subscribers, and the handles, each as [`HANDLE`]: one look sees both.
+    users: AtomicU64,
+    /// A [`Phase`].
+    phase: AtomicU8,
     callbacks: Mutex<Vec<(Change, Callback)>>,
+}
+
+const HANDLE: u64 = 1 << 32;
+
+/// How far a channel has come. It may be completed and go on, as often as it likes.
+#[derive(Clone, Copy)]
+pub(super) enum Phase {
+    /// It was only asked for.
+    Asked,
+    /// Something was published.
+    Begun,
+    /// It was completed, and nothing was published since.
+    Completed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,30 +51,35 @@ impl Members {
         Arc::new(Members {
             name,
             listing,
-            users: AtomicUsize::new(0),
-            subscribers: AtomicUsize::new(0),
-            has_begun: AtomicBool::new(false),
+            users: AtomicU64::new(0),
+            phase: AtomicU8::new(Phase::Asked as u8),
             callbacks: Mutex::default(),
         })
     }
 
     pub(super) fn subscribers(&self) -> usize {
-        self.subscribers.load(Relaxed)
+        (self.users.load(Relaxed) % HANDLE) as usize
     }
 
-    /// Only the listing can make a user of a channel that has none, so under its lock this stays true.
-    pub(super) fn are_none(&self) -> bool {
-        self.users.load(SeqCst) == 0
+    /// How many subscribers there are if there is no handle. A subscriber is made with a handle, and only the listing makes
+    /// a handle of a channel that has none: under its lock, `Some` stays so.
+    pub(super) fn without_handle(&self) -> Option<u64> {
+        Some(self.users.load(SeqCst)).filter(|users| *users < HANDLE)
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.has_begun.load(SeqCst)
+        self.phase.load(SeqCst) != Phase::Asked as u8
     }
 
-    pub(super) fn begin(&self) {
+    pub(super) fn is_completed(&self) -> bool {
+        self.phase.load(SeqCst) == Phase::Completed as u8
+    }
+
+    /// Called under the lock of the channel.
+    pub(super) fn enter(&self, phase: Phase) {
         // The store would take the cache line away from other publishers each time.
-        if !self.has_begun.load(Relaxed) {
-            self.has_begun.store(true, SeqCst);
+        if self.phase.load(Relaxed) != phase as u8 {
+            self.phase.store(phase as u8, SeqCst);
         }
     }
 
@@ -85,12 +102,12 @@ impl Members {
     }
 }
 
-/// Keeps a channel in use. It must not be dropped under the lock of the channel or of the table.
+/// A handle, which keeps a channel in use. It must not be dropped under the lock of the channel or of the table.
 pub(super) struct User(Arc<Members>);
 
 impl User {
     pub(super) fn new(members: &Arc<Members>) -> User {
-        members.users.fetch_add(1, SeqCst);
+        members.users.fetch_add(HANDLE, SeqCst);
         User(Arc::clone(members))
     }
 }
@@ -103,38 +120,42 @@ impl Clone for User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        let is_last = self.0.users.fetch_sub(1, SeqCst) == 1;
-        if is_last && !self.0.has_begun() {
+        let users = self.0.users.fetch_sub(HANDLE, SeqCst) - HANDLE;
+        if users == 0 || (users < HANDLE && self.0.is_completed()) {
             self.0.review();
         }
     }
 }
 
-/// Counts one subscriber of a channel.
+/// Counts one subscriber of a channel, and keeps the channel in use until it is completed. As a handle, it must not be
+/// dropped under a lock.
 pub(super) struct Presence {
-    user: User,
+    members: Arc<Members>,
     has_joined: bool,
 }
 
 impl Presence {
     /// For a response that may still be refused or be one to `HEAD`.
     pub(super) fn new(members: &Arc<Members>) -> Presence {
-        members.subscribers.fetch_add(1, Relaxed);
-        Presence { user: User::new(members), has_joined: false }
+        members.users.fetch_add(1, SeqCst);
+        Presence { members: Arc::clone(members), has_joined: false }
     }
 
     /// The stream of the subscriber has started.
     pub(super) fn join(&mut self) {
         self.has_joined = true;
-        self.user.0.report(Change::Joined);
+        self.members.report(Change::Joined);
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.user.0.subscribers.fetch_sub(1, Relaxed);
+        let is_last = self.members.users.fetch_sub(1, SeqCst) == 1;
         if self.has_joined {
-            self.user.0.report(Change::Left);
+            self.members.report(Change::Left);
+        }
+        if is_last {
+            self.members.review();
         }
     }
 }

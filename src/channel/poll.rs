@@ -35,10 +35,11 @@ impl Channel {
         }
         let asked = Asked::by(request).unwrap_or(Asked::Earliest);
         let poll = {
-            let state = self.feed.lock();
+            let mut state = self.feed.lock();
+            self.feed.expire(&mut state);
             let history = &state.history;
             let (cursor, has_gap) = Start::new(history, &hub.ids, &asked).position(history);
-            let gap = has_gap.then(|| gap_event(asked.text(), history.first_id()));
+            let gap = has_gap.then(|| gap_event(asked.text(), history.first_id(), ""));
             let end = if state.is_completed() { END } else { b"" };
             let last_id = history.last_id().unwrap_or(history.forgotten).to_string();
             let gap = gap.unwrap_or_default();

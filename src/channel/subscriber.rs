@@ -19,6 +19,10 @@ pub(super) const HEARTBEAT_EVENT: &[u8] = b"event: heartbeat\ndata: heartbeat\n\
 /// permit must come back although heartbeats may be rare, or off.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
+/// The first look comes so soon, and each pause after it is twice as long as the one before. Otherwise clients that
+/// subscribe and leave at once, a hundred each second, would take all permits.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+
 /// The last event of a stream when its channel is completed. It has no id, so that the client keeps its own; without data
 /// it would not be dispatched.
 pub(super) const END: &[u8] = b"event: end\ndata: the channel is completed\n\n";
@@ -34,6 +38,8 @@ pub(super) struct Subscriber {
     pub(super) written_ms: u64,
     /// When the server last looked whether the client has left, on the same clock.
     looked_ms: u64,
+    /// The pause until it looks again.
+    look_interval: Duration,
     /// The client has closed its half of the connection. It may still be reading, or be gone.
     is_half_closed: bool,
     pub(super) presence: Presence,
@@ -73,6 +79,7 @@ impl Subscriber {
             heartbeat_interval_ms: u32::MAX,
             written_ms: 0,
             looked_ms: 0,
+            look_interval: FIRST_LOOK,
             is_half_closed: false,
             presence,
         }
@@ -130,7 +137,8 @@ impl Subscriber {
 
     /// When [`heartbeat`](Subscriber::heartbeat) has something to do.
     pub(super) fn heartbeat_in_ms(&self, now_ms: u64) -> u64 {
-        let look_at_ms = self.written_ms.max(self.looked_ms) + LOOK_INTERVAL.as_millis() as u64;
+        let look_at_ms =
+            self.written_ms.max(self.looked_ms) + self.look_interval.as_millis() as u64;
         look_at_ms.min(self.heartbeat_at_ms()).saturating_sub(now_ms)
     }
 
@@ -145,6 +153,7 @@ impl Subscriber {
         }
         let is_due = now_ms >= self.heartbeat_at_ms();
         self.looked_ms = now_ms;
+        self.look_interval = (self.look_interval * 2).min(LOOK_INTERVAL);
         match (&mut &**self.connection).read(&mut [0; 1024]) {
             Ok(0) => self.is_half_closed = true,
             // A client has nothing to say on a stream.

@@ -1,11 +1,19 @@
-//! The table of channels: names to channels, and how many there may be.
+//! The channels of a server: each has a name.
 
 use super::channel::{Channel, Summary};
+use super::counters::Counters;
+use super::eviction::{Entry, Table, expire, feeds};
 use super::fanout;
-use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
-use super::id::Id;
-use super::limits::Limits;
+use super::feed::{Feed, Hub, MAX_FANOUT_THREADS, Sources, View};
+use super::history::History;
+use super::limits::{Limits, is_name};
+use super::log::Log;
 use super::members::{Listing, Members};
+use super::notifier::Wake;
+use super::presence::Told;
+use super::selection::{Kind, Selection};
+use super::view;
+use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,9 +21,7 @@ use std::io;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle, available_parallelism};
-
-/// How many completed channels are looked at, at most, to find one that can be evicted.
-const PROBES: usize = 16;
+use std::time::Instant;
 
 /// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
 /// handle. [`Channel`] has an example.
@@ -26,31 +32,12 @@ pub struct Channels {
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
-struct Table {
-    hub: Arc<Hub>,
-    channels: BTreeMap<Arc<str>, Entry>,
-    /// How many of them were opened to publish, or completed. Subscribers have asked for the others.
-    claimed: usize,
-    /// The completed ones, in the order in which they are looked at to evict one.
-    completed: BTreeSet<(Id, Arc<str>)>,
-    /// No event of an evicted channel has a larger id; at first, the time at which the server started. The history of a
-    /// new channel starts here.
-    forgotten: Id,
-}
-
-struct Entry {
-    feed: Arc<Feed>,
-    is_claimed: bool,
-    /// Its key in `completed`: the id of its last event, or a later one since the channel was found to be in use.
-    completed: Option<Id>,
-}
-
 /// Why there is no such channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoChannel {
     /// The name is not one.
     Name,
-    /// There are [`Limits::channels`] already.
+    /// There are [`Limits::channels`] already, and each of them is in use.
     Full,
 }
 
@@ -60,7 +47,9 @@ impl NoChannel {
             NoChannel::Name => {
                 "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot."
             }
-            NoChannel::Full => "There are as many channels as this server may have.",
+            NoChannel::Full => {
+                "There are as many channels as this server may have, and each of them is in use."
+            }
         }
     }
 }
@@ -87,18 +76,21 @@ impl Channels {
             hub: Arc::clone(&hub),
             channels: BTreeMap::new(),
             claimed: 0,
-            completed: BTreeSet::new(),
+            unused: BTreeSet::new(),
+            views: Views::default(),
             forgotten: hub.ids.last(),
+            forgot_in: 0,
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        Ok(Channels { hub, table, threads })
+        let channels = Channels { hub, table, threads };
+        channels.start_timer().inspect_err(|_| channels.stop())?;
+        Ok(channels)
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
     /// the beginning.
     pub fn is_name(name: &str) -> bool {
-        let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+        is_name(name)
     }
 
     /// The channel of this name, to publish on it. It is created if it does not exist.
@@ -114,39 +106,89 @@ impl Channels {
         if !is_claimed && !table.make_room(&mut evicted) {
             return Err(NoChannel::Full);
         }
-        let feed = self.feed(table, name);
-        table.claim(&feed.members);
-        Ok(Channel::new(&feed))
+        let channel = self.channel(table, name);
+        table.claim(&channel.feed.members);
+        Ok(channel)
     }
 
-    /// The channel of this name, to subscribe to it. Anyone may ask for any name, so this evicts nothing, and such
-    /// channels do not count against those that were opened to publish.
-    pub(crate) fn open_to_subscribe(&self, name: &str) -> Result<Channel, NoChannel> {
-        check_name(name)?;
-        let table = &mut *hold(&self.table);
-        let unclaimed = table.channels.len() - table.claimed;
-        if unclaimed >= self.hub.limits.channels && !table.channels.contains_key(name) {
-            return Err(NoChannel::Full);
+    /// What a client has selected, to subscribe to it. [`NoChannel::Full`] also stands for a channel that does not exist if
+    /// the client may not begin one, and [`NoChannel::Name`] for a presence that is off.
+    ///
+    /// Anyone may ask for any name, so this evicts nothing, and such channels do not count against those that were opened
+    /// to publish: each goes with its last subscriber, so the bound of subscribers is theirs. A bound of their own would
+    /// let a client keep others out with names that it invents.
+    pub(crate) fn open_selection(
+        &self,
+        selection: &Selection,
+        may_begin: bool,
+    ) -> Result<Channel, NoChannel> {
+        let name = selection.name();
+        match selection.kind {
+            Kind::Channel if may_begin => Ok(self.channel(&mut hold(&self.table), &name)),
+            Kind::Channel => self.find(&name).ok_or(NoChannel::Full),
+            Kind::View => self.open_view(name.into(), Some(selection)),
+            Kind::Presence if self.hub.limits.presence => self.open_view(name.into(), None),
+            Kind::Presence => Err(NoChannel::Name),
         }
-        Ok(Channel::new(&self.feed(table, name)))
     }
 
-    fn feed(&self, table: &mut Table, name: &str) -> Arc<Feed> {
-        if let Some(entry) = table.channels.get(name) {
-            return Arc::clone(&entry.feed);
+    fn channel(&self, table: &mut Table, name: &str) -> Channel {
+        if let Some(channel) = table.find(name) {
+            return channel;
         }
         let name: Arc<str> = name.into();
         let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
         let members = Members::new(Arc::clone(&name), listing);
-        let feed = Feed::new(&self.hub, members, table.forgotten);
-        let entry = Entry { feed: Arc::clone(&feed), is_claimed: false, completed: None };
-        table.channels.insert(name, entry);
-        feed
+        let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
+        for view in table.views.of_channel(&feed.members.name) {
+            feed.lock().show_in(view);
+        }
+        let log = Log::Memory;
+        let channel = Channel::new(&feed, &log);
+        table.channels.insert(name, Entry { feed, log, is_claimed: false, unused: None });
+        channel
+    }
+
+    /// The view of several channels. It begins none of them: those that begin later join it. Or, without a selection, the
+    /// presence of a channel, which goes with its last subscriber as a view does.
+    fn open_view(
+        &self,
+        name: Arc<str>,
+        selection: Option<&Selection>,
+    ) -> Result<Channel, NoChannel> {
+        let mut table = hold(&self.table);
+        if let Some(view) = table.views.find(&name) {
+            return Ok(Channel::new(view, &Log::Memory));
+        } else if table.views.len() >= self.hub.limits.views {
+            return Err(NoChannel::Full);
+        }
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let members = Members::new(name, listing);
+        let Some(selection) = selection else {
+            let feed = Feed::new(&self.hub, members, History::new(self.hub.ids.last()), false);
+            table.views.insert(&feed);
+            return Ok(Channel::new(&feed, &Log::Memory));
+        };
+        let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let view = View { selection: selection.clone(), sources };
+        let feed = Feed::view(&self.hub, members, view);
+        // A channel that begins from here on finds the view. Those that are there are told without this lock.
+        table.views.insert(&feed);
+        let (channel, matching) = (Channel::new(&feed, &Log::Memory), table.matching(selection));
+        drop(table);
+        view::connect(&feed, &matching.feeds);
+        Ok(channel)
+    }
+
+    /// How many views there are, and how many subscribers they have.
+    pub(crate) fn views(&self) -> (usize, usize) {
+        let table = hold(&self.table);
+        (table.views.len(), table.views.all().map(|view| view.members.subscribers()).sum())
     }
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed))
+        hold(&self.table).find(name)
     }
 
     /// All channels, by name.
@@ -157,13 +199,31 @@ impl Channels {
     /// So many channels at most, by name, of those behind this name.
     pub(crate) fn list_after(&self, name: &str, at_most: usize) -> Vec<Summary> {
         // The lock is held for the copy only: other threads open channels meanwhile.
-        self.feeds_after(name, at_most).iter().map(|feed| Summary::new(feed)).collect()
-    }
-
-    fn feeds_after(&self, name: &str, at_most: usize) -> Vec<Arc<Feed>> {
         let table = hold(&self.table);
         let behind = table.channels.range::<str, _>((Excluded(name), Unbounded)).take(at_most);
-        behind.map(|(_, entry)| Arc::clone(&entry.feed)).collect()
+        let feeds: Vec<_> = behind.map(|(_, entry)| Arc::clone(&entry.feed)).collect();
+        drop(table);
+        feeds.iter().map(|feed| Summary::new(feed)).collect()
+    }
+
+    /// Starts the thread that lets channels and events go by their age and tells presences, if there is anything to do.
+    fn start_timer(&self) -> io::Result<()> {
+        let Some(pause) = self.hub.limits.timer_pause() else { return Ok(()) };
+        let (hub, table) = (Arc::clone(&self.hub), Arc::downgrade(&self.table));
+        let mut told = Told::default();
+        let run = move || {
+            while let Wake::DeadlinePassed = hub.timer.wait(Some(Instant::now() + pause)) {
+                // The program has no handle to the channels any more.
+                let Some(table) = table.upgrade() else { return };
+                expire(&hub, &table);
+                if hub.limits.presence {
+                    told.tell(&table);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("timer".into()).spawn(run)?;
+        hold(&self.threads).push(thread);
+        Ok(())
     }
 
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
@@ -171,7 +231,7 @@ impl Channels {
     /// published, and a client that subscribes is told to come back later. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
-        for feed in self.feeds_after("", usize::MAX) {
+        for feed in feeds(&self.table) {
             feed.changed(&feed.lock());
         }
         let threads = std::mem::take(&mut *hold(&self.threads));
@@ -189,84 +249,6 @@ fn check_name(name: &str) -> Result<(), NoChannel> {
     if Channels::is_name(name) { Ok(()) } else { Err(NoChannel::Name) }
 }
 
-impl Table {
-    /// `None` for a channel that is not in the table any more.
-    fn entry(&mut self, members: &Members) -> Option<&mut Entry> {
-        let entry = self.channels.get_mut(&members.name)?;
-        std::ptr::eq(&*entry.feed.members, members).then_some(entry)
-    }
-
-    fn claim(&mut self, members: &Members) {
-        if let Some(entry) = self.entry(members)
-            && !std::mem::replace(&mut entry.is_claimed, true)
-        {
-            self.claimed += 1;
-        }
-    }
-
-    /// Whether one more channel can be claimed. Evicts as many as it takes, but completed ones without users only.
-    fn make_room(&mut self, evicted: &mut Vec<Arc<Feed>>) -> bool {
-        while self.claimed >= self.hub.limits.channels {
-            match self.evict() {
-                Some(feed) => evicted.push(feed),
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// Evicts the one with the oldest last event among the completed ones without users.
-    fn evict(&mut self) -> Option<Arc<Feed>> {
-        for _ in 0..PROBES {
-            let (_, name) = self.completed.pop_first()?;
-            let Some(entry) = self.channels.get_mut(&name) else { continue };
-            if !entry.feed.members.are_none() {
-                // A new id puts it behind all others.
-                let later = self.hub.ids.next();
-                entry.completed = Some(later);
-                self.completed.insert((later, name));
-                continue;
-            }
-            // Nothing can be published from here on: a handle would have to come from this table.
-            match entry.feed.completed_after() {
-                // Something was published since. It is listed again when it is completed again.
-                None => entry.completed = None,
-                Some(newest) => {
-                    self.forgotten = self.forgotten.max(newest);
-                    self.claimed -= usize::from(entry.is_claimed);
-                    return self.channels.remove(&name).map(|entry| entry.feed);
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Listing for Mutex<Table> {
-    fn review(&self, members: &Members) {
-        // Dropped after the lock is free.
-        let mut removed = Vec::new();
-        let table = &mut *hold(self);
-        let Some(entry) = table.entry(members) else { return };
-        if let Some(newest) = entry.feed.completed_after() {
-            if let Some(before) = entry.completed.replace(newest) {
-                table.completed.remove(&(before, Arc::clone(&members.name)));
-            }
-            table.completed.insert((newest, Arc::clone(&members.name)));
-            // It was perhaps only asked for by subscribers. It counts now all the same, so another one goes.
-            table.claim(members);
-            while table.claimed > table.hub.limits.channels
-                && let Some(feed) = table.evict()
-            {
-                removed.push(feed);
-            }
-        } else if members.are_none() && !members.has_begun() {
-            table.claimed -= usize::from(entry.is_claimed);
-            removed.extend(table.channels.remove(&members.name).map(|entry| entry.feed));
-        }
-    }
-}
-
 impl fmt::Debug for Channels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channels")
@@ -278,18 +260,21 @@ impl fmt::Debug for Channels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::Id;
     use super::*;
+    use crate::http::{Router, Server};
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
     use std::sync::mpsc;
     use std::time::Duration;
 
-    /// Otherwise an event that follows the completion, published with the last handle, could be evicted unnoticed: it
-    /// would come after the look at the history, and before the look at the handles.
+    /// Otherwise the table would wait for a publisher.
     #[test]
-    fn the_handles_of_a_completed_channel_are_looked_at_before_its_history() {
+    fn the_history_of_a_channel_with_a_handle_is_not_looked_at_to_evict_one() {
         let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
         let channels = channels.expect("it starts");
         let channel = channels.open("c").expect("there is room");
-        channel.complete();
+        channel.complete().expect("it is in memory");
         let feed = Arc::clone(&hold(&channels.table).channels["c"].feed);
         let history = feed.lock();
         let (sender, receiver) = mpsc::channel();
@@ -301,13 +286,40 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_completed_often_stands_once_among_the_completed_ones() {
+    fn a_channel_that_is_used_often_stands_at_most_once_among_the_unused_ones() {
         let channels = Channels::start(Limits::default()).expect("it starts");
         let channel = channels.open("c").expect("it is a name");
         for number in 0..100 {
             channel.publish(number.to_string()).expect("it is small");
-            channel.complete();
+            channel.complete().expect("it is in memory");
+            assert_eq!(hold(&channels.table).unused.len(), 0);
+            drop(channels.find("c"));
+            assert_eq!(hold(&channels.table).unused.len(), 0, "another handle is left");
         }
-        assert_eq!(hold(&channels.table).completed.len(), 1);
+        drop(channel);
+        for _ in 0..100 {
+            drop(channels.find("c"));
+            assert_eq!(hold(&channels.table).unused.len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_too_old_is_not_sent_although_the_timer_has_not_come_yet() {
+        let limits = Limits { history_age: Duration::from_secs(3600), ..Limits::default() };
+        let channels = Channels::start(limits).expect("it starts");
+        let channel = channels.open("c").expect("it is a name");
+        let id = Id::parse("1-1").expect("it has the form of an id");
+        channel.feed.lock().history.append(id, b"data: old\n\n"[..].into(), None);
+        channel.publish("young").expect("it is small");
+        let mut router = Router::new();
+        router.get("/", move |request| channel.subscribe(request));
+        let server = Server::bind("127.0.0.1:0").expect("there is a free port");
+        let mut client =
+            TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
+        server.log_accesses(false).serve(router).expect("it starts");
+        client.write_all(b"GET /?last_event_id=earliest HTTP/1.0\r\n\r\n").expect("it reads");
+        let mut lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));
+        let data = lines.find(|line| line.starts_with("data"));
+        assert_eq!(data.as_deref(), Some("data: young"));
     }
 }

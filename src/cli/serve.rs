@@ -4,7 +4,7 @@ use super::arguments::unknown;
 use super::descriptors::limit_connections;
 use super::{Arguments, Failure, say, tell};
 use newswire::Cors;
-use newswire::app::{App, Publishers, publish_lines};
+use newswire::app::{App, Create, Publishers, publish_lines};
 use newswire::channel::{Channel, Channels, NoChannel};
 use newswire::http::{Address, Limits, Url};
 use std::ffi::{OsStr, OsString};
@@ -35,6 +35,8 @@ OPTIONS
     --access FILE              which keys may publish and subscribe, and where; a line each:
                                KEY allow publish|subscribe|all PATTERN...
     --authorize URL            ask this application about each subscription and publish
+    --create CLIENTS           which clients begin a channel by subscribing to it: anyone,
+                               publishers or nobody                                [anyone]
     --stdin NAME               publish each line of standard input on this channel
     --lab                      serve /lab, the streams to test with, on an address that is
                                not loopback, too                          [loopback only]
@@ -43,16 +45,26 @@ OPTIONS
     --max-connections N        connections at a time  [the descriptor limit less 64, or 65536]
     --max-subscribers N        subscribers and other streams      [nine in ten connections]
     --max-channels N           channels at a time                                      [1024]
+    --presence                 tell how many subscribers a channel has, on @presence.NAME
+    --max-views N              sets of several channels on one connection              [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
     --log text|json            how each request is logged                             [text]
     --trusted-proxy ADDR       log the client that this proxy names, at ADDR or unix; repeatable
+    --history-seconds SECONDS  forget an event after so long; 0 for never                 [0]
+    --channel-idle SECONDS     forget a channel that is unused for so long; 0 for never   [0]
     --quiet                    do not write a line for each request
     --help, --version
 ";
 
 /// The greatest number that an option takes when nothing else limits it.
 const MOST: usize = 10_000_000;
+
+/// Thirty years.
+const MOST_SECONDS: usize = 1_000_000_000;
+
+const CREATE: [(&str, Create); 3] =
+    [("anyone", Create::Anyone), ("publishers", Create::Publishers), ("nobody", Create::Nobody)];
 
 /// Serves until the process ends.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -160,6 +172,7 @@ impl Options {
                     let malformed = |error| Failure::usage(format!("{name}: {error}"));
                     app.authorize = Some(url.map_err(malformed)?);
                 }
+                "--create" => app.create = arguments.one_of(name, &CREATE)?,
                 "--stdin" => stdin = Some(channel_name(arguments.value(name, "a name")?)?),
                 "--lab" => app.lab = true,
                 "--heartbeat" => {
@@ -167,9 +180,19 @@ impl Options {
                     channels.heartbeat = Duration::from_secs(seconds as u64);
                 }
                 "--heartbeat-event" => channels.heartbeat_event = true,
+                "--history-seconds" => {
+                    channels.history_age =
+                        Duration::from_secs(arguments.number(name, 0, MOST_SECONDS)? as u64)
+                }
+                "--channel-idle" => {
+                    channels.channel_idle =
+                        Duration::from_secs(arguments.number(name, 0, MOST_SECONDS)? as u64)
+                }
                 "--max-connections" => connections = Some(arguments.number(name, 1, MOST)?),
                 "--max-subscribers" => streams = Some(arguments.number(name, 0, MOST)?),
                 "--max-channels" => channels.channels = arguments.number(name, 1, MOST)?,
+                "--presence" => channels.presence = true,
+                "--max-views" => channels.views = arguments.number(name, 1, MOST)?,
                 "--history-events" => {
                     channels.history_events = arguments.number(name, 1, 1_000_000_000)?
                 }

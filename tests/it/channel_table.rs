@@ -2,7 +2,7 @@
 
 use crate::channels::{complete, start};
 use crate::server::{Answer, Publisher, Server, Stream, ask, eventually};
-use newswire::channel::{Channels, Limits};
+use newswire::channel::{Channels, Limits, NoChannel};
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
 }
 
 #[test]
-fn channels_are_bounded_and_a_new_one_evicts_a_completed_one() {
+fn channels_are_bounded_and_a_new_one_evicts_the_one_that_is_unused_for_longest() {
     let server =
         Server::start(&["--publish-open", "--quiet", "--max-channels", "3", "--heartbeat", "1"]);
     let address = server.address;
@@ -76,45 +76,129 @@ fn channels_are_bounded_and_a_new_one_evicts_a_completed_one() {
     for channel in ["a", "b", "c"] {
         assert_eq!(publish(channel), 200);
     }
-    // One more is refused.
-    assert_eq!(publish("d"), 503);
-    assert_eq!(ask(address, "PUT", "/channels/d?lines", &[], "x").status, 503);
-    assert_eq!(publish("a"), 200, "those that exist go on");
-    assert_eq!(names(), "a b c");
-
-    // Subscribers can ask for as many besides, so that they do not keep publishers out.
-    let waiting = ["d", "x", "y"].map(|channel| Stream::subscribe(address, channel));
-    assert_told_to_come_back(&ask(address, "GET", "/channels/z", &[], ""));
-    assert_eq!(names(), "a b c d x y");
-    assert_eq!(publish("d"), 503, "it is one too many to publish on");
-    drop(waiting);
-    eventually("the others are gone", || names() == "a b c");
-
-    // A completed channel without users is evicted; the one with the oldest last event first.
-    complete(address, "b");
-    complete(address, "a");
+    // The order is that of the last use. A subscriber is one.
+    assert_eq!(publish("a"), 200);
     assert_eq!(publish("d"), 200);
     assert_eq!(names(), "a c d");
+    drop(Stream::subscribe(address, "c"));
+    eventually("it has left", || server.metric("newswire_subscribers") == 0);
     assert_eq!(publish("e"), 200);
     assert_eq!(names(), "c d e");
+    assert_eq!(server.metric("newswire_channels_evicted_total"), 2);
+
+    // A channel with a subscriber stays. When all have some, one more to publish on is refused.
+    let subscribers = ["c", "d", "e"].map(|channel| Stream::subscribe(address, channel));
     assert_eq!(publish("f"), 503);
-    // Not while it has a subscriber, which perhaps has not got the end.
-    let mut subscriber = Stream::subscribe(address, "c");
-    assert_eq!(publish("f"), 503);
+    assert_eq!(ask(address, "PUT", "/channels/f?lines", &[], "x").status, 503);
+    assert_eq!(publish("c"), 200, "those that exist go on");
+    // Subscribers can ask for any number besides, and do not keep publishers out.
+    let waiting = ["p", "q", "r", "s", "t", "u"].map(|name| Stream::subscribe(address, name));
+    assert_eq!(names(), "c d e p q r s t u");
+    assert_eq!(publish("p"), 503, "it is one too many to publish on");
+    drop(waiting);
+    eventually("the others are gone", || names() == "c d e");
+    // A completed one is evicted when its subscriber has got the end.
+    let [mut subscriber, _d, _e] = subscribers;
     complete(address, "c");
-    assert_eq!(subscriber.until_end(), []);
-    eventually("it is evicted", || publish("f") == 200);
+    assert_eq!(subscriber.until_end().len(), 1);
+    assert_eq!(publish("f"), 200);
     assert_eq!(names(), "d e f");
 
     // Its history is gone with it. A client that comes back is told so, and evicts nothing.
-    complete(address, "d");
     let mut back = Stream::resume(address, "c", "1000-0");
     assert_eq!(back.next().expect("it is told").event_type, "gap");
     assert_eq!(names(), "c d e f");
-    // To publish on it evicts the completed one.
+    // To publish on it evicts the one that is unused.
     assert_eq!(publish("c"), 200);
     assert_eq!(back.next().expect("it is live").event_type, "message");
-    assert_eq!(names(), "c e f");
+    assert_eq!(names(), "c d e");
+}
+
+#[test]
+fn a_completed_channel_that_a_client_reads_slowly_does_not_keep_new_ones_out() {
+    let (address, channels) = start(Limits { channels: 2, ..Limits::default() });
+    let id = {
+        let over = channels.open("over").expect("there is room");
+        let id = over.publish("first").expect("it is small").id;
+        for _ in 0..20 {
+            over.publish("x".repeat(500_000)).expect("it fits");
+        }
+        over.complete().expect("it is in memory");
+        id
+    };
+    // These never read. Their sockets hold less than what they asked for.
+    let target = "/channels/over?last_event_id=earliest";
+    let mut slow: Vec<Stream> = (0..3).map(|_| Stream::open(address, target, &[])).collect();
+    drop(channels.open("idle").map(|channel| channel.publish("x")));
+    let open = |name: &str| {
+        let channel = channels.open(name)?;
+        channel.publish("x").expect("it is small");
+        Ok::<_, newswire::channel::NoChannel>(channel)
+    };
+    // What nothing uses at all goes first.
+    let _new = open("new").expect("there is room");
+    assert!(channels.find("idle").is_none());
+    let _newer = open("newer").expect("there is room");
+    assert!(channels.find("over").is_none());
+    open("newest").expect_err("the others are in use");
+    // They are not told that they have got all, and are told of a gap when they come back.
+    for stream in &mut slow {
+        assert!(stream.until_end().iter().all(|message| message.event_type == "message"));
+    }
+    let mut back = Stream::resume(address, "over", &id);
+    assert_eq!(back.next().expect("it is told").event_type, "gap");
+}
+
+#[test]
+fn clients_that_ask_for_a_channel_and_leave_at_once_do_not_keep_others_out() {
+    // No heartbeat tells that they have left.
+    let options = ["--quiet", "--heartbeat", "0", "--max-subscribers", "20", "--max-channels", "5"];
+    let server = Server::start(&options);
+    let started = Instant::now();
+    for wave in 0..3 {
+        for number in 0..20 {
+            drop(Stream::subscribe(server.address, &format!("asked-{wave}-{number}")));
+        }
+        eventually("they are gone", || server.metric("newswire_subscribers") == 0);
+        assert_eq!(server.metric("newswire_channels"), 0);
+    }
+    // A look each 15 s would take 45 s.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_channel_begins_by_subscribing_only_for_the_clients_that_may() {
+    let token = std::env::temp_dir().join(format!("newswire-create-{}", std::process::id()));
+    std::fs::write(&token, "secret-of-the-publisher").expect("it can be written");
+    let with = |create: &str| {
+        let token = token.to_str().expect("it is UTF-8");
+        let options = ["--publish-token-file", token, "--create", create, "--quiet"];
+        Server::start(&options)
+    };
+    let bearer = [("Authorization", "Bearer secret-of-the-publisher")];
+    for (create, publishers_may) in [("publishers", true), ("nobody", false)] {
+        let server = with(create);
+        let address = server.address;
+        // The answer is the same for each name. It does not end an EventSource: the channel may begin at any time.
+        for name in ["news", "other"] {
+            assert_told_to_come_back(&ask(address, "GET", &format!("/channels/{name}"), &[], ""));
+        }
+        assert_eq!(ask(address, "GET", "/channels/.x", &[], "").status, 404);
+        assert_eq!(server.metric("newswire_channels"), 0);
+        let begun = Stream::open(address, "/channels/asked", &bearer);
+        assert_eq!(server.metric("newswire_channels"), u64::from(publishers_may), "{create}");
+        let other = Stream::subscribe(address, "asked");
+        let subscribers = if publishers_may { 2 } else { 0 };
+        assert_eq!(server.metric("newswire_subscribers"), subscribers, "it has begun for all");
+        drop((begun, other));
+        assert_eq!(ask(address, "POST", "/channels/news", &bearer, "x").status, 200);
+        let mut stream = Stream::resume(address, "news", "earliest");
+        assert_eq!(stream.next().expect("it is kept").data, "x");
+    }
+    let anyone = with("anyone");
+    let _begun = Stream::subscribe(anyone.address, "news");
+    assert_eq!(anyone.metric("newswire_channels"), 1);
+    std::fs::remove_file(&token).expect("it is there");
 }
 
 #[test]
@@ -188,12 +272,13 @@ fn a_request_for_a_new_name_costs_the_same_among_many_channels_as_among_few() {
     }
     assert!(times[1] < 5 * times[0], "{times:?} among 200 and 20,000 channels");
 
-    // A publisher that finds no room costs as little.
+    // A publisher of a new name evicts a channel, and costs as little.
     let times = servers.map(|(_, channels)| {
         let mut times: Vec<Duration> = (0..101)
-            .map(|_| {
+            .map(|number| {
                 let started = Instant::now();
-                channels.open("one-more").expect_err("the table is full");
+                let channel = channels.open(&format!("more-{number}"));
+                channel.expect("one is evicted").publish("x").expect("it is small");
                 started.elapsed()
             })
             .collect();
@@ -204,35 +289,34 @@ fn a_request_for_a_new_name_costs_the_same_among_many_channels_as_among_few() {
 }
 
 #[test]
-fn completed_channels_that_are_in_use_do_not_keep_others_from_being_evicted() {
+fn channels_that_are_in_use_do_not_keep_others_from_being_evicted() {
     const CHANNELS: usize = 100;
     let channels = Channels::start(Limits { channels: CHANNELS, ..Limits::default() });
     let channels = channels.expect("it starts");
     let open = |name: &str| {
         channels.open(name).inspect(|channel| drop(channel.publish("x").expect("it is small")))
     };
-    // The oldest are completed and in use; one younger is not in use.
+    // The oldest are in use, some of them completed; one younger is not in use.
     let in_use: Vec<_> = (0..CHANNELS - 1)
         .map(|number| open(&format!("c{number}")).expect("there is room"))
         .collect();
-    in_use.iter().for_each(|channel| channel.complete());
-    open("idle").expect("there is room").complete();
-    // Each attempt looks at a few. Together they come to all.
-    let attempts = (0..CHANNELS).take_while(|_| open("new").is_err()).count();
-    assert!(attempts < 10, "{attempts} attempts");
-    assert!(channels.find("idle").is_none());
+    in_use.iter().skip(1).step_by(2).for_each(|channel| channel.complete().expect("it is kept"));
+    drop(open("idle").expect("there is room"));
+    for number in 0..3 {
+        drop(open(&format!("new-{number}")).expect("one is not in use"));
+    }
+    assert!(channels.find("idle").is_none() && channels.find("new-1").is_none());
+    let last = open("last").expect("one is not in use");
+    assert_eq!(open("more").err(), Some(NoChannel::Full));
     assert!(channels.find("c0").is_some());
 
-    // A channel that is published on again is not evicted, however often it was completed.
+    // The first that is not used any more is the first that goes. A look at the list is no use.
+    drop(last);
     drop(in_use);
-    for _ in 0..3 {
-        let channel = channels.find("c0").expect("it is there");
-        channel.complete();
-        channel.publish("again").expect("it is small");
+    let is_listed = |name: &str| channels.list().iter().any(|channel| channel.name == name);
+    for number in 0..CHANNELS {
+        drop(open(&format!("d{number}")).expect("one is evicted"));
+        assert!(!is_listed("last"));
+        assert_eq!(is_listed(&format!("c{}", CHANNELS - 2)), number < CHANNELS - 1);
     }
-    for number in 0..CHANNELS - 2 {
-        open(&format!("d{number}")).expect("a completed one is evicted");
-    }
-    assert!(channels.find("c0").is_some());
-    assert!(open("e").is_err());
 }

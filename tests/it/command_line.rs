@@ -81,7 +81,7 @@ fn assert_all(refusals: Vec<Result<(), String>>) {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-const VALUED: [&str; 13] = [
+const VALUED: [&str; 17] = [
     "--base",
     "--log",
     "--trusted-proxy",
@@ -95,9 +95,13 @@ const VALUED: [&str; 13] = [
     "--max-subscribers",
     "--max-channels",
     "--history-events",
+    "--history-seconds",
+    "--max-views",
+    "--channel-idle",
+    "--create",
 ];
 
-const SWITCHES: [&str; 3] = ["--publish-open", "--lab", "--quiet"];
+const SWITCHES: [&str; 4] = ["--publish-open", "--lab", "--quiet", "--presence"];
 
 #[test]
 fn help_and_version_are_on_standard_output() {
@@ -192,6 +196,10 @@ fn a_missing_or_malformed_value_is_refused() {
         ("--max-subscribers", &["", "x", "-1", "99999999999999999999999"]),
         ("--max-channels", &["", "x", "0", "-1"]),
         ("--history-events", &["", "x", "0", "-1"]),
+        ("--max-views", &["", "x", "0"]),
+        ("--history-seconds", &["", "x", "1.5", "1000000001"]),
+        ("--channel-idle", &["", "x", "-1", "1000000001"]),
+        ("--create", &["", "all", "Nobody"]),
         ("--history-bytes", &["", "x", "0", "1023", "-1", "1MiB"]),
         ("--stdin", &["", "a/b", ".hidden", "a b", "caf\u{e9}", &"x".repeat(65)]),
     ] {

@@ -120,7 +120,7 @@ fn what_no_line_names_is_open_and_beginnings_of_names_are_judged_by_all_that_the
         ("HEAD", "user.7", BOB, 401),
         ("HEAD", "user.70", "", 200),
         ("POST", "user.70", "", 200),
-        ("HEAD", "$presence.user.7", "", 401),
+        ("HEAD", "@presence.user.7", "", 401),
         ("POST", "shop.a", BOB, 401),
         ("HEAD", "shop.a", BOB, 200),
         ("HEAD", "shop.open", "", 200),
@@ -283,7 +283,7 @@ fn keys_and_names_that_attack_open_nothing() {
         "user.alice*",
         "s*",
         "%2A",
-        "$presence.user.bob",
+        "@presence.user.bob",
         ".%2Fuser.alice",
     ] {
         let fields = alice.each_ref().map(|(name, value)| (*name, value.as_str()));

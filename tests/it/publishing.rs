@@ -310,7 +310,7 @@ fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
     let longer = "n".repeat(65);
     let not_names = [
         ".", "..", ".hidden", "%2e%2e", "a%2Fb", "a%5Cb", "a%20b", "a+b", "a%0Ab", "a%0D%0Ab",
-        "%C3%A9", "a:b", "a%22", "a'b", "a,.b", ",a", "a,", "~", "%7F", "*", "a%25", "", &longer,
+        "%C3%A9", "a:b", "a%22", "a'b", "~", "%7F", "a%25", "", &longer,
     ];
     for name in not_names {
         for (method, query) in [

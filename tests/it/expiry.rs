@@ -1,0 +1,65 @@
+//! Channels and events that go by their age.
+
+use crate::channels::{metric, start};
+use crate::server::{Publisher, Server, Stream, eventually};
+use newswire::channel::Limits;
+use std::time::Duration;
+
+#[test]
+fn a_channel_that_is_unused_for_long_is_forgotten_and_its_client_is_told_of_a_gap() {
+    let server = Server::start(&["--publish-open", "--quiet", "--channel-idle", "1"]);
+    let address = server.address;
+    let channels = || server.metric("newswire_channels");
+    let id = Publisher::connect(address, "unused").publish("x");
+    Publisher::connect(address, "completed").publish("x");
+    crate::channels::complete(address, "completed");
+    let mut live = Stream::subscribe(address, "used");
+    Publisher::connect(address, "used").publish("y");
+    assert_eq!(channels(), 3);
+    eventually("two have expired", || server.metric("newswire_channels_expired_total") == 2);
+    assert_eq!(channels(), 1);
+    // The one with a subscriber goes on, and goes after it.
+    assert_eq!(live.next().expect("it is live").data, "y");
+    let mut back = Stream::resume(address, "unused", &id);
+    assert_eq!(back.next().expect("it is told").event_type, "gap");
+    drop((live, back));
+    eventually("all have expired", || channels() == 0);
+}
+
+#[test]
+fn a_channel_of_which_the_program_has_a_handle_does_not_expire() {
+    let idle = Duration::from_millis(50);
+    let (address, channels) = start(Limits { channel_idle: idle, ..Limits::default() });
+    let kept = channels.open("kept").expect("it is a name");
+    kept.publish("x").expect("it is small");
+    drop(channels.open("other").map(|channel| channel.publish("x")));
+    eventually("the other one expires", || channels.find("other").is_none());
+    let mut stream = Stream::resume(address, "kept", "earliest");
+    assert_eq!(stream.next().expect("it is kept").data, "x");
+    drop((stream, kept));
+    eventually("it expires", || channels.list().is_empty());
+}
+
+#[test]
+fn an_old_event_is_forgotten_and_a_client_that_has_not_got_it_is_told_of_a_gap() {
+    let age = Duration::from_secs(2);
+    let (address, channels) = start(Limits { history_age: age, ..Limits::default() });
+    let channel = channels.open("c").expect("it is a name");
+    let publish = |data: &str| channel.publish(data).expect("it is small").id;
+    let mut live = Stream::subscribe(address, "c");
+    let ids = ["a", "b", "c"].map(publish);
+    assert_eq!(Stream::resume(address, "c", &ids[0]).next().expect("it is kept").data, "b");
+    eventually("they are forgotten", || metric(address, "newswire_events_expired_total") == 3);
+    let summary = channel.summary();
+    assert_eq!((summary.events, summary.bytes), (0, 0));
+    // Nothing is lost behind the last one.
+    let mut streams = [&ids[1], &ids[2], "earliest"].map(|id| Stream::resume(address, "c", id));
+    let id = publish("d");
+    assert_eq!(streams[0].next().expect("it is told").event_type, "gap");
+    for stream in &mut streams {
+        assert_eq!(stream.next().expect("it is live").last_event_id, id);
+    }
+    // A subscriber that is there has lost nothing.
+    let data: Vec<String> = (0..4).map(|_| live.next().expect("it is live").data).collect();
+    assert_eq!(data, ["a", "b", "c", "d"]);
+}

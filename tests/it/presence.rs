@@ -1,0 +1,72 @@
+//! How many subscribers a channel has, as a channel.
+
+use crate::channels::OPEN;
+use crate::server::{Server, Stream, ask, eventually};
+
+fn next(stream: &mut Stream) -> String {
+    let event = stream.next().expect("it goes on");
+    assert_eq!(event.event_type, "message");
+    event.data
+}
+
+fn number(subscribers: usize) -> String {
+    format!("{{\"subscribers\":{subscribers}}}")
+}
+
+#[test]
+fn a_presence_tells_how_many_subscribers_a_channel_has_when_that_changes() {
+    let server = Server::start(&["--publish-open", "--quiet", "--presence"]);
+    let address = server.address;
+    let mut presence = Stream::open(address, "/channels/@presence.news", &[]);
+    assert_eq!(next(&mut presence), number(0));
+    let one = Stream::subscribe(address, "news");
+    assert_eq!(next(&mut presence), number(1));
+    // Subscribers of a view that shows the channel are there, too.
+    let views =
+        ["news,weather", "n*"].map(|name| Stream::open(address, &format!("/channels/{name}"), &[]));
+    let other = Stream::subscribe(address, "weather");
+    let mut last = next(&mut presence);
+    while last != number(3) {
+        last = next(&mut presence);
+    }
+    // A second one is told at once, although nothing has changed. A shell may write the at sign as it likes.
+    let mut second = Stream::open(address, "/channels/%40presence.news", &[]);
+    assert_eq!(next(&mut second), number(3));
+    drop((one, views, other));
+    while last != number(0) {
+        last = next(&mut presence);
+    }
+    drop((presence, second));
+    eventually("it goes with its last subscriber", || server.metric("newswire_views") == 0);
+    // It is no channel of the list, and nothing of it is left.
+    assert_eq!(ask(address, "GET", "/channels", &[], "").text(), "[]\n");
+}
+
+#[test]
+fn a_presence_is_published_by_the_server_alone_and_only_if_it_is_asked_to() {
+    let server = Server::start(&["--publish-open", "--quiet", "--presence"]);
+    let address = server.address;
+    for method in ["POST", "PUT", "DELETE"] {
+        let answer = ask(address, method, "/channels/@presence.news", &[], "x");
+        assert_eq!(answer.status, 404, "{method}: {answer:?}");
+    }
+    for name in ["@presence.", "@presence.a,b", "@presence.*", "@presence.@presence.a", "@other.a"]
+    {
+        assert_eq!(
+            ask(address, "GET", &format!("/channels/{name}"), &[], "").status,
+            404,
+            "{name}"
+        );
+    }
+    // No pattern shows it.
+    let _presence = Stream::open(address, "/channels/@presence.news", &[]);
+    let mut all = Stream::open(address, "/channels/*", &[]);
+    eventually("it is told", || server.metric("newswire_events_published_total") > 0);
+    crate::server::Publisher::connect(address, "news").publish("x");
+    assert_eq!(all.next().expect("it is live").event_type, "news");
+
+    let without = Server::start(&OPEN);
+    let answer = ask(without.address, "GET", "/channels/@presence.news", &[], "");
+    assert_eq!(answer.status, 404);
+    assert!(answer.text().contains("--presence"), "{answer:?}");
+}
