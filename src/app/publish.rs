@@ -180,7 +180,9 @@ fn refusal_to_publish(error: PublishError) -> Refusal {
         PublishError::TooLarge => Status::CONTENT_TOO_LARGE,
         // "The server SHOULD reply with an HTTP 422 status code" (the draft of the field, 2.7).
         PublishError::KeyReused => Status::UNPROCESSABLE_CONTENT,
-        PublishError::Stopped => Status::SERVICE_UNAVAILABLE,
+        PublishError::Stopped | PublishError::Unavailable | PublishError::Unknown => {
+            Status::SERVICE_UNAVAILABLE
+        }
         _ => Status::BAD_REQUEST,
     };
     Refusal::new(status, error.sentence())
@@ -191,7 +193,8 @@ pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Result<Res
     check_name(request)?;
     check_parameters(request, &[])?;
     let channel = channels.find(name(request));
-    channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?.complete();
+    let channel = channel.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such channel."))?;
+    channel.complete().map_err(refusal_to_publish)?;
     Ok(Response::empty(Status::NO_CONTENT))
 }
 
@@ -228,8 +231,7 @@ pub fn publish_lines(
             publish_text(channel, &String::from_utf8_lossy(&text[..end]));
         }
         if read == 0 {
-            channel.complete();
-            return Ok(());
+            return channel.complete().map_err(io::Error::other);
         }
         is_continued = !is_whole;
         line = if is_whole { Vec::new() } else { line.split_off(end) };

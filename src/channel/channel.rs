@@ -6,9 +6,9 @@
 //! position in the history, and replay and live delivery both ask the history what comes after it.
 
 use super::catch_up::{self, Filter, Start};
-use super::fanout;
 use super::feed::Feed;
 use super::id::Id;
+use super::log::Log;
 use super::members::{Change, Presence, User};
 use super::publication::{Publication, PublishError, Published};
 use super::subscriber::Subscriber;
@@ -17,13 +17,6 @@ use crate::sse::{Emitter, Event, Message, event_stream, last_event_id, opening, 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
-
-/// A publisher writes to so few subscribers itself, if its event comes so long after the one before: waking a fan-out
-/// thread would take longer than the writes. Events in quick succession are for the fan-out thread, which writes many
-/// with one call; `make bench` shows both in the rows of one subscriber.
-const FEW: usize = 4;
-const APART: Duration = Duration::from_micros(500);
 
 /// A named stream of events with any number of publishers and subscribers. Cloning it gives another handle to it.
 ///
@@ -48,7 +41,8 @@ const APART: Duration = Duration::from_micros(500);
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    feed: Arc<Feed>,
+    pub(super) feed: Arc<Feed>,
+    log: Log,
     _user: User,
 }
 
@@ -72,8 +66,8 @@ pub struct Summary {
 }
 
 impl Channel {
-    pub(super) fn new(feed: &Arc<Feed>) -> Channel {
-        Channel { feed: Arc::clone(feed), _user: User::new(&feed.members) }
+    pub(super) fn new(feed: &Arc<Feed>, log: &Log) -> Channel {
+        Channel { feed: Arc::clone(feed), log: log.clone(), _user: User::new(&feed.members) }
     }
 
     /// Its name.
@@ -108,52 +102,24 @@ impl Channel {
     }
 
     fn publish_encoded(&self, event: &Event, key: Option<&str>) -> Result<Published, PublishError> {
-        let (feed, hub) = (&self.feed, &self.feed.hub);
+        let hub = &self.feed.hub;
         if hub.is_stopped() {
             return Err(PublishError::Stopped);
         }
         let publication = Publication::new(event, key, hub.limits.history_bytes)?;
-        let mut state = feed.lock();
-        if let Some(id) = publication.find_in(&state.history)? {
-            return Ok(self.published(id));
-        }
-        state = feed.make_room(state, publication.bytes);
-        // The lock was free while it waited for room.
-        if let Some(id) = publication.find_in(&state.history)? {
-            return Ok(self.published(id));
-        }
-        let id = hub.ids.next();
-        let frame = publication.frame(id);
-        hub.counters.events_published.fetch_add(1, Relaxed);
-        hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
-        state.history.append(id, frame, key);
-        feed.members.begin();
-        feed.changed(&state);
-
-        let published = self.published(id);
-        let now = Instant::now();
-        let before = state.published_at.replace(now);
-        if published.subscribers <= FEW && before.is_none_or(|before| now - before >= APART) {
-            fanout::deliver_to_all(feed, state);
-        } else {
-            feed.notify_lanes(state);
-        }
-        Ok(published)
-    }
-
-    fn published(&self, id: Id) -> Published {
-        Published { id: id.to_string(), subscribers: self.subscribers() }
+        let id = self.log.publish(&self.feed, publication)?;
+        Ok(Published { id: id.to_string(), subscribers: self.subscribers() })
     }
 
     /// Completes the channel: each subscriber gets what it lacks, then an event named `end`, and its response ends. A
     /// client that comes back and lacks nothing gets `204`, which stops an EventSource, until something is published.
-    pub fn complete(&self) {
-        let mut state = self.feed.lock();
-        state.completed_at = Some(state.history.end());
-        self.feed.members.begin();
-        self.feed.changed(&state);
-        self.feed.notify_lanes(state);
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] and [`PublishError::Unknown`]; never while the log is in memory.
+    pub fn complete(&self) -> Result<(), PublishError> {
+        self.log.complete(&self.feed)?;
         self.feed.members.review();
+        Ok(())
     }
 
     /// How many subscribers it has now.

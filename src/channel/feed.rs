@@ -22,7 +22,7 @@ pub(super) const MAX_FANOUT_THREADS: usize = 64;
 /// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,
 /// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
 /// they have lost something.
-const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
 const REPLAY_BYTES: usize = 32 * 1024;
@@ -131,13 +131,18 @@ impl State {
 }
 
 impl Feed {
-    /// The channel has sent no event with an id larger than `start`.
-    pub(super) fn new(hub: &Arc<Hub>, members: Arc<Members>, start: Id) -> Arc<Feed> {
+    /// A feed that goes on from `history`, behind which the channel may be completed.
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        members: Arc<Members>,
+        history: History,
+        is_completed: bool,
+    ) -> Arc<Feed> {
         let state = Mutex::new(State {
-            history: History::new(start),
+            completed_at: is_completed.then(|| history.end()),
+            history,
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
-            completed_at: None,
             publishers_waiting: 0,
             filtered_waiting: 0,
         });
@@ -155,12 +160,13 @@ impl Feed {
         hold(&self.state)
     }
 
-    /// Moves the start of the history so that another frame fits, but not past what is yet to be copied for subscribers
-    /// in lanes.
+    /// Moves the start of the history so that another frame fits. Waits at most so long until what it moves past is
+    /// copied for the subscribers in lanes; the lock is free meanwhile.
     pub(super) fn make_room<'s>(
         &'s self,
         mut state: MutexGuard<'s, State>,
         bytes: usize,
+        at_most: Duration,
     ) -> MutexGuard<'s, State> {
         let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let mut deadline = None;
@@ -172,12 +178,35 @@ impl Feed {
                 state.history.forget_before(first);
                 return state;
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + ROOM_DEADLINE);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + at_most);
             let wait = deadline.saturating_duration_since(Instant::now());
             state.publishers_waiting += 1;
             state = self.room.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
             state.publishers_waiting -= 1;
         }
+    }
+
+    /// Puts a committed event behind all others: every event of every log comes into the history here, in the order in
+    /// which it was committed. The caller has made room for it, and tells the lanes.
+    pub(super) fn append(
+        &self,
+        state: &mut State,
+        id: Id,
+        frame: Box<[u8]>,
+        key: Option<Arc<str>>,
+    ) {
+        self.hub.counters.events_published.fetch_add(1, Relaxed);
+        self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
+        state.history.append(id, frame, key);
+        self.members.begin();
+        self.changed(state);
+    }
+
+    /// Takes note that the completion of the channel is committed. The caller tells the lanes.
+    pub(super) fn complete(&self, state: &mut State) {
+        state.completed_at = Some(state.history.end());
+        self.members.begin();
+        self.changed(state);
     }
 
     /// Something was copied: publishers may have room now.

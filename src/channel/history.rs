@@ -64,8 +64,8 @@ impl History {
         Some((frame.id, &frame.bytes))
     }
 
-    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<&str>) {
-        let frame = Frame { id, bytes, key: key.map(Arc::from) };
+    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<Arc<str>>) {
+        let frame = Frame { id, bytes, key };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
         }
@@ -173,8 +173,8 @@ mod tests {
     fn a_key_counts_as_its_bytes_and_is_forgotten_with_its_event() {
         let mut history = History::new(id(0));
         for n in 1..=4 {
-            let key = (n % 2 == 0).then(|| format!("key-{n}"));
-            history.append(id(n), vec![b'x'; 10].into(), key.as_deref());
+            let key = (n % 2 == 0).then(|| format!("key-{n}").into());
+            history.append(id(n), vec![b'x'; 10].into(), key);
         }
         assert_eq!(history.bytes, 4 * 10 + 2 * 5);
         assert_eq!(history.find_key("key-2"), Some((id(2), &[b'x'; 10][..])));

@@ -1,7 +1,7 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `channel`, `table`.
+//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `log`, `channel`, `table`.
 
 mod catch_up;
 #[allow(clippy::module_inception)]
@@ -12,6 +12,7 @@ mod history;
 mod id;
 mod lane;
 mod limits;
+mod log;
 mod members;
 mod notifier;
 mod publication;

@@ -4,6 +4,7 @@ use super::history::History;
 use super::id::Id;
 use crate::sse::Event;
 use std::fmt;
+use std::sync::Arc;
 
 /// The draft of the `Idempotency-Key` field sets no bound; this is the one of Stripe.
 const LONGEST_KEY: usize = 255;
@@ -21,7 +22,7 @@ pub struct Published {
     pub subscribers: usize,
 }
 
-/// Why an event was not published. None of it has reached a subscriber.
+/// Why an event was not published, or a channel not completed. None of it has reached a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -40,6 +41,10 @@ pub enum PublishError {
     KeyReused,
     /// [`Channels::stop`](super::Channels::stop) was called.
     Stopped,
+    /// The log of the channel cannot take it now: the disk is full, say. It was not kept.
+    Unavailable,
+    /// The log of the channel failed while it took it. Subscribers may get it after a restart, or never.
+    Unknown,
 }
 
 impl PublishError {
@@ -61,6 +66,12 @@ impl PublishError {
                 "Another event was published with this idempotency key; use a new key for a new event."
             }
             PublishError::Stopped => "The server is stopping.",
+            PublishError::Unavailable => {
+                "The log of the channel cannot take it now, and has not kept it; publish it again later."
+            }
+            PublishError::Unknown => {
+                "The log of the channel failed: it may or may not have been kept. With an idempotency key, publish it again."
+            }
         }
     }
 }
@@ -74,21 +85,21 @@ impl fmt::Display for PublishError {
 impl std::error::Error for PublishError {}
 
 /// An event that can be published, encoded but for its id.
-pub(super) struct Publication<'k> {
+pub(super) struct Publication {
     block: String,
-    key: Option<&'k str>,
+    pub(super) key: Option<Arc<str>>,
     /// What it may take in the history. That counts the longest id: publishers wait for room in any order, and the id is
     /// issued after the wait.
     pub(super) bytes: usize,
 }
 
-impl<'k> Publication<'k> {
+impl Publication {
     /// Checks the event and the key for a channel that keeps `history_bytes`.
     pub(super) fn new(
         event: &Event,
-        key: Option<&'k str>,
+        key: Option<&str>,
         history_bytes: usize,
-    ) -> Result<Publication<'k>, PublishError> {
+    ) -> Result<Publication, PublishError> {
         let is_malformed = |key: &str| {
             !(1..=LONGEST_KEY).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic())
         };
@@ -106,7 +117,7 @@ impl<'k> Publication<'k> {
             return Err(PublishError::NoData);
         }
         let block = event.encoded_within(most).ok_or(PublishError::TooLarge)?;
-        Ok(Publication { bytes: block.len() + reserve, block, key })
+        Ok(Publication { bytes: block.len() + reserve, block, key: key.map(Arc::from) })
     }
 
     pub(super) fn frame(&self, id: Id) -> Box<[u8]> {
@@ -116,7 +127,7 @@ impl<'k> Publication<'k> {
 
     /// The id of the event that was published with this key.
     pub(super) fn find_in(&self, history: &History) -> Result<Option<Id>, PublishError> {
-        match self.key.and_then(|key| history.find_key(key)) {
+        match self.key.as_ref().and_then(|key| history.find_key(key)) {
             None => Ok(None),
             Some((id, frame)) if *self.frame(id) == *frame => Ok(Some(id)),
             Some(_) => Err(PublishError::KeyReused),

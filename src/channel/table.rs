@@ -3,8 +3,10 @@
 use super::channel::{Channel, Summary};
 use super::fanout;
 use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
+use super::history::History;
 use super::id::Id;
 use super::limits::Limits;
+use super::log::Log;
 use super::members::{Listing, Members};
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,7 @@ struct Table {
 
 struct Entry {
     feed: Arc<Feed>,
+    log: Log,
     is_claimed: bool,
     /// Its key in `completed`: the id of its last event, or a later one since the channel was found to be in use.
     completed: Option<Id>,
@@ -113,9 +116,9 @@ impl Channels {
         if !is_claimed && !table.make_room(&mut evicted) {
             return Err(NoChannel::Full);
         }
-        let feed = self.feed(table, name);
-        table.claim(&feed.members);
-        Ok(Channel::new(&feed))
+        let channel = self.channel(table, name);
+        table.claim(&channel.feed.members);
+        Ok(channel)
     }
 
     /// The channel of this name, to subscribe to it. Anyone may ask for any name, so this evicts nothing, and such
@@ -127,25 +130,26 @@ impl Channels {
         if unclaimed >= self.hub.limits.channels && !table.channels.contains_key(name) {
             return Err(NoChannel::Full);
         }
-        Ok(Channel::new(&self.feed(table, name)))
+        Ok(self.channel(table, name))
     }
 
-    fn feed(&self, table: &mut Table, name: &str) -> Arc<Feed> {
+    fn channel(&self, table: &mut Table, name: &str) -> Channel {
         if let Some(entry) = table.channels.get(name) {
-            return Arc::clone(&entry.feed);
+            return Channel::new(&entry.feed, &entry.log);
         }
         let name: Arc<str> = name.into();
         let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
         let members = Members::new(Arc::clone(&name), listing);
-        let feed = Feed::new(&self.hub, members, table.forgotten);
-        let entry = Entry { feed: Arc::clone(&feed), is_claimed: false, completed: None };
-        table.channels.insert(name, entry);
-        feed
+        let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
+        let log = Log::Memory;
+        let channel = Channel::new(&feed, &log);
+        table.channels.insert(name, Entry { feed, log, is_claimed: false, completed: None });
+        channel
     }
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed))
+        hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed, &entry.log))
     }
 
     /// All channels, by name.
@@ -281,7 +285,7 @@ mod tests {
         let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
         let channels = channels.expect("it starts");
         let channel = channels.open("c").expect("there is room");
-        channel.complete();
+        channel.complete().expect("it is in memory");
         let feed = Arc::clone(&hold(&channels.table).channels["c"].feed);
         let history = feed.lock();
         let (sender, receiver) = mpsc::channel();
@@ -298,7 +302,7 @@ mod tests {
         let channel = channels.open("c").expect("it is a name");
         for number in 0..100 {
             channel.publish(number.to_string()).expect("it is small");
-            channel.complete();
+            channel.complete().expect("it is in memory");
         }
         assert_eq!(hold(&channels.table).completed.len(), 1);
     }

@@ -35,7 +35,7 @@ fn the_library_publishes_without_a_request() {
     assert_eq!(stream.next().expect("it is live").last_event_id, last.id);
     let summary = channel.summary();
     assert_eq!((summary.events, summary.last_id.as_ref()), (2, Some(&last.id)));
-    channel.complete();
+    channel.complete().expect("it is in memory");
     assert_eq!(stream.until_end(), []);
     assert!(channels.open("no/name").is_err());
     assert!(channels.find("other").is_none());
@@ -95,7 +95,7 @@ fn a_repeated_key_publishes_once_as_long_as_its_event_is_kept() {
     }
     channel.publish("2").expect("it is small");
     assert_ne!(channel.publish_once("k1", "first").expect("it was forgotten").id, first.id);
-    channel.complete();
+    channel.complete().expect("it is in memory");
     let received: Vec<String> = stream.until_end().into_iter().map(|m| m.data).collect();
     assert_eq!(received, ["first", "0", "1", "2", "first"]);
 
@@ -151,7 +151,7 @@ fn publishers_that_repeat_a_key_at_the_same_time_publish_once() {
     let ids: BTreeSet<Vec<String>> =
         publishers.into_iter().map(|publisher| publisher.join().expect("it publishes")).collect();
     assert_eq!(ids.len(), 1, "all publishers were told the same ids");
-    channel.complete();
+    channel.complete().expect("it is in memory");
     // Those who fell behind the short history were cut off; no event may have come twice.
     for stream in &mut streams {
         let mut received = BTreeSet::new();
@@ -206,7 +206,7 @@ fn a_filtered_subscriber_gets_what_its_filter_accepts_and_comes_back_to_that() {
     }
     // It comes back after the sixth of its kind, and gets the rest of them.
     let mut back = Stream::open(address, "/channels/c?only=b", &[("Last-Event-ID", &ids[16])]);
-    channel.complete();
+    channel.complete().expect("it is in memory");
     let rest: Vec<String> = back.until_end().into_iter().map(|m| m.last_event_id).collect();
     let expected: Vec<&String> = ids.iter().skip(19).step_by(3).collect();
     assert_eq!(rest.iter().collect::<Vec<_>>(), expected);
@@ -263,7 +263,7 @@ fn callbacks_are_told_how_many_subscribers_there_are_and_a_panic_in_one_costs_no
     drop(first);
     assert_eq!(second.next().expect("it is live").data, "1 left");
     eventually("the first has left", || recorded().last() == Some(&(-1, 1)));
-    channel.complete();
+    channel.complete().expect("it is in memory");
     second.until_end();
     eventually("the second has left", || recorded().len() == 4);
     assert_eq!(recorded(), [(1, 1), (1, 2), (-1, 1), (-1, 0)]);
@@ -305,7 +305,7 @@ fn stopping_the_channels_ends_streams_with_a_reconnection_time_and_ends_the_thre
     }
     eventually("no subscriber is left", || channel.subscribers() == 0);
     assert_eq!(channel.publish("x"), Err(PublishError::Stopped));
-    channel.complete();
+    channel.complete().expect("it is in memory");
     let late = ask(address, "GET", "/channels/c", &[], "");
     assert_eq!(late.status, 200);
     assert!(is_opening(&late.content), "{late:?}");

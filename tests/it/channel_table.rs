@@ -215,8 +215,8 @@ fn completed_channels_that_are_in_use_do_not_keep_others_from_being_evicted() {
     let in_use: Vec<_> = (0..CHANNELS - 1)
         .map(|number| open(&format!("c{number}")).expect("there is room"))
         .collect();
-    in_use.iter().for_each(|channel| channel.complete());
-    open("idle").expect("there is room").complete();
+    in_use.iter().for_each(|channel| channel.complete().expect("it is in memory"));
+    open("idle").expect("there is room").complete().expect("it is in memory");
     // Each attempt looks at a few. Together they come to all.
     let attempts = (0..CHANNELS).take_while(|_| open("new").is_err()).count();
     assert!(attempts < 10, "{attempts} attempts");
@@ -227,7 +227,7 @@ fn completed_channels_that_are_in_use_do_not_keep_others_from_being_evicted() {
     drop(in_use);
     for _ in 0..3 {
         let channel = channels.find("c0").expect("it is there");
-        channel.complete();
+        channel.complete().expect("it is in memory");
         channel.publish("again").expect("it is small");
     }
     for number in 0..CHANNELS - 2 {

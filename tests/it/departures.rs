@@ -183,7 +183,7 @@ fn heartbeats_go_to_idle_subscribers_and_not_to_all_in_the_same_instant() {
         published += 1;
         thread::sleep(Duration::from_millis(50));
     }
-    channel.complete();
+    channel.complete().expect("it is in memory");
     assert_eq!(busy.until_end().len(), published);
     assert_eq!(heartbeats(&busy.bytes), 0);
 
@@ -204,7 +204,7 @@ fn heartbeats_can_be_turned_off() {
     other.read_until(|bytes| heartbeats(bytes) > 5);
     let channel = channels.open("c").expect("there is room");
     channel.publish(Event::new("x")).expect("it is small");
-    channel.complete();
+    channel.complete().expect("it is in memory");
     assert_eq!(silent.until_end().len(), 1);
     assert_eq!(heartbeats(&silent.bytes), 0);
 }

@@ -91,7 +91,7 @@ fuzz_target!(|input: Input| {
             Act::Publish(text) => text.clone(),
             Act::PublishLarge(bytes) => "x".repeat(usize::from(bytes % 1300)),
             Act::Complete => {
-                channel.complete();
+                channel.complete().expect("it is in memory");
                 model.completed = true;
                 for (_, expected) in &mut open {
                     expected.push(Expected::End);
@@ -131,7 +131,7 @@ fuzz_target!(|input: Input| {
 
     let late: Vec<_> = input.late.iter().take(16).collect();
     open.extend(late.iter().filter_map(|asked| subscribe(&model, asked)));
-    channel.complete();
+    channel.complete().expect("it is in memory");
     model.completed = true;
     for (_, expected) in &mut open {
         expected.push(Expected::End);

@@ -205,7 +205,7 @@ fn random_lives_of_channels_go_as_a_model_says() {
                 0..=4 => life.publish(dice),
                 5 => (0..dice.below(12)).for_each(|_| life.publish(dice)),
                 6 => {
-                    life.channel.complete();
+                    life.channel.complete().expect("it is in memory");
                     life.completions.push(life.log.len());
                 }
                 7..=9 if client.stream.is_none() => {
@@ -230,7 +230,7 @@ fn random_lives_of_channels_go_as_a_model_says() {
             assert_eq!(summary.events, life.log.len() - life.oldest());
         }
         // At the end, a client that returns until it is told not to has received everything that was not lost.
-        life.channel.complete();
+        life.channel.complete().expect("it is in memory");
         life.completions.push(life.log.len());
         for client in &mut clients {
             life.hear(client, 0, true);

@@ -36,7 +36,7 @@ fn a_random_last_event_id_gets_what_a_model_says() {
         // Ids of another channel, between those of this one
         elsewhere.push(other.publish(Event::new("x")).expect("it is small").id);
     }
-    channel.complete();
+    channel.complete().expect("it is in memory");
     let (forgotten, kept) = ids.split_at(4);
     let frames = |from: usize| -> String {
         let frame = |(number, id): (usize, &String)| format!("id: {id}\ndata: {number}\n\n");
