@@ -175,6 +175,11 @@ impl Channel {
             return refused();
         }
         let last_event_id = last_event_id(request);
+        // It counts from here on: a stream without subscribers is not followed for ever.
+        let presence = Presence::new(&self.feed.members);
+        if !self.log.follow(&self.feed, last_event_id.as_deref()) {
+            return refused();
+        }
         let (start, joined_at) = {
             let state = self.feed.lock();
             let start = Start::new(&state.history, last_event_id.as_deref());
@@ -186,7 +191,6 @@ impl Channel {
         };
         let is_replay = last_event_id.is_some();
         self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
-        let presence = Presence::new(&self.feed.members);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
             let connection = writer.into_connection();

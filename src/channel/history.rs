@@ -99,6 +99,12 @@ impl History {
         }
     }
 
+    /// Begins anew behind all positions that a subscriber may have: each of them has lost something.
+    pub(super) fn reset(&mut self, forgotten: Id) {
+        let first = self.end() + 1;
+        *self = History { first, ..History::new(forgotten) };
+    }
+
     /// Fills the batch with the frames between `cursor` and `until`, as many as fit in `max_bytes`, but at least one.
     pub(super) fn copy(&self, cursor: Cursor, until: Cursor, max_bytes: usize, batch: &mut Batch) {
         batch.from = cursor;

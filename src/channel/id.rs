@@ -13,6 +13,13 @@ const N_BITS: u32 = 20;
 pub(crate) struct Id(u64);
 
 impl Id {
+    pub(super) const FIRST: Id = Id(0);
+
+    /// The largest id that is smaller.
+    pub(super) fn before(self) -> Id {
+        Id(self.0.saturating_sub(1))
+    }
+
     /// ```text
     /// id = 1*DIGIT "-" 1*DIGIT
     /// ```

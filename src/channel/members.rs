@@ -21,7 +21,7 @@ pub(super) struct Members {
     /// Handles and subscribers.
     users: AtomicUsize,
     subscribers: AtomicUsize,
-    /// Something was published, or the channel was completed. It never changes back.
+    /// Something was published, or the channel was completed, and this process is to remember it.
     has_begun: AtomicBool,
     callbacks: Mutex<Vec<(Change, Callback)>>,
 }
@@ -64,6 +64,12 @@ impl Members {
         if !self.has_begun.load(Relaxed) {
             self.has_begun.store(true, SeqCst);
         }
+    }
+
+    /// The channel is as if it had not begun: what it had is elsewhere.
+    pub(super) fn end(&self) {
+        self.has_begun.store(false, SeqCst);
+        self.review();
     }
 
     pub(super) fn review(&self) {

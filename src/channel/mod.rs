@@ -1,7 +1,7 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order; each file uses only those before it: `limits`, `id`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `log`, `channel`, `table`.
+//! `members`, `subscriber`, `lane`, `feed`, `catch_up`, `fanout`, `mirror`, `log`, `channel`, `table`.
 
 mod catch_up;
 #[allow(clippy::module_inception)]
@@ -14,12 +14,16 @@ mod lane;
 mod limits;
 mod log;
 mod members;
+mod mirror;
 mod notifier;
 mod publication;
 mod subscriber;
 mod table;
 
+pub(crate) use crate::redis::Figures as RedisFigures;
+pub use crate::redis::Options as RedisOptions;
 pub use channel::{Channel, Summary};
 pub use limits::Limits;
+pub use log::Storage;
 pub use publication::{PublishError, Published};
 pub use table::{Channels, NoChannel};

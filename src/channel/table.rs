@@ -6,9 +6,10 @@ use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
 use super::history::History;
 use super::id::Id;
 use super::limits::Limits;
-use super::log::Log;
+use super::log::{Log, Logs, Storage};
 use super::members::{Listing, Members};
 use crate::http::lock::hold;
+use crate::redis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -23,6 +24,7 @@ const PROBES: usize = 16;
 #[derive(Clone)]
 pub struct Channels {
     hub: Arc<Hub>,
+    logs: Arc<Logs>,
     table: Arc<Mutex<Table>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -81,10 +83,20 @@ impl Channels {
     /// # Errors
     /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
     pub fn start(limits: Limits) -> io::Result<Channels> {
+        Channels::start_with(limits, Storage::Memory)
+    }
+
+    /// As [`start`](Channels::start), with the logs elsewhere.
+    ///
+    /// # Errors
+    /// Also a sentence that says why the storage cannot be used.
+    pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
         let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
-        let threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
+        let (logs, thread) = Logs::open(storage, &hub)?;
+        let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
+        threads.extend(thread);
         let table = Table {
             hub: Arc::clone(&hub),
             channels: BTreeMap::new(),
@@ -93,7 +105,7 @@ impl Channels {
             forgotten: hub.ids.last(),
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        Ok(Channels { hub, table, threads })
+        Ok(Channels { hub, logs: Arc::new(logs), table, threads })
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
@@ -141,7 +153,7 @@ impl Channels {
         let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
         let members = Members::new(Arc::clone(&name), listing);
         let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
-        let log = Log::Memory;
+        let log = self.logs.log(&feed);
         let channel = Channel::new(&feed, &log);
         table.channels.insert(name, Entry { feed, log, is_claimed: false, completed: None });
         channel
@@ -149,6 +161,10 @@ impl Channels {
 
     /// The channel of this name, if it exists.
     pub fn find(&self, name: &str) -> Option<Channel> {
+        // This process does not know all channels that others have published on.
+        if let Logs::Redis(_) = *self.logs {
+            return self.open(name).ok();
+        }
         hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed, &entry.log))
     }
 
@@ -167,6 +183,7 @@ impl Channels {
     /// published, and a client that subscribes is told to come back later. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
+        self.logs.stop();
         for feed in self.feeds() {
             feed.changed(&feed.lock());
         }
@@ -178,6 +195,11 @@ impl Channels {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.hub.counters
+    }
+
+    /// What is known of Redis; `None` without it.
+    pub(crate) fn redis(&self) -> Option<redis::Figures> {
+        self.logs.redis()
     }
 }
 

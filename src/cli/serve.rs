@@ -5,7 +5,7 @@ use super::descriptors::limit_connections;
 use super::{Arguments, Failure, say};
 use newswire::Cors;
 use newswire::app::{App, Publishers, publish_lines};
-use newswire::channel::{Channel, Channels, NoChannel};
+use newswire::channel::{Channel, Channels, NoChannel, RedisOptions, Storage};
 use newswire::http::Limits;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -37,6 +37,12 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
+    --redis HOST:PORT          keep the channels in this Redis, for all servers that name it
+    --redis-user NAME          the user to log in as, with a password              [default]
+    --redis-password-file FILE the password is in this file
+    --redis-db N               the number of the database                                [0]
+    --redis-prefix TEXT        what each key begins with                         [newswire:]
+    --redis-wait N             replicas that must have an event before it is published   [0]
     --quiet                    do not write a line for each request
     --help, --version
 ";
@@ -103,9 +109,13 @@ impl Options {
         let mut app = App::default();
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let (mut connections, mut streams) = (None, None);
+        let (mut redis, mut has_redis, mut of_redis) = (RedisOptions::default(), false, None);
         while let Some(option) = arguments.next()? {
             let name = option.as_str();
             let channels = &mut app.channel_limits;
+            if name.starts_with("--redis-") {
+                of_redis = Some(name.to_owned());
+            }
             match name {
                 "--listen" => {
                     app.address =
@@ -133,6 +143,17 @@ impl Options {
                 "--history-bytes" => {
                     channels.history_bytes = arguments.number(name, 1024, 1 << 40)?
                 }
+                "--redis" => {
+                    (redis.address, has_redis) =
+                        (redis_address(arguments.value(name, "HOST:PORT")?)?, true)
+                }
+                "--redis-user" => redis.user = Some(arguments.value(name, "a name")?),
+                "--redis-password-file" => {
+                    redis.password = Some(read_token(name, arguments.raw_value(name)?)?)
+                }
+                "--redis-db" => redis.db = arguments.number(name, 0, 1_000_000)? as u32,
+                "--redis-prefix" => redis.prefix = redis_prefix(arguments.value(name, "a text")?)?,
+                "--redis-wait" => redis.wait = arguments.number(name, 0, 100)? as u32,
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" | "--version" | "-V" => {
                     arguments.check_switch(name)?;
@@ -144,6 +165,16 @@ impl Options {
             arguments.check_switch(name)?;
         }
         app.publishers = one_of(publishers)?;
+        match (has_redis, of_redis) {
+            (true, _) if redis.user.is_some() && redis.password.is_none() => {
+                return Err(Failure::usage("--redis-user needs --redis-password-file FILE"));
+            }
+            (true, _) => app.storage = Storage::Redis(redis),
+            (false, Some(name)) => {
+                return Err(Failure::usage(format!("{name} needs --redis HOST:PORT")));
+            }
+            (false, None) => {}
+        }
         if !origins.is_empty() {
             let cors = Cors::only(origins);
             app.cors = cors.map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
@@ -163,6 +194,27 @@ fn one_of(mut publishers: Vec<Publishers>) -> Result<Publishers, Failure> {
         true => Ok(last),
         false => Err(Failure::usage(
             "--publish-token-file FILE and --publish-open exclude each other; leave one out",
+        )),
+    }
+}
+
+fn redis_address(address: String) -> Result<String, Failure> {
+    let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(address),
+        _ => Err(Failure::usage(format!(
+            "--redis takes HOST:PORT, as 127.0.0.1:6379, not {address:?}"
+        ))),
+    }
+}
+
+/// Braces stand around the name of the channel.
+fn redis_prefix(prefix: String) -> Result<String, Failure> {
+    let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
+    match (1..=64).contains(&prefix.len()) && prefix.bytes().all(may_stand) {
+        true => Ok(prefix),
+        false => Err(Failure::usage(
+            "--redis-prefix takes 1 to 64 visible ASCII characters, none of them a brace",
         )),
     }
 }

@@ -1,12 +1,13 @@
 //! The way to Redis: a connection with deadlines, and the pipeline in which all publishers of this process share one.
 
 use super::resp::{Replies, Reply, encode};
+use crate::http::lock::hold;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
@@ -64,8 +65,9 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 /// An error that Redis sent. What it says is shown, without what could control a terminal.
 pub(super) fn refused(said: &str) -> io::Error {
     let shown: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
-    let is_final = ["NOAUTH ", "WRONGPASS ", "NOPERM ", "NOPROTO "].iter().any(|code| said.starts_with(code))
-        || said.starts_with("ERR ") && !said.contains("max number of clients");
+    let is_final =
+        ["NOAUTH ", "WRONGPASS ", "NOPERM ", "NOPROTO "].iter().any(|code| said.starts_with(code))
+            || said.starts_with("ERR ") && !said.contains("max number of clients");
     let kind = if is_final { ErrorKind::PermissionDenied } else { ErrorKind::Other };
     io::Error::new(kind, format!("Redis says: {shown}"))
 }
@@ -88,10 +90,15 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to a master at one of the addresses, with replies whose longest string is `string_bytes`. `then` are
     /// commands that must succeed.
-    pub(super) fn open(options: &Options, string_bytes: usize, then: &[&[&[u8]]]) -> io::Result<Connection> {
+    pub(super) fn open(
+        options: &Options,
+        string_bytes: usize,
+        then: &[&[&[u8]]],
+    ) -> io::Result<Connection> {
         let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in options.address.to_socket_addrs()? {
-            match Connection::open_at(address, options, string_bytes, then) {
+            let deadline = Instant::now() + SILENCE;
+            match Connection::open_at(address, options, string_bytes, then, deadline) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
@@ -104,16 +111,21 @@ impl Connection {
         options: &Options,
         string_bytes: usize,
         then: &[&[&[u8]]],
+        deadline: Instant,
     ) -> io::Result<Connection> {
-        let socket = TcpStream::connect_timeout(&address, CONNECT_DEADLINE)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = left.clamp(Duration::from_millis(1), CONNECT_DEADLINE);
+        let socket = TcpStream::connect_timeout(&address, patience)?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(SILENCE))?;
         socket.set_read_timeout(Some(SILENCE))?;
+        // What HELLO says has room in any case, and so have the entry that a read begins with and one more.
+        let string_bytes = string_bytes.max(1024);
+        let reply_bytes = string_bytes.saturating_mul(3).saturating_add(64 * 1024);
         let mut connection = Connection {
             socket: Arc::new(socket),
             address,
-            // The entry that a read begins with, and one more, have room in any case.
-            replies: Replies::new(string_bytes, string_bytes.saturating_mul(3).saturating_add(64 * 1024)),
+            replies: Replies::new(string_bytes, reply_bytes),
             buffer: vec![0; 32 * 1024].into(),
             unread: 0..0,
             read_timeout: SILENCE,
@@ -125,15 +137,17 @@ impl Connection {
         }
         let db = options.db.to_string();
         let select: &[&[u8]] = &[b"SELECT", db.as_bytes()];
-        let commands: Vec<&[&[u8]]> = [&hello[..], select].into_iter().chain(then.iter().copied()).collect();
+        let commands: Vec<&[&[u8]]> =
+            [&hello[..], select].into_iter().chain(then.iter().copied()).collect();
         let mut wire = Vec::new();
         commands.iter().for_each(|command| encode(command, &mut wire));
         connection.send(&wire)?;
         for at in 0..commands.len() {
-            match connection.reply()? {
-                Reply::Error(said) => return Err(refused(&said)),
-                hello if at == 0 => check_role(&hello)?,
-                _ => {}
+            match connection.reply_before(deadline)? {
+                None => return Err(ErrorKind::TimedOut.into()),
+                Some(Reply::Error(said)) => return Err(refused(&said)),
+                Some(hello) if at == 0 => check_role(&hello)?,
+                Some(_) => {}
             }
         }
         Ok(connection)
@@ -176,14 +190,20 @@ impl Connection {
         if self.unread.is_empty() {
             // A system call for each read would be as dear as the read itself.
             let patience = patience.max(Duration::from_millis(1));
-            if self.read_timeout.abs_diff(patience) > Duration::from_millis(50) || patience < self.read_timeout / 2 {
+            if self.read_timeout.abs_diff(patience) > Duration::from_millis(50)
+                || patience < self.read_timeout / 2
+            {
                 self.socket.set_read_timeout(Some(patience))?;
                 self.read_timeout = patience;
             }
             self.unread = match (&*self.socket).read(&mut self.buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(length) => 0..length,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Some(None)),
                 Err(error) => return Err(error),
             };
@@ -292,34 +312,25 @@ impl Pipeline {
                 return answer;
             }
             let at = queue.waiting.iter().position(|waiting| Arc::ptr_eq(waiting, &request));
-            let now = Instant::now();
+            let left = deadline.saturating_duration_since(Instant::now());
             queue = match at {
-                Some(at) if now >= deadline => {
+                Some(at) if left.is_zero() => {
                     queue.waiting.remove(at);
                     queue.bytes -= request.wire.len();
                     return Answer::NotSent;
                 }
-                Some(_) if !queue.has_leader => self.lead(queue, session),
-                // A leader has it, and answers at the deadline.
-                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(_) => {
-                    let waited = self.changed.wait_timeout(queue, deadline - now);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
+                Some(_) if !queue.has_leader => {
+                    let batch = Batch::take(self, &mut queue, session);
+                    drop(queue);
+                    batch.exchange(session.address, deadline);
+                    hold(&self.queue)
+                }
+                None if left.is_zero() => return Answer::Lost,
+                _ => {
+                    self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-    }
-
-    fn lead<'q>(&'q self, mut queue: MutexGuard<'q, Queue>, session: Session) -> MutexGuard<'q, Queue> {
-        let batch = Batch { pipeline: self, requests: std::mem::take(&mut queue.waiting) };
-        (queue.bytes, queue.has_leader) = (0, true);
-        let connection = queue.connection.take().filter(|(number, _)| *number == session.number);
-        drop(queue);
-        let connection = batch.exchange(connection.map(|(_, connection)| connection), session.address);
-        drop(batch);
-        let mut queue = hold(&self.queue);
-        queue.connection = connection.map(|connection| (session.number, connection));
-        queue
     }
 }
 
@@ -327,46 +338,72 @@ impl Pipeline {
 struct Batch<'p> {
     pipeline: &'p Pipeline,
     requests: Vec<Arc<Request>>,
+    session: u64,
+    /// `None` when there was none, and after a failure.
+    connection: Option<Connection>,
 }
 
-impl Batch<'_> {
-    /// Gives the connection back while it is good.
-    fn exchange(&self, connection: Option<Connection>, address: SocketAddr) -> Option<Connection> {
+impl<'p> Batch<'p> {
+    fn take(pipeline: &'p Pipeline, queue: &mut Queue, session: Session) -> Batch<'p> {
+        let now = Instant::now();
+        // The threads of the others are about to give up.
+        let (requests, late) =
+            std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
+        queue.waiting = late;
+        queue.bytes = queue.waiting.iter().map(|request| request.wire.len()).sum();
+        queue.has_leader = true;
+        let connection = queue.connection.take().filter(|(number, _)| *number == session.number);
+        let connection = connection.map(|(_, connection)| connection);
+        Batch { pipeline, requests, session: session.number, connection }
+    }
+
+    fn exchange(mut self, address: SocketAddr, deadline: Instant) {
         let options = &self.pipeline.options;
-        let answer = |request: &Request, answer| *hold(&request.answer) = Some(answer);
-        let opened = match connection {
+        let opened = match self.connection.take() {
             Some(connection) => Ok(connection),
             // A reply is an id or an error.
-            None => Connection::open_at(address, options, 1024, &[]),
+            None => Connection::open_at(address, options, 1024, &[], deadline),
         };
         let Ok(mut connection) = opened else {
-            self.requests.iter().for_each(|request| answer(request, Answer::NotSent));
-            return None;
+            self.requests.iter().for_each(|request| request.answer(Answer::NotSent));
+            return;
         };
-        let mut wire = self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
+        let mut wire =
+            self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
         if options.wait > 0 {
             encode(&[b"WAIT", options.wait.to_string().as_bytes(), REPLICA_MS], &mut wire);
         }
-        let deadline = self.requests.iter().map(|request| request.deadline).min()?;
-        connection.send(&wire).ok()?;
-        let mut replies = Vec::with_capacity(self.requests.len());
-        for _ in &self.requests {
-            match connection.reply_before(deadline) {
-                Ok(Some(reply)) => replies.push(reply),
-                _ => break,
+        let mut replies = Vec::new();
+        if connection.send(&wire).is_ok() {
+            let next = || connection.reply_before(deadline).ok().flatten();
+            replies.extend(
+                std::iter::from_fn(next).take(self.requests.len() + usize::from(options.wait > 0)),
+            );
+        }
+        let replicas = (options.wait > 0).then(|| replies.get(self.requests.len()));
+        let is_replicated = match replicas {
+            None => true,
+            Some(replicas) => {
+                matches!(replicas, Some(Reply::Number(count)) if *count >= i64::from(options.wait))
             }
+        };
+        // A connection that has not answered in time, or whose server is no master now, is not used again.
+        let is_whole = replies.len() == self.requests.len() + usize::from(options.wait > 0);
+        let is_refused =
+            |reply: &Reply| matches!(reply, Reply::Error(said) if is_of_no_master(said));
+        if is_whole && !replies.iter().any(is_refused) {
+            self.connection = Some(connection);
         }
-        let is_whole = replies.len() == self.requests.len();
-        let has_replicas = options.wait == 0
-            || is_whole
-                && matches!(connection.reply_before(deadline), Ok(Some(Reply::Number(replicas))) if replicas >= i64::from(options.wait));
-        // The connection that did not answer in time, or whose server is no master now, is not used again.
-        let is_good = is_whole && !replies.iter().any(is_of_no_master);
         for (request, reply) in self.requests.iter().zip(replies) {
-            let is_replicated = has_replicas || matches!(reply, Reply::Error(_));
-            answer(request, if is_replicated { Answer::Reply(reply) } else { Answer::NotReplicated });
+            let is_kept = is_replicated || matches!(reply, Reply::Error(_));
+            request.answer(if is_kept { Answer::Reply(reply) } else { Answer::NotReplicated });
         }
-        (is_good && has_replicas).then_some(connection)
+    }
+}
+
+impl Request {
+    fn answer(&self, answer: Answer) {
+        *hold(&self.answer) = Some(answer);
     }
 }
 
@@ -375,13 +412,15 @@ impl Drop for Batch<'_> {
         for request in &self.requests {
             hold(&request.answer).get_or_insert(Answer::Lost);
         }
-        hold(&self.pipeline.queue).has_leader = false;
+        let mut queue = hold(&self.pipeline.queue);
+        queue.connection = self.connection.take().map(|connection| (self.session, connection));
+        queue.has_leader = false;
+        drop(queue);
         self.pipeline.changed.notify_all();
     }
 }
 
 /// A server that says so may be one that a failover has left behind.
-pub(super) fn is_of_no_master(reply: &Reply) -> bool {
-    let codes = ["READONLY", "LOADING", "MASTERDOWN"];
-    matches!(reply, Reply::Error(said) if codes.iter().any(|code| said.starts_with(code)))
+pub(super) fn is_of_no_master(error: &str) -> bool {
+    ["READONLY", "LOADING", "MASTERDOWN"].iter().any(|code| error.starts_with(code))
 }

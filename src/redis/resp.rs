@@ -37,7 +37,7 @@ pub(super) enum Reply {
     /// What nothing was asked for.
     Push(Vec<Reply>),
     Error(String),
-    /// It was larger than the limits. As the last value of a list it stands for all that followed.
+    /// It was larger than the limits. As the last value of a list, or within that, it stands for all that followed.
     Dropped,
 }
 
@@ -115,14 +115,17 @@ impl Replies {
         let (&kind, line) = line.split_first().ok_or(Malformed)?;
         let text = str::from_utf8(line).map_err(|_| Malformed);
         Ok(Some(match kind {
-            b'+' | b',' | b'(' | b'#' => self.keep(line.len()).map_or(Reply::Dropped, |()| Reply::Text(line.to_vec())),
+            b'+' | b',' | b'(' | b'#' => {
+                self.keep(line.len()).map_or(Reply::Dropped, |()| Reply::Text(line.to_vec()))
+            }
             b'-' => Reply::Error(String::from_utf8_lossy(line).into_owned()),
             b':' => Reply::Number(text?.parse().map_err(|_| Malformed)?),
             b'_' => Reply::Null,
             b'$' | b'*' if line == b"-1" => Reply::Null,
             b'$' | b'=' | b'!' => {
                 let length = length(text?).filter(|length| *length <= LONGEST).ok_or(Malformed)?;
-                let is_kept = length <= self.string_bytes as u64 && self.keep(length as usize).is_some();
+                let is_kept =
+                    length <= self.string_bytes as u64 && self.keep(length as usize).is_some();
                 let bytes = is_kept.then(Vec::new);
                 self.string = Some(Partial { missing: length + 2, bytes, is_error: kind == b'!' });
                 return Ok(None);
@@ -180,11 +183,12 @@ impl Replies {
         loop {
             let is_kept = self.keep(size_of::<Reply>()).is_some();
             let Some(mut list) = self.lists.pop() else { return Some(value) };
-            if is_kept && !list.is_cut {
-                list.values.push(value);
-            } else if !std::mem::replace(&mut list.is_cut, true) {
-                list.values.push(Reply::Dropped);
+            // The content of a list is counted already.
+            let is_kept = is_kept || matches!(value, Reply::List(_));
+            if !list.is_cut {
+                list.values.push(if is_kept { value } else { Reply::Dropped });
             }
+            list.is_cut |= self.is_full();
             list.missing -= 1;
             if list.missing > 0 {
                 self.lists.push(list);
@@ -194,11 +198,14 @@ impl Replies {
         }
     }
 
-    /// `None` when so many more bytes are too many for one reply.
+    /// `None` when so many more bytes are too many for one reply. Then nothing more of it is kept.
     fn keep(&mut self, bytes: usize) -> Option<()> {
-        let taken = self.taken.checked_add(bytes).filter(|taken| *taken <= self.reply_bytes)?;
-        self.taken = taken;
-        Some(())
+        self.taken = self.taken.saturating_add(bytes);
+        (!self.is_full()).then_some(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken > self.reply_bytes
     }
 }
 
@@ -234,7 +241,7 @@ mod tests {
     fn a_command_says_the_length_of_each_argument() {
         let mut wire = Vec::new();
         encode(&[b"XADD", b"", b"a\r\n$1\r\nb"], &mut wire);
-        assert_eq!(wire, b"*3\r\n$4\r\nXADD\r\n$0\r\n\r\n$9\r\na\r\n$1\r\nb\r\n");
+        assert_eq!(wire, b"*3\r\n$4\r\nXADD\r\n$0\r\n\r\n$8\r\na\r\n$1\r\nb\r\n");
     }
 
     #[test]
@@ -267,7 +274,8 @@ mod tests {
             assert_eq!(read_so_far, expected, "cut at {cut}");
         }
         let mut replies = Replies::new(100, 10_000);
-        let by_bytes: Vec<_> = wire.iter().flat_map(|byte| read(&[*byte], &mut replies)).flatten().collect();
+        let by_bytes: Vec<_> =
+            wire.iter().flat_map(|byte| read(&[*byte], &mut replies)).flatten().collect();
         assert_eq!(by_bytes, expected);
     }
 
@@ -276,9 +284,23 @@ mod tests {
         let deep = "*1\r\n".repeat(9);
         let long = "+".to_owned() + &"x".repeat(LINE_BYTES);
         for wire in [
-            "?\r\n", "\r\n", "+OK\n", ":x\r\n", ":\r\n", "$-2\r\n", "$+1\r\n", "$1\r\nabc", "$1\r\na\r\r", "%-1\r\n",
-            "$9223372036854775807\r\n", "*99999999999999999999\r\n", "%18446744073709551615\r\n", "$?\r\n",
-            "*1\r\n>1\r\n", &deep, &long,
+            "?\r\n",
+            "\r\n",
+            "+OK\n",
+            ":x\r\n",
+            ":\r\n",
+            "$-2\r\n",
+            "$+1\r\n",
+            "$1\r\nabc",
+            "$1\r\na\r\r",
+            "%-1\r\n",
+            "$9223372036854775807\r\n",
+            "*99999999999999999999\r\n",
+            "%18446744073709551615\r\n",
+            "$?\r\n",
+            "*1\r\n>1\r\n",
+            &deep,
+            &long,
         ] {
             let mut replies = Replies::new(100, 10_000);
             assert_eq!(read(wire.as_bytes(), &mut replies), Err(Malformed), "{wire:.40}");

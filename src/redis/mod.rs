@@ -1,0 +1,13 @@
+//! Redis: the log of all channels, which any number of servers share. It knows no channel.
+//!
+//! Read it in this order; each file uses only those before it: `resp`, `link`, `entry`, `stream`, `reader`.
+
+mod entry;
+mod link;
+mod reader;
+mod resp;
+mod stream;
+
+pub(crate) use entry::{Bounds, Content, Entry, Mirror};
+pub use link::Options;
+pub(crate) use stream::{AddError, Down, Figures, Redis, Stream};
