@@ -48,7 +48,10 @@ pub(super) fn publish(
         state.history.first_id()
     };
     let content = Content::Event { block: publication.block.clone(), key: key.map(str::to_owned) };
-    add(stream, &content, oldest, deadline)
+    let id = add(stream, &content, oldest, deadline)?;
+    // The reader appends the event in a moment. Until then the table must not drop the channel.
+    feed.members.begin();
+    Ok(id)
 }
 
 pub(super) fn complete(stream: &Stream, feed: &Feed) -> Result<(), PublishError> {

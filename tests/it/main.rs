@@ -26,6 +26,7 @@ mod publish_command;
 mod publish_stream;
 mod publishing;
 mod recording;
+mod redis;
 mod repository;
 mod requests;
 mod resumption;

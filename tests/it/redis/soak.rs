@@ -1,0 +1,115 @@
+//! Two servers, Redis and a relay, of which something fails all the time; and an oracle that knows what each publisher
+//! was answered.
+
+use super::clients::{Client, publish};
+use super::{Redis, Relay, node};
+use crate::server::{Dice, eventually};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long things fail; `NEWSWIRE_SOAK_SECONDS` says another time.
+const SECONDS: u64 = 12;
+
+#[test]
+fn nothing_that_was_acknowledged_is_missing_and_the_order_is_one_while_everything_fails() {
+    let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(mut redis) = Redis::start(&arguments) else { return };
+    let relay = Relay::start(redis.address());
+    let limits = ["--history-events", "100000", "--history-bytes", "100000000"];
+    let nodes = [node(relay.address, &limits), node(redis.address(), &limits)];
+    let addresses = nodes.each_ref().map(|node| node.address);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publishers: Vec<_> = (0..4usize)
+        .map(|publisher| {
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                let (mut acknowledged, mut refused) = (BTreeMap::new(), 0);
+                for n in 0.. {
+                    if is_over.load(SeqCst) {
+                        break;
+                    }
+                    let data = format!("{publisher}.{n}");
+                    match publish(addresses[(publisher + n) % 2], "news", &data) {
+                        Ok(id) => drop(acknowledged.insert(id, data)),
+                        Err(status) => {
+                            assert_eq!(status, 503);
+                            refused += 1;
+                        }
+                    }
+                }
+                (acknowledged, refused)
+            })
+        })
+        .collect();
+    let clients: Vec<_> = (0..10usize)
+        .map(|client| {
+            let mut servers = addresses.to_vec();
+            servers.rotate_left(client % 2);
+            // Some stay with one server.
+            servers.truncate(1 + client % 3);
+            Client::start("news", "earliest", move || servers.clone())
+        })
+        .collect();
+
+    let seconds = std::env::var("NEWSWIRE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
+    let mut dice = Dice::new(u64::from(redis.port));
+    while Instant::now() < until {
+        thread::sleep(Duration::from_millis(200 + dice.below(600) as u64));
+        match dice.below(5) {
+            0 => {
+                redis.kill();
+                thread::sleep(Duration::from_millis(dice.below(500) as u64));
+                redis.restart();
+            }
+            1 => {
+                redis.signal("STOP");
+                thread::sleep(Duration::from_millis(dice.below(4000) as u64));
+                redis.signal("CONT");
+            }
+            2 => relay.rules().loses_reply = true,
+            3 => {
+                relay.rules().swallows = true;
+                thread::sleep(Duration::from_millis(dice.below(4000) as u64));
+                relay.rules().swallows = false;
+                relay.cut();
+            }
+            _ => relay.cut(),
+        }
+    }
+    is_over.store(true, SeqCst);
+    let answers: Vec<_> =
+        publishers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    let refused: usize = answers.iter().map(|(_, refused)| refused).sum();
+    let acknowledged: BTreeMap<_, _> = answers.into_iter().flat_map(|(ids, _)| ids).collect();
+    let mut last = None;
+    eventually("Redis is back", || {
+        last = publish(addresses[0], "news", "the last").ok();
+        last.is_some()
+    });
+    let last = last.expect("it is published");
+    let first = clients[0].received().first().map(|message| message.last_event_id.clone());
+    println!("{} acknowledged, {refused} refused, from {first:?} to {last}", acknowledged.len());
+    assert!(acknowledged.len() > 20 && refused > 0, "the faults were felt, and were not all");
+
+    // What Redis holds is the order. Every client has exactly that, without a gap: Redis has lost nothing.
+    let mut expected: Option<Vec<(String, String)>> = None;
+    for client in &clients {
+        eventually("every client has the last event", || {
+            client.received().last().is_some_and(|message| message.last_event_id == last)
+        });
+        assert_eq!(client.gaps(), 0);
+        let received: Vec<_> =
+            client.received().into_iter().map(|it| (it.last_event_id, it.data)).collect();
+        assert_eq!(*expected.get_or_insert_with(|| received.clone()), received);
+    }
+    let expected: BTreeMap<_, _> = expected.expect("there are clients").into_iter().collect();
+    for (id, data) in &acknowledged {
+        assert_eq!(expected.get(id), Some(data), "it was acknowledged under {id}");
+    }
+    let connections: Vec<_> = clients.iter().map(Client::connections).collect();
+    println!("the clients connected {connections:?} times");
+}
