@@ -68,8 +68,11 @@ pub(super) fn refused(said: &str) -> io::Error {
     let is_final =
         ["NOAUTH ", "WRONGPASS ", "NOPERM ", "NOPROTO "].iter().any(|code| said.starts_with(code))
             || said.starts_with("ERR ") && !said.contains("max number of clients");
+    let is_cluster = ["MOVED ", "CLUSTERDOWN "].iter().any(|code| said.starts_with(code));
+    let hint =
+        if is_cluster { "; it is a Redis Cluster, which newswire does not speak" } else { "" };
     let kind = if is_final { ErrorKind::PermissionDenied } else { ErrorKind::Other };
-    io::Error::new(kind, format!("Redis says: {shown}"))
+    io::Error::new(kind, format!("Redis says: {shown}{hint}"))
 }
 
 pub(super) fn malformed() -> io::Error {

@@ -1,7 +1,7 @@
 //! A server that is not Redis, or a hostile one, at the address of Redis.
 
 use super::clients::publish;
-use super::node;
+use super::{Redis, node};
 use crate::server::{Server, ask, eventually};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -84,9 +84,17 @@ fn a_reply_without_an_end_costs_no_memory() {
 
 #[test]
 fn a_cluster_is_named_in_the_log() {
-    let moved = b"-MOVED 3999 127.0.0.1:6381\r\n";
-    let (address, _) = impostor([WELCOME, moved].concat(), moved.to_vec());
-    let node = node(address, &[]);
+    let free = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        listener.local_addr().expect("it listens").port().to_string()
+    };
+    let start = |bus: &str| Redis::start(&["--cluster-enabled", "yes", "--cluster-port", bus]);
+    let bus = free();
+    let (Some(asked), Some(owner)) = (start(&free()), start(&bus)) else { return };
+    owner.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    asked.cli(&["CLUSTER", "MEET", "127.0.0.1", &owner.port.to_string(), &bus]);
+    eventually("one knows the other", || asked.cli(&["GET", "x"]).starts_with("MOVED"));
+    let node = asked.node();
     assert_eq!(publish(node.address, "news", "x"), Err(503));
-    eventually("it says why", || node.said().contains("MOVED"));
+    eventually("it says why", || node.said().contains("Redis Cluster"));
 }
