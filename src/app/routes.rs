@@ -2,7 +2,7 @@
 
 use super::access::{Access, Publishers};
 use super::{metrics, publish, subscribe, words};
-use crate::channel::{self, Channels};
+use crate::channel::{self, Channels, Storage};
 use crate::http::admission::Admission;
 use crate::http::{
     self, Cors, Files, Head, Method, Refusal, Request, Response, Router, Server, ServerHandle,
@@ -150,6 +150,8 @@ pub struct App {
     pub limits: http::Limits,
     /// The bounds of its channels.
     pub channel_limits: channel::Limits,
+    /// Where their logs are; in memory.
+    pub storage: Storage,
     /// The clients that may publish; none.
     pub publishers: Publishers,
     /// Whether `/lab` is served on an address that is not loopback, too; it is not.
@@ -166,6 +168,7 @@ impl Default for App {
             cors: Cors::default(),
             limits: http::Limits::default(),
             channel_limits: channel::Limits::default(),
+            storage: Storage::Memory,
             publishers: Publishers::None,
             lab: false,
             log_accesses: true,
@@ -174,7 +177,7 @@ impl Default for App {
 }
 
 impl App {
-    /// Takes the port, opens the directory, and starts the fan-out threads.
+    /// Takes the port, opens the directories, and starts the fan-out threads.
     ///
     /// # Errors
     /// One sentence that says which of these failed, and why; or which field is out of range.
@@ -202,8 +205,8 @@ impl App {
             .limits(self.limits)?
             .cors(self.cors.clone())
             .log_accesses(self.log_accesses);
-        let channels = Channels::start(self.channel_limits)
-            .map_err(failed("cannot start a thread".to_owned()))?;
+        let channels = Channels::start_with(self.channel_limits, self.storage)
+            .map_err(failed("cannot start the channels".to_owned()))?;
         let has_lab = self.lab || ip.is_loopback();
         let router = router(Shared {
             files,

@@ -4,15 +4,94 @@
 //! committed; the publisher is answered after that. So no client holds an id that the log does not have. What differs is
 //! what commits: in memory nothing does.
 
+use super::directory::{self, Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, Hub, ROOM_DEADLINE};
+use super::history::History;
 use super::id::Id;
+use super::journal::Journal;
 use super::publication::{Publication, PublishError};
+use super::recovery::Recovered;
+use std::io;
+use std::mem::replace;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+/// Where the logs of all channels are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// A restart forgets them, and clients that come back are told a gap.
+    #[default]
+    Memory,
+    /// In files, which are event streams: `DIRECTORY/CHANNEL/ID.events`. After a restart, whatever ended the process, each
+    /// channel goes on where it was.
+    Journal {
+        /// It is created if it does not exist, but its parent must. One process at a time has it.
+        directory: PathBuf,
+        /// What a loss of power can cost.
+        sync: JournalSync,
+    },
+}
+
+/// The same, open.
+pub(super) enum Logs {
+    Memory,
+    Journal(Arc<Directory>),
+}
+
+/// A channel that an earlier process has left.
+pub(super) struct Restored {
+    pub(super) name: String,
+    pub(super) log: Log,
+    pub(super) history: History,
+    pub(super) is_completed: bool,
+}
+
+impl Logs {
+    /// Opens the logs. From then on each new id is larger than those that they hold.
+    pub(super) fn open(storage: Storage, hub: &Arc<Hub>) -> io::Result<(Logs, Vec<Restored>)> {
+        let Storage::Journal { directory, sync } = storage else {
+            return Ok((Logs::Memory, Vec::new()));
+        };
+        let directory = Arc::new(Directory::open(directory, sync, hub)?);
+        // All is read before anything is changed.
+        let all = directory::recover(&directory.path, &hub.limits)?;
+        let restore = |(name, mut recovered): (String, Recovered)| {
+            let history = replace(&mut recovered.history, History::new(hub.ids.last()));
+            let is_completed = recovered.is_completed;
+            let newest = recovered.segments.iter().map(|segment| segment.name).max();
+            hub.ids.raise(newest.unwrap_or(history.newest()).max(history.newest()));
+            let journal = Journal::resume(&directory, &name, recovered)?;
+            Ok(Restored { name, log: Log::Journal(Arc::new(journal)), history, is_completed })
+        };
+        let restored = all.into_iter().map(restore).collect::<io::Result<_>>()?;
+        Ok((Logs::Journal(directory), restored))
+    }
+
+    /// Starts the thread that the logs need.
+    pub(super) fn start(&self) -> io::Result<Option<JoinHandle<()>>> {
+        match self {
+            Logs::Memory => Ok(None),
+            Logs::Journal(directory) => directory.start().map(Some),
+        }
+    }
+
+    /// The log of a new channel.
+    pub(super) fn log(&self, name: &str) -> Log {
+        match self {
+            Logs::Memory => Log::Memory,
+            Logs::Journal(directory) => Log::Journal(Arc::new(Journal::new(directory, name))),
+        }
+    }
+}
+
+/// The log of one channel.
 #[derive(Clone)]
 pub(super) enum Log {
     Memory,
+    Journal(Arc<Journal>),
 }
 
 impl Log {
@@ -38,6 +117,7 @@ impl Log {
                 fanout::tell(feed, state);
                 Ok(id)
             }
+            Log::Journal(journal) => journal.commit(feed, Some(publication)),
         }
     }
 
@@ -49,6 +129,19 @@ impl Log {
                 feed.complete(&mut state);
                 feed.notify_lanes(state);
                 Ok(())
+            }
+            Log::Journal(journal) => journal.commit(feed, None).map(|_| ()),
+        }
+    }
+
+    /// The channel was removed from the table, and has no user: what the log holds of it is deleted. Not to be called
+    /// under a lock.
+    pub(super) fn discard(&self, feed: &Feed) {
+        match self {
+            Log::Memory => {}
+            Log::Journal(journal) => {
+                let newest = feed.lock().history.newest();
+                journal.discard(feed.members.has_begun().then_some(newest));
             }
         }
     }
