@@ -32,6 +32,13 @@ pub(super) fn respond(channels: &Channels, connections: &Admission) -> Response 
         ("events_delivered_total", "Events written to subscribers.", of(&hub.events_delivered)),
         ("bytes_delivered_total", "Their bytes.", of(&hub.bytes_delivered)),
         ("replays_total", "Subscriptions that named a last event ID.", of(&hub.replays)),
+        ("journal_syncs_total", "Waits for a disk.", of(&hub.journal_syncs)),
+        ("journal_errors_total", "Failures of a journal.", of(&hub.journal_errors)),
+        (
+            "journal_poisoned_total",
+            "Segments of a journal given up after a failure.",
+            of(&hub.journal_poisoned),
+        ),
         ("gaps_total", "Subscriptions that got a gap event.", of(&hub.gaps)),
     ];
     let mut text = described(&metrics);

@@ -150,7 +150,7 @@ pub struct App {
     pub limits: http::Limits,
     /// The bounds of its channels.
     pub channel_limits: channel::Limits,
-    /// Where the channels are kept; in memory.
+    /// Where their logs are; in memory.
     pub storage: Storage,
     /// The clients that may publish; none.
     pub publishers: Publishers,
@@ -177,7 +177,7 @@ impl Default for App {
 }
 
 impl App {
-    /// Takes the port, opens the directory, and starts the fan-out threads.
+    /// Takes the port, opens the directories, and starts the fan-out threads.
     ///
     /// # Errors
     /// One sentence that says which of these failed, and why; or which field is out of range.

@@ -83,6 +83,10 @@ pub(crate) struct Counters {
     pub(crate) slow: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) completed: AtomicU64,
+    /// Of journals: waits for a disk, failures, and segments that were given up after one.
+    pub(crate) journal_syncs: AtomicU64,
+    pub(crate) journal_errors: AtomicU64,
+    pub(crate) journal_poisoned: AtomicU64,
 }
 
 impl Counters {
@@ -153,7 +157,7 @@ impl Feed {
     /// The newest id of a channel that is completed.
     pub(super) fn completed_after(&self) -> Option<Id> {
         let state = self.lock();
-        state.is_completed().then(|| state.history.last_id().unwrap_or(state.history.forgotten))
+        state.is_completed().then(|| state.history.newest())
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -57,6 +57,16 @@ impl History {
         (self.first + after as u64, is_found)
     }
 
+    /// The newest id that was ever in it; before any was, the id at which the history starts.
+    pub(super) fn newest(&self) -> Id {
+        self.last_id().unwrap_or(self.forgotten)
+    }
+
+    /// The key and the frame of each event.
+    pub(super) fn events(&self) -> impl Iterator<Item = (Option<&str>, &[u8])> {
+        self.frames.iter().map(|frame| (frame.key.as_deref(), &*frame.bytes))
+    }
+
     /// The id and the frame of the event that was published with this key.
     pub(super) fn find_key(&self, key: &str) -> Option<(Id, &[u8])> {
         let cursor = *self.keys.get(key)?;

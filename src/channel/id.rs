@@ -73,6 +73,11 @@ impl Ids {
         Id(now.max(last + 1))
     }
 
+    /// An earlier process has issued `id`: each new one is larger.
+    pub(crate) fn raise(&self, id: Id) {
+        self.last.fetch_max(id.0, Relaxed);
+    }
+
     /// The largest id that was issued; at first, the id of the time at which the process started.
     pub(crate) fn last(&self) -> Id {
         Id(self.last.load(Relaxed))

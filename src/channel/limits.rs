@@ -36,6 +36,12 @@ pub struct Limits {
     pub heartbeat: Duration,
 }
 
+/// 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at the beginning: the name of a file, too.
+pub(super) fn is_name(name: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+}
+
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
 
 impl Limits {

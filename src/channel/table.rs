@@ -5,8 +5,8 @@ use super::fanout;
 use super::feed::{Counters, Feed, Hub, MAX_FANOUT_THREADS};
 use super::history::History;
 use super::id::Id;
-use super::limits::Limits;
-use super::log::{Log, Logs, Storage};
+use super::limits::{Limits, is_name};
+use super::log::{Log, Logs, Restored, Storage};
 use super::members::{Listing, Members};
 use crate::http::lock::hold;
 use crate::redis;
@@ -49,6 +49,17 @@ struct Entry {
     completed: Option<Id>,
 }
 
+/// What was removed from the table, with what the log holds of it. It is made before the table is locked, and so dropped
+/// after the lock is free: its log may be on a disk, and a callback of a channel may own the last handle to another one.
+#[derive(Default)]
+struct Removed(Vec<Entry>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|entry| entry.log.discard(&entry.feed));
+    }
+}
+
 /// Why there is no such channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoChannel {
@@ -78,7 +89,7 @@ impl fmt::Display for NoChannel {
 impl std::error::Error for NoChannel {}
 
 impl Channels {
-    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop).
+    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop). The logs are in memory.
     ///
     /// # Errors
     /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
@@ -86,17 +97,30 @@ impl Channels {
         Channels::start_with(limits, Storage::Memory)
     }
 
-    /// As [`start`](Channels::start), with the logs elsewhere.
+    /// As [`start`](Channels::start), with the logs elsewhere. The channels that they hold are there at once.
+    ///
+    /// ```
+    /// use newswire::Channels;
+    /// use newswire::channel::{JournalSync, Limits, Storage};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("newswire-doc-{}", std::process::id()));
+    /// let storage = Storage::Journal { directory: directory.clone(), sync: JournalSync::Always };
+    /// let channels = Channels::start_with(Limits::default(), storage)?;
+    /// let id = channels.open("news")?.publish("extra, extra")?.id;
+    /// channels.stop();
+    /// # std::fs::remove_dir_all(directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// Also a sentence that says why the storage cannot be used.
+    /// Also a sentence that says why the journal cannot be used. Nothing in it was changed then.
     pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
         let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
-        let (logs, thread) = Logs::open(storage, &hub)?;
+        let (logs, restored) = Logs::open(storage, &hub)?;
         let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
-        threads.extend(thread);
+        threads.extend(logs.start().inspect_err(|_| hub.stop())?);
         let table = Table {
             hub: Arc::clone(&hub),
             channels: BTreeMap::new(),
@@ -105,14 +129,43 @@ impl Channels {
             forgotten: hub.ids.last(),
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        Ok(Channels { hub, logs: Arc::new(logs), table, threads })
+        let channels = Channels { hub, logs: Arc::new(logs), table, threads };
+        for restored in restored {
+            // Without the lock: one that is completed may be evicted now.
+            channels.restore(restored).members.review();
+        }
+        Ok(channels)
+    }
+
+    /// Lists a channel of an earlier process. There may be more of them than the limits allow now.
+    fn restore(&self, Restored { name, log, history, is_completed }: Restored) -> Arc<Feed> {
+        let table = &mut *hold(&self.table);
+        let feed = Arc::clone(&self.insert(table, &name, |_| log, history, is_completed).feed);
+        feed.members.begin();
+        table.claim(&feed.members);
+        feed
+    }
+
+    fn insert<'t>(
+        &self,
+        table: &'t mut Table,
+        name: &str,
+        log: impl FnOnce(&Arc<Feed>) -> Log,
+        history: History,
+        is_completed: bool,
+    ) -> &'t Entry {
+        let name: Arc<str> = name.into();
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let members = Members::new(Arc::clone(&name), listing);
+        let feed = Feed::new(&self.hub, members, history, is_completed);
+        let entry = Entry { log: log(&feed), feed, is_claimed: false, completed: None };
+        table.channels.entry(name).or_insert(entry)
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
     /// the beginning.
     pub fn is_name(name: &str) -> bool {
-        let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(may_stand)
+        is_name(name)
     }
 
     /// The channel of this name, to publish on it. It is created if it does not exist.
@@ -121,8 +174,7 @@ impl Channels {
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
         check_name(name)?;
-        // Dropped after the lock is free: a callback of a channel may own the last handle to another one.
-        let mut evicted = Vec::new();
+        let mut evicted = Removed::default();
         let table = &mut *hold(&self.table);
         let is_claimed = table.channels.get(name).is_some_and(|entry| entry.is_claimed);
         if !is_claimed && !table.make_room(&mut evicted) {
@@ -149,14 +201,9 @@ impl Channels {
         if let Some(entry) = table.channels.get(name) {
             return Channel::new(&entry.feed, &entry.log);
         }
-        let name: Arc<str> = name.into();
-        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let members = Members::new(Arc::clone(&name), listing);
-        let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
-        let log = self.logs.log(&feed);
-        let channel = Channel::new(&feed, &log);
-        table.channels.insert(name, Entry { feed, log, is_claimed: false, completed: None });
-        channel
+        let history = History::new(table.forgotten);
+        let entry = self.insert(table, name, |feed| self.logs.log(feed), history, false);
+        Channel::new(&entry.feed, &entry.log)
     }
 
     /// The channel of this name, if it exists.
@@ -190,7 +237,11 @@ impl Channels {
         let threads = std::mem::take(&mut *hold(&self.threads));
         // A callback that stops the channels runs on one of the threads itself.
         let others = threads.into_iter().filter(|it| it.thread().id() != thread::current().id());
-        others.for_each(|thread| drop(thread.join()));
+        for thread in others {
+            // That of a journal may sleep.
+            thread.thread().unpark();
+            drop(thread.join());
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -223,10 +274,10 @@ impl Table {
     }
 
     /// Whether one more channel can be claimed. Evicts as many as it takes, but completed ones without users only.
-    fn make_room(&mut self, evicted: &mut Vec<Arc<Feed>>) -> bool {
+    fn make_room(&mut self, evicted: &mut Removed) -> bool {
         while self.claimed >= self.hub.limits.channels {
             match self.evict() {
-                Some(feed) => evicted.push(feed),
+                Some(entry) => evicted.0.push(entry),
                 None => return false,
             }
         }
@@ -234,7 +285,7 @@ impl Table {
     }
 
     /// Evicts the one with the oldest last event among the completed ones without users.
-    fn evict(&mut self) -> Option<Arc<Feed>> {
+    fn evict(&mut self) -> Option<Entry> {
         for _ in 0..PROBES {
             let (_, name) = self.completed.pop_first()?;
             let Some(entry) = self.channels.get_mut(&name) else { continue };
@@ -252,7 +303,7 @@ impl Table {
                 Some(newest) => {
                     self.forgotten = self.forgotten.max(newest);
                     self.claimed -= usize::from(entry.is_claimed);
-                    return self.channels.remove(&name).map(|entry| entry.feed);
+                    return self.channels.remove(&name);
                 }
             }
         }
@@ -262,8 +313,7 @@ impl Table {
 
 impl Listing for Mutex<Table> {
     fn review(&self, members: &Members) {
-        // Dropped after the lock is free.
-        let mut removed = Vec::new();
+        let mut removed = Removed::default();
         let table = &mut *hold(self);
         let Some(entry) = table.entry(members) else { return };
         if let Some(newest) = entry.feed.completed_after() {
@@ -274,13 +324,13 @@ impl Listing for Mutex<Table> {
             // It was perhaps only asked for by subscribers. It counts now all the same, so another one goes.
             table.claim(members);
             while table.claimed > table.hub.limits.channels
-                && let Some(feed) = table.evict()
+                && let Some(entry) = table.evict()
             {
-                removed.push(feed);
+                removed.0.push(entry);
             }
         } else if members.are_none() && !members.has_begun() {
             table.claimed -= usize::from(entry.is_claimed);
-            removed.extend(table.channels.remove(&members.name).map(|entry| entry.feed));
+            removed.0.extend(table.channels.remove(&members.name));
         }
     }
 }

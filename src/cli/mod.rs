@@ -1,11 +1,12 @@
 //! The command line: a file for each command.
 //!
 //! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `json`, `output`, `check`, `watch`,
-//! `publish`.
+//! `publish`, `journal`.
 
 mod arguments;
 pub(crate) mod check;
 mod descriptors;
+pub(crate) mod journal;
 mod json;
 mod output;
 pub(crate) mod publish;

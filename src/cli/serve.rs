@@ -5,7 +5,7 @@ use super::descriptors::limit_connections;
 use super::{Arguments, Failure, say};
 use newswire::Cors;
 use newswire::app::{App, Publishers, publish_lines};
-use newswire::channel::{Channel, Channels, NoChannel, RedisOptions, Storage};
+use newswire::channel::{Channel, Channels, JournalSync, NoChannel, RedisOptions, Storage};
 use newswire::http::Limits;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ newswire: a Server-Sent Events server that needs nothing but the standard librar
 USAGE
     newswire [serve] [OPTIONS]
     newswire check URL [OPTIONS]    what is wrong with an event stream; see newswire check --help
+    newswire journal check DIR      what a journal holds, and whether a crash has torn it
 
 OPTIONS
     --listen ADDR:PORT         listen here; with port 0 on any free port     [127.0.0.1:8080]
@@ -37,6 +38,10 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
+    --journal DIR              keep the events of all channels in this directory, too; after a
+                               restart each channel goes on where it was
+    --journal-sync WHEN        when a loss of power costs nothing more: always, before a
+                               publisher is answered; interval, each second; never  [interval]
     --redis HOST:PORT          keep the channels in this Redis, for all servers that name it
     --redis-user NAME          the user to log in as, with a password              [default]
     --redis-password-file FILE the password is in this file
@@ -109,6 +114,7 @@ impl Options {
         let mut app = App::default();
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let (mut connections, mut streams) = (None, None);
+        let (mut journal, mut journal_sync) = (None, None);
         let (mut redis, mut has_redis, mut of_redis) = (RedisOptions::default(), false, None);
         while let Some(option) = arguments.next()? {
             let name = option.as_str();
@@ -143,6 +149,8 @@ impl Options {
                 "--history-bytes" => {
                     channels.history_bytes = arguments.number(name, 1024, 1 << 40)?
                 }
+                "--journal" => journal = Some(PathBuf::from(arguments.raw_value(name)?)),
+                "--journal-sync" => journal_sync = Some(arguments.one_of(name, &SYNCS)?),
                 "--redis" => {
                     (redis.address, has_redis) =
                         (redis_address(arguments.value(name, "HOST:PORT")?)?, true)
@@ -165,16 +173,27 @@ impl Options {
             arguments.check_switch(name)?;
         }
         app.publishers = one_of(publishers)?;
-        match (has_redis, of_redis) {
-            (true, _) if redis.user.is_some() && redis.password.is_none() => {
-                return Err(Failure::usage("--redis-user needs --redis-password-file FILE"));
+        app.storage = match (journal, journal_sync, has_redis, of_redis) {
+            (Some(_), _, true, _) => {
+                return Err(Failure::usage(
+                    "--journal and --redis exclude each other; leave one out",
+                ));
             }
-            (true, _) => app.storage = Storage::Redis(redis),
-            (false, Some(name)) => {
+            (_, _, false, Some(name)) => {
                 return Err(Failure::usage(format!("{name} needs --redis HOST:PORT")));
             }
-            (false, None) => {}
-        }
+            (None, Some(_), _, _) => {
+                return Err(Failure::usage("--journal-sync needs --journal DIR"));
+            }
+            (Some(directory), sync, ..) => {
+                Storage::Journal { directory, sync: sync.unwrap_or_default() }
+            }
+            (None, None, true, _) if redis.user.is_some() && redis.password.is_none() => {
+                return Err(Failure::usage("--redis-user needs --redis-password-file FILE"));
+            }
+            (None, None, true, _) => Storage::Redis(redis),
+            (None, None, false, None) => Storage::Memory,
+        };
         if !origins.is_empty() {
             let cors = Cors::only(origins);
             app.cors = cors.map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
@@ -184,6 +203,12 @@ impl Options {
         Ok(Some(Options { app, stdin, note }))
     }
 }
+
+const SYNCS: [(&str, JournalSync); 3] = [
+    ("always", JournalSync::Always),
+    ("interval", JournalSync::Interval),
+    ("never", JournalSync::Never),
+];
 
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 

@@ -29,30 +29,25 @@ const STREAMS: usize = 64;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Redis {
-    /// Connects, and starts the thread that reads. It goes on trying when Redis cannot be reached.
+    /// Connects once, to find out now what would fail each time. A server that cannot be reached may come later.
     ///
     /// # Errors
-    /// When Redis refuses what the server needs, or the system a thread.
-    pub(crate) fn start(
-        options: super::Options,
-        bounds: Bounds,
-    ) -> io::Result<(Arc<Redis>, JoinHandle<()>)> {
+    /// When Redis refuses what this server needs.
+    pub(crate) fn open(options: super::Options, bounds: Bounds) -> io::Result<Arc<Redis>> {
         let redis = Arc::new(Redis::new(options, bounds));
-        let connection = match redis.connect() {
-            Ok(connection) => Some(connection),
+        match redis.connect() {
             Err(error) if is_refusal(&error) => {
                 let sentence = format!("cannot use Redis at {}: {error}", redis.options.address);
-                return Err(io::Error::new(error.kind(), sentence));
+                Err(io::Error::new(error.kind(), sentence))
             }
-            Err(error) => {
-                redis.report(&error);
-                None
-            }
-        };
-        let reader = Arc::clone(&redis);
-        let thread = thread::Builder::new().name("redis".into());
-        let thread = thread.spawn(move || run(&reader, connection))?;
-        Ok((redis, thread))
+            _ => Ok(redis),
+        }
+    }
+
+    /// Starts the thread that reads.
+    pub(crate) fn start(self: &Arc<Redis>) -> io::Result<JoinHandle<()>> {
+        let redis = Arc::clone(self);
+        thread::Builder::new().name("redis".into()).spawn(move || run(&redis))
     }
 
     fn connect(&self) -> io::Result<Connection> {
@@ -62,12 +57,11 @@ impl Redis {
     }
 }
 
-fn run(redis: &Arc<Redis>, mut connection: Option<Connection>) {
+fn run(redis: &Redis) {
     let mut back_off = BackOff::default();
     let mut number = 0;
     loop {
-        let connected = connection.take().map_or_else(|| redis.connect(), Ok);
-        let outcome = connected.and_then(|connection| {
+        let outcome = redis.connect().and_then(|connection| {
             number += 1;
             redis.say("connected".into());
             redis.counters.reconnects.fetch_add(u64::from(number > 1), Relaxed);

@@ -1,0 +1,310 @@
+//! The journal of one channel: an event is committed when it is in a file.
+//!
+//! There is no thread that writes. A publisher puts its event into the queue. If no other publisher is writing, it becomes
+//! the leader: it takes all that waits and writes it with one call, so that publishers at the same time share one write
+//! and one sync (group commit). Then it appends the batch to the history, and wakes the others.
+
+use super::directory::{Directory, JournalSync};
+use super::fanout;
+use super::feed::{Feed, ROOM_DEADLINE};
+use super::id::Id;
+use super::publication::{Publication, PublishError};
+use super::recovery::{Old, Recovered};
+use super::segment::{self, Segment};
+use crate::http::lock::hold;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+pub(super) struct Journal {
+    directory: Arc<Directory>,
+    /// The segments are here.
+    path: PathBuf,
+    queue: Mutex<Queue>,
+    /// A leader is done.
+    done: Condvar,
+}
+
+/// A publisher in the queue, until it takes its outcome.
+type Ticket = u64;
+
+struct Queue {
+    /// What is to be committed: an event, or the completion of the channel.
+    waiting: Vec<(Ticket, Option<Publication>)>,
+    bytes: usize,
+    next: Ticket,
+    /// The keys of all that waits or is being written.
+    keys: HashSet<Arc<str>>,
+    outcomes: HashMap<Ticket, Result<Id, PublishError>>,
+    /// The leader has it meanwhile.
+    writer: Option<Writer>,
+}
+
+/// The one that writes has this.
+struct Writer {
+    segments: Vec<Old>,
+    /// The newest of them. Without one, the next commit begins one.
+    current: Option<Arc<Segment>>,
+    /// Its bytes and its records.
+    length: u64,
+    records: usize,
+}
+
+impl Journal {
+    pub(super) fn new(directory: &Arc<Directory>, name: &str) -> Journal {
+        let writer = Writer { segments: Vec::new(), current: None, length: 0, records: 0 };
+        Journal::with(directory, name, writer)
+    }
+
+    /// Goes on with what was recovered. What a crash has torn is cut off.
+    pub(super) fn resume(
+        directory: &Arc<Directory>,
+        name: &str,
+        recovered: Recovered,
+    ) -> io::Result<Journal> {
+        let path = directory.path.join(name);
+        let newest = recovered.segments.last().zip(recovered.newest);
+        let (length, records) = recovered.newest.unwrap_or_default();
+        let open = |(old, _): (&Old, _)| Segment::open(&path, old.name, length).map(Arc::new);
+        let current = newest.map(open).transpose()?;
+        // A client must not get what a loss of power could still undo.
+        if let Some((segment, counters)) = current.as_ref().zip(directory.syncs()) {
+            segment.sync(counters)?;
+        }
+        let writer = Writer { segments: recovered.segments, current, length, records };
+        Ok(Journal::with(directory, name, writer))
+    }
+
+    fn with(directory: &Arc<Directory>, name: &str, writer: Writer) -> Journal {
+        let queue = Queue {
+            waiting: Vec::new(),
+            bytes: 0,
+            next: 0,
+            keys: HashSet::new(),
+            outcomes: HashMap::new(),
+            writer: Some(writer),
+        };
+        let path = directory.path.join(name);
+        let directory = Arc::clone(directory);
+        Journal { directory, path, queue: queue.into(), done: Condvar::new() }
+    }
+
+    /// Commits an event, or the completion of the channel, and brings it into the history. Returns the id of the last
+    /// event then.
+    pub(super) fn commit(
+        &self,
+        feed: &Arc<Feed>,
+        publication: Option<Publication>,
+    ) -> Result<Id, PublishError> {
+        let mut queue = hold(&self.queue);
+        let bytes = publication.as_ref().map_or(0, |publication| publication.bytes);
+        let key = publication.as_ref().and_then(|publication| publication.key.clone());
+        let history_bytes = feed.hub.limits.history_bytes;
+        // A batch is bounded. While the same key is on its way, nothing can be said about it.
+        while (queue.bytes + bytes > history_bytes && !queue.waiting.is_empty())
+            || key.as_ref().is_some_and(|key| queue.keys.contains(key))
+        {
+            queue = self.wait(queue);
+        }
+        if let Some(publication) = publication.as_ref().filter(|_| key.is_some())
+            && let Some(id) = publication.find_in(&feed.lock().history)?
+        {
+            return Ok(id);
+        }
+        let ticket = queue.next;
+        queue.next += 1;
+        queue.bytes += bytes;
+        queue.keys.extend(key);
+        queue.waiting.push((ticket, publication));
+        loop {
+            if let Some(outcome) = queue.outcomes.remove(&ticket) {
+                return outcome;
+            }
+            queue = match queue.writer.take() {
+                None => self.wait(queue),
+                Some(writer) => self.lead(feed, queue, writer),
+            };
+        }
+    }
+
+    fn wait<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        self.done.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits all that waits.
+    fn lead<'q>(
+        &'q self,
+        feed: &Arc<Feed>,
+        mut queue: MutexGuard<'q, Queue>,
+        mut writer: Writer,
+    ) -> MutexGuard<'q, Queue> {
+        let (batch, _) = (take(&mut queue.waiting), take(&mut queue.bytes));
+        drop(queue);
+        let (tickets, publications): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let keys = publications.iter().flatten().filter_map(|it| it.key.clone());
+        let keys: Vec<Arc<str>> = keys.collect();
+        let write = AssertUnwindSafe(|| self.write(feed, &mut writer, publications));
+        let outcome = catch_unwind(write).unwrap_or_else(|_| {
+            writer.current = None;
+            Err(PublishError::Unknown)
+        });
+        let mut queue = hold(&self.queue);
+        match outcome {
+            Ok(ids) => queue.outcomes.extend(tickets.into_iter().zip(ids.into_iter().map(Ok))),
+            Err(error) => queue.outcomes.extend(tickets.into_iter().map(|it| (it, Err(error)))),
+        }
+        queue.keys.retain(|key| !keys.contains(key));
+        queue.writer = Some(writer);
+        self.done.notify_all();
+        drop(queue);
+        // A callback of a subscriber that leaves may publish here: nothing may wait for this thread any more.
+        fanout::tell(feed, feed.lock());
+        hold(&self.queue)
+    }
+
+    /// Writes a batch, and then appends it to the history. Returns the id of each event.
+    fn write(
+        &self,
+        feed: &Arc<Feed>,
+        writer: &mut Writer,
+        batch: Vec<Option<Publication>>,
+    ) -> Result<Vec<Id>, PublishError> {
+        let segment = self.segment(feed, writer).map_err(|error| {
+            self.directory.failed("has no new segment", &self.path, &error);
+            PublishError::Unavailable
+        })?;
+        let (mut last, mut is_completed) = {
+            let state = feed.lock();
+            (state.history.newest(), state.is_completed())
+        };
+        let (mut events, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for publication in batch {
+            let event = publication.map(|publication| {
+                last = feed.hub.ids.next();
+                let frame = publication.frame(last);
+                segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
+                (last, frame, publication.key)
+            });
+            // Completions alone would fill the disk: no event would push them out.
+            if event.is_none() && !is_completed {
+                segment::write_completion(&mut bytes);
+            }
+            is_completed = event.is_none();
+            events.push(event);
+            ids.push(last);
+        }
+        if let Err(error) = segment.append(&bytes, writer.length) {
+            self.directory.failed("cannot be written", &self.path, &error);
+            let is_poisoned = segment.is_poisoned.load(SeqCst);
+            return Err(if is_poisoned {
+                PublishError::Unknown
+            } else {
+                PublishError::Unavailable
+            });
+        }
+        if let Err(error) = self.directory.written(&segment) {
+            self.directory.failed("cannot be synced", &self.path, &error);
+            // Subscribers have not got the batch, and should not get it after a restart.
+            let _ = segment.cut(writer.length);
+            return Err(PublishError::Unknown);
+        }
+        writer.length += bytes.len() as u64;
+        writer.records += events.len();
+        drop(bytes);
+        for event in events {
+            let Some((id, frame, key)) = event else {
+                let mut state = feed.lock();
+                feed.complete(&mut state);
+                feed.notify_lanes(state);
+                continue;
+            };
+            let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
+            let mut state = feed.make_room(feed.lock(), bytes, ROOM_DEADLINE);
+            feed.append(&mut state, id, frame, key);
+            if id < last {
+                feed.notify_lanes(state);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The segment to write to: a new one when the newest is full, or was poisoned.
+    fn segment(&self, feed: &Arc<Feed>, writer: &mut Writer) -> io::Result<Arc<Segment>> {
+        let (limits, counters) = (&feed.hub.limits, &feed.hub.counters);
+        let is_full =
+            writer.length >= limits.history_bytes as u64 || writer.records >= limits.history_events;
+        if let Some(current) = &writer.current {
+            if !is_full && !current.is_poisoned.load(SeqCst) {
+                return Ok(Arc::clone(current));
+            }
+            // Behind a whole segment only: recovery takes a torn one for the newest.
+            if self.directory.sync == JournalSync::Interval {
+                let _ = current.sync(counters);
+            }
+            if current.is_poisoned.load(SeqCst) {
+                counters.journal_poisoned.fetch_add(1, Relaxed);
+                writer.current = None;
+            }
+        }
+        // What a poisoned segment holds is uncertain, so the new one stands for all before it: memory is the truth.
+        let is_first = writer.current.is_none();
+        let (content, forgotten) = {
+            let state = feed.lock();
+            let history = &state.history;
+            let forgotten = if is_first { history.forgotten } else { history.newest() };
+            let mut content = segment::header(forgotten);
+            for (key, frame) in history.events().filter(|_| is_first) {
+                segment::write_event(&mut content, key, frame);
+            }
+            if is_first && state.is_completed() {
+                segment::write_completion(&mut content);
+            }
+            (content, forgotten)
+        };
+        if writer.segments.is_empty() && !self.path.is_dir() {
+            fs::create_dir(&self.path)?;
+            if self.directory.syncs().is_some() {
+                segment::sync_directory(&self.directory.path)?;
+            }
+        }
+        let name = feed.hub.ids.next();
+        let mut segment = Segment::create(&self.path, name, &content, self.directory.syncs())?;
+        if let Some(current) = &writer.current {
+            segment.is_poisoned = Arc::clone(&current.is_poisoned);
+        }
+        let segment = Arc::new(segment);
+        writer.segments.push(Old { name, forgotten });
+        writer.current = Some(Arc::clone(&segment));
+        (writer.length, writer.records) = (content.len() as u64, 0);
+        self.delete_old(writer, if is_first { forgotten } else { feed.lock().history.forgotten });
+        Ok(segment)
+    }
+
+    /// Deletes the segments before the newest one that holds all behind `forgotten`, from the oldest to the newest.
+    fn delete_old(&self, writer: &mut Writer, forgotten: Id) {
+        let needed = writer.segments.iter().rposition(|segment| segment.forgotten <= forgotten);
+        for old in writer.segments.drain(..needed.unwrap_or(0)) {
+            // What remains does no harm: recovery takes the newest that is whole.
+            let _ = fs::remove_file(segment::path(&self.path, old.name));
+        }
+    }
+
+    /// Deletes the journal of a channel that has no users. With `forgotten` it had events, and none with a larger id.
+    pub(super) fn discard(&self, forgotten: Option<Id>) {
+        let Some(mut writer) = hold(&self.queue).writer.take() else { return };
+        let is_noted = forgotten.map_or(Ok(()), |id| self.directory.forget(id));
+        // Otherwise the channel comes back after a restart, and that does no harm.
+        if let Err(error) = is_noted {
+            return self.directory.failed("cannot be deleted", &self.path, &error);
+        }
+        for old in writer.segments.drain(..) {
+            let _ = fs::remove_file(segment::path(&self.path, old.name));
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+}
