@@ -73,69 +73,85 @@ impl Entry {
 /// The command that adds an entry. It trims what is older than `oldest`, and keeps some more: to trim exactly would cost
 /// Redis twice as much.
 pub(super) fn add(key: &str, content: &Content, token: &str, oldest: Option<&str>) -> Vec<u8> {
-    let mut arguments: Vec<&[u8]> = vec![b"XADD", key.as_bytes()];
+    let mut arguments = vec!["XADD", key];
     if let Some(oldest) = oldest {
-        arguments.extend([b"MINID", &b"~"[..], oldest.as_bytes()]);
+        arguments.extend(["MINID", "~", oldest]);
     }
-    arguments.extend([b"*", &b"p"[..], token.as_bytes()]);
+    arguments.extend(["*", "p", token]);
     match content {
         Content::Event { block, key } => {
-            arguments.extend([b"f", block.as_bytes()]);
+            arguments.extend(["f", block]);
             if let Some(key) = key {
-                arguments.extend([b"k", key.as_bytes()]);
+                arguments.extend(["k", key]);
             }
         }
-        Content::End => arguments.extend([b"e", &b"1"[..]]),
+        Content::End => arguments.extend(["e", "1"]),
     }
     let mut wire = Vec::new();
     encode(&arguments, &mut wire);
     wire
 }
 
-/// An entry as XRANGE gives it: its id, what it is, and its token. `None` when it is not whole, or not an entry.
-pub(super) fn read(reply: &Reply, bounds: &Bounds) -> Option<(String, Found, Option<String>)> {
+/// Entries as XRANGE and XREVRANGE give them.
+pub(super) struct Page {
+    pub(super) entries: Vec<Read>,
+    /// It was too large, and more entries follow its last one.
+    pub(super) is_cut: bool,
+}
+
+pub(super) struct Read {
+    pub(super) id: String,
+    pub(super) found: Found,
+    pub(super) token: Option<String>,
+}
+
+impl Page {
+    /// `None` when these are no entries.
+    pub(super) fn read(values: &[Reply], bounds: &Bounds) -> Option<Page> {
+        let whole = values.iter().filter(|value| **value != Reply::Dropped);
+        let entries: Vec<Read> = whole.map(|value| read(value, bounds)).collect::<Option<_>>()?;
+        Some(Page { is_cut: entries.len() < values.len(), entries })
+    }
+}
+
+fn read(reply: &Reply, bounds: &Bounds) -> Option<Read> {
     let Reply::List(parts) = reply else { return None };
     let Some(Reply::Text(id)) = parts.first() else { return None };
     let id = String::from_utf8(id.clone()).ok()?;
-    let Some(Reply::List(fields)) = parts.get(1) else {
-        return Some((id, Found::Hole, None));
-    };
+    let fields = if let Some(Reply::List(fields)) = parts.get(1) { fields } else { parts };
     let field = |name: &str| {
         let pair = fields.chunks_exact(2).find(|pair| pair[0] == Reply::Text(name.into()))?;
         if let Reply::Text(value) = &pair[1] { Some(value) } else { None }
     };
     let text = |name: &str| field(name).map(|value| String::from_utf8_lossy(value).into_owned());
-    let token = text("p");
-    if fields.contains(&Reply::Dropped) || !(bounds.is_id)(&id) {
-        return Some((id, Found::Hole, token));
-    }
     let event = match (field("f"), text("data")) {
+        _ if fields.contains(&Reply::Dropped) || !(bounds.is_id)(&id) => Encoded::TooLarge,
         (Some(block), _) if is_block(block) => Encoded::Block(text("f").unwrap_or_default()),
         (Some(block), _) => decode(block, bounds),
         (None, Some(data)) => event(data, text("event").unwrap_or_default(), bounds),
-        (None, None) if field("e").is_some() => {
-            let entry = Entry { id: id.clone(), content: Content::End };
-            return Some((id, Found::Entry(entry), token));
-        }
+        (None, None) if field("e").is_some() => Encoded::End,
         (None, None) => Encoded::NoEvent,
     };
     let is_key = |key: &String| {
         (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let found = match event {
-        Encoded::NoEvent => Found::Nothing,
-        Encoded::TooLarge => Found::Hole,
-        Encoded::Block(block) => {
-            let content = Content::Event { block, key: text("k").filter(is_key) };
-            let entry = Entry { id: id.clone(), content };
-            if entry.size() <= bounds.bytes { Found::Entry(entry) } else { Found::Hole }
-        }
+    let content = match event {
+        Encoded::Block(block) => Ok(Content::Event { block, key: text("k").filter(is_key) }),
+        Encoded::End => Ok(Content::End),
+        Encoded::NoEvent => Err(Found::Nothing),
+        Encoded::TooLarge => Err(Found::Hole),
     };
-    Some((id, found, token))
+    let found = match content.map(|content| Entry { id: id.clone(), content }) {
+        Ok(entry) if entry.size() <= bounds.bytes => Found::Entry(entry),
+        Ok(_) => Found::Hole,
+        Err(found) => found,
+    };
+    Some(Read { id, found, token: text("p") })
 }
 
 enum Encoded {
     Block(String),
+    End,
     TooLarge,
     NoEvent,
 }
@@ -203,7 +219,7 @@ mod tests {
 
     fn found(id: &str, fields: &[&str]) -> Found {
         let entry = Reply::List(vec![Reply::Text(id.into()), list(fields)]);
-        read(&entry, &BOUNDS).expect("it has an id").1
+        read(&entry, &BOUNDS).expect("it has an id").found
     }
 
     fn block(fields: &[&str]) -> Option<String> {
@@ -251,7 +267,7 @@ mod tests {
         assert!(matches!(found("1-0", &["f", &format!("data: {long}\n\n")]), Found::Hole));
         let dropped = Reply::List(vec![Reply::Text("f".into()), Reply::Dropped]);
         let entry = Reply::List(vec![Reply::Text("1-0".into()), dropped]);
-        assert!(matches!(read(&entry, &BOUNDS), Some((_, Found::Hole, None))));
+        assert!(matches!(read(&entry, &BOUNDS), Some(Read { found: Found::Hole, .. })));
     }
 
     #[test]
@@ -267,10 +283,10 @@ mod tests {
             Reply::Text("1-0".into()),
             list(&["p", "n-1", "f", "data: x\n\n", "k", "k-1"]),
         ]);
-        let Some((id, Found::Entry(entry), token)) = read(&entry, &BOUNDS) else {
-            panic!("it is one")
-        };
-        assert_eq!((id.as_str(), entry.content, token.as_deref()), ("1-0", content, Some("n-1")));
+        let read = read(&entry, &BOUNDS).expect("it has an id");
+        assert_eq!(read.token.as_deref(), Some("n-1"));
+        let Found::Entry(entry) = read.found else { panic!("it is one") };
+        assert_eq!(entry, Entry { id: "1-0".into(), content });
         assert!(matches!(
             found("1-0", &["e", "1"]),
             Found::Entry(Entry { content: Content::End, .. })

@@ -5,12 +5,11 @@
 //! may be lost, too, and the stream is loaded anew. So a stream that was trimmed too far, deleted, or cut off by a
 //! failover is noticed at the first read, and a new connection needs no other check.
 
-use super::entry::{Bounds, Entry, Found, Mirror, read};
-use super::link::{
-    BackOff, Connection, check_role, is_of_no_master, is_refusal, malformed, refused,
-};
+use super::entry::{Bounds, Entry, Found, Page};
+use super::link::{BackOff, Connection, Options};
+use super::link::{check_role, is_of_no_master, is_refusal, malformed, refused};
 use super::resp::{Reply, encode};
-use super::stream::{Followed, Redis};
+use super::shared::{Followed, Redis};
 use crate::http::lock::hold;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,7 +32,7 @@ impl Redis {
     ///
     /// # Errors
     /// When Redis refuses what this server needs.
-    pub(crate) fn open(options: super::Options, bounds: Bounds) -> io::Result<Arc<Redis>> {
+    pub(crate) fn open(options: Options, bounds: Bounds) -> io::Result<Arc<Redis>> {
         let redis = Arc::new(Redis::new(options, bounds));
         match redis.connect() {
             Err(error) if is_refusal(&error) => {
@@ -51,9 +50,8 @@ impl Redis {
     }
 
     fn connect(&self) -> io::Result<Connection> {
-        let prefix = self.options.prefix.as_bytes();
-        let tracking: &[&[u8]] = &[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", prefix];
-        Connection::open(&self.options, self.bounds.bytes, &[tracking])
+        let tracking = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", &self.options.prefix];
+        Connection::open(&self.options, self.bounds.bytes, &[&tracking])
     }
 }
 
@@ -90,21 +88,8 @@ struct Reader<'r> {
     next_look: Instant,
 }
 
-/// A stream that is to be read.
-struct Due {
-    key: Arc<str>,
-    mirror: Weak<dyn Mirror>,
-    is_warm: bool,
-    last: Option<String>,
-    asked: u64,
-}
-
-/// What a page of entries holds, oldest or newest first as it was asked for.
-struct Page {
-    entries: Vec<(String, Found)>,
-    /// Entries may follow.
-    is_full: bool,
-}
+/// A stream that is to be read, as it was when it was taken out.
+type Due = (Arc<str>, Followed);
 
 impl Reader<'_> {
     /// Reads until the connection fails, or the channels are stopped.
@@ -119,22 +104,7 @@ impl Reader<'_> {
                 if shared.is_stopped {
                     return Ok(());
                 }
-                let keys: Vec<_> = shared.due.iter().take(STREAMS).cloned().collect();
-                keys.iter()
-                    .filter_map(|key| {
-                        shared.due.remove(key);
-                        let Followed { mirror, is_warm, last, asked, .. } =
-                            shared.streams.get(key)?;
-                        let (mirror, last) = (Weak::clone(mirror), last.clone());
-                        Some(Due {
-                            key: Arc::clone(key),
-                            mirror,
-                            is_warm: *is_warm,
-                            last,
-                            asked: *asked,
-                        })
-                    })
-                    .collect::<Vec<_>>()
+                shared.take_due(STREAMS)
             };
             if due.is_empty() { self.rest()? } else { self.read(due)? }
         }
@@ -150,7 +120,7 @@ impl Reader<'_> {
             shared.asleep = Some(Arc::clone(&self.connection.socket));
         }
         let reply = self.connection.reply_before(self.next_look);
-        // What has taken the socket writes a PING. Until its reply is here, a command of this thread could mix with it.
+        // The thread that has taken the socket writes a PING. A command of this thread could mix with it, up to its reply.
         let mut awaits_pong = hold(&self.redis.shared).asleep.take().is_none();
         if let Some(reply) = reply? {
             awaits_pong &= !self.take_unasked(reply)?;
@@ -168,37 +138,30 @@ impl Reader<'_> {
     }
 
     /// Takes a push. `true` for the reply to a PING.
-    fn take_unasked(&mut self, reply: Reply) -> io::Result<bool> {
+    fn take_unasked(&self, reply: Reply) -> io::Result<bool> {
         match reply {
-            Reply::Push(push) => self.take_push(&push).map(|()| false),
-            Reply::Text(text) if text == b"PONG" => Ok(true),
-            _ => Err(malformed()),
+            Reply::Push(push) => self.take_push(&push),
+            Reply::Text(text) if text == b"PONG" => return Ok(true),
+            _ => return Err(malformed()),
         }
+        Ok(false)
     }
 
     /// `invalidate` with the keys that have changed, or with null for all of them.
-    fn take_push(&mut self, push: &[Reply]) -> io::Result<()> {
-        if push.first() != Some(&Reply::Text(b"invalidate".into())) {
-            return Ok(());
-        }
+    fn take_push(&self, push: &[Reply]) {
         let shared = &mut *hold(&self.redis.shared);
-        match push.get(1) {
-            Some(Reply::List(keys)) => {
-                let keys = keys.iter().filter_map(text);
-                shared.due.extend(
-                    keys.filter_map(|key| Some(Arc::clone(shared.streams.get_key_value(key)?.0))),
-                );
-            }
-            _ => shared.due = shared.streams.keys().cloned().collect(),
+        match push {
+            [Reply::Text(kind), _] if kind != b"invalidate" => {}
+            [_, Reply::List(keys)] => shared.mark(keys.iter()),
+            _ => shared.mark_all(),
         }
-        Ok(())
     }
 
     /// The next reply to a command.
     fn reply(&mut self) -> io::Result<Reply> {
         loop {
             match self.connection.reply()? {
-                Reply::Push(push) => self.take_push(&push)?,
+                Reply::Push(push) => self.take_push(&push),
                 // This server cannot serve any stream now.
                 Reply::Error(said) if is_of_no_master(&said) => return Err(refused(&said)),
                 reply => return Ok(reply),
@@ -208,6 +171,28 @@ impl Reader<'_> {
 
     /// Asks whether the server is still a master, and which streams have entries that were not read.
     fn look(&mut self) -> io::Result<()> {
+        let warm = self.retire_unwanted();
+        let mut wire = Vec::new();
+        encode(&["HELLO"], &mut wire);
+        for some in warm.chunks(PAGE) {
+            let keys = some.iter().map(|(key, _)| &**key);
+            let lasts = some.iter().map(|(_, last)| last.as_str());
+            let read = ["XREAD", "COUNT", "1", "STREAMS"].into_iter().chain(keys).chain(lasts);
+            encode(&read.collect::<Vec<_>>(), &mut wire);
+        }
+        self.connection.send(&wire)?;
+        check_role(&self.reply()?)?;
+        for _ in warm.chunks(PAGE) {
+            // Null when there is nothing new.
+            if let Reply::List(streams) = self.reply()? {
+                hold(&self.redis.shared).mark(streams.iter().step_by(2));
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows no stream that nothing needs. Returns the others, each with its last entry.
+    fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
         // A mirror must not be dropped under the lock.
         let (mut unasked, mut unwanted, mut warm) = (Vec::new(), Vec::new(), Vec::new());
         hold(&self.redis.shared).streams.retain(|key, followed| {
@@ -220,44 +205,25 @@ impl Reader<'_> {
                 unasked.extend(mirror);
             }
             if followed.is_warm {
-                warm.push((Arc::clone(key), followed.last.clone().unwrap_or("0-0".into())));
+                let last = followed.last.clone();
+                warm.push((Arc::clone(key), last.unwrap_or_else(|| "0-0".into())));
             }
             true
         });
         drop(unasked);
         unwanted.into_iter().for_each(|mirror| mirror.retire());
-        let mut wire = Vec::new();
-        encode(&[b"HELLO"], &mut wire);
-        for some in warm.chunks(PAGE) {
-            let keys = some.iter().map(|(key, _)| key.as_bytes());
-            let lasts = some.iter().map(|(_, last)| last.as_bytes());
-            let command: [&[u8]; 4] = [b"XREAD", b"COUNT", b"1", b"STREAMS"];
-            encode(&command.into_iter().chain(keys).chain(lasts).collect::<Vec<_>>(), &mut wire);
-        }
-        self.connection.send(&wire)?;
-        check_role(&self.reply()?)?;
-        for _ in warm.chunks(PAGE) {
-            let Reply::List(streams) = self.reply()? else { continue };
-            let shared = &mut *hold(&self.redis.shared);
-            let keys = streams.chunks(2).filter_map(|stream| text(&stream[0]));
-            shared.due.extend(
-                keys.filter_map(|key| Some(Arc::clone(shared.streams.get_key_value(key)?.0))),
-            );
-        }
-        Ok(())
+        warm
     }
 
     fn read(&mut self, due: Vec<Due>) -> io::Result<()> {
-        let (going_on, mut loading): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|due| due.is_warm && due.last.is_some());
-        let mut wire = Vec::new();
-        for due in &going_on {
-            let last = due.last.as_deref().unwrap_or_default().as_bytes();
-            let count = (PAGE + 1).to_string();
-            encode(
-                &[b"XRANGE", due.key.as_bytes(), last, b"+", b"COUNT", count.as_bytes()],
-                &mut wire,
-            );
+        let (mut loading, mut wire) = (Vec::new(), Vec::new());
+        let is_begun = |(_, followed): &Due| followed.is_warm && followed.last.is_some();
+        let (going_on, others): (Vec<_>, Vec<_>) = due.into_iter().partition(is_begun);
+        loading.extend(others);
+        let count = (PAGE + 1).to_string();
+        for (key, followed) in &going_on {
+            let last = followed.last.as_deref().unwrap_or_default();
+            encode(&["XRANGE", key, last, "+", "COUNT", &count], &mut wire);
         }
         self.connection.send(&wire)?;
         for due in going_on {
@@ -271,30 +237,30 @@ impl Reader<'_> {
 
     /// Appends what follows the last entry. `false` when that entry is not there, or something behind it cannot be held.
     fn go_on(&mut self, due: &Due, reply: Reply) -> io::Result<bool> {
-        let Ok(Page { entries, is_full }) = self.page(reply, PAGE + 1)? else { return Ok(false) };
-        let mut found = entries.into_iter();
-        let first = found.next().map(|(id, _)| id);
-        if first != due.last {
+        let Some(Page { entries, is_cut }) = self.page(reply)? else { return Ok(false) };
+        let mut has_more = is_cut || entries.len() > PAGE;
+        let mut entries = entries.into_iter();
+        let mut last = entries.next().map(|first| first.id);
+        if last != due.1.last {
             return Ok(false);
         }
-        let (mut appended, mut last, mut has_more) = (Vec::new(), first, is_full);
-        for (nth, (id, found)) in found.enumerate() {
-            match found {
+        let mut appended = Vec::new();
+        for next in entries {
+            match next.found {
                 Found::Entry(entry) => appended.push(entry),
-                Found::Nothing => drop(self.redis.counters.skipped.fetch_add(1, Relaxed)),
-                Found::Hole if nth == 0 => return Ok(false),
-                // The next read begins here.
+                Found::Nothing => self.redis.skipped(),
+                // The next read begins with it.
                 Found::Hole => {
                     has_more = true;
                     break;
                 }
             }
-            last = Some(id);
+            last = Some(next.id);
         }
-        if has_more && last == due.last {
+        if has_more && last == due.1.last {
             return Ok(false);
         }
-        if let Some(mirror) = due.mirror.upgrade().filter(|_| !appended.is_empty()) {
+        if let Some(mirror) = due.1.mirror.upgrade().filter(|_| !appended.is_empty()) {
             mirror.extend(appended);
         }
         self.finish(due, Some(last), has_more);
@@ -303,114 +269,98 @@ impl Reader<'_> {
 
     /// Reads the newest entries that can be held, from the end of the stream.
     fn load(&mut self, due: Due) -> io::Result<()> {
-        let Bounds { events: most_events, bytes: most_bytes, .. } = self.redis.bounds;
-        let (mut kept, mut events, mut bytes) = (Vec::<Entry>::new(), 0, 0);
-        let (mut last, mut forgotten, mut end) = (None, None, "+".to_owned());
-        'pages: loop {
-            let (mut wire, count) = (Vec::new(), PAGE.to_string());
-            encode(
-                &[
-                    b"XREVRANGE",
-                    due.key.as_bytes(),
-                    end.as_bytes(),
-                    b"-",
-                    b"COUNT",
-                    count.as_bytes(),
-                ],
-                &mut wire,
-            );
-            self.connection.send(&wire)?;
-            let reply = self.reply()?;
-            let Ok(Page { entries, is_full }) = self.page(reply, PAGE)? else {
-                // The key holds something else. That is no stream, and no channel.
-                if let Some(mirror) = due.mirror.upgrade() {
-                    mirror.replace(Vec::new(), None);
-                }
-                self.finish(&due, None, false);
-                return Ok(());
-            };
-            for (nth, (id, found)) in entries.into_iter().enumerate() {
-                match found {
-                    // What was cut off for the size of the page comes first in the next one.
-                    Found::Hole if nth > 0 && is_full => continue 'pages,
-                    Found::Hole => {
-                        self.redis.counters.skipped.fetch_add(1, Relaxed);
-                        forgotten = Some(id.clone());
-                    }
-                    Found::Nothing => {}
-                    Found::Entry(entry) => {
-                        events += usize::from(entry.size() > 0);
-                        bytes += entry.size();
-                        if events > most_events || bytes > most_bytes {
-                            forgotten = Some(id.clone());
-                        } else {
-                            kept.push(entry);
-                        }
-                    }
-                }
-                last.get_or_insert_with(|| id.clone());
-                if forgotten.is_some() {
-                    break 'pages;
-                }
-                end = format!("({id}");
+        let (key, Followed { mirror, is_warm, last: had, .. }) = &due;
+        let Some(Loaded { mut entries, last, forgotten }) = self.load_newest(key)? else {
+            // The key holds something else. That is no stream, and no channel.
+            if let Some(mirror) = mirror.upgrade() {
+                mirror.replace(Vec::new(), None);
             }
-            if !is_full {
-                break;
-            }
-        }
-        kept.reverse();
-        if let Some(mirror) = due.mirror.upgrade() {
-            // Nothing can be missing between an empty stream and its first entry.
-            if due.is_warm && due.last.is_none() && forgotten.is_none() {
-                mirror.extend(kept);
+            self.finish(&due, None, false);
+            return Ok(());
+        };
+        entries.reverse();
+        if let Some(mirror) = mirror.upgrade() {
+            // Nothing is missing between an empty stream and its first entry.
+            if *is_warm && had.is_none() && forgotten.is_none() {
+                mirror.extend(entries);
             } else {
-                self.redis.counters.resets.fetch_add(u64::from(due.is_warm), Relaxed);
-                mirror.replace(kept, forgotten.as_deref());
+                self.redis.counters.resets.fetch_add(u64::from(*is_warm), Relaxed);
+                mirror.replace(entries, forgotten.as_deref());
             }
         }
         self.finish(&due, Some(last), false);
         Ok(())
     }
 
-    /// The entries of a reply; the error that Redis gave in its place. Tells publishers of the tokens that it meets.
-    fn page(&mut self, reply: Reply, count: usize) -> io::Result<Result<Page, ()>> {
+    fn load_newest(&mut self, key: &str) -> io::Result<Option<Loaded>> {
+        let bounds = self.redis.bounds;
+        let (mut loaded, mut bytes, mut end) = (Loaded::default(), 0, "+".to_owned());
+        loop {
+            let mut wire = Vec::new();
+            encode(&["XREVRANGE", key, &end, "-", "COUNT", &PAGE.to_string()], &mut wire);
+            self.connection.send(&wire)?;
+            let reply = self.reply()?;
+            let Some(Page { entries, is_cut }) = self.page(reply)? else { return Ok(None) };
+            let mut is_last = !is_cut && entries.len() < PAGE;
+            for (nth, next) in entries.into_iter().enumerate() {
+                let is_held = match next.found {
+                    Found::Entry(entry) => {
+                        bytes += entry.size();
+                        let is_held = loaded.entries.len() < bounds.events && bytes <= bounds.bytes;
+                        loaded.entries.extend(is_held.then_some(entry));
+                        is_held
+                    }
+                    Found::Nothing => true,
+                    // If the page was cut here, the next one begins with it.
+                    Found::Hole if nth > 0 => {
+                        is_last = false;
+                        break;
+                    }
+                    Found::Hole => {
+                        self.redis.skipped();
+                        false
+                    }
+                };
+                end = format!("({}", next.id);
+                loaded.last.get_or_insert_with(|| next.id.clone());
+                if !is_held {
+                    loaded.forgotten = Some(next.id);
+                    return Ok(Some(loaded));
+                }
+            }
+            if is_last {
+                return Ok(Some(loaded));
+            }
+        }
+    }
+
+    /// The entries of a reply; `None` when Redis gave an error in their place. Publishers learn of the tokens in it.
+    fn page(&self, reply: Reply) -> io::Result<Option<Page>> {
         let values = match reply {
             Reply::List(values) => values,
             Reply::Error(said) => {
                 self.redis.report(&refused(&said));
-                return Ok(Err(()));
+                return Ok(None);
             }
             _ => return Err(malformed()),
         };
-        let mut is_full = values.len() >= count;
-        let (mut entries, mut met) = (Vec::new(), Vec::new());
-        for value in &values {
-            if *value == Reply::Dropped {
-                is_full = true;
-                break;
-            }
-            let (id, found, token) = read(value, &self.redis.bounds).ok_or_else(malformed)?;
-            is_full |= matches!(found, Found::Hole);
-            if let Some(token) = token.filter(|token| self.redis.is_own(token)) {
-                met.push((token, id.clone()));
-            }
-            entries.push((id, found));
-        }
-        if !met.is_empty() {
-            let shared = &mut *hold(&self.redis.shared);
-            for (token, id) in met {
-                if let Some(awaited) = shared.awaited.get_mut(&token) {
-                    *awaited = Some(id);
-                }
+        let page = Page::read(&values, &self.redis.bounds).ok_or_else(malformed)?;
+        let own = |token: &&String| token.starts_with(&self.redis.nonce);
+        let met =
+            page.entries.iter().filter_map(|it| Some((&it.id, it.token.as_ref().filter(own)?)));
+        let shared = &mut *hold(&self.redis.shared);
+        for (id, token) in met {
+            if let Some(awaited) = shared.awaited.get_mut(token) {
+                *awaited = Some(id.clone());
             }
         }
-        Ok(Ok(Page { entries, is_full }))
+        Ok(Some(page))
     }
 
     /// Answers what was asked for before the read. `last` is `None` when the stream could not be read.
-    fn finish(&mut self, due: &Due, last: Option<Option<String>>, has_more: bool) {
+    fn finish(&self, (key, due): &Due, last: Option<Option<String>>, has_more: bool) {
         let shared = &mut *hold(&self.redis.shared);
-        let Some(followed) = shared.streams.get_mut(&due.key) else { return };
+        let Some(followed) = shared.streams.get_mut(key) else { return };
         if !Weak::ptr_eq(&followed.mirror, &due.mirror) {
             return;
         }
@@ -418,7 +368,7 @@ impl Reader<'_> {
         followed.last = last.flatten();
         followed.session = self.number;
         if has_more {
-            shared.due.insert(Arc::clone(&due.key));
+            shared.due.insert(Arc::clone(key));
         } else {
             followed.answered = due.asked;
         }
@@ -426,6 +376,12 @@ impl Reader<'_> {
     }
 }
 
-fn text(reply: &Reply) -> Option<&str> {
-    if let Reply::Text(text) = reply { str::from_utf8(text).ok() } else { None }
+/// The newest entries of a stream, the newest first.
+#[derive(Default)]
+struct Loaded {
+    entries: Vec<Entry>,
+    /// The newest of all entries, also of those that are no event; `None` when the stream is empty.
+    last: Option<String>,
+    /// The first one that is not held, if there is one.
+    forgotten: Option<String>,
 }

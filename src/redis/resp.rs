@@ -17,9 +17,9 @@ const LINE_BYTES: usize = 16 * 1024;
 const LONGEST: u64 = 512 * 1024 * 1024;
 
 /// Appends a command. Each argument says its length, so that no byte in it can begin another command.
-pub(super) fn encode(arguments: &[&[u8]], wire: &mut Vec<u8>) {
+pub(super) fn encode(arguments: &[impl AsRef<[u8]>], wire: &mut Vec<u8>) {
     wire.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
-    for argument in arguments {
+    for argument in arguments.iter().map(AsRef::as_ref) {
         wire.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
         wire.extend_from_slice(argument);
         wire.extend_from_slice(b"\r\n");
@@ -37,7 +37,7 @@ pub(super) enum Reply {
     /// What nothing was asked for.
     Push(Vec<Reply>),
     Error(String),
-    /// It was larger than the limits. As the last value of a list, or within that, it stands for all that followed.
+    /// It was larger than the limits. As the last value of a list it stands for all that followed, too.
     Dropped,
 }
 
@@ -187,6 +187,8 @@ impl Replies {
             let is_kept = is_kept || matches!(value, Reply::List(_));
             if !list.is_cut {
                 list.values.push(if is_kept { value } else { Reply::Dropped });
+            } else if list.values.last() != Some(&Reply::Dropped) {
+                list.values.push(Reply::Dropped);
             }
             list.is_cut |= self.is_full();
             list.missing -= 1;
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn a_command_says_the_length_of_each_argument() {
         let mut wire = Vec::new();
-        encode(&[b"XADD", b"", b"a\r\n$1\r\nb"], &mut wire);
+        encode(&["XADD", "", "a\r\n$1\r\nb"], &mut wire);
         assert_eq!(wire, b"*3\r\n$4\r\nXADD\r\n$0\r\n\r\n$8\r\na\r\n$1\r\nb\r\n");
     }
 
