@@ -80,7 +80,8 @@ fn add(
 }
 
 /// Waits until the feed can say what a client lacks that names this id. A later id than those in the history may be that
-/// of an event that another server has sent before it was read here.
+/// of an event that another server has sent before it was read here; and what ends a client for good, because the channel
+/// is completed, must be true now.
 pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
@@ -88,11 +89,13 @@ pub(super) fn follow(
 ) -> Result<(), Down> {
     let deadline = Instant::now() + REDIS_DEADLINE;
     stream.follow(deadline)?;
-    let is_later = |id: Id| feed.lock().history.last_id().is_none_or(|last| id > last);
-    match last_event_id.and_then(Id::parse) {
-        Some(id) if is_later(id) => stream.refresh(deadline),
-        _ => Ok(()),
-    }
+    let asked = last_event_id.and_then(Id::parse);
+    let (is_completed, last) = {
+        let state = feed.lock();
+        (state.is_completed(), state.history.last_id())
+    };
+    let is_later = asked.is_some_and(|id| last.is_none_or(|last| id > last));
+    if is_later || is_completed { stream.refresh(deadline) } else { Ok(()) }
 }
 
 impl From<Down> for PublishError {

@@ -354,6 +354,16 @@ fn what_redis_refuses_is_said_before_the_server_listens() {
         let (code, said) = run(arguments);
         assert!(code == Some(2) && said.contains(reason), "{arguments:?}: {said}");
     }
+    // What the README tells to allow is enough.
+    let rule = "+hello +select +client|tracking +ping +xadd +xread +xrange +xrevrange +wait";
+    let acl = ["-a", "secret", "ACL", "SETUSER", "app", "on", ">word", "~newswire:*"];
+    assert_eq!(redis.cli(&[&acl[..], &rule.split(' ').collect::<Vec<_>>()].concat()), "OK");
+    std::fs::write(&file, "word").expect("the directory is ours");
+    let app = [&password[..], &["--redis-user", "app"]].concat();
+    let node = super::redis::node(redis.address(), &app);
+    let mut stream = Stream::subscribe(node.address, "news");
+    publish(node.address, "news", "y").expect("the user may");
+    assert_eq!(stream.next().expect("it goes on").data, "y");
     let deaf = Redis::start(&["--rename-command", "CLIENT", "NONE"]).expect("it is there");
     let (code, said) = run(&["--redis", &deaf.address().to_string()]);
     assert!(code == Some(2) && said.contains("CLIENT"), "{said}");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) type Node = Server;
 
@@ -46,6 +46,16 @@ impl Client {
         id: &str,
         servers: impl Fn() -> Vec<SocketAddr> + Send + 'static,
     ) -> Client {
+        Client::start_restless(channel, id, servers, Duration::MAX)
+    }
+
+    /// It leaves each stream after this time.
+    pub(super) fn start_restless(
+        channel: &str,
+        id: &str,
+        servers: impl Fn() -> Vec<SocketAddr> + Send + 'static,
+        stays: Duration,
+    ) -> Client {
         let (received, is_stopped) =
             (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let connections = Arc::new(Mutex::new(0));
@@ -63,7 +73,8 @@ impl Client {
                 assert_eq!(stream.answer.status, 200);
                 *count.lock().expect("no panic") += 1;
                 let _ = stream.socket().set_read_timeout(Some(Duration::from_millis(200)));
-                loop {
+                let begun = Instant::now();
+                while begun.elapsed() < stays {
                     match stream.try_next() {
                         Ok(Some(message)) => {
                             // A gap has no id, and leaves the one of the client.

@@ -5,8 +5,8 @@ use super::clients::{Client, publish};
 use super::{Redis, Relay, node};
 use crate::server::{Dice, eventually};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,11 @@ fn nothing_that_was_acknowledged_is_missing_and_the_order_is_one_while_everythin
             servers.rotate_left(client % 2);
             // Some stay with one server.
             servers.truncate(1 + client % 3);
-            Client::start("news", "earliest", move || servers.clone())
+            let stays = match client % 2 {
+                0 => Duration::MAX,
+                _ => Duration::from_millis(100 + 70 * client as u64),
+            };
+            Client::start_restless("news", "earliest", move || servers.clone(), stays)
         })
         .collect();
 
@@ -112,4 +116,50 @@ fn nothing_that_was_acknowledged_is_missing_and_the_order_is_one_while_everythin
     }
     let connections: Vec<_> = clients.iter().map(Client::connections).collect();
     println!("the clients connected {connections:?} times");
+}
+
+#[test]
+fn a_rolling_restart_of_all_servers_loses_and_repeats_nothing() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let mut nodes = vec![redis.node(), redis.node()];
+    let live = Arc::new(Mutex::new(nodes.iter().map(|node| node.address).collect::<Vec<_>>()));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (servers, stop) = (Arc::clone(&live), Arc::clone(&is_over));
+    let publisher = thread::spawn(move || {
+        let mut ids = Vec::new();
+        while !stop.load(SeqCst) {
+            let address = servers.lock().expect("no panic")[0];
+            ids.push(publish(address, "news", &ids.len().to_string()).expect("Redis runs"));
+        }
+        ids
+    });
+    let clients: Vec<_> = (0..10)
+        .map(|client| {
+            let servers = Arc::clone(&live);
+            Client::start("news", "earliest", move || {
+                let mut servers = servers.lock().expect("no panic").clone();
+                let by = client % servers.len();
+                servers.rotate_left(by);
+                servers
+            })
+        })
+        .collect();
+    for _ in 0..4 {
+        // As a load balancer drains a server: it gets no new connection, and then it ends.
+        live.lock().expect("no panic").remove(0);
+        thread::sleep(Duration::from_millis(500));
+        drop(nodes.remove(0));
+        nodes.push(redis.node());
+        live.lock().expect("no panic").push(nodes[1].address);
+        thread::sleep(Duration::from_millis(200));
+    }
+    is_over.store(true, SeqCst);
+    let ids = publisher.join().expect("every event was accepted");
+    assert!(ids.len() > 20);
+    for client in &clients {
+        eventually("the last event arrives", || client.received().len() >= ids.len());
+        let received = client.received().into_iter().map(|it| it.last_event_id);
+        assert_eq!(received.collect::<Vec<_>>(), ids);
+        assert!(client.connections() > 1, "its server has ended at least once");
+    }
 }
