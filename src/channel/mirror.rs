@@ -113,8 +113,11 @@ impl From<AddError> for PublishError {
     }
 }
 
+/// An encoded event, and its key.
+type Frame = (Box<[u8]>, Option<Arc<str>>);
+
 /// The reader has checked the ids and the sizes.
-fn frame(entry: Entry) -> Option<(Id, Option<(Box<[u8]>, Option<Arc<str>>)>)> {
+fn frame(entry: Entry) -> Option<(Id, Option<Frame>)> {
     let id = Id::parse(&entry.id)?;
     Some(match entry.content {
         Content::End => (id, None),
