@@ -1,202 +1,19 @@
-//! Channels in Redis, shared by servers: a real `redis-server`, two servers, and a relay between them that can fail.
+//! Channels in Redis, shared by servers.
 
 mod clients;
 mod faults;
 mod losses;
+mod machines;
 mod replies;
 mod soak;
 
-use crate::server::{Server, Stream, ask, eventually};
+use crate::server::{Stream, ask, eventually};
 use clients::{Node, publish, resume};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use machines::{Redis, Relay, node};
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::thread;
-
-/// A `redis-server` with a directory of its own. It ends with the test.
-struct Redis {
-    child: Child,
-    port: u16,
-    directory: PathBuf,
-    arguments: Vec<String>,
-}
-
-impl Redis {
-    /// `None` on a machine without `redis-server`, which is said. In CI that is a failure.
-    fn start(arguments: &[&str]) -> Option<Redis> {
-        let found = Command::new("redis-server").arg("--version").output();
-        if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!is_ci, "redis-server is missing; .ci/run installs it");
-            eprintln!(
-                "NOT TESTED: redis-server is missing. Install it: apt-get install redis-server"
-            );
-            return None;
-        }
-        let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let port = free.local_addr().expect("it listens").port();
-        drop(free);
-        let name = format!("newswire-redis-{}-{port}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir(&directory).expect("it is new");
-        let arguments: Vec<String> = arguments.iter().map(|text| text.to_string()).collect();
-        let child = Redis::spawn(port, &directory, &arguments);
-        Some(Redis { child, port, directory, arguments })
-    }
-
-    fn spawn(port: u16, directory: &PathBuf, arguments: &[String]) -> Child {
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(directory)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        eventually("redis-server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        child
-    }
-
-    fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// As `kill -9`.
-    fn kill(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it has ended");
-    }
-
-    fn restart(&mut self) {
-        self.child = Redis::spawn(self.port, &self.directory, &self.arguments);
-    }
-
-    /// `STOP` or `CONT`.
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
-        assert!(status.expect("kill is there").success());
-    }
-
-    /// What redis-cli prints for a command.
-    fn cli(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
-            .args(arguments)
-            .output()
-            .expect("redis-cli is there");
-        String::from_utf8(output.stdout).expect("it is text").trim_end().to_owned()
-    }
-
-    /// A server whose channels are in it.
-    fn node(&self) -> Node {
-        node(self.address(), &[])
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn node(redis: SocketAddr, arguments: &[&str]) -> Node {
-    let redis = redis.to_string();
-    let own = ["--publish-open", "--quiet", "--heartbeat", "1", "--redis", &redis];
-    Server::start(&[&own[..], arguments].concat())
-}
-
-/// Forwards connections to Redis, and fails as it is told.
-struct Relay {
-    address: SocketAddr,
-    rules: Arc<Mutex<Rules>>,
-}
-
-struct Rules {
-    target: SocketAddr,
-    /// What arrives is dropped, and nothing is closed: a network that has lost its peer.
-    swallows: bool,
-    /// Replies leave one byte at a time.
-    drips: bool,
-    /// The next publish command is forwarded, and its connection cut before the reply.
-    loses_reply: bool,
-    sockets: Vec<TcpStream>,
-}
-
-impl Relay {
-    fn start(target: SocketAddr) -> Relay {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let address = listener.local_addr().expect("it listens");
-        let (swallows, drips, loses_reply, sockets) = (false, false, false, Vec::new());
-        let rules = Arc::new(Mutex::new(Rules { target, swallows, drips, loses_reply, sockets }));
-        let shared = Arc::clone(&rules);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let target = shared.lock().expect("no panic").target;
-                let Ok(server) = TcpStream::connect(target) else { continue };
-                let is_cut = Arc::new(Mutex::new(false));
-                for (from, to, is_reply) in [(&client, &server, false), (&server, &client, true)] {
-                    let (from, to) = (copy(from), copy(to));
-                    let (rules, is_cut) = (Arc::clone(&shared), Arc::clone(&is_cut));
-                    thread::spawn(move || pump(from, to, is_reply, &rules, &is_cut));
-                }
-                shared.lock().expect("no panic").sockets.extend([client, server]);
-            }
-        });
-        Relay { address, rules }
-    }
-
-    fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
-        self.rules.lock().expect("no panic")
-    }
-
-    /// Closes all connections.
-    fn cut(&self) {
-        self.rules().sockets.drain(..).for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
-    }
-}
-
-fn copy(socket: &TcpStream) -> TcpStream {
-    socket.try_clone().expect("there are descriptors")
-}
-
-fn pump(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    is_reply: bool,
-    rules: &Mutex<Rules>,
-    is_cut: &Mutex<bool>,
-) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        let bytes = &buffer[..length];
-        let (drips, cuts) = {
-            let mut rules = rules.lock().expect("no panic");
-            if rules.swallows {
-                continue;
-            }
-            let is_publish = !is_reply && bytes.windows(4).any(|word| word == b"XADD");
-            let cuts = is_publish && std::mem::take(&mut rules.loses_reply);
-            (rules.drips && is_reply, cuts)
-        };
-        let mut is_cut = is_cut.lock().expect("no panic");
-        *is_cut |= cuts;
-        if *is_cut && is_reply {
-            break;
-        }
-        let sent = match drips {
-            true => bytes.iter().try_for_each(|byte| to.write_all(&[*byte])),
-            false => to.write_all(bytes),
-        };
-        if sent.is_err() || cuts {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-}
+use std::time::Duration;
 
 #[test]
 fn an_event_reaches_the_subscribers_of_every_server_with_one_id_and_in_one_order() {
@@ -279,6 +96,24 @@ fn a_client_comes_back_to_another_server_and_lacks_nothing() {
 }
 
 #[test]
+fn a_client_may_know_an_event_that_its_next_server_has_not_read_yet() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let relay = Relay::start(redis.address());
+    let (ahead, behind) = (redis.node(), node(relay.address, &[]));
+    publish(behind.address, "news", "both have it").expect("Redis runs");
+    relay.rules().holds = true;
+    let id = publish(ahead.address, "news", "one has it").expect("Redis runs");
+    let address = behind.address;
+    let resumed = thread::spawn(move || Stream::resume(address, "news", &id));
+    thread::sleep(Duration::from_millis(300));
+    relay.rules().holds = false;
+    let next = publish(ahead.address, "news", "next").expect("Redis runs");
+    let mut stream = resumed.join().expect("it is answered");
+    let message = stream.next().expect("it goes on");
+    assert_eq!((message.event_type.as_str(), message.last_event_id), ("message", next));
+}
+
+#[test]
 fn a_channel_is_completed_on_every_server_until_something_is_published() {
     let Some(redis) = Redis::start(&[]) else { return };
     let (one, other, late) = (redis.node(), redis.node(), redis.node());
@@ -308,8 +143,12 @@ fn an_idempotency_key_holds_on_every_server() {
     assert_eq!(first.0, 200);
     assert_eq!(publish(&nodes[1], "paid"), first);
     assert_eq!(publish(&nodes[1], "other").0, 422);
-    // At one time on one server
-    let address = nodes[0].address;
+    // At one time on one server, which all of them reach before Redis answers anything
+    let relay = Relay::start(redis.address());
+    let slow = node(relay.address, &[]);
+    let address = slow.address;
+    clients::publish(address, "orders", "first").expect("Redis runs");
+    relay.rules().holds = true;
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let fields = [("Idempotency-Key", "order-8"), ("Accept", "text/plain")];
@@ -318,9 +157,12 @@ fn an_idempotency_key_holds_on_every_server() {
             })
         })
         .collect();
+    eventually("all of them wait", || slow.threads() >= 8 + 4);
+    thread::sleep(Duration::from_millis(200));
+    relay.rules().holds = false;
     let ids: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    assert_eq!(redis.cli(&["XLEN", "newswire:{orders}"]), "2");
+    assert_eq!(redis.cli(&["XLEN", "newswire:{orders}"]), "3");
 }
 
 #[test]
@@ -360,7 +202,7 @@ fn what_redis_refuses_is_said_before_the_server_listens() {
     assert_eq!(redis.cli(&[&acl[..], &rule.split(' ').collect::<Vec<_>>()].concat()), "OK");
     std::fs::write(&file, "word").expect("the directory is ours");
     let app = [&password[..], &["--redis-user", "app"]].concat();
-    let node = super::redis::node(redis.address(), &app);
+    let node = machines::node(redis.address(), &app);
     let mut stream = Stream::subscribe(node.address, "news");
     publish(node.address, "news", "y").expect("the user may");
     assert_eq!(stream.next().expect("it goes on").data, "y");

@@ -1,7 +1,7 @@
 //! Redis loses what it had, by command or by a failover: clients are told a gap, and others are not.
 
 use super::clients::{Client, publish, resume};
-use super::{Redis, Relay, node};
+use super::machines::{Redis, Relay, node};
 use crate::server::{Stream, eventually};
 
 /// Subscribers that are connected when `lose` runs come back, are told a gap, and go on.
@@ -134,12 +134,16 @@ fn a_master_that_becomes_a_replica_is_left() {
     let Some(old) = Redis::start(&[]) else { return };
     let Some(new) = Redis::start(&[]) else { return };
     let relay = Relay::start(old.address());
-    let node = node(relay.address, &[]);
+    let (node, readers) = (node(relay.address, &[]), node(relay.address, &[]));
     publish(node.address, "news", "x").expect("Redis runs");
     relay.rules().target = new.address();
     // No connection is cut: a virtual address that moves does not cut them.
     old.cli(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]);
     eventually("events go to the new master", || {
         publish(node.address, "news", "y").is_ok() && new.cli(&["EXISTS", "newswire:{news}"]) == "1"
+    });
+    // This one has not tried to publish.
+    eventually("it asks for the role of its server", || {
+        readers.metric("newswire_redis_reconnects_total") > 0
     });
 }

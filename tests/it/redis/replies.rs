@@ -1,7 +1,7 @@
 //! A server that is not Redis, or a hostile one, at the address of Redis.
 
 use super::clients::publish;
-use super::{Redis, node};
+use super::machines::{Redis, node};
 use crate::server::{Server, ask, eventually};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

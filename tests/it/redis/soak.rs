@@ -2,7 +2,7 @@
 //! was answered.
 
 use super::clients::{Client, publish};
-use super::{Redis, Relay, node};
+use super::machines::{Redis, Relay, node};
 use crate::server::{Dice, eventually};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
