@@ -162,7 +162,7 @@ impl Journal {
         queue.writer = Some(writer);
         self.done.notify_all();
         drop(queue);
-        // A callback of a subscriber that leaves may publish here: nothing may wait for this thread any more.
+        // Not before: a callback of a subscriber that leaves may publish here, and would wait for this thread.
         fanout::tell(feed, feed.lock());
         hold(&self.queue)
     }
@@ -174,15 +174,19 @@ impl Journal {
         writer: &mut Writer,
         batch: Vec<Option<Publication>>,
     ) -> Result<Vec<Id>, PublishError> {
+        let (mut last, is_completed) = {
+            let state = feed.lock();
+            (state.history.newest(), state.is_completed())
+        };
+        // Completions alone would fill the disk: no event would push them out.
+        if is_completed && batch.iter().all(Option::is_none) {
+            return Ok(vec![last; batch.len()]);
+        }
         let segment = self.segment(feed, writer).map_err(|error| {
             self.directory.failed("has no new segment", &self.path, &error);
             PublishError::Unavailable
         })?;
-        let (mut last, mut is_completed) = {
-            let state = feed.lock();
-            (state.history.newest(), state.is_completed())
-        };
-        let (mut events, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for publication in batch {
             let event = publication.map(|publication| {
                 last = feed.hub.ids.next();
@@ -190,47 +194,52 @@ impl Journal {
                 segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
                 (last, frame, publication.key)
             });
-            // Completions alone would fill the disk: no event would push them out.
-            if event.is_none() && !is_completed {
+            if event.is_none() {
                 segment::write_completion(&mut bytes);
             }
-            is_completed = event.is_none();
-            events.push(event);
+            records.push(event);
             ids.push(last);
         }
-        if let Err(error) = segment.append(&bytes, writer.length) {
-            self.directory.failed("cannot be written", &self.path, &error);
-            let is_poisoned = segment.is_poisoned.load(SeqCst);
-            return Err(if is_poisoned {
-                PublishError::Unknown
-            } else {
-                PublishError::Unavailable
-            });
-        }
-        if let Err(error) = self.directory.written(&segment) {
-            self.directory.failed("cannot be synced", &self.path, &error);
-            // Subscribers have not got the batch, and should not get it after a restart.
-            let _ = segment.cut(writer.length);
-            return Err(PublishError::Unknown);
-        }
+        self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;
-        writer.records += events.len();
+        writer.records += records.len();
         drop(bytes);
-        for event in events {
-            let Some((id, frame, key)) = event else {
-                let mut state = feed.lock();
-                feed.complete(&mut state);
-                feed.notify_lanes(state);
-                continue;
-            };
-            let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
-            let mut state = feed.make_room(feed.lock(), bytes, ROOM_DEADLINE);
-            feed.append(&mut state, id, frame, key);
-            if id < last {
+        let mut left = records.len();
+        for record in records {
+            let mut state = feed.lock();
+            match record {
+                Some((id, frame, key)) => {
+                    let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
+                    state = feed.make_room(state, bytes, ROOM_DEADLINE);
+                    feed.append(&mut state, id, frame, key);
+                }
+                None => feed.complete(&mut state),
+            }
+            left -= 1;
+            // The next may have to wait until this one is copied. The last is told when others may write.
+            if left > 0 {
                 feed.notify_lanes(state);
             }
         }
         Ok(ids)
+    }
+
+    fn write_bytes(
+        &self,
+        segment: &Arc<Segment>,
+        bytes: &[u8],
+        length: u64,
+    ) -> Result<(), PublishError> {
+        let written = segment.append(bytes, length).and_then(|()| self.directory.written(segment));
+        written.map_err(|error| {
+            self.directory.failed("cannot be written", &self.path, &error);
+            if !segment.is_poisoned.load(SeqCst) {
+                return PublishError::Unavailable;
+            }
+            // Subscribers have not got the batch, and should not get it after a restart.
+            let _ = segment.cut(length);
+            PublishError::Unknown
+        })
     }
 
     /// The segment to write to: a new one when the newest is full, or was poisoned.

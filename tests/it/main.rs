@@ -17,6 +17,7 @@ mod events;
 mod eviction;
 mod files;
 mod fuzz;
+mod journal;
 mod laboratory;
 mod library;
 mod limits;
