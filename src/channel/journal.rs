@@ -38,6 +38,8 @@ struct Queue {
     waiting: Vec<(Ticket, Option<Publication>)>,
     bytes: usize,
     next: Ticket,
+    /// How many publishers wait for a leader.
+    asleep: usize,
     /// The keys of all that waits or is being written.
     keys: HashSet<Arc<str>>,
     outcomes: HashMap<Ticket, Result<Id, PublishError>>,
@@ -85,6 +87,7 @@ impl Journal {
             waiting: Vec::new(),
             bytes: 0,
             next: 0,
+            asleep: 0,
             keys: HashSet::new(),
             outcomes: HashMap::new(),
             writer: Some(writer),
@@ -132,8 +135,11 @@ impl Journal {
         }
     }
 
-    fn wait<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        self.done.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        queue.asleep += 1;
+        let mut queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.asleep -= 1;
+        queue
     }
 
     /// Commits all that waits.
@@ -160,7 +166,10 @@ impl Journal {
         }
         queue.keys.retain(|key| !keys.contains(key));
         queue.writer = Some(writer);
-        self.done.notify_all();
+        // It is a system call, also when no thread waits.
+        if queue.asleep > 0 {
+            self.done.notify_all();
+        }
         drop(queue);
         // Not before: a callback of a subscriber that leaves may publish here, and would wait for this thread.
         fanout::tell(feed, feed.lock());

@@ -370,7 +370,7 @@ fn the_disk_has_at_most_three_segments_and_three_histories_of_a_channel() {
     let channels = open(&path, limits.clone(), JournalSync::Never);
     let news = channels.open("news").expect("there is room");
     let bytes = || -> u64 {
-        let lengths = segments(&path.join("news")).into_iter().map(|path| fs::metadata(path));
+        let lengths = segments(&path.join("news")).into_iter().map(fs::metadata);
         lengths.map(|found| found.expect("it is there").len()).sum()
     };
     let mut last = String::new();

@@ -18,6 +18,7 @@ mod eviction;
 mod files;
 mod fuzz;
 mod journal;
+mod journal_faults;
 mod laboratory;
 mod library;
 mod limits;
