@@ -4,7 +4,8 @@
 use crate::channels::{END, OPEN, complete, metric};
 use crate::files::Directory;
 use crate::server::{
-    Answer, Dice, Publisher, Server, Stream, ask, connect, eventually, exchange, serve_app,
+    Answer, Dice, PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange,
+    serve_app,
 };
 use newswire::app::{App, Publishers};
 use newswire::channel::{
@@ -17,10 +18,10 @@ use std::fs;
 use std::io::{BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A journal of its own for a test, in a directory that goes with it.
 pub(crate) fn journal(name: &str) -> (Directory, PathBuf) {
@@ -274,6 +275,36 @@ fn zeros_that_a_loss_of_power_has_left_are_cut_off() {
     assert_eq!((found.events, found.torn_bytes), (1, 14));
 }
 
+/// The one before could not be written any more, and the server was killed before it was deleted; or its end was lost.
+#[test]
+fn a_segment_that_does_not_go_on_where_the_one_before_ended_stands_for_all_before_it() {
+    let before = ": newswire journal 1\nid: 5-0\n\nid: 5-1\ndata: x\n\nid: 5-2\ndata: y\n\n";
+    let again = ": newswire journal 1\nid: 4-9\n\nid: 5-1\ndata: x\n\nid: 5-3\ndata: z\n\n";
+    let behind = ": newswire journal 1\nid: 6-5\n\nid: 7-1\ndata: z\n\n";
+    let further = ": newswire journal 1\nid: 5-2\n\nid: 7-1\ndata: z\n\n";
+    let torn = &before[..before.len() - 1];
+    for (first, second, events, from) in [
+        (before, again, 2, "5-1"),
+        (before, behind, 1, "7-1"),
+        (before, further, 3, "5-1"),
+        (torn, further, 1, "7-1"),
+        (before, ": newswire jou", 2, "5-1"),
+    ] {
+        let (directory, path) = journal("stands");
+        directory.write("journal/news/5-0.events", first);
+        directory.write("journal/news/7-0.events", second);
+        let found = inspect(&path, "news");
+        assert_eq!((found.events, found.first_id.as_deref()), (events, Some(from)), "{second:?}");
+        // It is the same after a server has gone on, and deleted what it does not need.
+        let channels = open(&path, Limits::default(), JournalSync::Never);
+        let news = channels.find("news").expect("it is in the journal");
+        news.publish("next").expect("it is small");
+        channels.stop();
+        drop((news, channels));
+        assert_eq!(inspect(&path, "news").events, events + 1, "{second:?}");
+    }
+}
+
 #[test]
 fn the_command_says_what_a_journal_holds_and_fails_if_a_recovery_would_cut_something() {
     let (directory, path) = journal("command");
@@ -339,7 +370,15 @@ fn a_journal_that_cannot_be_used_is_refused_with_one_sentence_and_nothing_in_it_
 fn refuse(path: &Path, why: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--journal", text(path)]);
-    let output = command.output().expect("the binary under test starts");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary under test starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("it is ours").is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // A server that runs after all is not refused.
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("it has ended");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains(why) && said.lines().count() == 1, "{why:?} is not in {said:?}");
