@@ -131,6 +131,19 @@ fn ids_are_larger_than_those_of_the_journal_whatever_the_clock_says() {
 }
 
 #[test]
+fn new_channels_start_behind_the_evicted_ones_whatever_the_clock_says() {
+    let (directory, path) = journal("clock-evicted");
+    directory.write("journal/.forgotten", ": newswire journal 1\nid: 9999999999998-7\n\n");
+    let channels = open(&path, Limits::default(), JournalSync::Never);
+    let news = channels.open("news").expect("there is room");
+    assert_eq!(news.publish("later").expect("it is small").id, "9999999999998-9");
+    channels.stop();
+    let [segment] = &segments(&path.join("news"))[..] else { panic!("there is one segment") };
+    let start = fs::read_to_string(segment).expect("it is there");
+    assert!(start.starts_with(": newswire journal 1\nid: 9999999999998-7\n\n"), "{start}");
+}
+
+#[test]
 fn a_completion_and_an_idempotency_key_are_still_known_after_a_restart() {
     let (_directory, path) = journal("keys");
     let once = |address, data: &str| {
