@@ -52,14 +52,13 @@ struct Writer {
     segments: Vec<Old>,
     /// The newest of them. Without one, the next commit begins one.
     current: Option<Arc<Segment>>,
-    /// Its bytes and its records.
+    /// Its bytes.
     length: u64,
-    records: usize,
 }
 
 impl Journal {
     pub(super) fn new(directory: &Arc<Directory>, name: &str) -> Journal {
-        let writer = Writer { segments: Vec::new(), current: None, length: 0, records: 0 };
+        let writer = Writer { segments: Vec::new(), current: None, length: 0 };
         Journal::with(directory, name, writer)
     }
 
@@ -71,14 +70,14 @@ impl Journal {
     ) -> io::Result<Journal> {
         let path = directory.path.join(name);
         let newest = recovered.segments.last().zip(recovered.newest);
-        let (length, records) = recovered.newest.unwrap_or_default();
+        let length = recovered.newest.unwrap_or_default();
         let open = |(old, _): (&Old, _)| Segment::open(&path, old.name, length).map(Arc::new);
         let current = newest.map(open).transpose()?;
         // A client must not get what a loss of power could still undo.
         if let Some((segment, counters)) = current.as_ref().zip(directory.syncs()) {
             segment.sync(counters)?;
         }
-        let writer = Writer { segments: recovered.segments, current, length, records };
+        let writer = Writer { segments: recovered.segments, current, length };
         Ok(Journal::with(directory, name, writer))
     }
 
@@ -211,7 +210,6 @@ impl Journal {
         }
         self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;
-        writer.records += records.len();
         drop(bytes);
         let mut left = records.len();
         for record in records {
@@ -254,8 +252,8 @@ impl Journal {
     /// The segment to write to: a new one when the newest is full, or was poisoned.
     fn segment(&self, feed: &Arc<Feed>, writer: &mut Writer) -> io::Result<Arc<Segment>> {
         let (limits, counters) = (&feed.hub.limits, &feed.hub.counters);
-        let is_full =
-            writer.length >= limits.history_bytes as u64 || writer.records >= limits.history_events;
+        // Not by events: a new segment waits for the disk three times.
+        let is_full = writer.length >= limits.history_bytes as u64;
         if let Some(current) = &writer.current {
             if !is_full && !current.is_poisoned.load(SeqCst) {
                 return Ok(Arc::clone(current));
@@ -298,7 +296,7 @@ impl Journal {
         let segment = Arc::new(segment);
         writer.segments.push(Old { name, forgotten });
         writer.current = Some(Arc::clone(&segment));
-        (writer.length, writer.records) = (content.len() as u64, 0);
+        writer.length = content.len() as u64;
         self.delete_old(writer, if is_first { forgotten } else { feed.lock().history.forgotten });
         Ok(segment)
     }

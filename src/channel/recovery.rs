@@ -16,8 +16,8 @@ pub(super) struct Recovered {
     pub(super) is_completed: bool,
     /// The segments, from the oldest to the newest.
     pub(super) segments: Vec<Old>,
-    /// Whole bytes and records of the newest one; `None` if it has no whole header.
-    pub(super) newest: Option<(u64, usize)>,
+    /// Where the last whole record of the newest one ends; `None` if it has no whole header.
+    pub(super) newest: Option<u64>,
     /// Bytes behind them.
     pub(super) torn_bytes: u64,
 }
@@ -83,12 +83,12 @@ impl Recovered {
         if forgotten != self.history.newest() {
             (self.history, self.is_completed) = (History::new(forgotten), false);
         }
-        let (mut at, mut records) = (reader.at, 0);
+        let mut at = reader.at;
         while let Some(record) = reader.next().map_err(|what| at_byte(path, at, what))? {
             self.take(record, limits).map_err(|what| at_byte(path, at, what))?;
-            (at, records) = (reader.at, records + 1);
+            at = reader.at;
         }
-        (self.newest, self.torn_bytes) = (Some((at as u64, records)), (bytes.len() - at) as u64);
+        (self.newest, self.torn_bytes) = (Some(at as u64), (bytes.len() - at) as u64);
         Ok(())
     }
 

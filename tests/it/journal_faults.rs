@@ -202,10 +202,10 @@ fn each_policy_waits_for_the_disk_as_it_promises() {
         let calls = "trace=write,writev,fsync,fdatasync";
         let options = ["-ff", "-y", "-s", "1000", "-o", text(&trace), "-e", calls];
         // With so short a history, segments come and go.
-        let arguments = ["--journal-sync", sync, "--history-events", "5"];
+        let arguments = ["--journal-sync", sync, "--history-bytes", LEAST];
         let mut server = traced(&path, &options, &arguments);
         let mut publisher = Publisher::connect(server.address, "news");
-        (0..EVENTS).for_each(|number| drop(publisher.publish(&format!("n{number}"))));
+        (0..EVENTS).for_each(|number| drop(publisher.publish(&event(number))));
         let syncs = || server.metric("newswire_journal_syncs_total");
         if sync == "interval" {
             let so_far = syncs();
@@ -222,7 +222,7 @@ fn each_policy_waits_for_the_disk_as_it_promises() {
     let publisher = publisher.expect("one thread has answered all");
     let answers: Vec<&str> = publisher.split("HTTP/1.1 200").collect();
     for (number, before) in answers[..EVENTS].iter().enumerate() {
-        let written = before.find(&format!("data: n{number}\\n")).expect("it is written");
+        let written = before.find(&format!("data: n{number} ")).expect("it is written");
         let synced = before[written..].contains("fdatasync(");
         assert!(synced, "n{number} was answered before it was synced: {before}");
     }
@@ -259,10 +259,16 @@ fn publishers_at_the_same_time_wait_for_one_sync_together() {
     assert!(syncs >= 10, "each publisher has waited ten times");
 }
 
+/// So many of these events are a history of the least size, and fill a segment.
 const HISTORY: usize = 3;
+const LEAST: &str = "1024";
+
+fn event(number: usize) -> String {
+    format!("n{number} {}", "x".repeat(300))
+}
 
 fn short() -> Limits {
-    Limits { history_events: HISTORY, ..Limits::default() }
+    Limits { history_bytes: 1024, ..Limits::default() }
 }
 
 /// These were acknowledged, and perhaps one more was written. The journal has the last of them.
@@ -311,12 +317,11 @@ fn a_server_that_is_killed_at_any_call_on_the_disk_recovers_what_it_has_acknowle
         fs::create_dir(&path).expect("it can be made");
         let fault = format!("inject={call}:signal=KILL:when={at}");
         let options = ["-o", "/dev/null", "-e", &fault];
-        let history = HISTORY.to_string();
-        let arguments = ["--journal-sync", "always", "--history-events", &history];
+        let arguments = ["--journal-sync", "always", "--history-bytes", LEAST];
         let server = traced(&path, &options, &arguments);
         let (mut socket, mut ids) = (connect(server.address), Vec::new());
         for number in 0..8 {
-            let Some(answer) = publish(&mut socket, &format!("n{number}")) else {
+            let Some(answer) = publish(&mut socket, &event(number)) else {
                 kills += 1;
                 break;
             };
@@ -468,11 +473,10 @@ fn what_was_acknowledged_with_always_survives_a_loss_of_power_at_any_moment() {
     // One sync fails, so that one segment is given up.
     let fault = "inject=fdatasync:error=EIO:when=6";
     let options = ["-ff", "-xx", "-s", "100000", "-o", text(&trace), "-e", calls, "-e", fault];
-    let history = HISTORY.to_string();
-    let arguments = ["--journal-sync", "always", "--history-events", &history];
+    let arguments = ["--journal-sync", "always", "--history-bytes", LEAST];
     let mut server = traced(&path, &options, &arguments);
     let mut socket = connect(server.address);
-    let answers = (0..10).map(|number| publish(&mut socket, &format!("n{number}")));
+    let answers = (0..10).map(|number| publish(&mut socket, &event(number)));
     let answers: Vec<String> = answers.map(|answer| answer.expect("it goes on")).collect();
     let accepted = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200"));
     let ids: Vec<String> = accepted.map(|answer| id(answer)).collect();
