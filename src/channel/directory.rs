@@ -61,6 +61,10 @@ impl Directory {
         };
         if !path.is_dir() {
             fs::create_dir(&path).map_err(cannot_write)?;
+            let whole = fs::canonicalize(&path)?;
+            if let Some(parent) = whole.parent().filter(|_| sync != JournalSync::Never) {
+                segment::sync_directory(parent)?;
+            }
         }
         let mut options = OpenOptions::new();
         let lock = options.write(true).create(true).truncate(false).open(path.join(LOCK));

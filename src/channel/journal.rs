@@ -6,7 +6,7 @@
 
 use super::directory::{Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, ROOM_DEADLINE, State};
 use super::id::Id;
 use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub(super) struct Journal {
     directory: Arc<Directory>,
@@ -163,7 +164,9 @@ impl Journal {
             Ok(ids) => queue.outcomes.extend(tickets.into_iter().zip(ids.into_iter().map(Ok))),
             Err(error) => queue.outcomes.extend(tickets.into_iter().map(|it| (it, Err(error)))),
         }
-        queue.keys.retain(|key| !keys.contains(key));
+        for key in &keys {
+            queue.keys.remove(key);
+        }
         queue.writer = Some(writer);
         // It is a system call, also when no thread waits.
         if queue.asleep > 0 {
@@ -211,13 +214,16 @@ impl Journal {
         self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;
         drop(bytes);
+        // However many there are, a fan-out thread that hangs does not hold up publishers for longer.
+        let deadline = Instant::now() + ROOM_DEADLINE;
         let mut left = records.len();
         for record in records {
             let mut state = feed.lock();
             match record {
                 Some((id, frame, key)) => {
                     let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
-                    state = feed.make_room(state, bytes, ROOM_DEADLINE);
+                    let at_most = deadline.saturating_duration_since(Instant::now());
+                    state = feed.make_room(state, bytes, at_most);
                     feed.append(&mut state, id, frame, key);
                 }
                 None => feed.complete(&mut state),
@@ -268,20 +274,13 @@ impl Journal {
             }
         }
         // What a poisoned segment holds is uncertain, so the new one stands for all before it: memory is the truth.
-        let is_first = writer.current.is_none();
-        let (content, forgotten) = {
+        let stands_alone = writer.current.is_none();
+        let (forgotten, newest, content) = {
             let state = feed.lock();
             let history = &state.history;
-            let forgotten = if is_first { history.forgotten } else { history.newest() };
-            let mut content = segment::header(forgotten);
-            for (key, frame) in history.events().filter(|_| is_first) {
-                segment::write_event(&mut content, key, frame);
-            }
-            if is_first && state.is_completed() {
-                segment::write_completion(&mut content);
-            }
-            (content, forgotten)
+            (history.forgotten, history.newest(), stands_alone.then(|| whole(&state)))
         };
+        let content = content.unwrap_or_else(|| segment::header(newest));
         if writer.segments.is_empty() && !self.path.is_dir() {
             fs::create_dir(&self.path)?;
             if self.directory.syncs().is_some() {
@@ -294,10 +293,11 @@ impl Journal {
             segment.is_poisoned = Arc::clone(&current.is_poisoned);
         }
         let segment = Arc::new(segment);
-        writer.segments.push(Old { name, forgotten });
+        let starts_at = if stands_alone { forgotten } else { newest };
+        writer.segments.push(Old { name, forgotten: starts_at });
         writer.current = Some(Arc::clone(&segment));
         writer.length = content.len() as u64;
-        self.delete_old(writer, if is_first { forgotten } else { feed.lock().history.forgotten });
+        self.delete_old(writer, forgotten);
         Ok(segment)
     }
 
@@ -323,4 +323,16 @@ impl Journal {
         }
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// A segment with all that the history has.
+fn whole(state: &State) -> Vec<u8> {
+    let mut content = segment::header(state.history.forgotten);
+    for (key, frame) in state.history.events() {
+        segment::write_event(&mut content, key, frame);
+    }
+    if state.is_completed() {
+        segment::write_completion(&mut content);
+    }
+    content
 }
