@@ -4,8 +4,9 @@ use super::feed::{Counters, Hub};
 use super::id::Id;
 use super::limits::{Limits, is_name};
 use super::recovery::{Recovered, malformed};
-use super::segment::{self, NEW, Segment};
+use super::segment::{self, Segment};
 use crate::http::lock::hold;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::mem::take;
@@ -19,6 +20,7 @@ use std::time::Duration;
 const LOCK: &str = ".lock";
 /// An event stream of one block without data, which has an id.
 const FORGOTTEN: &str = ".forgotten";
+const NEW_FORGOTTEN: &str = ".forgotten.new";
 
 /// How much can be lost with the power while syncs come at an interval.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,6 +61,10 @@ impl Directory {
         };
         if !path.is_dir() {
             fs::create_dir(&path).map_err(cannot_write)?;
+            let whole = fs::canonicalize(&path)?;
+            if let Some(parent) = whole.parent().filter(|_| sync != JournalSync::Never) {
+                segment::sync_directory(parent)?;
+            }
         }
         let mut options = OpenOptions::new();
         let lock = options.write(true).create(true).truncate(false).open(path.join(LOCK));
@@ -132,7 +138,7 @@ impl Directory {
         if forgotten.is_some_and(|before| before >= id) {
             return Ok(());
         }
-        let (new, path) = (self.path.join(format!(".{NEW}")), self.path.join(FORGOTTEN));
+        let (new, path) = (self.path.join(NEW_FORGOTTEN), self.path.join(FORGOTTEN));
         segment::write_new(&new, &path, &segment::header(id), self.syncs())?;
         *forgotten = Some(id);
         Ok(())
@@ -186,7 +192,7 @@ pub fn inspect_journal(path: &Path) -> io::Result<Vec<JournalSummary>> {
     let _lock = File::open(path.join(LOCK)).ok().map(|lock| try_lock(lock, path)).transpose()?;
     read_forgotten(path)?;
     let all = Limits { history_events: usize::MAX, history_bytes: usize::MAX, ..Limits::default() };
-    let summary = |(channel, recovered): (String, Recovered)| JournalSummary {
+    recover(path, &all, |channel, recovered| JournalSummary {
         channel,
         events: recovered.history.end() as usize,
         bytes: recovered.history.bytes,
@@ -194,28 +200,33 @@ pub fn inspect_journal(path: &Path) -> io::Result<Vec<JournalSummary>> {
         last_id: recovered.history.last_id().map(|id| id.to_string()),
         completed: recovered.is_completed,
         torn_bytes: recovered.torn_bytes,
-    };
-    Ok(recover(path, &all)?.into_iter().map(summary).collect())
+    })
 }
 
 /// What the journals in a directory hold, by the name of the channel.
 ///
 /// # Errors
 /// As [`Recovered::read`].
-pub(super) fn recover(path: &Path, limits: &Limits) -> io::Result<Vec<(String, Recovered)>> {
-    let mut all = Vec::new();
+pub(super) fn recover<T>(
+    path: &Path,
+    limits: &Limits,
+    mut take: impl FnMut(String, Recovered) -> T,
+) -> io::Result<Vec<T>> {
+    let mut channels = BTreeSet::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let name = entry.file_name();
-        match name.to_str() {
-            Some(LOCK | FORGOTTEN | ".new") => {}
+        match entry.file_name().to_str() {
+            Some(LOCK | FORGOTTEN | NEW_FORGOTTEN) => {}
             Some(name) if is_name(name) && entry.file_type()?.is_dir() => {
-                let recovered = Recovered::read(&entry.path(), limits)?;
-                all.extend(recovered.map(|recovered| (name.to_owned(), recovered)));
+                channels.insert(name.to_owned());
             }
             _ => return Err(malformed(&entry.path(), "this is not part of a journal")),
         }
     }
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (mut all, mut buffer) = (Vec::new(), Vec::new());
+    for channel in channels {
+        let recovered = Recovered::read(&path.join(&channel), limits, &mut buffer)?;
+        all.extend(recovered.map(|recovered| take(channel, recovered)));
+    }
     Ok(all)
 }

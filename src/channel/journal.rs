@@ -6,7 +6,7 @@
 
 use super::directory::{Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, ROOM_DEADLINE, State};
 use super::id::Id;
 use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub(super) struct Journal {
     directory: Arc<Directory>,
@@ -38,6 +39,8 @@ struct Queue {
     waiting: Vec<(Ticket, Option<Publication>)>,
     bytes: usize,
     next: Ticket,
+    /// How many publishers wait for a leader.
+    asleep: usize,
     /// The keys of all that waits or is being written.
     keys: HashSet<Arc<str>>,
     outcomes: HashMap<Ticket, Result<Id, PublishError>>,
@@ -50,14 +53,13 @@ struct Writer {
     segments: Vec<Old>,
     /// The newest of them. Without one, the next commit begins one.
     current: Option<Arc<Segment>>,
-    /// Its bytes and its records.
+    /// Its bytes.
     length: u64,
-    records: usize,
 }
 
 impl Journal {
     pub(super) fn new(directory: &Arc<Directory>, name: &str) -> Journal {
-        let writer = Writer { segments: Vec::new(), current: None, length: 0, records: 0 };
+        let writer = Writer { segments: Vec::new(), current: None, length: 0 };
         Journal::with(directory, name, writer)
     }
 
@@ -69,14 +71,14 @@ impl Journal {
     ) -> io::Result<Journal> {
         let path = directory.path.join(name);
         let newest = recovered.segments.last().zip(recovered.newest);
-        let (length, records) = recovered.newest.unwrap_or_default();
+        let length = recovered.newest.unwrap_or_default();
         let open = |(old, _): (&Old, _)| Segment::open(&path, old.name, length).map(Arc::new);
         let current = newest.map(open).transpose()?;
         // A client must not get what a loss of power could still undo.
         if let Some((segment, counters)) = current.as_ref().zip(directory.syncs()) {
             segment.sync(counters)?;
         }
-        let writer = Writer { segments: recovered.segments, current, length, records };
+        let writer = Writer { segments: recovered.segments, current, length };
         Ok(Journal::with(directory, name, writer))
     }
 
@@ -85,6 +87,7 @@ impl Journal {
             waiting: Vec::new(),
             bytes: 0,
             next: 0,
+            asleep: 0,
             keys: HashSet::new(),
             outcomes: HashMap::new(),
             writer: Some(writer),
@@ -132,8 +135,11 @@ impl Journal {
         }
     }
 
-    fn wait<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        self.done.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        queue.asleep += 1;
+        let mut queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.asleep -= 1;
+        queue
     }
 
     /// Commits all that waits.
@@ -158,11 +164,16 @@ impl Journal {
             Ok(ids) => queue.outcomes.extend(tickets.into_iter().zip(ids.into_iter().map(Ok))),
             Err(error) => queue.outcomes.extend(tickets.into_iter().map(|it| (it, Err(error)))),
         }
-        queue.keys.retain(|key| !keys.contains(key));
+        for key in &keys {
+            queue.keys.remove(key);
+        }
         queue.writer = Some(writer);
-        self.done.notify_all();
+        // It is a system call, also when no thread waits.
+        if queue.asleep > 0 {
+            self.done.notify_all();
+        }
         drop(queue);
-        // A callback of a subscriber that leaves may publish here: nothing may wait for this thread any more.
+        // Not before: a callback of a subscriber that leaves may publish here, and would wait for this thread.
         fanout::tell(feed, feed.lock());
         hold(&self.queue)
     }
@@ -174,15 +185,19 @@ impl Journal {
         writer: &mut Writer,
         batch: Vec<Option<Publication>>,
     ) -> Result<Vec<Id>, PublishError> {
+        let (mut last, is_completed) = {
+            let state = feed.lock();
+            (state.history.newest(), state.is_completed())
+        };
+        // Completions alone would fill the disk: no event would push them out.
+        if is_completed && batch.iter().all(Option::is_none) {
+            return Ok(vec![last; batch.len()]);
+        }
         let segment = self.segment(feed, writer).map_err(|error| {
             self.directory.failed("has no new segment", &self.path, &error);
             PublishError::Unavailable
         })?;
-        let (mut last, mut is_completed) = {
-            let state = feed.lock();
-            (state.history.newest(), state.is_completed())
-        };
-        let (mut events, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for publication in batch {
             let event = publication.map(|publication| {
                 last = feed.hub.ids.next();
@@ -190,54 +205,61 @@ impl Journal {
                 segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
                 (last, frame, publication.key)
             });
-            // Completions alone would fill the disk: no event would push them out.
-            if event.is_none() && !is_completed {
+            if event.is_none() {
                 segment::write_completion(&mut bytes);
             }
-            is_completed = event.is_none();
-            events.push(event);
+            records.push(event);
             ids.push(last);
         }
-        if let Err(error) = segment.append(&bytes, writer.length) {
-            self.directory.failed("cannot be written", &self.path, &error);
-            let is_poisoned = segment.is_poisoned.load(SeqCst);
-            return Err(if is_poisoned {
-                PublishError::Unknown
-            } else {
-                PublishError::Unavailable
-            });
-        }
-        if let Err(error) = self.directory.written(&segment) {
-            self.directory.failed("cannot be synced", &self.path, &error);
-            // Subscribers have not got the batch, and should not get it after a restart.
-            let _ = segment.cut(writer.length);
-            return Err(PublishError::Unknown);
-        }
+        self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;
-        writer.records += events.len();
         drop(bytes);
-        for event in events {
-            let Some((id, frame, key)) = event else {
-                let mut state = feed.lock();
-                feed.complete(&mut state);
-                feed.notify_lanes(state);
-                continue;
-            };
-            let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
-            let mut state = feed.make_room(feed.lock(), bytes, ROOM_DEADLINE);
-            feed.append(&mut state, id, frame, key);
-            if id < last {
+        // However many there are, a fan-out thread that hangs does not hold up publishers for longer.
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        let mut left = records.len();
+        for record in records {
+            let mut state = feed.lock();
+            match record {
+                Some((id, frame, key)) => {
+                    let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
+                    let at_most = deadline.saturating_duration_since(Instant::now());
+                    state = feed.make_room(state, bytes, at_most);
+                    feed.append(&mut state, id, frame, key);
+                }
+                None => feed.complete(&mut state),
+            }
+            left -= 1;
+            // The next may have to wait until this one is copied. The last is told when others may write.
+            if left > 0 {
                 feed.notify_lanes(state);
             }
         }
         Ok(ids)
     }
 
+    fn write_bytes(
+        &self,
+        segment: &Arc<Segment>,
+        bytes: &[u8],
+        length: u64,
+    ) -> Result<(), PublishError> {
+        let written = segment.append(bytes, length).and_then(|()| self.directory.written(segment));
+        written.map_err(|error| {
+            self.directory.failed("cannot be written", &self.path, &error);
+            if !segment.is_poisoned.load(SeqCst) {
+                return PublishError::Unavailable;
+            }
+            // Subscribers have not got the batch, and should not get it after a restart.
+            let _ = segment.cut(length);
+            PublishError::Unknown
+        })
+    }
+
     /// The segment to write to: a new one when the newest is full, or was poisoned.
     fn segment(&self, feed: &Arc<Feed>, writer: &mut Writer) -> io::Result<Arc<Segment>> {
         let (limits, counters) = (&feed.hub.limits, &feed.hub.counters);
-        let is_full =
-            writer.length >= limits.history_bytes as u64 || writer.records >= limits.history_events;
+        // Not by events: a new segment waits for the disk three times.
+        let is_full = writer.length >= limits.history_bytes as u64;
         if let Some(current) = &writer.current {
             if !is_full && !current.is_poisoned.load(SeqCst) {
                 return Ok(Arc::clone(current));
@@ -252,20 +274,13 @@ impl Journal {
             }
         }
         // What a poisoned segment holds is uncertain, so the new one stands for all before it: memory is the truth.
-        let is_first = writer.current.is_none();
-        let (content, forgotten) = {
+        let stands_alone = writer.current.is_none();
+        let (forgotten, newest, content) = {
             let state = feed.lock();
             let history = &state.history;
-            let forgotten = if is_first { history.forgotten } else { history.newest() };
-            let mut content = segment::header(forgotten);
-            for (key, frame) in history.events().filter(|_| is_first) {
-                segment::write_event(&mut content, key, frame);
-            }
-            if is_first && state.is_completed() {
-                segment::write_completion(&mut content);
-            }
-            (content, forgotten)
+            (history.forgotten, history.newest(), stands_alone.then(|| whole(&state)))
         };
+        let content = content.unwrap_or_else(|| segment::header(newest));
         if writer.segments.is_empty() && !self.path.is_dir() {
             fs::create_dir(&self.path)?;
             if self.directory.syncs().is_some() {
@@ -278,10 +293,11 @@ impl Journal {
             segment.is_poisoned = Arc::clone(&current.is_poisoned);
         }
         let segment = Arc::new(segment);
-        writer.segments.push(Old { name, forgotten });
+        let starts_at = if stands_alone { forgotten } else { newest };
+        writer.segments.push(Old { name, forgotten: starts_at });
         writer.current = Some(Arc::clone(&segment));
-        (writer.length, writer.records) = (content.len() as u64, 0);
-        self.delete_old(writer, if is_first { forgotten } else { feed.lock().history.forgotten });
+        writer.length = content.len() as u64;
+        self.delete_old(writer, forgotten);
         Ok(segment)
     }
 
@@ -307,4 +323,16 @@ impl Journal {
         }
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// A segment with all that the history has.
+fn whole(state: &State) -> Vec<u8> {
+    let mut content = segment::header(state.history.forgotten);
+    for (key, frame) in state.history.events() {
+        segment::write_event(&mut content, key, frame);
+    }
+    if state.is_completed() {
+        segment::write_completion(&mut content);
+    }
+    content
 }

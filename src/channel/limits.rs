@@ -9,6 +9,7 @@ use std::time::Duration;
 /// 2 * channels * 1 KiB                                      channels, with or without events
 ///   + channels * (history_bytes + history_events * 96)      the histories; 256 in place of 96 for events with a key
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
+///   + journals that are written at a time * 4 * history_bytes     queues and batches, with a journal only
 ///   + 10 * history_bytes + 8 MiB                            with Redis: a page that is read, and commands that wait
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event)
 /// ```

@@ -67,7 +67,7 @@ impl Logs {
         };
         let directory = Arc::new(Directory::open(directory, sync, hub)?);
         // All is read before anything is changed.
-        let all = directory::recover(&directory.path, &hub.limits)?;
+        let all = directory::recover(&directory.path, &hub.limits, |name, it| (name, it))?;
         let restore = |(name, mut recovered): (String, Recovered)| {
             let history = replace(&mut recovered.history, History::new(hub.ids.last()));
             let is_completed = recovered.is_completed;

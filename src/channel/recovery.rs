@@ -4,8 +4,8 @@ use super::history::History;
 use super::id::Id;
 use super::limits::Limits;
 use super::segment::{self, Reader, Record};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ pub(super) struct Recovered {
     pub(super) is_completed: bool,
     /// The segments, from the oldest to the newest.
     pub(super) segments: Vec<Old>,
-    /// Whole bytes and records of the newest one; `None` if it has no whole header.
-    pub(super) newest: Option<(u64, usize)>,
+    /// Where the last whole record of the newest one ends; `None` if it has no whole header.
+    pub(super) newest: Option<u64>,
     /// Bytes behind them.
     pub(super) torn_bytes: u64,
 }
@@ -30,11 +30,15 @@ pub(super) struct Old {
 }
 
 impl Recovered {
-    /// Reads the segments in a directory; `None` if there are none.
+    /// Reads the segments in a directory, each into `buffer`; `None` if there are none.
     ///
     /// # Errors
-    /// A sentence with the path of what is not part of a journal, or whose ids do not grow.
-    pub(super) fn read(directory: &Path, limits: &Limits) -> io::Result<Option<Recovered>> {
+    /// A sentence with the path of what is not part of a journal, or has ids that do not grow.
+    pub(super) fn read(
+        directory: &Path,
+        limits: &Limits,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Option<Recovered>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {
             let name = entry?.file_name();
@@ -54,16 +58,23 @@ impl Recovered {
             torn_bytes: 0,
         };
         for name in names {
-            recovered.read_segment(directory, name, limits)?;
+            let path = segment::path(directory, name);
+            buffer.clear();
+            File::open(&path)?.read_to_end(buffer)?;
+            recovered.take_segment(&path, name, buffer, limits)?;
         }
         Ok(Some(recovered))
     }
 
-    fn read_segment(&mut self, directory: &Path, name: Id, limits: &Limits) -> io::Result<()> {
-        let path = segment::path(directory, name);
-        let bytes = fs::read(&path)?;
-        let mut reader = Reader::new(&bytes);
-        let forgotten = reader.header().map_err(|what| malformed(&path, what))?;
+    fn take_segment(
+        &mut self,
+        path: &Path,
+        name: Id,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> io::Result<()> {
+        let mut reader = Reader::new(bytes);
+        let forgotten = reader.header().map_err(|what| malformed(path, what))?;
         self.segments.push(Old { name, forgotten: forgotten.unwrap_or(name) });
         (self.newest, self.torn_bytes) = (None, bytes.len() as u64);
         let Some(forgotten) = forgotten else { return Ok(()) };
@@ -72,12 +83,12 @@ impl Recovered {
         if forgotten != self.history.newest() {
             (self.history, self.is_completed) = (History::new(forgotten), false);
         }
-        let (mut at, mut records) = (reader.at, 0);
-        while let Some(record) = reader.next().map_err(|what| at_byte(&path, at, what))? {
-            self.take(record, limits).map_err(|what| at_byte(&path, at, what))?;
-            (at, records) = (reader.at, records + 1);
+        let mut at = reader.at;
+        while let Some(record) = reader.next().map_err(|what| at_byte(path, at, what))? {
+            self.take(record, limits).map_err(|what| at_byte(path, at, what))?;
+            at = reader.at;
         }
-        (self.newest, self.torn_bytes) = (Some((at as u64, records)), (bytes.len() - at) as u64);
+        (self.newest, self.torn_bytes) = (Some(at as u64), (bytes.len() - at) as u64);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::feed::Counters;
 use super::id::Id;
 use super::subscriber::END;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -107,10 +107,11 @@ impl<'s> Reader<'s> {
             return None;
         }
         let rest = &self.bytes[self.at..];
-        let mut end = 0;
-        while let Some(length) = rest[end..].iter().position(|&byte| byte == b'\n') {
-            end += length + 1;
-            if rest.get(end) == Some(&b'\n') {
+        let (mut lines, mut end) = (rest, 0);
+        // `skip_until` looks at many bytes at a time, and fails only where a reader does.
+        while let Ok(length @ 1..) = lines.skip_until(b'\n') {
+            end += length;
+            if lines.starts_with(b"\n") && rest[..end].ends_with(b"\n") {
                 self.at += end + 1;
                 return Some(&rest[..=end]);
             }

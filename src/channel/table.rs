@@ -227,7 +227,8 @@ impl Channels {
 
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
     /// subscriber that is just being written to on a thread of its own ends soon after. From now on nothing can be
-    /// published, and a client that subscribes is told to come back later. A second call changes nothing.
+    /// published, and a client that subscribes is told to come back later. What is in a journal is on the disk then,
+    /// unless it is never synced. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
         self.logs.stop();

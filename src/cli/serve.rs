@@ -38,10 +38,8 @@ OPTIONS
     --max-channels N           channels at a time                                      [1024]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
-    --journal DIR              keep the events of all channels in this directory, too; after a
-                               restart each channel goes on where it was
-    --journal-sync WHEN        when a loss of power costs nothing more: always, before a
-                               publisher is answered; interval, each second; never  [interval]
+    --journal DIR              keep the events in this directory, too, also across restarts
+    --journal-sync WHEN        sync it always, at an interval or never               [interval]
     --redis HOST:PORT          keep the channels in this Redis, for all servers that name it
     --redis-user NAME          the user to log in as, with a password              [default]
     --redis-password-file FILE the password is in this file

@@ -182,16 +182,12 @@ impl Redis {
 
     /// Ends the thread that reads, and all waits.
     pub(crate) fn stop(&self) {
-        hold(&self.shared).is_stopped = true;
-        self.leave();
-        self.changed.notify_all();
-    }
-
-    /// Ends the session of the reader, which then connects again, perhaps to another server.
-    pub(super) fn leave(&self) {
-        if let Some(socket) = hold(&self.shared).socket.take() {
+        let shared = &mut *hold(&self.shared);
+        shared.is_stopped = true;
+        if let Some(socket) = shared.socket.take() {
             let _ = socket.shutdown(Shutdown::Both);
         }
+        self.changed.notify_all();
     }
 
     pub(super) fn begin_session(&self, number: u64, address: SocketAddr, socket: &Arc<TcpStream>) {

@@ -1,7 +1,7 @@
 //! The stream of one channel, for publishers and subscribers: they ask the reader, and wait until a deadline.
 
 use super::entry::{Content, Mirror, add};
-use super::link::{is_of_no_master, refused};
+use super::link::refused;
 use super::pipeline::Answer;
 use super::resp::Reply;
 use super::shared::{Followed, Redis, Shared};
@@ -123,9 +123,6 @@ impl Stream {
             Answer::Reply(Reply::Text(id)) => String::from_utf8(id).map_err(|_| AddError::Unknown),
             Answer::Reply(Reply::Error(said)) => {
                 self.redis.report(&refused(&said));
-                if is_of_no_master(&said) {
-                    self.redis.leave();
-                }
                 Err(AddError::Unavailable)
             }
             Answer::NotSent => Err(AddError::Unavailable),

@@ -17,6 +17,8 @@ mod events;
 mod eviction;
 mod files;
 mod fuzz;
+mod journal;
+mod journal_faults;
 mod laboratory;
 mod library;
 mod limits;
