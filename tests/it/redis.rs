@@ -190,6 +190,7 @@ fn what_redis_refuses_is_said_before_the_server_listens() {
     for (arguments, reason) in [
         (&["--redis-db", "1"][..], "needs --redis"),
         (&["--redis", "localhost"], "HOST:PORT"),
+        (&["--redis", &address, "--journal", "journal"], "exclude each other"),
         (&["--redis", &address, "--redis-prefix", "a{b"], "brace"),
         (&["--redis", &address, "--redis-user", "me"], "--redis-password-file"),
     ] {
