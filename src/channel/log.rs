@@ -35,7 +35,8 @@ pub enum Storage {
         /// What a loss of power can cost.
         sync: JournalSync,
     },
-    /// In Redis, for any number of servers: a client may come back to each of them.
+    /// In Redis, for any number of servers: a client may come back to each of them. A server keeps a copy of each channel
+    /// that it has subscribers of, or that it was asked to publish on in the last minute.
     Redis(redis::Options),
 }
 

@@ -113,7 +113,8 @@ impl Channels {
     /// ```
     ///
     /// # Errors
-    /// Also a sentence that says why the journal cannot be used. Nothing in it was changed then.
+    /// Also a sentence that says why the journal cannot be used, and nothing in it was changed then; or what Redis refuses.
+    /// Redis that cannot be reached is no error: it may come.
     pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
@@ -206,7 +207,8 @@ impl Channels {
         Channel::new(&entry.feed, &entry.log)
     }
 
-    /// The channel of this name, if it exists.
+    /// The channel of this name, if it exists. With Redis it may exist although this process has never heard of it, so it
+    /// is opened.
     pub fn find(&self, name: &str) -> Option<Channel> {
         // This process does not know all channels that others have published on.
         if let Logs::Redis(_) = *self.logs {
@@ -215,7 +217,7 @@ impl Channels {
         hold(&self.table).channels.get(name).map(|entry| Channel::new(&entry.feed, &entry.log))
     }
 
-    /// All channels, by name.
+    /// All channels, by name. With Redis these are the ones that this process keeps a copy of.
     pub fn list(&self) -> Vec<Summary> {
         // The lock is held for the copy only: other threads open channels meanwhile.
         self.feeds().iter().map(|feed| Summary::new(feed)).collect()

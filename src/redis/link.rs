@@ -14,7 +14,14 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// A connection that owes a reply and sends no byte for so long is dead: its peer may have vanished without a word.
 pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
-/// Where Redis is, and what the server says to it.
+/// Where Redis is, and what the server says to it. It is Redis 6.2 or later, or Valkey, and not a cluster.
+///
+/// ```
+/// use newswire::channel::{RedisOptions, Storage};
+///
+/// let address = "redis.example:6379".to_owned();
+/// let storage = Storage::Redis(RedisOptions { address, wait: 1, ..RedisOptions::default() });
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Options {
     /// `HOST:PORT`. Each address of a name is tried in turn, and the name is resolved again for each connection.
