@@ -131,6 +131,40 @@ fn a_channel_is_completed_on_every_server_until_something_is_published() {
 }
 
 #[test]
+fn a_client_is_not_ended_for_good_by_a_server_that_has_not_read_what_follows() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let relay = Relay::start(redis.address());
+    let (ahead, behind) = (redis.node(), node(relay.address, &[]));
+    let id = publish(behind.address, "news", "last").expect("Redis runs");
+    assert_eq!(ask(behind.address, "DELETE", "/channels/news", &[], "").status, 204);
+    eventually("the channel is completed", || {
+        ask(behind.address, "GET", "/channels/news", &[("Last-Event-ID", &id)], "").status == 204
+    });
+    relay.rules().holds = true;
+    let next = publish(ahead.address, "news", "more").expect("Redis runs");
+    let address = behind.address;
+    // It refuses a status that is not 200.
+    let resumed = thread::spawn(move || resume(address, "news", &id, 1));
+    thread::sleep(Duration::from_millis(300));
+    relay.rules().holds = false;
+    assert_eq!(resumed.join().expect("it goes on"), [next]);
+}
+
+#[test]
+fn a_burst_that_is_larger_than_the_history_reaches_a_subscriber_that_reads() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let node = node(redis.address(), &["--history-events", "10"]);
+    let burst = "for n = 1, 200 do redis.call('XADD', KEYS[1], '*', 'data', n) end";
+    let arrives = || {
+        let mut stream = Stream::subscribe(node.address, "news");
+        redis.cli(&["EVAL", burst, "1", "newswire:{news}"]);
+        (0..200).all(|_| stream.next().is_some())
+    };
+    // A machine that does not run the other threads for long cuts the subscriber off, as it may.
+    assert!((0..5).any(|_| arrives()));
+}
+
+#[test]
 fn an_idempotency_key_holds_on_every_server() {
     let Some(redis) = Redis::start(&[]) else { return };
     let nodes = [redis.node(), redis.node()];
