@@ -153,7 +153,7 @@ fn a_client_is_not_ended_for_good_by_a_server_that_has_not_read_what_follows() {
 #[test]
 fn a_burst_that_is_larger_than_the_history_reaches_a_subscriber_that_reads() {
     let Some(redis) = Redis::start(&[]) else { return };
-    let node = node(redis.address(), &["--history-events", "10"]);
+    let node = node(redis.address(), &["--history-events", "1"]);
     let burst = "for n = 1, 200 do redis.call('XADD', KEYS[1], '*', 'data', n) end";
     let arrives = || {
         let mut stream = Stream::subscribe(node.address, "news");
