@@ -153,7 +153,9 @@ impl Connection {
             match connection.reply_before(deadline)? {
                 None => return Err(ErrorKind::TimedOut.into()),
                 Some(Reply::Error(said)) => return Err(refused(&said)),
-                Some(hello) if at == 0 => check_role(&hello)?,
+                Some(hello) if at == 0 => {
+                    check_version(&hello).and_then(|()| check_role(&hello))?
+                }
                 Some(_) => {}
             }
         }
@@ -220,13 +222,31 @@ impl Connection {
     }
 }
 
+fn hello_field<'h>(hello: &'h Reply, name: &str) -> Option<&'h str> {
+    let Reply::List(values) = hello else { return None };
+    let pair = values.chunks_exact(2).find(|pair| pair[0] == Reply::Text(name.into()))?;
+    if let Reply::Text(value) = &pair[1] { str::from_utf8(value).ok() } else { None }
+}
+
 /// A replica lags behind its master and takes no event. HELLO says the role of the server.
 pub(super) fn check_role(hello: &Reply) -> io::Result<()> {
-    let Reply::List(values) = hello else { return Err(malformed()) };
-    let role = values.chunks(2).find(|pair| pair[0] == Reply::Text(b"role".into()));
-    match role.and_then(|pair| pair.get(1)) {
-        Some(Reply::Text(role)) if role == b"master" => Ok(()),
-        _ => Err(io::Error::other("it is a replica, not a master")),
+    match hello_field(hello, "role") {
+        Some("master") => Ok(()),
+        Some(_) => Err(io::Error::other("it is a replica, not a master")),
+        None => Err(malformed()),
+    }
+}
+
+/// XADD with MINID, and a range that excludes its end, came with Redis 6.2.
+fn check_version(hello: &Reply) -> io::Result<()> {
+    let version = hello_field(hello, "version").unwrap_or_default();
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < (6, 2) => {
+            let sentence = format!("it is Redis {major}.{minor}, and newswire needs 6.2");
+            Err(io::Error::new(ErrorKind::PermissionDenied, sentence))
+        }
+        _ => Ok(()),
     }
 }
 

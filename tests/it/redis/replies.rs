@@ -5,6 +5,7 @@ use super::machines::{Redis, node};
 use crate::server::{Server, ask, eventually};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -54,6 +55,18 @@ fn is_survived(reply: &[u8], again: &[u8]) {
 
 /// What HELLO, SELECT and CLIENT TRACKING are answered with.
 const WELCOME: &[u8] = b"%1\r\n+role\r\n+master\r\n+OK\r\n+OK\r\n";
+
+#[test]
+fn a_version_that_lacks_a_command_is_refused_before_the_server_listens() {
+    let old = b"%2\r\n+role\r\n+master\r\n+version\r\n+6.0.16\r\n+OK\r\n+OK\r\n";
+    let (address, _) = impostor(old.to_vec(), Vec::new());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
+    command.args(["--listen", "127.0.0.1:0", "--redis", &address.to_string()]);
+    let output = command.output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("6.0") && said.contains("needs 6.2"), "{said}");
+}
 
 #[test]
 fn bytes_that_are_not_resp_are_survived() {
