@@ -50,6 +50,7 @@ pub mod app;
 pub mod channel;
 pub mod http;
 mod lab;
+mod redis;
 pub mod sse;
 
 pub use channel::{Channel, Channels};

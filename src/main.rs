@@ -4,7 +4,7 @@
 
 mod cli;
 
-use cli::{Arguments, Failure, check, drain, publish, serve, watch};
+use cli::{Arguments, Failure, check, drain, journal, publish, serve, watch};
 use std::env;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 /// ```text
 /// newswire = [ "serve" ] *option / "watch" *( option / source ) / "publish" *( option / url / data )
-///          / "check" *( option / url ) / "drain" *( option / url )
+///          / "check" *( option / url ) / "drain" *( option / url ) / "journal" "check" directory
 /// ```
 fn run() -> Result<(), Failure> {
     let mut arguments = Arguments::new(env::args_os().skip(1));
@@ -29,6 +29,9 @@ fn run() -> Result<(), Failure> {
     }
     if arguments.take_command("check") {
         return check::run(arguments);
+    }
+    if arguments.take_command("journal") {
+        return journal::run(arguments);
     }
     if arguments.take_command("publish") {
         return publish::run(arguments);

@@ -4,7 +4,7 @@ use super::access::{Access, Publishers};
 use super::drain::{Drain, Drained};
 use super::routes::{PAGE, Shared, router};
 use super::subscribe::Create;
-use crate::channel::{self, Channels};
+use crate::channel::{self, Channels, Storage};
 use crate::http::admission::Admission;
 use crate::http::listener::Listener;
 use crate::http::{self, Address, Cors, Files, LogOptions, Router, Server, ServerHandle, Url};
@@ -31,6 +31,8 @@ pub struct App {
     pub limits: http::Limits,
     /// The bounds of its channels.
     pub channel_limits: channel::Limits,
+    /// Where their logs are; in memory.
+    pub storage: Storage,
     /// The clients that may publish; none.
     pub publishers: Publishers,
     /// The file that says which keys may publish on which channels, and subscribe to which; none. It is read again within
@@ -62,6 +64,7 @@ impl Default for App {
             cors: Cors::default(),
             limits: http::Limits::default(),
             channel_limits: channel::Limits::default(),
+            storage: Storage::Memory,
             publishers: Publishers::None,
             access_file: None,
             authorize: None,
@@ -110,8 +113,8 @@ impl App {
         }
         let (keys, authorize) = (self.access_file, self.authorize);
         let access = Access::start(self.publishers, self.cors, &addresses, keys, authorize)?;
-        let channels = Channels::start(self.channel_limits)
-            .map_err(failed("cannot start a thread".to_owned()))?;
+        let channels = Channels::start_with(self.channel_limits, self.storage)
+            .map_err(failed("cannot start the channels".to_owned()))?;
         let has_lab = self.lab || public.is_none();
         let (drain, drained) = Drain::new();
         let mut router = router(Shared {

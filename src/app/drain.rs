@@ -38,11 +38,15 @@ impl Drain {
         (Drain { server, deadline: OnceLock::new() }, Drained(asked))
     }
 
-    /// `GET /readyz`: whether the server takes new clients.
-    pub(super) fn readiness(&self) -> Response {
+    /// `GET /readyz`: whether the server takes new clients. Without Redis, if it has its channels there, it could only tell
+    /// them to come back later.
+    pub(super) fn readiness(&self, is_connected: bool) -> Response {
         let response = match self.deadline.get() {
-            None => Response::text(Status::OK, "ready\n"),
             Some(_) => Response::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
+            None if !is_connected => {
+                Response::text(Status::SERVICE_UNAVAILABLE, "not connected to Redis\n")
+            }
+            None => Response::text(Status::OK, "ready\n"),
         };
         response.field("Cache-Control", "no-store")
     }

@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::authorization::Authorization;
-use crate::channel::{Channels, Summary};
+use crate::channel::{Channels, RedisFigures, Summary};
 use crate::http::admission::Admission;
 use crate::http::{Response, Status};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -60,6 +60,13 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
         ("events_delivered_total", "Events written to subscribers.", of(&hub.events_delivered)),
         ("bytes_delivered_total", "Their bytes.", of(&hub.bytes_delivered)),
         ("replays_total", "Subscriptions that named a last event ID.", of(&hub.replays)),
+        ("journal_syncs_total", "Waits for a disk.", of(&hub.journal_syncs)),
+        ("journal_errors_total", "Failures of a journal.", of(&hub.journal_errors)),
+        (
+            "journal_poisoned_total",
+            "Segments of a journal given up after a failure.",
+            of(&hub.journal_poisoned),
+        ),
         ("gaps_total", "Subscriptions that got a gap event.", of(&hub.gaps)),
         ("access_refused_total", "Requests without a key that allows them.", of(&access.refused)),
         (
@@ -71,11 +78,9 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
         ("authorize_errors_total", "Those without a decision in time.", asked(|it| &it.failures)),
         ("authorize_cache_hits_total", "Decisions that were kept.", asked(|it| &it.cache_hits)),
     ];
-    let mut text = String::new();
-    for (name, help, value) in metrics {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        text += &format!("# HELP newswire_{name} {help}\n# TYPE newswire_{name} {kind}\n");
-        text += &format!("newswire_{name} {value}\n");
+    let mut text = described(&metrics);
+    if let Some(redis) = channels.redis() {
+        text += &of_redis(&redis);
     }
     let name = "newswire_disconnects_total";
     text += &format!("# HELP {name} Subscribers that have left, by reason.\n");
@@ -91,4 +96,28 @@ pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Acc
     }
     Response::bytes(Status::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
         .field("Cache-Control", "no-store")
+}
+
+fn described(metrics: &[(&str, &str, u64)]) -> String {
+    let mut text = String::new();
+    for (name, help, value) in metrics {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        text += &format!("# HELP newswire_{name} {help}\n# TYPE newswire_{name} {kind}\n");
+        text += &format!("newswire_{name} {value}\n");
+    }
+    text
+}
+
+fn of_redis(redis: &RedisFigures) -> String {
+    described(&[
+        ("redis_connected", "1 while streams are read from Redis.", redis.is_connected.into()),
+        ("redis_streams", "Streams that are followed.", redis.streams as u64),
+        ("redis_behind", "Streams that have changed and are not read yet.", redis.behind as u64),
+        ("redis_queue", "Commands that wait to be sent.", redis.waiting as u64),
+        ("redis_queue_bytes", "Their bytes.", redis.waiting_bytes as u64),
+        ("redis_reconnects_total", "Connections to Redis after the first.", redis.reconnects),
+        ("redis_errors_total", "Failures of connections and commands.", redis.errors),
+        ("redis_resets_total", "Streams that had lost what was read.", redis.resets),
+        ("redis_skipped_total", "Entries that no channel can hold.", redis.skipped),
+    ])
 }

@@ -73,7 +73,9 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Get, "/metrics", Access::read, |_, shared| {
         metrics::respond(&shared.channels, &shared.admission, &shared.access)
     }),
-    (Method::Get, "/readyz", OPEN, |_, shared| shared.drain.readiness()),
+    (Method::Get, "/readyz", OPEN, |_, shared| {
+        shared.drain.readiness(shared.channels.redis().is_none_or(|redis| redis.is_connected))
+    }),
     (Method::Post, "/drain", OPEN, drain),
     (Method::Get, "/healthz", OPEN, |_, _| {
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")

@@ -48,6 +48,9 @@ pub(super) fn subscribe(
         }
         grant => grant?,
     };
+    if selection.is_view() && channels.redis().is_some() {
+        return Err(VIEW_IN_REDIS);
+    }
     if polls && !selection.is_channel() {
         return Err(POLL_OF_SEVERAL);
     }
@@ -70,6 +73,9 @@ const NO_SELECTION: Refusal = Refusal::new(
      of them, with commas between, are several channels on one connection; name* is all channels whose names begin so. \
      With --presence, @presence.name tells how many subscribers a channel has.",
 );
+
+/// The servers do not know in which order each of them gets the events of several channels.
+const VIEW_IN_REDIS: Refusal = Refusal::bad("With --redis, a stream has one channel.");
 
 const POLL_OF_SEVERAL: Refusal = Refusal::bad("poll is for one channel; poll each of them.");
 

@@ -30,6 +30,11 @@ impl Asked {
         })
     }
 
+    /// The last event ID.
+    pub(super) fn id(&self) -> Option<&str> {
+        if let Asked::After(id) = self { Some(id) } else { None }
+    }
+
     /// As the client wrote it.
     pub(super) fn text(&self) -> &str {
         match self {

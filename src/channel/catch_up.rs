@@ -52,13 +52,11 @@ impl Start {
             Asked::After(text) => (Id::parse(text), false),
             Asked::Since(_, id) => (*id, true),
         };
-        let issued = history.last_id().unwrap_or(ids.last()).max(ids.last());
         match id {
-            Some(id) if (history.forgotten..=issued).contains(&id) => {
+            Some(id) if id >= history.forgotten && (is_time || knows(history, ids, id)) => {
                 Start::At(history.position_after(id))
             }
-            Some(id) if is_time && id > issued => Start::At(history.end()),
-            Some(_) if is_time && history.forgotten == ids.started => Start::At(history.first),
+            Some(_) if is_time && history.forgotten == ids.started() => Start::At(history.first),
             _ => Start::BehindGap(history.first),
         }
     }
@@ -78,7 +76,7 @@ impl Start {
             Asked::Earliest | Asked::Since(_, None) => Id::before_ms(0),
             Asked::After(text) => known_id(hub, text).unwrap_or(Id::before_ms(0)),
             // Before the server had started, it forgot nothing.
-            Asked::Since(_, Some(id)) => (*id).max(hub.ids.started).min(settled),
+            Asked::Since(_, Some(id)) => (*id).max(hub.ids.started()).min(settled),
         })
     }
 
@@ -95,7 +93,16 @@ impl Start {
 }
 
 fn known_id(hub: &Hub, text: &str) -> Option<Id> {
-    Id::parse(text).filter(|id| *id <= hub.ids.last())
+    Id::parse(text).filter(|id| hub.ids.may_be_of_event(*id))
+}
+
+/// Whether what came after this id is known. A log may have lost its end: a journal when the power failed, Redis in a
+/// failover. Then a client may hold an id that is larger than those of the history, and was not issued by this process.
+fn knows(history: &History, ids: &Ids, id: Id) -> bool {
+    match ids.are_shared() {
+        true => id == history.forgotten || history.has(id),
+        false => id <= history.newest() || ids.has_issued(id),
+    }
 }
 
 /// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.

@@ -188,6 +188,11 @@ impl Channel {
         let asked = Asked::by(request);
         let is_replay = asked.is_some();
         let asked = asked.unwrap_or(Asked::Latest);
+        // It counts from here on: a stream without subscribers is not followed for ever.
+        let presence = Presence::new(&self.feed.members);
+        if !self.log.follow(&self.feed, asked.id()) {
+            return refused();
+        }
         let (start, joined_at) = {
             let mut state = self.feed.lock();
             self.feed.expire(&mut state);
@@ -202,7 +207,6 @@ impl Channel {
             (start, end)
         };
         self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
-        let presence = Presence::new(&self.feed.members);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
             let connection = writer.into_connection();

@@ -22,6 +22,10 @@ pub(crate) struct Counters {
     pub(crate) slow: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) completed: AtomicU64,
+    /// Of journals: waits for a disk, failures, and segments that were given up after one.
+    pub(crate) journal_syncs: AtomicU64,
+    pub(crate) journal_errors: AtomicU64,
+    pub(crate) journal_poisoned: AtomicU64,
 }
 
 impl Counters {

@@ -53,6 +53,17 @@ pub(super) struct Unused {
     pub(super) since: Duration,
 }
 
+/// What was removed from the table, with what the log holds of it. It is made before the table is locked, and so dropped
+/// after the lock is free: its log may be on a disk, and a callback of a channel may own the last handle to another one.
+#[derive(Default)]
+pub(super) struct Removed(Vec<Entry>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|entry| entry.log.discard(&entry.feed));
+    }
+}
+
 impl Table {
     /// `None` for a channel that is not in the table any more.
     fn entry(&mut self, members: &Members) -> Option<&mut Entry> {
@@ -78,11 +89,11 @@ impl Table {
     }
 
     /// Whether one more channel can be claimed. Evicts as many as it takes.
-    pub(super) fn make_room(&mut self, evicted: &mut Vec<Entry>) -> bool {
+    pub(super) fn make_room(&mut self, evicted: &mut Removed) -> bool {
         while self.claimed >= self.hub.limits.channels {
             let Some(entry) = self.evict() else { return false };
             self.hub.counters.channels_evicted.fetch_add(1, Relaxed);
-            evicted.push(entry);
+            evicted.0.push(entry);
         }
         true
     }
@@ -124,12 +135,12 @@ impl Table {
     }
 
     /// Evicts the channels that are unused since `before`, or some of them.
-    pub(super) fn expire(&mut self, before: Duration, expired: &mut Vec<Entry>) {
-        while expired.len() < EXPIRED_AT_ONCE
+    pub(super) fn expire(&mut self, before: Duration, expired: &mut Removed) {
+        while expired.0.len() < EXPIRED_AT_ONCE
             && let Some((Unused { is_read: false, since }, _)) = self.unused.first()
             && *since <= before
         {
-            expired.extend(self.evict());
+            expired.0.extend(self.evict());
         }
     }
 }
@@ -142,8 +153,7 @@ impl Sources for Mutex<Table> {
 
 impl Listing for Mutex<Table> {
     fn review(&self, members: &Members) {
-        // Dropped after the lock is free.
-        let mut removed = Vec::new();
+        let mut removed = Removed::default();
         let table = &mut *hold(self);
         let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else {
@@ -159,7 +169,7 @@ impl Listing for Mutex<Table> {
         if !members.has_begun() {
             if users == Some(0) {
                 table.claimed -= usize::from(entry.is_claimed);
-                removed.extend(table.channels.remove(&members.name));
+                removed.0.extend(table.channels.remove(&members.name));
             }
             return;
         }
@@ -176,7 +186,7 @@ impl Listing for Mutex<Table> {
         while table.claimed > table.hub.limits.channels
             && let Some(entry) = table.evict()
         {
-            removed.push(entry);
+            removed.0.push(entry);
         }
     }
 }
@@ -188,11 +198,10 @@ pub(super) fn expire(hub: &Hub, table: &Mutex<Table>) {
         && let Some(before) = hub.uptime().checked_sub(channel_idle)
     {
         loop {
-            // Dropped after the lock is free.
-            let mut expired = Vec::new();
+            let mut expired = Removed::default();
             hold(table).expire(before, &mut expired);
-            hub.counters.channels_expired.fetch_add(expired.len() as u64, Relaxed);
-            if expired.is_empty() {
+            hub.counters.channels_expired.fetch_add(expired.0.len() as u64, Relaxed);
+            if expired.0.is_empty() {
                 break;
             }
         }

@@ -82,6 +82,15 @@ impl History {
         self.last_id().unwrap_or(self.forgotten)
     }
 
+    pub(super) fn has(&self, id: Id) -> bool {
+        self.frames.binary_search_by_key(&id, |frame| frame.id).is_ok()
+    }
+
+    /// The key and the frame of each event.
+    pub(super) fn events(&self) -> impl Iterator<Item = (Option<&str>, &[u8])> {
+        self.frames.iter().map(|frame| (frame.key.as_deref(), &*frame.bytes))
+    }
+
     /// The id and the frame of the event that was published with this key.
     pub(super) fn find_key(&self, key: &str) -> Option<(Id, &[u8])> {
         let cursor = *self.keys.get(key)?;
@@ -139,6 +148,12 @@ impl History {
                 self.keys.remove(&key);
             }
         }
+    }
+
+    /// Begins anew behind all positions that a subscriber may have: each of them has lost something.
+    pub(super) fn reset(&mut self, forgotten: Id) {
+        let first = self.end() + 1;
+        *self = History { first, ..History::new(forgotten) };
     }
 
     /// Fills the batch with the frames between `cursor` and `until`, as many as fit in `max_bytes`, but at least one.

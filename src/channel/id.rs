@@ -13,6 +13,8 @@ const N_BITS: u32 = 20;
 pub(crate) struct Id(u64);
 
 impl Id {
+    pub(super) const FIRST: Id = Id(0);
+
     /// ```text
     /// id = 1*DIGIT "-" 1*DIGIT
     /// ```
@@ -66,8 +68,10 @@ pub(super) fn now_ms() -> u64 {
 /// the earlier one, and reports a gap; only an id that both have issued is mistaken.
 pub(crate) struct Ids {
     clock_ms: fn() -> u64,
-    /// The id of the time at which the process started.
-    pub(super) started: Id,
+    /// The id of the time at which the process started, or a larger one of an earlier process.
+    started: AtomicU64,
+    /// The largest id of an earlier process that is known.
+    recovered: AtomicU64,
     last: AtomicU64,
 }
 
@@ -78,7 +82,8 @@ impl Ids {
 
     fn with_clock(clock_ms: fn() -> u64) -> Ids {
         let now = clock_ms() << N_BITS;
-        Ids { clock_ms, started: Id(now), last: AtomicU64::new(now) }
+        let recovered = AtomicU64::new(0);
+        Ids { clock_ms, started: AtomicU64::new(now), recovered, last: AtomicU64::new(now) }
     }
 
     /// A new id, larger than each one before.
@@ -88,6 +93,38 @@ impl Ids {
         // The closure always returns a value, so the result is `Ok`; both arms hold the previous value.
         let (Ok(last) | Err(last)) = last;
         Id(now.max(last + 1))
+    }
+
+    /// An earlier process has issued `id`: each new one is larger.
+    pub(crate) fn raise(&self, id: Id) {
+        self.last.fetch_max(id.0, Relaxed);
+        self.started.fetch_max(id.0, Relaxed);
+        self.recovered.fetch_max(id.0, Relaxed);
+    }
+
+    /// Other processes issue the ids of channels, too.
+    pub(super) fn share(&self) {
+        self.started.store(u64::MAX, Relaxed);
+    }
+
+    pub(super) fn are_shared(&self) -> bool {
+        self.started() == Id::MAX
+    }
+
+    /// Whether an event of some channel may have the id. A process that the power failed may have issued larger ones than
+    /// those that are known of it.
+    pub(super) fn may_be_of_event(&self, id: Id) -> bool {
+        id.0 <= self.recovered.load(Relaxed) || self.has_issued(id)
+    }
+
+    /// Whether this process has issued the id, for whatever channel.
+    pub(super) fn has_issued(&self, id: Id) -> bool {
+        self.started() < id && id <= self.last()
+    }
+
+    /// Each id that this process issues is larger.
+    pub(super) fn started(&self) -> Id {
+        Id(self.started.load(Relaxed))
     }
 
     /// The largest id that was issued; at first, the id of the time at which the process started.

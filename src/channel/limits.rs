@@ -11,6 +11,8 @@ use std::time::Duration;
 ///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; views share the frames
 ///   + channels * views * 16 bytes                            which views a channel is shown in, at most
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
+///   + journals that are written at a time * 4 * history_bytes     queues and batches, with a journal only
+///   + 10 * history_bytes + 8 MiB                            with Redis: a page that is read, and commands that wait
 ///   + subscribers that are replaying or slow * 2 * (32 KiB or one event, which those at the same event share)
 ///   + clients that poll for JSON at a time * 8 * (32 KiB or one event)
 /// ```

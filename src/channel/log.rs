@@ -4,15 +4,124 @@
 //! committed; the publisher is answered after that. So no client holds an id that the log does not have. What differs is
 //! what commits: in memory nothing does.
 
+use super::directory::{self, Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, Hub, ROOM_DEADLINE};
+use super::history::History;
 use super::id::Id;
+use super::journal::Journal;
+use super::mirror;
 use super::publication::{Publication, PublishError};
-use std::sync::Arc;
+use super::recovery::Recovered;
+use crate::redis::{self, Redis, Stream};
+use std::io;
+use std::mem::replace;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
+/// Where the logs of all channels are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// A restart forgets them, and clients that come back are told a gap.
+    #[default]
+    Memory,
+    /// In files, which are event streams: `DIRECTORY/CHANNEL/ID.events`. After a restart, whatever ended the process, each
+    /// channel goes on where it was.
+    Journal {
+        /// It is created if it does not exist, but its parent must. One process at a time has it.
+        directory: PathBuf,
+        /// What a loss of power can cost.
+        sync: JournalSync,
+    },
+    /// In Redis, for any number of servers: a client may come back to each of them. A server keeps a copy of each channel
+    /// that it has subscribers of, or that it was asked to publish on in the last minute.
+    Redis(redis::Options),
+}
+
+/// The same, open.
+pub(super) enum Logs {
+    Memory,
+    Journal(Arc<Directory>),
+    Redis(Arc<Redis>),
+}
+
+/// A channel that an earlier process has left.
+pub(super) struct Restored {
+    pub(super) name: String,
+    pub(super) log: Log,
+    pub(super) history: History,
+    pub(super) is_completed: bool,
+}
+
+impl Logs {
+    /// Opens the logs. From then on each new id is larger than those that they hold.
+    pub(super) fn open(storage: Storage, hub: &Arc<Hub>) -> io::Result<(Logs, Vec<Restored>)> {
+        let (directory, sync) = match storage {
+            Storage::Memory => return Ok((Logs::Memory, Vec::new())),
+            Storage::Journal { directory, sync } => (directory, sync),
+            Storage::Redis(options) => {
+                hub.ids.share();
+                let redis = Redis::open(options, mirror::bounds(&hub.limits))?;
+                return Ok((Logs::Redis(redis), Vec::new()));
+            }
+        };
+        let directory = Arc::new(Directory::open(directory, sync, hub)?);
+        // All is read before anything is changed.
+        let all = directory::recover(&directory.path, &hub.limits, |name, it| (name, it))?;
+        let restore = |(name, mut recovered): (String, Recovered)| {
+            let history = replace(&mut recovered.history, History::new(hub.ids.last()));
+            let is_completed = recovered.is_completed;
+            let newest = recovered.segments.iter().map(|segment| segment.name).max();
+            hub.ids.raise(newest.unwrap_or(history.newest()).max(history.newest()));
+            let journal = Journal::resume(&directory, &name, recovered)?;
+            Ok(Restored { name, log: Log::Journal(Arc::new(journal)), history, is_completed })
+        };
+        let restored = all.into_iter().map(restore).collect::<io::Result<_>>()?;
+        Ok((Logs::Journal(directory), restored))
+    }
+
+    /// Starts the thread that the logs need.
+    pub(super) fn start(&self) -> io::Result<Option<JoinHandle<()>>> {
+        match self {
+            Logs::Memory => Ok(None),
+            Logs::Journal(directory) => directory.start().map(Some),
+            Logs::Redis(redis) => redis.start().map(Some),
+        }
+    }
+
+    /// Ends the thread, and what waits for it.
+    pub(super) fn stop(&self) {
+        if let Logs::Redis(redis) = self {
+            redis.stop();
+        }
+    }
+
+    pub(super) fn redis(&self) -> Option<redis::Figures> {
+        if let Logs::Redis(redis) = self { Some(redis.figures()) } else { None }
+    }
+
+    /// The log of a new channel.
+    pub(super) fn log(&self, feed: &Arc<Feed>) -> Log {
+        let name = &feed.members.name;
+        match self {
+            Logs::Memory => Log::Memory,
+            Logs::Journal(directory) => Log::Journal(Arc::new(Journal::new(directory, name))),
+            Logs::Redis(redis) => {
+                let mirror: Weak<dyn redis::Mirror> = Arc::<Feed>::downgrade(feed);
+                Log::Redis(Arc::new(redis.stream(name, mirror)))
+            }
+        }
+    }
+}
+
+/// The log of one channel.
 #[derive(Clone)]
 pub(super) enum Log {
     Memory,
+    Journal(Arc<Journal>),
+    Redis(Arc<Stream>),
 }
 
 impl Log {
@@ -45,6 +154,8 @@ impl Log {
                 }
                 Ok(id)
             }
+            Log::Journal(journal) => journal.commit(feed, Some(publication)),
+            Log::Redis(stream) => mirror::publish(stream, feed, &publication),
         }
     }
 
@@ -56,6 +167,29 @@ impl Log {
                 feed.complete(&mut state);
                 feed.notify_lanes(state);
                 Ok(())
+            }
+            Log::Journal(journal) => journal.commit(feed, None).map(|_| ()),
+            Log::Redis(stream) => mirror::complete(stream, feed),
+        }
+    }
+
+    /// Waits until the history can say what a client lacks that names this id. `false` when it cannot soon.
+    pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>) -> bool {
+        match self {
+            Log::Memory | Log::Journal(_) => true,
+            Log::Redis(stream) => mirror::follow(stream, feed, last_event_id).is_ok(),
+        }
+    }
+
+    /// The channel was removed from the table, and has no user: what the log holds of it is deleted. Not to be called
+    /// under a lock.
+    pub(super) fn discard(&self, feed: &Feed) {
+        match self {
+            // What Redis has is for other servers, too.
+            Log::Memory | Log::Redis(_) => {}
+            Log::Journal(journal) => {
+                let newest = feed.lock().history.newest();
+                journal.discard(feed.members.has_begun().then_some(newest));
             }
         }
     }

@@ -86,7 +86,8 @@ impl std::error::Error for PublishError {}
 
 /// An event that can be published, encoded but for its id.
 pub(super) struct Publication {
-    block: String,
+    /// Without the id.
+    pub(super) block: String,
     pub(super) key: Option<Arc<str>>,
     /// What it may take in the history. That counts the longest id: publishers wait for room in any order, and the id is
     /// issued after the wait.

@@ -2,19 +2,20 @@
 
 use super::channel::{Channel, Summary};
 use super::counters::Counters;
-use super::eviction::{Entry, Table, expire, feeds};
+use super::eviction::{Entry, Removed, Table, expire, feeds};
 use super::fanout;
 use super::feed::{Feed, Hub, MAX_FANOUT_THREADS, Sources, View};
 use super::history::History;
 use super::limits::{Limits, is_name};
-use super::log::Log;
-use super::members::{Listing, Members};
+use super::log::{Log, Logs, Restored, Storage};
+use super::members::{Listing, Members, Phase};
 use super::notifier::Wake;
 use super::presence::Told;
 use super::selection::{Kind, Selection};
 use super::view;
 use super::views::Views;
 use crate::http::lock::hold;
+use crate::redis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use std::time::Instant;
 #[derive(Clone)]
 pub struct Channels {
     hub: Arc<Hub>,
+    logs: Arc<Logs>,
     table: Arc<Mutex<Table>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -63,15 +65,39 @@ impl fmt::Display for NoChannel {
 impl std::error::Error for NoChannel {}
 
 impl Channels {
-    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop).
+    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop). The logs are in memory.
     ///
     /// # Errors
     /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
     pub fn start(limits: Limits) -> io::Result<Channels> {
+        Channels::start_with(limits, Storage::Memory)
+    }
+
+    /// As [`start`](Channels::start), with the logs elsewhere. The channels that they hold are there at once.
+    ///
+    /// ```
+    /// use newswire::Channels;
+    /// use newswire::channel::{JournalSync, Limits, Storage};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("newswire-doc-{}", std::process::id()));
+    /// let storage = Storage::Journal { directory: directory.clone(), sync: JournalSync::Always };
+    /// let channels = Channels::start_with(Limits::default(), storage)?;
+    /// let id = channels.open("news")?.publish("extra, extra")?.id;
+    /// channels.stop();
+    /// # std::fs::remove_dir_all(directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Also a sentence that says why the journal cannot be used, and nothing in it was changed then; or what Redis refuses.
+    /// Redis that cannot be reached is no error: it may come.
+    pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
         let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
-        let threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
+        let (logs, restored) = Logs::open(storage, &hub)?;
+        let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
+        threads.extend(logs.start().inspect_err(|_| hub.stop())?);
         let table = Table {
             hub: Arc::clone(&hub),
             channels: BTreeMap::new(),
@@ -82,9 +108,41 @@ impl Channels {
             forgot_in: 0,
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        let channels = Channels { hub, table, threads };
+        let channels = Channels { hub, logs: Arc::new(logs), table, threads };
+        for restored in restored {
+            // Without the lock: one may be evicted now.
+            channels.restore(restored).members.review();
+        }
         channels.start_timer().inspect_err(|_| channels.stop())?;
         Ok(channels)
+    }
+
+    /// Lists a channel of an earlier process. There may be more of them than the limits allow now.
+    fn restore(&self, Restored { name, log, history, is_completed }: Restored) -> Arc<Feed> {
+        let table = &mut *hold(&self.table);
+        let feed = Arc::clone(&self.insert(table, &name, |_| log, history, is_completed).feed);
+        feed.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
+        table.claim(&feed.members);
+        feed
+    }
+
+    fn insert<'t>(
+        &self,
+        table: &'t mut Table,
+        name: &str,
+        log: impl FnOnce(&Arc<Feed>) -> Log,
+        history: History,
+        is_completed: bool,
+    ) -> &'t Entry {
+        let name: Arc<str> = name.into();
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let members = Members::new(Arc::clone(&name), listing);
+        let feed = Feed::new(&self.hub, members, history, is_completed);
+        for view in table.views.of_channel(&name) {
+            feed.lock().show_in(view);
+        }
+        let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
+        table.channels.entry(name).or_insert(entry)
     }
 
     /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
@@ -99,8 +157,7 @@ impl Channels {
     /// [`NoChannel`].
     pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
         check_name(name)?;
-        // Dropped after the lock is free: a callback of a channel may own the last handle to another one.
-        let mut evicted = Vec::new();
+        let mut evicted = Removed::default();
         let table = &mut *hold(&self.table);
         let is_claimed = table.channels.get(name).is_some_and(|entry| entry.is_claimed);
         if !is_claimed && !table.make_room(&mut evicted) {
@@ -136,17 +193,9 @@ impl Channels {
         if let Some(channel) = table.find(name) {
             return channel;
         }
-        let name: Arc<str> = name.into();
-        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let members = Members::new(Arc::clone(&name), listing);
-        let feed = Feed::new(&self.hub, members, History::new(table.forgotten), false);
-        for view in table.views.of_channel(&feed.members.name) {
-            feed.lock().show_in(view);
-        }
-        let log = Log::Memory;
-        let channel = Channel::new(&feed, &log);
-        table.channels.insert(name, Entry { feed, log, is_claimed: false, unused: None });
-        channel
+        let history = History::new(table.forgotten);
+        let entry = self.insert(table, name, |feed| self.logs.log(feed), history, false);
+        Channel::new(&entry.feed, &entry.log)
     }
 
     /// The view of several channels. It begins none of them: those that begin later join it. Or, without a selection, the
@@ -186,12 +235,17 @@ impl Channels {
         (table.views.len(), table.views.all().map(|view| view.members.subscribers()).sum())
     }
 
-    /// The channel of this name, if it exists.
+    /// The channel of this name, if it exists. With Redis it may exist although this process has never heard of it, so it
+    /// is opened.
     pub fn find(&self, name: &str) -> Option<Channel> {
+        // This process does not know all channels that others have published on.
+        if let Logs::Redis(_) = *self.logs {
+            return self.open(name).ok();
+        }
         hold(&self.table).find(name)
     }
 
-    /// All channels, by name.
+    /// All channels, by name. With Redis these are the ones that this process keeps a copy of.
     pub fn list(&self) -> Vec<Summary> {
         self.list_after("", usize::MAX)
     }
@@ -228,20 +282,31 @@ impl Channels {
 
     /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
     /// subscriber that is just being written to on a thread of its own ends soon after. From now on nothing can be
-    /// published, and a client that subscribes is told to come back later. A second call changes nothing.
+    /// published, and a client that subscribes is told to come back later. What is in a journal is on the disk then,
+    /// unless it is never synced. A second call changes nothing.
     pub fn stop(&self) {
         self.hub.stop();
+        self.logs.stop();
         for feed in feeds(&self.table) {
             feed.changed(&feed.lock());
         }
         let threads = std::mem::take(&mut *hold(&self.threads));
         // A callback that stops the channels runs on one of the threads itself.
         let others = threads.into_iter().filter(|it| it.thread().id() != thread::current().id());
-        others.for_each(|thread| drop(thread.join()));
+        for thread in others {
+            // That of a journal may sleep.
+            thread.thread().unpark();
+            drop(thread.join());
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.hub.counters
+    }
+
+    /// What is known of Redis; `None` without it.
+    pub(crate) fn redis(&self) -> Option<redis::Figures> {
+        self.logs.redis()
     }
 }
 

@@ -1,12 +1,13 @@
 //! The command line: a file for each command.
 //!
 //! Read it in this order; each file uses only those before it: `arguments`, `descriptors`, `serve`, `json`, `output`, `check`, `watch`,
-//! `publish`, `drain`.
+//! `publish`, `drain`, `journal`.
 
 mod arguments;
 pub(crate) mod check;
 mod descriptors;
 pub(crate) mod drain;
+pub(crate) mod journal;
 mod json;
 mod output;
 pub(crate) mod publish;

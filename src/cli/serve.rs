@@ -5,7 +5,7 @@ use super::descriptors::limit_connections;
 use super::{Arguments, Failure, say, tell};
 use newswire::Cors;
 use newswire::app::{App, Create, Publishers, publish_lines};
-use newswire::channel::{Channel, Channels, NoChannel};
+use newswire::channel::{Channel, Channels, JournalSync, NoChannel, RedisOptions, Storage};
 use newswire::http::{Address, Limits, Url};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead};
@@ -20,6 +20,9 @@ newswire: a Server-Sent Events server that needs nothing but the standard librar
 USAGE
     newswire [serve] [OPTIONS]
     newswire check URL [OPTIONS]    what is wrong with an event stream; see newswire check --help
+    newswire watch URL|FILE|-       prints the events of a stream; see newswire watch --help
+    newswire publish URL [DATA]     publishes; see newswire publish --help
+    newswire journal check DIR      what a journal holds, and whether a crash has torn it
     newswire drain URL [OPTIONS]    a server stops without a loss; see newswire drain --help
 
 OPTIONS
@@ -53,6 +56,14 @@ OPTIONS
     --trusted-proxy ADDR       log the client that this proxy names, at ADDR or unix; repeatable
     --history-seconds SECONDS  forget an event after so long; 0 for never                 [0]
     --channel-idle SECONDS     forget a channel that is unused for so long; 0 for never   [0]
+    --journal DIR              keep the events in this directory, too, also across restarts
+    --journal-sync WHEN        sync it always, at an interval or never               [interval]
+    --redis HOST:PORT          keep the channels in this Redis, for all servers that name it
+    --redis-user NAME          the user to log in as, with a password              [default]
+    --redis-password-file FILE the password is in this file
+    --redis-db N               the number of the database                                [0]
+    --redis-prefix TEXT        what each key begins with                         [newswire:]
+    --redis-wait N             replicas that must have an event before it is published   [0]
     --quiet                    do not write a line for each request
     --help, --version
 ";
@@ -153,9 +164,14 @@ impl Options {
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let mut addresses = Vec::new();
         let (mut connections, mut streams) = (None, None);
+        let (mut journal, mut journal_sync) = (None, None);
+        let (mut redis, mut has_redis, mut of_redis) = (RedisOptions::default(), false, None);
         while let Some(option) = arguments.next()? {
             let name = option.as_str();
             let channels = &mut app.channel_limits;
+            if name.starts_with("--redis-") {
+                of_redis = Some(name.to_owned());
+            }
             match name {
                 "--listen" => addresses.push(arguments.value(name, LISTEN)?),
                 "--base" => app.base = Some(arguments.parsed(name, BASE, base)?),
@@ -206,6 +222,19 @@ impl Options {
                     app.trusted_proxies.push(arguments.parsed(name, PROXY, proxy)?)
                 }
 
+                "--journal" => journal = Some(PathBuf::from(arguments.raw_value(name)?)),
+                "--journal-sync" => journal_sync = Some(arguments.one_of(name, &SYNCS)?),
+                "--redis" => {
+                    (redis.address, has_redis) =
+                        (redis_address(arguments.value(name, "HOST:PORT")?)?, true)
+                }
+                "--redis-user" => redis.user = Some(arguments.value(name, "a name")?),
+                "--redis-password-file" => {
+                    redis.password = Some(read_token(name, arguments.raw_value(name)?)?)
+                }
+                "--redis-db" => redis.db = arguments.number(name, 0, 1_000_000)? as u32,
+                "--redis-prefix" => redis.prefix = redis_prefix(arguments.value(name, "a text")?)?,
+                "--redis-wait" => redis.wait = arguments.number(name, 0, 100)? as u32,
                 "--quiet" => app.log_accesses = false,
                 "--help" | "-h" | "--version" | "-V" => {
                     arguments.check_switch(name)?;
@@ -225,6 +254,27 @@ impl Options {
             app.addresses = addresses;
         }
         app.publishers = one_of(publishers)?;
+        app.storage = match (journal, journal_sync, has_redis, of_redis) {
+            (Some(_), _, true, _) => {
+                return Err(Failure::usage(
+                    "--journal and --redis exclude each other; leave one out",
+                ));
+            }
+            (_, _, false, Some(name)) => {
+                return Err(Failure::usage(format!("{name} needs --redis HOST:PORT")));
+            }
+            (None, Some(_), _, _) => {
+                return Err(Failure::usage("--journal-sync needs --journal DIR"));
+            }
+            (Some(directory), sync, ..) => {
+                Storage::Journal { directory, sync: sync.unwrap_or_default() }
+            }
+            (None, None, true, _) if redis.user.is_some() && redis.password.is_none() => {
+                return Err(Failure::usage("--redis-user needs --redis-password-file FILE"));
+            }
+            (None, None, true, _) => Storage::Redis(redis),
+            (None, None, false, None) => Storage::Memory,
+        };
         if !origins.is_empty() {
             let cors = Cors::only(origins);
             app.cors = cors.map_err(|error| Failure::usage(format!("--allow-origin: {error}")))?;
@@ -234,6 +284,12 @@ impl Options {
         Ok(Some(Options { app, stdin, note }))
     }
 }
+
+const SYNCS: [(&str, JournalSync); 3] = [
+    ("always", JournalSync::Always),
+    ("interval", JournalSync::Interval),
+    ("never", JournalSync::Never),
+];
 
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -266,6 +322,27 @@ fn one_of(mut publishers: Vec<Publishers>) -> Result<Publishers, Failure> {
         true => Ok(last),
         false => Err(Failure::usage(
             "--publish-token-file FILE and --publish-open exclude each other; leave one out",
+        )),
+    }
+}
+
+fn redis_address(address: String) -> Result<String, Failure> {
+    let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(address),
+        _ => Err(Failure::usage(format!(
+            "--redis takes HOST:PORT, as 127.0.0.1:6379, not {address:?}"
+        ))),
+    }
+}
+
+/// Braces stand around the name of the channel.
+fn redis_prefix(prefix: String) -> Result<String, Failure> {
+    let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
+    match (1..=64).contains(&prefix.len()) && prefix.bytes().all(may_stand) {
+        true => Ok(prefix),
+        false => Err(Failure::usage(
+            "--redis-prefix takes 1 to 64 visible ASCII characters, none of them a brace",
         )),
     }
 }

@@ -6,6 +6,7 @@
 mod channels;
 mod events;
 mod laboratory;
+mod replies;
 mod requests;
 mod resumption;
 

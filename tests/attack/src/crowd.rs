@@ -55,7 +55,7 @@ pub fn play(
         for (channel, subscribers) in channels.iter().zip(subscribers) {
             let logs: Vec<_> = subscribers.into_iter().filter_map(|one| one.join().ok()).collect();
             stage.report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
-            found.add(judge(&channel.name, &channel.sent, &logs, !stage.restarts));
+            found.add(judge(&channel.name, &channel.sent, &logs, !stage.restarts, stage.remembers));
         }
     });
     found

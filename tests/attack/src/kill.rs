@@ -1,5 +1,6 @@
 //! The process ends at any moment, under load, and begins again: nothing is repeated as new, every
-//! loss is told as a gap, and ids go on growing.
+//! loss is told as a gap, and ids go on growing. With a journal nothing that was acknowledged is lost,
+//! and no gap is told but where the channel has moved on.
 
 use crate::crowd::play;
 use crate::oracle::{ARGUMENTS, Findings};
@@ -18,12 +19,19 @@ const KILLS_PER_CAMPAIGN: u64 = 25;
 
 pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let tallies = Tallies::default();
-    let mut server = Newswire::start("kill", report, &order.newswire, &ARGUMENTS)?;
+    let journal = std::env::temp_dir().join(format!("newswire-kill-{}", std::process::id()));
+    let directory = journal.to_str().ok_or("the directory for temporary files is not UTF-8")?;
+    let mut arguments = ARGUMENTS.to_vec();
+    if let Some(sync) = &order.journal {
+        arguments.extend(["--journal", directory, "--journal-sync", sync]);
+    }
+    let mut server = Newswire::start("kill", report, &order.newswire, &arguments)?;
     let mut random = Rng::with_seed(order.seed);
     let (mut all, mut kills) = (Findings::default(), 0);
     while kills < order.rounds && server.is_alive() {
         let now = KILLS_PER_CAMPAIGN.min(order.rounds - kills);
-        let found = campaign(&mut server, report, &tallies, kills, now, &mut random);
+        let remembers = order.journal.is_some();
+        let found = campaign(&mut server, report, &tallies, kills, now, remembers, &mut random);
         kills += now;
         for violation in &found.violations {
             report.violation(violation.as_str());
@@ -39,6 +47,10 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     tallies.judge(report, &all);
     report.row("gaps with nothing lost after all", all.needless_gaps);
     report.row("after", server.vitals()?);
+    if order.journal.is_some() {
+        drop(server);
+        std::fs::remove_dir_all(journal)?;
+    }
     Ok(())
 }
 
@@ -48,9 +60,11 @@ fn campaign(
     tallies: &Tallies,
     first: u64,
     kills: u64,
+    remembers: bool,
     random: &mut Rng,
 ) -> Findings {
-    let stage = Stage::new(server.address, true, report, tallies);
+    let mut stage = Stage::new(server.address, true, report, tallies);
+    stage.remembers = remembers;
     let channels: Vec<_> =
         (0..CHANNELS).map(|at| Channel::new(format!("kill-{first}-{at}"))).collect();
     play(&stage, &channels, random, |random| {

@@ -45,7 +45,7 @@ newswire attacked
 
     attack flood --newswire PATH [--connections N] [--only PART] [--seed N]
     attack soak --newswire PATH [--minutes N] [--seed N]
-    attack kill --newswire PATH [--rounds N] [--seed N]
+    attack kill --newswire PATH [--rounds N] [--journal WHEN] [--seed N]
 
 --newswire PATH    the server to attack
 --connections N    short connections in the last part of the flood   [500000]
@@ -53,6 +53,7 @@ newswire attacked
                    readers, streams, descriptors, threads, directory, short
 --minutes N        how long the soak takes                           [20]
 --rounds N         how often the server is killed                    [200]
+--journal WHEN     it has a journal that is synced then: always, interval or never
 --seed N           of everything that is left to chance, as far as threads allow it
 ";
 
@@ -66,6 +67,7 @@ struct Order {
     only: Option<String>,
     minutes: f64,
     rounds: u64,
+    journal: Option<String>,
     seed: u64,
 }
 
@@ -88,6 +90,7 @@ fn run() -> Outcome<Report> {
         only: None,
         minutes: 20.0,
         rounds: 200,
+        journal: None,
         seed: fastrand::u64(..1_000_000),
     };
     while let Some(argument) = arguments.next()? {
@@ -97,6 +100,7 @@ fn run() -> Outcome<Report> {
             Long("connections") => order.connections = arguments.value()?.parse()?,
             Long("only") => order.only = Some(arguments.value()?.string()?),
             Long("minutes") => order.minutes = arguments.value()?.parse()?,
+            Long("journal") => order.journal = Some(arguments.value()?.string()?),
             Long("rounds") => order.rounds = arguments.value()?.parse()?,
             Long("seed") => order.seed = arguments.value()?.parse()?,
             Long("help") => {

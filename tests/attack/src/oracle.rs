@@ -262,15 +262,21 @@ fn unseen(run: &Run, ids: &HashMap<Payload, Id>) -> Vec<Unseen> {
 }
 
 /// Judges the logs of a channel that is completed and quiet. `one_life` says that the server was
-/// never restarted.
-pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findings {
+/// never restarted; `remembers`, that it was not, or has a journal.
+pub fn judge(
+    channel: &str,
+    sent: &Sent,
+    logs: &[Log],
+    one_life: bool,
+    remembers: bool,
+) -> Findings {
     let (mut findings, mut violations) = (Findings::default(), Vec::new());
     let runs = hold(&sent.runs);
     let truth = Truth::find(&runs, logs, &mut violations);
     let last = truth.events.last_key_value().map(|(&id, _)| id);
     findings.events = truth.events.len() as u64;
     for log in logs {
-        let mut judged = Judged { one_life, last, ..Judged::default() };
+        let mut judged = Judged { one_life, remembers, last, ..Judged::default() };
         for seen in &log.seen {
             if let Err(violation) = judged.take(seen, &truth) {
                 violations.push(format!("{}: {violation}", log.name));
@@ -281,7 +287,7 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
         findings.needless_gaps += judged.needless_gaps;
         findings.ends += judged.ends;
         let (name, needless) = (&log.name, judged.needless_gaps);
-        if one_life && needless > 0 {
+        if remembers && needless > 0 {
             violations.push(format!("{name}: {needless} gaps that hid nothing"));
         }
         if !log.finished {
@@ -307,6 +313,7 @@ pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool) -> Findin
 #[derive(Default)]
 struct Judged {
     one_life: bool,
+    remembers: bool,
     last: Option<Id>,
     at: Option<Id>,
     /// Told since the event at which it stands.
@@ -341,8 +348,8 @@ impl Judged {
                 self.beginning = None;
                 self.judge_gaps_at_end(truth);
                 (self.at, self.fresh_gaps, self.broken) = (None, 0, false);
-                // A restart forgets everything.
-                self.kept = truth.kept(asked, answered).filter(|_| self.one_life);
+                // Without a journal, a restart forgets everything.
+                self.kept = truth.kept(asked, answered).filter(|_| self.remembers);
             }
             Seen::End => self.ends += 1,
             // Killed, or the log has moved past it, which is told when it comes back; behind the

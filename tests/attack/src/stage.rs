@@ -34,6 +34,8 @@ pub struct Stage<'r> {
     pub tallies: &'r Tallies,
     /// The server is killed now and then, so that a connection may break.
     pub restarts: bool,
+    /// The server knows at any time what it has acknowledged.
+    pub remembers: bool,
     phase: Mutex<Phase>,
 }
 
@@ -118,7 +120,8 @@ impl<'r> Stage<'r> {
         report: &'r Report,
         tallies: &'r Tallies,
     ) -> Stage<'r> {
-        Stage { address, report, tallies, restarts, phase: Mutex::new(Phase::Play) }
+        let (remembers, phase) = (!restarts, Mutex::new(Phase::Play));
+        Stage { address, report, tallies, restarts, remembers, phase }
     }
 
     pub fn phase(&self) -> Phase {

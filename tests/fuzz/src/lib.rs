@@ -26,6 +26,7 @@
 //! | `chunks` | however a content is cut into pieces, it is the same content or the same refusal; another decoder agrees |
 //! | `events` | however a stream is cut, it gives the messages of the plainest reading of the standard; an event of any strings is read as it was made |
 //! | `channels` | a subscriber with any last event ID gets what a model of a few lines says |
+//! | `replies` | however replies of Redis are cut, they are the same, and take no more memory than their bound; a command of any arguments is read as it was encoded |
 //! | `server` | the whole server answers any bytes in HTTP, and nothing panics |
 
 use newswire::app::{App, Publishers};

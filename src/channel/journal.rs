@@ -1,0 +1,342 @@
+//! The journal of one channel: an event is committed when it is in a file.
+//!
+//! There is no thread that writes. A publisher puts its event into the queue. If no other publisher is writing, it becomes
+//! the leader: it takes all that waits and writes it with one call, so that publishers at the same time share one write
+//! and one sync (group commit). Then it appends the batch to the history, and wakes the others.
+
+use super::directory::{Directory, JournalSync};
+use super::fanout;
+use super::feed::{Feed, ROOM_DEADLINE, State};
+use super::id::Id;
+use super::publication::{Publication, PublishError};
+use super::recovery::{Old, Recovered};
+use super::segment::{self, Segment};
+use crate::http::lock::hold;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+pub(super) struct Journal {
+    directory: Arc<Directory>,
+    /// The segments are here.
+    path: PathBuf,
+    queue: Mutex<Queue>,
+    /// A leader is done.
+    done: Condvar,
+}
+
+/// A publisher in the queue, until it takes its outcome.
+type Ticket = u64;
+
+struct Queue {
+    /// What is to be committed: an event, or the completion of the channel.
+    waiting: Vec<(Ticket, Option<Publication>)>,
+    bytes: usize,
+    next: Ticket,
+    /// How many publishers wait for a leader.
+    asleep: usize,
+    /// The keys of all that waits or is being written.
+    keys: HashSet<Arc<str>>,
+    outcomes: HashMap<Ticket, Result<Id, PublishError>>,
+    /// The leader has it meanwhile.
+    writer: Option<Writer>,
+}
+
+/// The one that writes has this.
+struct Writer {
+    segments: Vec<Old>,
+    /// The newest of them. Without one, the next commit begins one.
+    current: Option<Arc<Segment>>,
+    /// Its bytes.
+    length: u64,
+}
+
+impl Journal {
+    pub(super) fn new(directory: &Arc<Directory>, name: &str) -> Journal {
+        let writer = Writer { segments: Vec::new(), current: None, length: 0 };
+        Journal::with(directory, name, writer)
+    }
+
+    /// Goes on with what was recovered. What a crash has torn is cut off.
+    pub(super) fn resume(
+        directory: &Arc<Directory>,
+        name: &str,
+        recovered: Recovered,
+    ) -> io::Result<Journal> {
+        let path = directory.path.join(name);
+        let newest = recovered.segments.last().zip(recovered.newest);
+        let length = recovered.newest.unwrap_or_default();
+        let open = |(old, _): (&Old, _)| Segment::open(&path, old.name, length).map(Arc::new);
+        let current = newest.map(open).transpose()?;
+        // A client must not get what a loss of power could still undo.
+        if let Some((segment, counters)) = current.as_ref().zip(directory.syncs()) {
+            segment.sync(counters)?;
+        }
+        let writer = Writer { segments: recovered.segments, current, length };
+        Ok(Journal::with(directory, name, writer))
+    }
+
+    fn with(directory: &Arc<Directory>, name: &str, writer: Writer) -> Journal {
+        let queue = Queue {
+            waiting: Vec::new(),
+            bytes: 0,
+            next: 0,
+            asleep: 0,
+            keys: HashSet::new(),
+            outcomes: HashMap::new(),
+            writer: Some(writer),
+        };
+        let path = directory.path.join(name);
+        let directory = Arc::clone(directory);
+        Journal { directory, path, queue: queue.into(), done: Condvar::new() }
+    }
+
+    /// Commits an event, or the completion of the channel, and brings it into the history. Returns the id of the last
+    /// event then.
+    pub(super) fn commit(
+        &self,
+        feed: &Arc<Feed>,
+        publication: Option<Publication>,
+    ) -> Result<Id, PublishError> {
+        let mut queue = hold(&self.queue);
+        let bytes = publication.as_ref().map_or(0, |publication| publication.bytes);
+        let key = publication.as_ref().and_then(|publication| publication.key.clone());
+        let history_bytes = feed.hub.limits.history_bytes;
+        // A batch is bounded. While the same key is on its way, nothing can be said about it.
+        while (queue.bytes + bytes > history_bytes && !queue.waiting.is_empty())
+            || key.as_ref().is_some_and(|key| queue.keys.contains(key))
+        {
+            queue = self.wait(queue);
+        }
+        if let Some(publication) = publication.as_ref().filter(|_| key.is_some())
+            && let Some(id) = publication.find_in(&feed.lock().history)?
+        {
+            return Ok(id);
+        }
+        let ticket = queue.next;
+        queue.next += 1;
+        queue.bytes += bytes;
+        queue.keys.extend(key);
+        queue.waiting.push((ticket, publication));
+        loop {
+            if let Some(outcome) = queue.outcomes.remove(&ticket) {
+                return outcome;
+            }
+            queue = match queue.writer.take() {
+                None => self.wait(queue),
+                Some(writer) => self.lead(feed, queue, writer),
+            };
+        }
+    }
+
+    fn wait<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        queue.asleep += 1;
+        let mut queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.asleep -= 1;
+        queue
+    }
+
+    /// Commits all that waits.
+    fn lead<'q>(
+        &'q self,
+        feed: &Arc<Feed>,
+        mut queue: MutexGuard<'q, Queue>,
+        mut writer: Writer,
+    ) -> MutexGuard<'q, Queue> {
+        let (batch, _) = (take(&mut queue.waiting), take(&mut queue.bytes));
+        drop(queue);
+        let (tickets, publications): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let keys = publications.iter().flatten().filter_map(|it| it.key.clone());
+        let keys: Vec<Arc<str>> = keys.collect();
+        let write = AssertUnwindSafe(|| self.write(feed, &mut writer, publications));
+        let outcome = catch_unwind(write).unwrap_or_else(|_| {
+            writer.current = None;
+            Err(PublishError::Unknown)
+        });
+        let mut queue = hold(&self.queue);
+        match outcome {
+            Ok(ids) => queue.outcomes.extend(tickets.into_iter().zip(ids.into_iter().map(Ok))),
+            Err(error) => queue.outcomes.extend(tickets.into_iter().map(|it| (it, Err(error)))),
+        }
+        for key in &keys {
+            queue.keys.remove(key);
+        }
+        queue.writer = Some(writer);
+        // It is a system call, also when no thread waits.
+        if queue.asleep > 0 {
+            self.done.notify_all();
+        }
+        drop(queue);
+        // Not before: a callback of a subscriber that leaves may publish here, and would wait for this thread.
+        fanout::tell(feed, feed.lock());
+        hold(&self.queue)
+    }
+
+    /// Writes a batch, and then appends it to the history. Returns the id of each event.
+    fn write(
+        &self,
+        feed: &Arc<Feed>,
+        writer: &mut Writer,
+        batch: Vec<Option<Publication>>,
+    ) -> Result<Vec<Id>, PublishError> {
+        let (mut last, is_completed) = {
+            let state = feed.lock();
+            (state.history.newest(), state.is_completed())
+        };
+        // Completions alone would fill the disk: no event would push them out.
+        if is_completed && batch.iter().all(Option::is_none) {
+            return Ok(vec![last; batch.len()]);
+        }
+        let segment = self.segment(feed, writer).map_err(|error| {
+            self.directory.failed("has no new segment", &self.path, &error);
+            PublishError::Unavailable
+        })?;
+        let (mut records, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        // Until the views have these events, they show no larger one. One may begin while the bytes are written.
+        let issuing = feed.hub.order.issue(&feed.hub.ids);
+        for publication in batch {
+            let event = publication.map(|publication| {
+                last = feed.hub.ids.next();
+                let frame = publication.frame(last);
+                segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
+                (last, frame, publication.key)
+            });
+            if event.is_none() {
+                segment::write_completion(&mut bytes);
+            }
+            records.push(event);
+            ids.push(last);
+        }
+        self.write_bytes(&segment, &bytes, writer.length)?;
+        writer.length += bytes.len() as u64;
+        drop(bytes);
+        // However many there are, a fan-out thread that hangs does not hold up publishers for longer.
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        let mut left = records.len();
+        for record in records {
+            let mut state = feed.lock();
+            match record {
+                Some((id, frame, key)) => {
+                    let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
+                    let at_most = deadline.saturating_duration_since(Instant::now());
+                    state = feed.make_room(state, bytes, at_most);
+                    feed.append(&mut state, id, frame, key);
+                }
+                None => feed.complete(&mut state),
+            }
+            left -= 1;
+            // The next may have to wait until this one is copied. The last is told when others may write.
+            if left > 0 {
+                feed.notify_lanes(state);
+            }
+        }
+        drop(issuing);
+        feed.wait_for_views();
+        Ok(ids)
+    }
+
+    fn write_bytes(
+        &self,
+        segment: &Arc<Segment>,
+        bytes: &[u8],
+        length: u64,
+    ) -> Result<(), PublishError> {
+        let written = segment.append(bytes, length).and_then(|()| self.directory.written(segment));
+        written.map_err(|error| {
+            self.directory.failed("cannot be written", &self.path, &error);
+            if !segment.is_poisoned.load(SeqCst) {
+                return PublishError::Unavailable;
+            }
+            // Subscribers have not got the batch, and should not get it after a restart.
+            let _ = segment.cut(length);
+            PublishError::Unknown
+        })
+    }
+
+    /// The segment to write to: a new one when the newest is full, or was poisoned.
+    fn segment(&self, feed: &Arc<Feed>, writer: &mut Writer) -> io::Result<Arc<Segment>> {
+        let (limits, counters) = (&feed.hub.limits, &feed.hub.counters);
+        // Not by events: a new segment waits for the disk three times.
+        let is_full = writer.length >= limits.history_bytes as u64;
+        if let Some(current) = &writer.current {
+            if !is_full && !current.is_poisoned.load(SeqCst) {
+                return Ok(Arc::clone(current));
+            }
+            // Behind a whole segment only: recovery takes a torn one for the newest.
+            if self.directory.sync == JournalSync::Interval {
+                let _ = current.sync(counters);
+            }
+            if current.is_poisoned.load(SeqCst) {
+                counters.journal_poisoned.fetch_add(1, Relaxed);
+                writer.current = None;
+            }
+        }
+        // What a poisoned segment holds is uncertain, so the new one stands for all before it: memory is the truth.
+        let stands_alone = writer.current.is_none();
+        let (forgotten, newest, content) = {
+            let state = feed.lock();
+            let history = &state.history;
+            (history.forgotten, history.newest(), stands_alone.then(|| whole(&state)))
+        };
+        let content = content.unwrap_or_else(|| segment::header(newest));
+        if writer.segments.is_empty() && !self.path.is_dir() {
+            fs::create_dir(&self.path)?;
+            if self.directory.syncs().is_some() {
+                segment::sync_directory(&self.directory.path)?;
+            }
+        }
+        let name = feed.hub.ids.next();
+        let mut segment = Segment::create(&self.path, name, &content, self.directory.syncs())?;
+        if let Some(current) = &writer.current {
+            segment.is_poisoned = Arc::clone(&current.is_poisoned);
+        }
+        let segment = Arc::new(segment);
+        let starts_at = if stands_alone { forgotten } else { newest };
+        writer.segments.push(Old { name, forgotten: starts_at });
+        writer.current = Some(Arc::clone(&segment));
+        writer.length = content.len() as u64;
+        self.delete_old(writer, forgotten);
+        Ok(segment)
+    }
+
+    /// Deletes the segments before the newest one that holds all behind `forgotten`, from the oldest to the newest.
+    fn delete_old(&self, writer: &mut Writer, forgotten: Id) {
+        let needed = writer.segments.iter().rposition(|segment| segment.forgotten <= forgotten);
+        for old in writer.segments.drain(..needed.unwrap_or(0)) {
+            // What remains does no harm: recovery takes the newest that is whole.
+            let _ = fs::remove_file(segment::path(&self.path, old.name));
+        }
+    }
+
+    /// Deletes the journal of a channel that has no users. With `forgotten` it had events, and none with a larger id.
+    pub(super) fn discard(&self, forgotten: Option<Id>) {
+        let Some(mut writer) = hold(&self.queue).writer.take() else { return };
+        let is_noted = forgotten.map_or(Ok(()), |id| self.directory.forget(id));
+        // Otherwise the channel comes back after a restart, and that does no harm.
+        if let Err(error) = is_noted {
+            return self.directory.failed("cannot be deleted", &self.path, &error);
+        }
+        for old in writer.segments.drain(..) {
+            let _ = fs::remove_file(segment::path(&self.path, old.name));
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// A segment with all that the history has.
+fn whole(state: &State) -> Vec<u8> {
+    let mut content = segment::header(state.history.forgotten);
+    for (key, frame) in state.history.events() {
+        segment::write_event(&mut content, key, frame);
+    }
+    if state.is_completed() {
+        segment::write_completion(&mut content);
+    }
+    content
+}

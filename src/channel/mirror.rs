@@ -1,0 +1,198 @@
+//! A feed as the mirror of a stream in Redis. Only the thread that reads Redis appends to it, so that its order is that of
+//! the stream.
+
+use super::feed::Feed;
+use super::id::Id;
+use super::limits::Limits;
+use super::members::Phase;
+use super::publication::{Publication, PublishError};
+use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a publisher or a subscriber waits for Redis, in all.
+const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long the thread that reads waits for fan-out threads, for all entries that came in one piece: a thread that hangs
+/// must not stop the other channels.
+const ROOM_DEADLINE: Duration = Duration::from_millis(250);
+
+pub(super) fn bounds(limits: &Limits) -> Bounds {
+    let Limits { history_events, history_bytes, .. } = *limits;
+    Bounds { events: history_events, bytes: history_bytes, is_id: |id| Id::parse(id).is_some() }
+}
+
+pub(super) fn publish(
+    stream: &Stream,
+    feed: &Feed,
+    publication: &Publication,
+) -> Result<Id, PublishError> {
+    let deadline = Instant::now() + REDIS_DEADLINE;
+    let key = publication.key.as_deref();
+    // While it is held, another publisher with the key waits. What it sees then has this event.
+    let _claim = match key {
+        None => {
+            stream.follow(deadline)?;
+            None
+        }
+        Some(key) => {
+            let claim = stream.claim(key, deadline)?;
+            stream.refresh(deadline)?;
+            Some(claim)
+        }
+    };
+    let oldest = {
+        let state = feed.lock();
+        if let Some(id) = publication.find_in(&state.history)? {
+            return Ok(id);
+        }
+        state.history.first_id()
+    };
+    let content = Content::Event { block: publication.block.clone(), key: key.map(str::to_owned) };
+    let id = add(stream, &content, oldest, deadline)?;
+    // The reader appends the event in a moment. Until then the table must not drop the channel.
+    if !feed.members.has_begun() {
+        let _state = feed.lock();
+        if !feed.members.has_begun() {
+            feed.members.enter(Phase::Begun);
+        }
+    }
+    Ok(id)
+}
+
+pub(super) fn complete(stream: &Stream, feed: &Feed) -> Result<(), PublishError> {
+    let deadline = Instant::now() + REDIS_DEADLINE;
+    stream.refresh(deadline)?;
+    let oldest = {
+        let state = feed.lock();
+        if state.is_completed() {
+            return Ok(());
+        }
+        state.history.first_id()
+    };
+    add(stream, &Content::End, oldest, deadline).map(|_| ())
+}
+
+fn add(
+    stream: &Stream,
+    content: &Content,
+    oldest: Option<Id>,
+    deadline: Instant,
+) -> Result<Id, PublishError> {
+    let oldest = oldest.map(|id| id.to_string());
+    let id = stream.add(content, oldest.as_deref(), deadline)?;
+    // Redis has it, but under an id that no channel can hold.
+    Id::parse(&id).ok_or(PublishError::Unknown)
+}
+
+/// Waits until the feed can say what a client lacks that names this id. A later id than those in the history may be that
+/// of an event that another server has sent before it was read here; and what ends a client for good, because the channel
+/// is completed, must be true now.
+pub(super) fn follow(
+    stream: &Stream,
+    feed: &Feed,
+    last_event_id: Option<&str>,
+) -> Result<(), Down> {
+    let deadline = Instant::now() + REDIS_DEADLINE;
+    stream.follow(deadline)?;
+    let asked = last_event_id.and_then(Id::parse);
+    let (is_completed, last) = {
+        let state = feed.lock();
+        (state.is_completed(), state.history.last_id())
+    };
+    let is_later = asked.is_some_and(|id| last.is_none_or(|last| id > last));
+    if is_later || is_completed { stream.refresh(deadline) } else { Ok(()) }
+}
+
+impl From<Down> for PublishError {
+    fn from(Down: Down) -> PublishError {
+        PublishError::Unavailable
+    }
+}
+
+impl From<AddError> for PublishError {
+    fn from(error: AddError) -> PublishError {
+        match error {
+            AddError::Unavailable => PublishError::Unavailable,
+            AddError::Unknown => PublishError::Unknown,
+        }
+    }
+}
+
+/// An encoded event, and its key.
+type Frame = (Box<[u8]>, Option<Arc<str>>);
+
+/// The reader has checked the ids and the sizes.
+fn frame(entry: Entry) -> Option<(Id, Option<Frame>)> {
+    let id = Id::parse(&entry.id)?;
+    Some(match entry.content {
+        Content::End => (id, None),
+        Content::Event { block, key } => {
+            let frame = [format!("id: {id}\n").as_bytes(), block.as_bytes()].concat();
+            (id, Some((frame.into(), key.map(Arc::from))))
+        }
+    })
+}
+
+impl Mirror for Feed {
+    fn subscribers(&self) -> usize {
+        self.members.subscribers()
+    }
+
+    fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        let mut is_completed = false;
+        for (id, event) in entries.into_iter().filter_map(frame) {
+            let mut state = self.lock();
+            is_completed = event.is_none();
+            match event {
+                None => self.complete(&mut state),
+                Some((frame, key)) => {
+                    let size = frame.len() + key.as_ref().map_or(0, |key| key.len());
+                    let at_most = deadline.saturating_duration_since(Instant::now());
+                    state = self.make_room(state, size, at_most);
+                    self.append(&mut state, id, frame, key);
+                }
+            }
+            self.notify_lanes(state);
+        }
+        if is_completed {
+            self.members.review();
+        }
+    }
+
+    fn replace(self: Arc<Feed>, entries: Vec<Entry>, forgotten: Option<&str>) {
+        let entries: Vec<_> = entries.into_iter().filter_map(frame).collect();
+        let mut state = self.lock();
+        // Without an older entry, only the id right before the first one stands for "nothing is lost".
+        let first = entries.first().map(|(id, _)| id.previous());
+        let forgotten = forgotten.map(|id| Id::parse(id).or(first));
+        state.history.reset(forgotten.unwrap_or(first).unwrap_or(Id::FIRST));
+        state.completed_at = None;
+        let is_empty = entries.is_empty();
+        for (id, event) in entries {
+            match event {
+                None => state.completed_at = Some(state.history.end()),
+                Some((frame, key)) => state.history.append(id, frame, key),
+            }
+        }
+        let is_completed = state.is_completed();
+        if !is_empty {
+            self.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
+        }
+        self.changed(&state);
+        self.notify_lanes(state);
+        if is_completed {
+            self.members.review();
+        }
+    }
+
+    fn retire(self: Arc<Feed>) {
+        let mut state = self.lock();
+        state.history.reset(Id::FIRST);
+        // The channel is as if it had not begun: what it had is in Redis.
+        self.members.enter(Phase::Asked);
+        drop(state);
+        self.members.review();
+    }
+}
