@@ -1,12 +1,13 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
 //! Read it in this order; each file uses only those before it: `words`, `access`, `metrics`, `subscribe`, `publish`,
-//! `routes`.
+//! `site`, `routes`.
 
 mod access;
 mod metrics;
 mod publish;
 mod routes;
+mod site;
 mod subscribe;
 mod words;
 

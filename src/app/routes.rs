@@ -1,6 +1,7 @@
 //! Which routes exist, and which rule each of them has: the one place that ties HTTP and Server-Sent Events to URLs.
 
 use super::access::{Access, Publishers};
+use super::site::PAGE;
 use super::{metrics, publish, subscribe, words};
 use crate::channel::{self, Channels};
 use crate::http::admission::Admission;
@@ -14,20 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// The page, as it was when the binary was built.
-const PAGE: &[(&str, &[u8])] = &[
-    ("index.html", include_bytes!("../../www/index.html")),
-    ("style.css", include_bytes!("../../www/style.css")),
-    ("app.js", include_bytes!("../../www/app.js")),
-    ("favicon.svg", include_bytes!("../../www/favicon.svg")),
-    ("samples/index.html", include_bytes!("../../www/samples/index.html")),
-    ("samples/openai-chat.sse", include_bytes!("../../www/samples/openai-chat.sse")),
-    ("samples/openai-response.sse", include_bytes!("../../www/samples/openai-response.sse")),
-    ("samples/anthropic-message.sse", include_bytes!("../../www/samples/anthropic-message.sse")),
-    ("samples/mcp.sse", include_bytes!("../../www/samples/mcp.sse")),
-    ("samples/hostile.sse", include_bytes!("../../www/samples/hostile.sse")),
-];
 
 /// What the handlers share.
 struct Shared {
