@@ -1,5 +1,5 @@
 /** The address bar: what is read, and how. */
-import { $, here, number, set } from "./dom.js";
+import { $, here, number, set, setWithIds } from "./dom.js";
 import { describe } from "./reader.js";
 import { text } from "./text.js";
 
@@ -77,9 +77,9 @@ export function fit() {
 /** @param {import("./reader.js").State} state */
 export function showState(state) {
   $("read-lamp").className = `lamp ${state.name}`;
-  set($("read-state"), describe(state));
+  setWithIds($("read-state"), describe(state));
   const why = ["done", "gaveUp", "letGo"].includes(state.name) ? state.why : "";
-  set($("read-why"), why);
+  setWithIds($("read-why"), why);
   $("read-why").hidden = !why;
   $("read-why").className = `notice ${state.name}`;
   set($("bar-read"), text(state.name === "connecting" || state.name === "open" || state.name === "waiting" ? "bar.stop" : "bar.read"));
@@ -89,6 +89,6 @@ export function showState(state) {
 export function showTotals({ events, rate, lastId, summary }) {
   set($("read-events"), number(events));
   set($("read-rate"), number(rate));
-  set($("read-id"), lastId || text("none"));
+  setWithIds($("read-id"), lastId || text("none"));
   set($("read-summary"), summary);
 }

@@ -1,12 +1,12 @@
 /** Channels: join one or several, publish, see who listens, and what to type elsewhere. */
 import { mark } from "./bar.js";
-import { $, here, number, say, set } from "./dom.js";
+import { $, here, number, say, set, setWithIds } from "./dom.js";
 import { floodLine, publishLine } from "./snippets.js";
 import { begin, currentOrder, lastIdOf, onRefusal, onState, stop } from "./tool.js";
 import { text } from "./text.js";
 
-/** The server's rule for a name. Several stand with a comma between them. */
-const NAME = /^[\w-][\w.-]{0,63}$/;
+/** The server's rule for a name. Several stand with a comma between them, and one that is read may end in a star. */
+const NAME = /^[\w-][\w.-]{0,63}$/, PATTERN = /^[\w$-][\w.$-]{0,63}\*?$/;
 /** How often the page asks how many listen: a stream does not say so. */
 const COUNT_MS = 5000;
 
@@ -21,13 +21,21 @@ const isJoined = () => currentOrder()?.url === urlOf(typed());
 
 /** The names in the form, or null when one of them is no name. */
 function names() {
-  const wrong = typed().find((name) => !NAME.test(name));
+  const wrong = typed().find((name) => !PATTERN.test(name));
   mark($("channel-name"), wrong !== undefined || typed().length === 0 ? text("channel.name.bad") : "");
   return $("channel-name").hasAttribute("aria-invalid") ? null : typed();
 }
 
+/** Whether the server describes one channel as JSON. HEAD asks without opening a stream. */
+let describesOne;
+const asJson = () => ({ cache: "no-store", headers: [...authorization(), ["Accept", "application/json"]] });
+const isJson = (response) => response.ok && response.headers.get("Content-Type")?.startsWith("application/json");
+
 /** What the server says of a channel, or undefined. */
 async function look(name) {
+  const url = urlOf([name]);
+  describesOne ??= await fetch(url, { ...asJson(), method: "HEAD" }).then(isJson, () => false);
+  if (describesOne) return fetch(url, asJson()).then((response) => isJson(response) ? response.json() : undefined, () => undefined);
   const response = await fetch(here("channels"), { cache: "no-store", headers: authorization() }).catch(() => null);
   const channels = response?.ok ? await response.json() : [];
   return channels.find((channel) => channel.name === name);
@@ -47,7 +55,7 @@ async function join() {
 
 /** Says what became of a publication. */
 function tell(sentence, isBad) {
-  $("channel-why").textContent = sentence;
+  setWithIds($("channel-why"), sentence);
   $("channel-why").hidden = !sentence;
   $("channel-why").className = `notice ${isBad ? "gaveUp" : "done"}`;
   if (sentence) say("publish", sentence);
@@ -61,7 +69,7 @@ function tell(sentence, isBad) {
 export async function send({ content, type = "", isStream = false }) {
   const name = names()?.[0];
   if (!name) return text("channel.name.bad");
-  if (typed().length > 1) return fail(text("channel.one"));
+  if (typed().length > 1 || !NAME.test(name)) return fail(text("channel.one"));
   mark($("channel-type"));
   const headers = [...authorization(), ...(isStream ? [["Content-Type", "text/event-stream"]] : [])];
   const query = type ? `?event=${encodeURIComponent(type)}` : "";

@@ -21,6 +21,12 @@ export function set(element, content) {
   if (element.textContent !== content) element.textContent = content;
 }
 
+/** Sets a text so that no line ends inside of an id such as 1795717595603-0. */
+export function setWithIds(element, content) {
+  if (element.textContent === content) return;
+  element.replaceChildren(...content.split(/(\d+-\d+|\(\d\))/).map((part, at) => at % 2 ? make("span", { className: "number" }, part) : part));
+}
+
 /** The address of something of this server. The page may be served below a path. @param {string} path */
 export const here = (path) => new URL(path, document.baseURI).href;
 

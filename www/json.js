@@ -16,7 +16,7 @@ export function parseJson(content) {
 
 /** @param {unknown} value @returns {HTMLElement} */
 export function tree(value, name = "", level = 0) {
-  const label = name === "" ? [] : [make("span", { className: "key" }, `${name}: `)];
+  const label = name === "" ? [] : [make("span", { className: "name" }, `${name}: `)];
   if (value === null || typeof value !== "object") {
     return make("div", {}, ...label, make("span", { className: typeof value }, JSON.stringify(value)));
   }

@@ -58,7 +58,7 @@ export function startLab() {
 
   function take({ name, values = {}, sample, content, fields }) {
     $("preset-note").textContent = text(`preset.${name}.note`);
-    $("adjust").hidden = Boolean(sample);
+    $("adjust").hidden = $("run").hidden = Boolean(sample);
     if (sample) {
       isOurs = true;
       begin({ url: here(sample), as: "fetch", method: "POST", fields, content });
@@ -101,7 +101,7 @@ export function startLab() {
   onRefusal((status, said) => {
     const input = status === 400 && isOurs && inputs[/^(?:The parameter )?(\w+)/.exec(said)?.[1]];
     if (!input) return;
-    $("adjust").hidden = false;
+    $("adjust").hidden = $("run").hidden = false;
     mark(input, said);
   });
 

@@ -11,6 +11,8 @@ import { language, text } from "./text.js";
 const MOST_EVENTS = 10000, MOST_CHARACTERS = 16e6, MOST_NOTES = 400, SLACK = 500;
 /** How much of the data a row shows, and the detail below the rows. */
 const ROW_CHARACTERS = 300, DETAIL_CHARACTERS = 100000;
+/** The widest columns, in characters. Ids of this server have 15 and more. */
+const MOST_TYPE = 22, MOST_ID = 24;
 
 /**
  * @typedef {object} Row
@@ -62,9 +64,11 @@ export class Log {
     /** @type {Row[]} */
     this.rows = [];
     this.count = this.characters = this.dropped = 0;
+    for (const column of ["type", "id"]) this.box.parentElement.style.removeProperty(`--${column}`);
     this.selected = null;
     this.lastAt = 0;
     this.types.clear();
+    this.widths = { type: 0, id: 0 };
     $("log-type").replaceChildren(make("option", { value: "", textContent: text("log.allTypes") }));
     this.pause(false);
     this.showDetail();
@@ -89,6 +93,8 @@ export class Log {
     if (row.kind === "event") {
       this.count++;
       this.characters += row.data.length;
+      this.widen("type", row.type.length, MOST_TYPE);
+      this.widen("id", row.id.length, MOST_ID);
       if (!this.types.has(row.type) && this.types.size < 100) {
         this.types.add(row.type);
         $("log-type").append(make("option", { value: row.type, textContent: row.type }));
@@ -98,6 +104,13 @@ export class Log {
     if (this.count > MOST_EVENTS + SLACK || this.characters > MOST_CHARACTERS || this.rows.length > this.count + MOST_NOTES + SLACK) this.trim();
     this.drawSoon();
     return row;
+  }
+
+  /** A column has room for the longest content so far. */
+  widen(column, length, most) {
+    if (length <= this.widths[column]) return;
+    this.widths[column] = length;
+    this.box.parentElement.style.setProperty(`--${column}`, `${Math.min(length, most)}ch`);
   }
 
   /** A row has changed. @param {Row} row @param {Partial<Row>} changes */
@@ -214,7 +227,7 @@ export class Log {
   }
 
   makeRow() {
-    const cells = ["time", "gap", "type", "id", "size", "data"].map((className) => make("span", { className }));
+    const cells = ["time", "after", "type", "id", "size", "data"].map((className) => make("span", { className }));
     const element = make("div", { role: "option", id: `row-${this.drawn.length}` }, ...cells);
     element.onclick = () => this.select(element.at);
     return element;

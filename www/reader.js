@@ -271,7 +271,8 @@ export class Reader {
     const isText = status !== 200 && /^(text\/plain|application\/json)/.test(type);
     const said = isText ? (await response.text()).trim().slice(0, 400) : "";
     if (run !== this.run) return true;
-    this.close("gaveUp", status === 200 ? text("state.type", { type: type || "–" }) : text("state.status", { status, said }));
+    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status.400" : "state.status";
+    this.close("gaveUp", text(why, { status, said, type: type || "–" }));
     this.heard.refused?.(status, said);
     return true;
   }

@@ -1,5 +1,5 @@
 /** A list of blocks, of bounded length: on the left the lines of bytes, on the right what became of them. */
-import { make, number } from "./dom.js";
+import { make, number, setWithIds } from "./dom.js";
 import { text } from "./text.js";
 
 /** How many bytes of a line are shown. */
@@ -98,8 +98,9 @@ function drawBlock(block) {
   made.replaceChildren();
   block.element.className = block.kind ?? "";
   if (block.kind === "event") {
-    const id = block.id === "" ? "" : `, id ${block.id}`;
-    made.append(make("span", { className: "text" }, block.note), " ", make("small", {}, block.type + id));
+    const id = make("small", {});
+    setWithIds(id, block.id === "" ? block.type : `${block.type}, id ${block.id}`);
+    made.append(make("span", { className: "text" }, block.note), " ", id);
   } else if (block.note) {
     made.append(block.note);
   }

@@ -141,7 +141,8 @@ function tell() {
 let told = "";
 function show(state) {
   showState(state);
-  enable($("read-cut"), state.name === "open" && line !== "");
+  $("read-cut").hidden = line === "";
+  enable($("read-cut"), state.name === "open");
   if (told !== state.name) say("read", text("said.state", { state: describe(state) }));
   told = state.name;
 }
@@ -196,7 +197,9 @@ export function playHere(content, name) {
   reader.lastId = "";
   reader.change({ name: "open" });
   if (wire.isWanted) wire.head(200, [[name, text("read.played")]]);
-  heard.opened({});
+  total.connections++;
+  wire.opened();
+  log.add({ kind: "open", note: text("row.playing", { name }) });
   const stopIt = play(content, {
     event(message) {
       reader.lastId = message.lastEventId;
@@ -257,7 +260,11 @@ export function startTool() {
     open(event.dataTransfer.files[0]);
     $("read").scrollIntoView();
   });
-  $("wire-more").ontoggle = () => { wire.isWanted = $("wire-more").open; };
+  $("wire-more").ontoggle = () => {
+    const isOpen = $("wire-more").open;
+    if (isOpen && !wire.isWanted && reader.isActive && reader.order.as === "fetch") wire.join();
+    wire.isWanted = isOpen;
+  };
   fill({ url: here("sse/mvc/words"), as: "fetch" });
   showSnippets(barOrder({ isQuiet: true }));
   show(reader.state);

@@ -77,6 +77,12 @@ export class Wire extends Tape {
     this.hasBytes = false;
   }
 
+  /** Takes bytes in the middle of a stream: what came before is not shown. */
+  join() {
+    this.forget();
+    this.hasBytes = true;
+  }
+
   /** Another connection begins. */
   begin() {
     this.written = { connection: this.written.connection + 1, event: 0 };

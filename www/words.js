@@ -1,5 +1,5 @@
 /** The words: the demonstration of EventSource, and its wire. */
-import { $, duration, enable, here, make, press, say, set } from "./dom.js";
+import { $, duration, enable, here, make, press, say, set, setWithIds } from "./dom.js";
 import { READY_STATES, Reader, describe } from "./reader.js";
 import { text } from "./text.js";
 import { Wire, cutLine, freshLine } from "./wire.js";
@@ -62,7 +62,7 @@ export function startWords() {
   function show(state) {
     const content = `${describe(state)} (${READY_STATES[state.name]})`;
     if ($("words-state").textContent === content) return;
-    $("words-state").textContent = content;
+    setWithIds($("words-state"), content);
     $("words-lamp").className = `lamp ${state.name}`;
     say("words", text("words.said", { state: describe(state) }));
   }
