@@ -1,5 +1,5 @@
 /** The address bar: what is read, and how. */
-import { $, here, number, set, setWithIds } from "./dom.js";
+import { $, number, set, setWithIds } from "./dom.js";
 import { describe } from "./reader.js";
 import { text } from "./text.js";
 
@@ -41,7 +41,7 @@ export function order({ isQuiet = false } = {}) {
   const bad = lines[fields.findIndex((field) => !field || /[^\x20-\xff\t]/.test(field[1]))];
   if (asFetch) complain($("bar-fields"), bad === undefined ? "" : text("bar.fields.bad", { line: bad }));
   if (asFetch && bad !== undefined) return null;
-  const method = $("bar-method").value, content = $("bar-content").value, isChannel = url.href.startsWith(here("channels/"));
+  const method = $("bar-method").value, content = $("bar-content").value;
   return {
     url: url.href,
     as: asFetch ? "fetch" : "eventsource",
@@ -49,7 +49,6 @@ export function order({ isQuiet = false } = {}) {
     once: asFetch && $("bar-once").checked,
     types: $("bar-types").value.split(",").map((type) => type.trim()).filter(Boolean),
     ...(asFetch ? { method, fields, content: method === "GET" ? "" : content } : {}),
-    ...(isChannel ? { endsAt: "end" } : {}),
   };
 }
 

@@ -146,7 +146,7 @@ export function startChannels() {
   };
   $("channel").oninput = (event) => {
     if (event.target.id === "channel-name") names();
-    else mark(event.target);
+    else if ($(`${event.target.id}-why`)) mark(event.target);
     showJoined();
     showLines();
   };

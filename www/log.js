@@ -39,6 +39,7 @@ export const size = (bytes) => bytes < 10000 ? `${number(bytes)} B` : bytes < 1e
 export class Log {
   constructor() {
     this.box = $("log");
+    this.box.role = "listbox";
     this.space = $("log-space");
     /** @type {HTMLElement[]} */
     this.drawn = [];

@@ -25,6 +25,7 @@ export const visible = (content) => content.replace(/[\0-\x1f\ufeff]/g, (c) =>
  * @property {string} [note] what became of it
  * @property {string} [type] of an event
  * @property {string} [id] of an event
+ * @property {string} [ignored] why a line of it is struck out
  */
 
 export class Tape {
@@ -101,6 +102,7 @@ function drawBlock(block) {
     const id = make("small", {});
     setWithIds(id, block.id === "" ? block.type : `${block.type}, id ${block.id}`);
     made.append(make("span", { className: "text" }, block.note), " ", id);
+    if (block.ignored) made.append(make("br"), make("small", {}, block.ignored));
   } else if (block.note) {
     made.append(block.note);
   }

@@ -161,13 +161,17 @@ function clear(chartMs) {
   rates = [];
 }
 
+/** A channel of this server says when it is complete. */
+const withEnd = (order) => order.url.startsWith(here("channels/")) ? { ...order, endsAt: "end" } : order;
+
 /**
  * Reads a stream, and stops the one before.
- * @param {import("./reader.js").Order} order
+ * @param {import("./reader.js").Order} given
  * @param {{ chartMs?: number, isResumed?: boolean, wire?: boolean }} [how] `isResumed`: the log goes on
  */
-export async function begin(order, { chartMs, isResumed = false, wire: shows } = {}) {
+export async function begin(given, { chartMs, isResumed = false, wire: shows } = {}) {
   stop();
+  const order = withEnd(given);
   const mine = ++run;
   if (shows !== undefined) $("wire-more").open = shows;
   wire.isWanted = $("wire-more").open;
@@ -241,7 +245,7 @@ export function startTool() {
   $("bar").oninput = () => {
     fit();
     const order = barOrder({ isQuiet: true });
-    if (order) showSnippets(order);
+    if (order) showSnippets(withEnd(order));
   };
   press($("read-cut"), () => cutLine(line));
   const open = async (file) => file && playHere(await file.text(), file.name);

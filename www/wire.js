@@ -231,6 +231,7 @@ function interpret(block, line) {
     note(text("wire.retry", { ms: number(value) }));
   } else {
     line.kind = "unknown";
-    note(text("wire.unknown"));
+    block.ignored = text("wire.unknown");
+    note(block.ignored);
   }
 }

@@ -100,7 +100,7 @@ pub(crate) fn temporary_directory(name: &str) -> PathBuf {
 pub(crate) fn rows(browser: &Browser) -> Vec<String> {
     let script =
         "return [...document.querySelectorAll('#log [role=option]:not([hidden])')].map((row) =>
-        [row.className, ...[...row.children].map((cell) => cell.textContent)].join('|'))";
+        [row.classList[0], ...[...row.children].map((cell) => cell.textContent)].join('|'))";
     let found = browser.run(script, &[]);
     found.texts().into_iter().map(str::to_owned).collect()
 }
@@ -134,11 +134,13 @@ pub(crate) fn read(browser: &Browser, url: &str, with: &str) {
 
 /// Shows only rows of the log with this text.
 pub(crate) fn find(browser: &Browser, words: &str) {
-    browser.run(
+    // The rows are drawn with the next frame.
+    browser.run_async(
         "document.querySelector('#log-only').checked = true;
          const find = document.querySelector('#log-find');
-         find.value = arguments[0];
-         find.dispatchEvent(new Event('input', { bubbles: true }))",
+         find.value = given[0];
+         find.dispatchEvent(new Event('input', { bubbles: true }));
+         for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame)",
         &[words],
     );
 }
@@ -223,7 +225,7 @@ fn a_cut_line_comes_back_with_the_next_word() {
     browser.wait_for("document.querySelector('.seam')");
     assert_eq!(browser.text(".seam"), format!("cut, and back after {id}"));
     let states = browser.run("return states", &[]);
-    let cut = ["open (1)", "connecting (0)", "open (1)"];
+    let cut = ["open (1)", "ended, comes back (0)", "open (1)"];
     assert!(states.texts().ends_with(&cut), "{states:?}");
     // At another pace the stream goes on behind the last word.
     for _ in 0..3 {
@@ -328,7 +330,7 @@ fn a_keyboard_is_enough() {
             named += 1;
         }
     }
-    assert!(named > 40, "{named} names");
+    assert!(named > 30, "{named} names");
     assert_clean(&browser, &server);
 }
 
@@ -362,7 +364,7 @@ fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
                 "return [...document.querySelectorAll('main *')].filter((e) =>
                    e.checkVisibility() && !/^(INPUT|SELECT|CANVAS|TEXTAREA)$/.test(e.tagName) &&
                    !e.closest('#log') && !e.classList.contains('unseen') &&
-                   e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).map((e) => e.outerHTML)",
+                   e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).map((e) => e.outerHTML.slice(0, 99))",
                 &[],
             );
             assert_eq!(out.texts(), [""; 0], "{scheme} {width}");

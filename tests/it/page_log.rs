@@ -81,7 +81,7 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
     // It says the spacing: at least what the recording has.
     let spacing = events[1][2].trim_start_matches('+').trim_end_matches(" s");
     assert!(spacing.parse::<f64>().expect("seconds") >= 1.1, "{spacing}");
-    assert_eq!(events[0][3..6], ["order", "7", "48 B"]);
+    assert_eq!(events[0][3..6], ["order", "7", "47 B"]);
     assert_eq!(events[1][3..], ["message", "7", "15 B", "plain ↵ two lines"]);
 
     // The first row, whole: JSON as a tree that folds.
@@ -170,7 +170,7 @@ fn the_log_is_filtered_searched_paused_and_cleared() {
     browser.wait_for("document.querySelector('#detail-data').textContent === 'Rain 0'");
     browser.press(&[ENTER]);
     browser.wait_for("document.querySelector('#detail-data').textContent === 'Rain 1'");
-    assert_eq!(data(&rows(&browser)).len(), 8);
+    browser.wait_for("document.querySelectorAll('#log .event:not([hidden])').length === 8");
     find(&browser, "rain");
     browser.wait_for("document.querySelectorAll('#log .hit:not([hidden])').length === 4");
     find(&browser, "");
