@@ -31,7 +31,10 @@ export const visible = (content) => content.replace(/[\0-\x1f\ufeff]/g, (c) =>
 export class Tape {
   /** @param {HTMLElement} list @param {number} most blocks that are kept */
   constructor(list, most) {
-    Object.assign(this, { list, most });
+    Object.assign(this, { list, most, follows: true });
+    // The list stays scrolled to its end, unless the reader scrolls up.
+    const box = list.parentElement;
+    box.onscroll = () => { this.follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40; };
     this.clear();
   }
 
@@ -65,8 +68,6 @@ export class Tape {
   draw() {
     this.isDue = false;
     const box = this.list.parentElement;
-    // The list stays scrolled to its end, unless the reader has scrolled up.
-    const follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     const added = this.added.splice(0), most = this.isFast ? 20 : this.most;
     this.isFast = added.length > 12;
     this.list.classList.toggle("fast", this.isFast);
@@ -81,7 +82,7 @@ export class Tape {
     this.skipped = 0;
     this.list.append(...added.map((block) => block.element));
     while (this.list.children.length > this.most) this.list.firstChild.remove();
-    if (follows) box.scrollTop = box.scrollHeight;
+    if (this.follows) box.scrollTop = box.scrollHeight;
   }
 }
 

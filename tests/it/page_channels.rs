@@ -170,7 +170,7 @@ fn the_end_of_a_channel_looks_like_an_end() {
     let shown = rows(&browser);
     let kinds: Vec<_> = shown.iter().map(|row| row.split('|').next().unwrap_or("")).collect();
     assert_eq!(kinds, ["open", "event", "end", "done"], "{shown:?}");
-    assert!(!shown.concat().contains("comes back"), "{shown:?}");
+    assert!(!shown.concat().contains("asks again"), "{shown:?}");
     browser.wait_for("document.querySelector('#channel-join').textContent === 'Join'");
     assert_clean(&browser, &server);
 }

@@ -70,7 +70,7 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
         &browser,
         "two.sse",
         ": +10 ms\nevent: order\nid: 7\ndata: {\"items\": [{\"name\": \"Grüße\"}],\ndata:  \"paid\": true}\n\n\
-         : +1200 ms\ndata: plain\ndata: two lines\n\n: +20 ms\nid: 8\ndata: {no json\n\n",
+         : +3000 ms\ndata: plain\ndata: two lines\n\n: +20 ms\nid: 8\ndata: {no json\n\n",
     );
     wait_for_state(&browser, "^done");
     let shown = rows(&browser);
@@ -80,7 +80,7 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
     assert!(clock.len() == 12 && clock.as_bytes()[8] == b'.', "{clock}");
     // It says the spacing: at least what the recording has.
     let spacing = events[1][2].trim_start_matches('+').trim_end_matches(" s");
-    assert!(spacing.parse::<f64>().expect("seconds") >= 1.1, "{spacing}");
+    assert!(spacing.parse::<f64>().expect("seconds") >= 1.0, "{spacing}");
     assert_eq!(events[0][3..6], ["order", "7", "47 B"]);
     assert_eq!(events[1][3..], ["message", "7", "15 B", "plain ↵ two lines"]);
 
@@ -122,7 +122,7 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
         .lines()
         .filter_map(|line| line.strip_prefix(": +")?.strip_suffix(" ms")?.parse().ok())
         .collect();
-    assert!(delays.len() == 3 && delays[0] == 0 && delays[1] >= 1100, "{saved}");
+    assert!(delays.len() == 3 && delays[0] == 0 && delays[1] >= 1000, "{saved}");
     browser.run("document.querySelector('#log-format').value = 'json'", &[]);
     browser.click("#log-copy");
     browser.wait_for("window.copied.startsWith('[')");
