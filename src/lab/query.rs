@@ -206,7 +206,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
     let is_bare = request.queries().next().is_none();
     // A browser that follows a link is sent to the page. EventSource and curl do not accept text/html.
     let response = match is_bare && request.lists("accept", "text/html") {
-        true => without_content(Status::FOUND).field("Location", "/#lab"),
+        true => without_content(Status::FOUND).field("Location", "./#lab"),
         false => play(request, lines).into(),
     };
     sandboxed(if is_bare { response.field("Vary", "Accept") } else { response })

@@ -705,7 +705,7 @@ fn a_browser_without_parameters_is_redirected_to_the_page_and_a_program_is_not()
         for target in ["/lab", "/lab?"] {
             let answer = ask(server.address, method, target, &browser, "");
             assert_eq!(answer.status, 302, "{method} {target}");
-            assert_eq!(answer.field("location"), Some("/#lab"));
+            assert_eq!(answer.field("location"), Some("./#lab"));
             assert_eq!(answer.field("vary"), Some("Accept"));
         }
     }

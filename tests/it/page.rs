@@ -370,6 +370,22 @@ fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
             assert_eq!(out.texts(), [""; 0], "{scheme} {width}");
             let dim = browser.run(CONTRAST, &[]);
             assert_eq!(dim.texts(), [""; 0], "{scheme} {width}");
+            // A state and an id stand in one line, and the last row of a form or of buttons is full.
+            let broken = browser.run(
+                "return [...document.querySelectorAll('.number')]
+                   .filter((e) => e.checkVisibility() && e.getClientRects().length > 1).map((e) => e.outerHTML)",
+                &[],
+            );
+            assert_eq!(broken.texts(), [""; 0], "{scheme} {width}");
+            let orphans = browser.run(
+                "return [...document.querySelectorAll('fieldset, #presets')]
+                   .filter((e) => e.checkVisibility()).filter((e) => {
+                     const last = e.lastElementChild.getBoundingClientRect();
+                     return e.getBoundingClientRect().right - last.right > 2;
+                   }).map((e) => e.outerHTML.slice(0, 99))",
+                &[],
+            );
+            assert_eq!(orphans.texts(), [""; 0], "{scheme} {width}");
             // A target has 24 pixels each way (WCAG 2.2, 2.5.8). The label of a checkbox is part of its target.
             let small = browser.run(
                 "return [...document.querySelectorAll('button, input, select, textarea, nav a, footer a, summary')]
