@@ -78,7 +78,7 @@ export async function copy(content) {
   say("copy", text("copied"));
 }
 
-/** Gives a text to the reader as a file. */
+/** Lets the browser save a text as a file. */
 export function save(name, content) {
   const url = URL.createObjectURL(new Blob([content]));
   make("a", { href: url, download: name }).click();

@@ -137,7 +137,7 @@ export class Log {
     });
     if (this.isPaused) return;
     this.choose();
-    // A reader that has scrolled up goes on seeing the same rows.
+    // A person that has scrolled up goes on seeing the same rows.
     if (!this.follows && before > 0) this.box.scrollTop = Math.max(0, this.shown.indexOf(atTop)) * this.rowHeight();
   }
 
@@ -204,7 +204,7 @@ export class Log {
   draw() {
     this.isDue = false;
     const { box, shown } = this, row = this.rowHeight(), tall = shown.length * row;
-    // The box stays scrolled to its end, unless the reader has scrolled up.
+    // The box stays scrolled to its end, unless a person has scrolled up.
     if (this.tall !== undefined) this.follows = this.tall - box.scrollTop - box.clientHeight < 2 * row;
     if (this.tall !== tall) this.space.style.height = `${tall}px`;
     if (this.follows && this.tall !== tall) box.scrollTop = tall;

@@ -67,7 +67,8 @@ export class Reader {
   }
 
   get connections() {
-    return this.state.name === "open" || this.state.name === "connecting" ? 1 + (this.heard.wires?.() ?? 0) : 0;
+    const has = !this.isLocal && ["open", "connecting"].includes(this.state.name);
+    return has ? 1 + (this.heard.wires?.() ?? 0) : 0;
   }
 
   /** @param {Order} order */
@@ -80,6 +81,15 @@ export class Reader {
     this.connect();
   }
 
+  /** A recording plays in this page: the reader has a state, but no connection. @param {string} url */
+  pretend(url) {
+    this.end();
+    this.order = { url, as: "fetch" };
+    this.lastId = "";
+    this.isLocal = true;
+    this.change({ name: "open" });
+  }
+
   /** Closes the stream on this side. @param {State["name"]} name @param {string} [why] */
   close(name = "letGo", why = text("state.byYou")) {
     this.end();
@@ -88,7 +98,7 @@ export class Reader {
 
   /** Another page needs the connections, and this one is hidden. */
   letGo() {
-    if (!this.isActive) return;
+    if (!this.isActive || this.isLocal) return;
     this.close("letGo", text("state.hidden"));
     this.isHidden = true;
   }
@@ -102,7 +112,7 @@ export class Reader {
 
   end() {
     this.run = {};
-    this.isHidden = false;
+    this.isHidden = this.isLocal = false;
     clearTimeout(this.timer);
     this.source?.close();
     this.abort?.abort();

@@ -32,7 +32,7 @@ export class Tape {
   /** @param {HTMLElement} list @param {number} most blocks that are kept */
   constructor(list, most) {
     Object.assign(this, { list, most, follows: true });
-    // The list stays scrolled to its end, unless the reader scrolls up.
+    // The list stays scrolled to its end, unless a person scrolls up.
     const box = list.parentElement;
     box.onscroll = () => { this.follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40; };
     this.clear();

@@ -4,7 +4,7 @@ import en from "./text/en.js";
 /** The languages, each in its own name. A new one needs a line here and a file in text/. */
 export const LANGUAGES = { en: "English" };
 
-/** The choice of the reader, else the first language of the browser that the page has. */
+/** The language that was chosen, else the first language of the browser that the page has. */
 function preferred() {
   const wanted = navigator.languages.map((tag) => tag.split("-")[0]);
   try {

@@ -197,9 +197,7 @@ export function playHere(content, name) {
   line = "";
   wire.isWanted = $("wire-more").open;
   total.seesComments = true;
-  reader.order = { url: name, as: "fetch" };
-  reader.lastId = "";
-  reader.change({ name: "open" });
+  reader.pretend(name);
   if (wire.isWanted) wire.head(200, [[name, text("read.played")]]);
   total.connections++;
   wire.opened();

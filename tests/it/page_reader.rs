@@ -259,3 +259,27 @@ fn a_page_that_waits_for_a_free_connection_says_so() {
     browser.switch_to(last);
     wait_for_state(&browser, "^open");
 }
+
+#[test]
+fn a_recording_that_plays_in_a_hidden_page_goes_on() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    let first = browser.window();
+    browser.run(
+        "const data = new DataTransfer();
+         data.items.add(new File([': +0 ms\\ndata: one\\n\\n: +4000 ms\\ndata: two\\n\\n'], 'slow.sse'));
+         document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))",
+        &[],
+    );
+    wait_for_row(&browser, "one");
+    let tab = browser.new_window("tab");
+    browser.switch_to(&tab);
+    browser.open(&server.url("/"));
+    browser.wait_for("document.querySelector('.word')");
+    browser.switch_to(&first);
+    wait_for_row(&browser, "two");
+    wait_for_state(&browser, "^done");
+    assert_eq!(data(&rows(&browser)), ["one", "two"]);
+    assert_clean(&browser, &server);
+}
