@@ -51,7 +51,7 @@ export function startLab() {
     isOurs = true;
     begin({ url: url(), as: $("lab-as").value, types: inputs.event.value ? [inputs.event.value] : [] }, {
       chartMs: Math.min(Math.max(CHART_INTERVALS * interval, LEAST_CHART_MS), MOST_CHART_MS),
-      // At a thousand events a second nobody reads bytes.
+      // Bytes that come a thousand times a second cannot be read.
       wire: interval === "1" ? false : undefined,
     });
   }
