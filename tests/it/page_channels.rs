@@ -1,8 +1,8 @@
 //! The channels of the page: two windows, keys, names, the end, and what to type elsewhere.
 
 use crate::page::{
-    assert_clean, assert_clean_of, data, find, publish, rows, temporary_directory, visit,
-    wait_for_row, wait_for_state,
+    assert_clean, assert_clean_of, data, find, open_page, publish, rows, temporary_directory,
+    visit, wait_for_row, wait_for_state,
 };
 use crate::server::Server;
 use crate::webdriver::{Browser, ENTER};
@@ -82,7 +82,7 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     let other = browser.new_window("window");
     browser.switch_to(&other);
     let other_place = format!("http://{}/", link.address);
-    browser.open(&other_place);
+    open_page(&browser, &other_place);
     join(&browser);
     browser.wait_for("/2 listening/.test(document.querySelector('#channel-count').textContent)");
 
@@ -223,7 +223,7 @@ fn the_page_says_why_publishing_was_refused() {
         return;
     };
     let closed = Server::start(&[]);
-    browser.open(&closed.url("/"));
+    open_page(&browser, &closed.url("/"));
     browser.click("#channel-tab");
     browser.click("#publish .main");
     browser
@@ -234,7 +234,7 @@ fn the_page_says_why_publishing_was_refused() {
     let secret = directory.join("token");
     fs::write(&secret, "swordfish-swordfish\n").expect("it is a directory of ours");
     let guarded = Server::start(&["--publish-token-file", &secret.display().to_string()]);
-    browser.open(&guarded.url("/"));
+    open_page(&browser, &guarded.url("/"));
     browser.click("#channel-tab");
     browser.click("#publish .main");
     // The field for the token is there, and has the focus. The lines have the field, too, but not the token.
