@@ -345,6 +345,10 @@ fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
     let Some((server, browser)) = visit(&["--publish-open"]) else {
         return;
     };
+    browser.click("#channel-tab");
+    browser.click("#publish .main");
+    browser
+        .wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
     browser.click("#wire-more summary");
     browser.click("#bar-more summary");
     browser.click("#type-more summary");
