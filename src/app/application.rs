@@ -2,7 +2,8 @@
 
 use super::access::{Access, Publishers};
 use super::drain::{Drain, Drained};
-use super::routes::{PAGE, Shared, router};
+use super::routes::{Shared, router};
+use super::site::PAGE;
 use super::subscribe::Create;
 use crate::channel::{self, Channels, Storage};
 use crate::http::admission::Admission;

@@ -1,7 +1,7 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
 //! Read it in this order; each file uses only those before it: `words`, `keys`, `authorization`, `revocation`,
-//! `access`, `metrics`, `subscribe`, `publish`, `drain`, `routes`, `application`.
+//! `access`, `metrics`, `subscribe`, `publish`, `drain`, `site`, `routes`, `application`.
 
 mod access;
 mod application;
@@ -12,6 +12,7 @@ mod metrics;
 mod publish;
 mod revocation;
 mod routes;
+mod site;
 mod subscribe;
 mod words;
 

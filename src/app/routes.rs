@@ -10,20 +10,6 @@ use crate::http::{Files, Head, Method, Refusal, Request, Response, Router, Statu
 use crate::lab::{self, Lines};
 use std::sync::Arc;
 
-/// The page, as it was when the binary was built.
-pub(super) const PAGE: &[(&str, &[u8])] = &[
-    ("index.html", include_bytes!("../../www/index.html")),
-    ("style.css", include_bytes!("../../www/style.css")),
-    ("app.js", include_bytes!("../../www/app.js")),
-    ("favicon.svg", include_bytes!("../../www/favicon.svg")),
-    ("samples/index.html", include_bytes!("../../www/samples/index.html")),
-    ("samples/openai-chat.sse", include_bytes!("../../www/samples/openai-chat.sse")),
-    ("samples/openai-response.sse", include_bytes!("../../www/samples/openai-response.sse")),
-    ("samples/anthropic-message.sse", include_bytes!("../../www/samples/anthropic-message.sse")),
-    ("samples/mcp.sse", include_bytes!("../../www/samples/mcp.sse")),
-    ("samples/hostile.sse", include_bytes!("../../www/samples/hostile.sse")),
-];
-
 /// What the handlers share.
 pub(super) struct Shared {
     pub(super) files: Files,

@@ -56,10 +56,10 @@ impl fmt::Debug for Embedded {
     }
 }
 
-/// The page in the binary loads nothing from elsewhere, and cannot be made to (CSP 3). A directory sets its own policy
-/// with a `meta` element.
+/// The page in the binary loads nothing from elsewhere, and cannot be made to (CSP 3). It reads streams of any server that
+/// lets it. A directory sets its own policy with a `meta` element.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-                                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                                       connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A file that a path names.
 pub(crate) enum Named {

@@ -31,6 +31,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub(crate) const TAB: char = '\u{e004}';
 pub(crate) const ENTER: char = '\u{e007}';
 pub(crate) const SPACE: char = ' ';
+pub(crate) const HOME: char = '\u{e011}';
+pub(crate) const RIGHT: char = '\u{e014}';
+pub(crate) const DOWN: char = '\u{e015}';
 
 impl Browser {
     /// `None`, loudly, on a machine without ChromeDriver; a machine that is there to test must have

@@ -1,0 +1,167 @@
+/** Channels: join one or several, publish, see who listens, and what to type elsewhere. */
+import { mark } from "./bar.js";
+import { $, here, number, say, set, setWithIds } from "./dom.js";
+import { floodLine, publishLine } from "./snippets.js";
+import { begin, currentOrder, lastIdOf, onRefusal, onState, stop } from "./tool.js";
+import { text } from "./text.js";
+
+/** The server's rule for a name. Several stand with a comma between them, and one that is read may end in a star. */
+const NAME = /^[\w-][\w.-]{0,63}$/, PATTERN = /^[\w$-][\w.$-]{0,63}\*?$/;
+/** How often the page asks how many listen: a stream does not say so. */
+const COUNT_MS = 5000;
+
+/** The server has refused to be read without a key. */
+let readsByKey = false;
+
+const key = () => $("channel-token").value;
+const authorization = () => key() ? [["Authorization", `Bearer ${key()}`]] : [];
+const typed = () => $("channel-name").value.split(",").map((name) => name.trim()).filter(Boolean);
+const urlOf = (names) => here(`channels/${names.join(",")}`);
+const isJoined = () => currentOrder()?.url === urlOf(typed());
+
+/** The names in the form, or null when one of them is no name. */
+function names() {
+  const wrong = typed().find((name) => !PATTERN.test(name));
+  mark($("channel-name"), wrong !== undefined || typed().length === 0 ? text("channel.name.bad") : "");
+  return $("channel-name").hasAttribute("aria-invalid") ? null : typed();
+}
+
+/** Whether the server describes one channel as JSON. HEAD asks without opening a stream. */
+let describesOne;
+const asJson = () => ({ cache: "no-store", headers: [...authorization(), ["Accept", "application/json"]] });
+const isJson = (response) => response.ok && response.headers.get("Content-Type")?.startsWith("application/json");
+
+/** What the server says of a channel, or undefined. */
+async function look(name) {
+  const url = urlOf([name]);
+  describesOne ??= await fetch(url, { ...asJson(), method: "HEAD" }).then(isJson, () => false);
+  if (describesOne) return fetch(url, asJson()).then((response) => isJson(response) ? response.json() : undefined, () => undefined);
+  const response = await fetch(here("channels"), { cache: "no-store", headers: authorization() }).catch(() => null);
+  const channels = response?.ok ? await response.json() : [];
+  return channels.find((channel) => channel.name === name);
+}
+
+/**
+ * Subscribes behind the last event that came. The first time, that is the newest event of the channel: a client that names
+ * an id misses nothing when its connection breaks before the first event.
+ */
+async function join() {
+  const wanted = names();
+  if (!wanted) return;
+  const url = urlOf(wanted), before = lastIdOf(url);
+  const newest = before || wanted.length > 1 ? before : (await look(wanted[0]))?.last_id ?? "earliest";
+  begin({ url, as: "fetch", lastId: newest, fields: readsByKey ? authorization() : [] }, { isResumed: before !== "" });
+}
+
+/** Says what became of a publication. */
+function tell(sentence, isBad) {
+  setWithIds($("channel-why"), sentence);
+  $("channel-why").hidden = !sentence;
+  $("channel-why").className = `notice ${isBad ? "gaveUp" : "done"}`;
+  if (sentence) say("publish", sentence);
+}
+
+/**
+ * Publishes, and says what became of it.
+ * @param {{ content: string, type?: string, isStream?: boolean }} publication
+ * @returns {Promise<string>}
+ */
+export async function send({ content, type = "", isStream = false }) {
+  const name = names()?.[0];
+  if (!name) return text("channel.name.bad");
+  if (typed().length > 1 || !NAME.test(name)) return fail(text("channel.one"));
+  mark($("channel-type"));
+  const headers = [...authorization(), ...(isStream ? [["Content-Type", "text/event-stream"]] : [])];
+  const query = type ? `?event=${encodeURIComponent(type)}` : "";
+  try {
+    const response = await fetch(urlOf([name]) + query, { method: "POST", body: content, headers });
+    const answer = await response.text();
+    if (!response.ok) return refuse(response.status, answer.trim());
+    const { id, subscribers, count = 1 } = JSON.parse(answer);
+    showCount(subscribers);
+    const sentence = text(count === 1 ? "channel.published" : "channel.published.many", { id: id ?? "–", count, name, subscribers: number(subscribers) });
+    tell(sentence);
+    return sentence;
+  } catch {
+    return fail(text("state.lost.unreachable"));
+  }
+}
+
+function fail(sentence) {
+  tell(sentence, true);
+  return sentence;
+}
+
+function refuse(status, said) {
+  if (status === 401 || status === 403 && key()) {
+    $("channel-key").open = true;
+    mark($("channel-token"), text(key() ? "channel.key.wrong" : "channel.key.none"));
+    return fail(key() ? text("channel.key.wrong") : said);
+  }
+  if (status === 400 && /type/.test(said)) {
+    tell("");
+    mark($("channel-type"), said);
+    return said;
+  }
+  return fail(said);
+}
+
+function showCount(subscribers) {
+  const content = subscribers === undefined ? "" : text(subscribers === 1 ? "channel.listens" : "channel.listen", { count: number(subscribers) });
+  set($("channel-count"), content);
+}
+
+async function count() {
+  const [name, ...others] = typed();
+  if (document.hidden || others.length > 0 || $("channel").hidden) return;
+  const channel = await look(name);
+  if (name === typed()[0]) showCount(channel?.subscribers);
+}
+
+/** The lines for a terminal are true for what the form says. A name that is none does not go into them. */
+function showLines() {
+  const [name] = typed(), isName = NAME.test(name ?? "") && typed().length === 1, hasKey = key() !== "" || !$("channel-token-why").hidden;
+  for (const line of document.querySelectorAll("#channel .line")) line.hidden = !isName;
+  if (!isName) return;
+  const type = $("channel-type").value.trim();
+  $("type-publish").textContent = publishLine({ name, type, content: $("channel-text").value, hasKey });
+  $("type-flood").textContent = floodLine(name, hasKey);
+}
+
+export function startChannels() {
+  $("listen").onsubmit = (event) => {
+    event.preventDefault();
+    if (isJoined()) stop(text("channel.left"));
+    else join();
+  };
+  $("publish").onsubmit = async (event) => {
+    event.preventDefault();
+    await send({ content: $("channel-text").value, type: $("channel-type").value.trim() });
+    showLines();
+    if (document.activeElement === $("channel-text")) $("channel-text").select();
+  };
+  // In a field of several lines, Enter alone is a line.
+  $("channel-text").onkeydown = (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("publish").requestSubmit();
+  };
+  $("channel").oninput = (event) => {
+    if (event.target.id === "channel-name") names();
+    else if ($(`${event.target.id}-why`)) mark(event.target);
+    showJoined();
+    showLines();
+  };
+  const showJoined = () => set($("channel-join"), text(isJoined() ? "channel.leave" : "channel.join"));
+  onState((state) => {
+    showJoined();
+    if (state.name === "open" && isJoined()) count();
+  });
+  onRefusal((status, said, order) => {
+    if (status !== 401 && status !== 403 || !order.endsAt) return;
+    $("channel-key").open = true;
+    mark($("channel-token"), text(readsByKey && key() ? "channel.key.wrong" : "channel.key.none"));
+    readsByKey = true;
+  });
+  setInterval(count, COUNT_MS);
+  showJoined();
+  showLines();
+}

@@ -1,0 +1,111 @@
+/** The document: elements, texts that change, and what a screen reader is told. */
+import { language, text } from "./text.js";
+
+/** @param {string} id */
+export const $ = (id) => document.getElementById(id);
+
+/**
+ * A new element.
+ * @param {string} tag
+ * @param {object} [properties]
+ * @param {...(Node | string)} children
+ */
+export function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Sets a text only when it changes, because each change costs the browser work. */
+export function set(element, content) {
+  if (element.textContent !== content) element.textContent = content;
+}
+
+/** Sets a text so that no line ends inside of an id such as 1795717595603-0. */
+export function setWithIds(element, content) {
+  if (element.textContent === content) return;
+  element.replaceChildren(...content.split(/(\d+-\d+|\(\d\))/).map((part, at) => at % 2 ? make("span", { className: "number" }, part) : part));
+}
+
+/** The address of something of this server. The page may be served below a path. @param {string} path */
+export const here = (path) => new URL(path, document.baseURI).href;
+
+const said = new Map();
+
+/** Tells a screen reader something: once a second, and only the latest text of each subject. */
+export function say(subject, content) {
+  if (said.size === 0) {
+    setTimeout(() => {
+      $("said").textContent = [...said.values()].join(". ");
+      said.clear();
+    }, 1000);
+  }
+  said.set(subject, content);
+}
+
+/** A button with aria-disabled keeps the focus. A button with disabled would lose it. */
+export const enable = (button, isEnabled) => button.setAttribute("aria-disabled", !isEnabled);
+
+/** Calls `action` when the button is pressed while it is enabled. */
+export const press = (button, action) => {
+  button.onclick = () => button.getAttribute("aria-disabled") === "true" || action();
+};
+
+export const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** A number with the separators of the language. @param {number} value */
+export const number = new Intl.NumberFormat(language).format;
+
+/** A time since something: `3.2 s`, `45 s`, `12 min`. @param {number} ms */
+export function duration(ms) {
+  const seconds = ms / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  return seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+/** @param {string} content */
+export async function copy(content) {
+  try {
+    await navigator.clipboard.writeText(content);
+  } catch {
+    // Only pages from https or from loopback may use the clipboard.
+    const area = make("textarea", { value: content, className: "unseen" });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  say("copy", text("copied"));
+}
+
+/** Lets the browser save a text as a file. */
+export function save(name, content) {
+  const url = URL.createObjectURL(new Blob([content]));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+/** A button that copies what `content` returns, and says that it has. */
+export function copyButton(label, content) {
+  const button = make("button", { type: "button", textContent: text("copy") });
+  button.ariaLabel = label;
+  button.onclick = async () => {
+    await copy(content());
+    button.textContent = text("copied");
+    setTimeout(() => { button.textContent = text("copy"); }, 1500);
+  };
+  return button;
+}
+
+/** Puts the address of this page into the lines for a terminal, and a button beside each. */
+export function fillLines() {
+  for (const line of document.querySelectorAll(".line")) {
+    const code = line.querySelector("code");
+    code.textContent = code.textContent.replaceAll("http://127.0.0.1:8080/", here("."))
+      .replace("127.0.0.1 8080", `${location.hostname} ${location.port || 80}`)
+      .replace(/GET \//, `GET ${new URL(here(".")).pathname}`);
+    // telnet knows no TLS.
+    line.hidden = location.protocol === "https:" && code.textContent.includes("| telnet");
+    line.append(copyButton(text("copy.line", { name: line.firstElementChild.textContent }), () => code.textContent));
+  }
+}

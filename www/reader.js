@@ -1,0 +1,302 @@
+/** Reads one stream, with EventSource or with fetch and the standard's parser. Both come back by the same rules. */
+import { Parser } from "./parser.js";
+import { countConnections, share } from "./tabs.js";
+import { text } from "./text.js";
+
+/** The reconnection time before a stream names one, and the longest wait for a server that cannot be reached. */
+const RETRY_MS = 3000, MOST_MS = 30000;
+/** After so long without an answer, the reader looks for a reason. */
+const PATIENCE_MS = 1500;
+/** Browsers open six connections to a host over HTTP/1.1. */
+const MOST_CONNECTIONS = 6;
+
+/**
+ * What is read and how.
+ * @typedef {object} Order
+ * @property {string} url
+ * @property {"eventsource" | "fetch"} as
+ * @property {string} [method] of fetch; GET
+ * @property {[string, string][]} [fields] of fetch
+ * @property {string} [content] of fetch
+ * @property {string} [lastId] the event behind which to go on
+ * @property {string[]} [types] the types that EventSource listens for, beside `message`
+ * @property {string} [endsAt] the type of an event behind which nothing comes
+ * @property {boolean} [once] does not come back
+ */
+
+/**
+ * Where a stream stands. There are four kinds of closed: `idle` was never opened, `done` has everything, `gaveUp` found
+ * out why there is nothing to come back to, and `letGo` was closed on this side.
+ * @typedef {object} State
+ * @property {"idle" | "connecting" | "open" | "waiting" | "done" | "gaveUp" | "letGo"} name
+ * @property {string} [why] a sentence; for `waiting` it is ended, broken or unreachable
+ * @property {number} [tries] how often it has tried to come back
+ * @property {number} [since] when it was lost, by performance.now()
+ * @property {number} [until] when it tries again
+ * @property {boolean} [isFull] all connections of the browser are in use
+ */
+
+/** The readyState of EventSource (HTML, 9.2.2) for each state. */
+export const READY_STATES = { connecting: 0, waiting: 0, open: 1, idle: 2, done: 2, gaveUp: 2, letGo: 2 };
+
+const withLastId = (url, id) =>
+  id ? `${url}${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(id)}` : url;
+
+const isHere = (url) => new URL(url).origin === location.origin;
+
+export class Reader {
+  /**
+   * @param {object} heard what is called: `changed(state, before)`, `opened(response)`, `event(message)`, `comment(content)`
+   *   and `bytes(piece)`; the last two, and the fields of the response, only with fetch. `takeUp()` opens the stream again
+   *   that was let go while the page was hidden; without it the same order is opened behind the last event.
+   */
+  constructor(heard) {
+    this.heard = heard;
+    /** @type {State} */
+    this.state = { name: "idle" };
+    this.lastId = "";
+    share(this);
+  }
+
+  get readyState() {
+    return READY_STATES[this.state.name];
+  }
+
+  get isActive() {
+    return this.readyState < 2;
+  }
+
+  get connections() {
+    const has = !this.isLocal && ["open", "connecting"].includes(this.state.name);
+    return has ? 1 + (this.heard.wires?.() ?? 0) : 0;
+  }
+
+  /** @param {Order} order */
+  open(order) {
+    this.end();
+    this.order = { ...order, url: new URL(order.url, document.baseURI).href };
+    this.lastId = order.lastId ?? "";
+    this.retryMs = RETRY_MS;
+    this.lost = null;
+    this.connect();
+  }
+
+  /** A recording plays in this page: the reader has a state, but no connection. @param {string} url */
+  pretend(url) {
+    this.end();
+    this.order = { url, as: "fetch" };
+    this.lastId = "";
+    this.isLocal = true;
+    this.change({ name: "open" });
+  }
+
+  /** Closes the stream on this side. @param {State["name"]} name @param {string} [why] */
+  close(name = "letGo", why = text("state.byYou")) {
+    this.end();
+    this.change({ name, why });
+  }
+
+  /** Another page needs the connections, and this one is hidden. */
+  letGo() {
+    if (!this.isActive || this.isLocal) return;
+    this.close("letGo", text("state.hidden"));
+    this.isHidden = true;
+  }
+
+  takeUp() {
+    if (!this.isHidden) return;
+    this.isHidden = false;
+    if (this.heard.takeUp) this.heard.takeUp();
+    else this.open({ ...this.order, lastId: this.lastId });
+  }
+
+  end() {
+    this.run = {};
+    this.isHidden = this.isLocal = false;
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.abort?.abort();
+    this.source = this.abort = null;
+  }
+
+  change(state) {
+    const before = this.state;
+    this.state = state;
+    this.heard.changed(state, before);
+  }
+
+  connect() {
+    const run = this.run = {};
+    this.change({ name: "connecting", ...this.lost });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.explain(run), PATIENCE_MS);
+    if (this.order.as === "fetch") this.fetch(run);
+    else this.listen(run);
+  }
+
+  /** The server does not answer: perhaps because the request has not left the browser. */
+  async explain(run) {
+    const count = isHere(this.order.url) ? await countConnections() : 0;
+    if (run !== this.run || this.state.name !== "connecting") return;
+    if (count >= MOST_CONNECTIONS) this.change({ ...this.state, isFull: true });
+  }
+
+  opened(response) {
+    clearTimeout(this.timer);
+    const { lost } = this;
+    this.lost = null;
+    this.change({ name: "open" });
+    this.heard.opened({ ...response, lost, lastId: this.lastId });
+  }
+
+  event(message) {
+    // An event without an id does not move the last event ID back.
+    this.lastId = message.lastEventId || this.lastId;
+    this.heard.event(message);
+    if (message.type === this.order.endsAt) this.close("done", text("state.end"));
+  }
+
+  /** The connection is gone, or was not to be had. @param {"ended" | "broken" | "unreachable"} why */
+  lose(run, why, comesBackBy) {
+    if (run !== this.run) return;
+    clearTimeout(this.timer);
+    if (this.order.once || (this.order.method ?? "GET") !== "GET") {
+      const isWhole = why === "ended";
+      return this.close(isWhole ? "done" : "gaveUp", text(isWhole ? "state.once" : `state.lost.${why}`));
+    }
+    this.lost ??= { since: performance.now(), tries: 0 };
+    this.lost = { ...this.lost, why, tries: this.lost.tries + 1 };
+    this.change({ name: "waiting", ...this.lost, until: comesBackBy });
+  }
+
+  // With EventSource
+
+  listen(run) {
+    // The first request of an EventSource has no Last-Event-ID.
+    const url = isHere(this.order.url) ? withLastId(this.order.url, this.lastId) : this.order.url;
+    const source = this.source = new EventSource(url);
+    // An event of the stream may be named `open` or `error`. It is a MessageEvent, and EventSource's own are not.
+    const isMessage = (event) => event instanceof MessageEvent;
+    const take = (event) => {
+      if (run === this.run && isMessage(event)) this.event(event);
+    };
+    for (const type of new Set(["message", "open", "error", ...this.order.types ?? []])) source.addEventListener(type, take);
+    source.addEventListener("open", (event) => {
+      if (run === this.run && !isMessage(event)) this.opened({});
+    });
+    source.addEventListener("error", (event) => {
+      if (run !== this.run || isMessage(event)) return;
+      if (source.readyState === EventSource.CLOSED) return this.findReason(run);
+      const isOpen = this.state.name === "open", failed = performance.now();
+      // EventSource does not tell its reconnection time. The time between two failures shows it.
+      const spacing = isOpen || !this.failed ? 0 : failed - this.failed;
+      this.failed = failed;
+      this.lose(run, isOpen ? "ended" : "unreachable", spacing && failed + spacing);
+    });
+  }
+
+  /** EventSource does not say why it gave up, so this sends the same request again and looks at the response. */
+  async findReason(run) {
+    const abort = this.abort = new AbortController();
+    this.source = null;
+    this.change({ name: "connecting", ...this.lost });
+    try {
+      const url = withLastId(this.order.url.replace(/[?&]line=[^&]*/, ""), this.lastId);
+      const response = await fetch(url, { signal: abort.signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
+      if (run !== this.run) return;
+      if (!await this.refuses(run, response)) this.close("gaveUp", text("state.unclear"));
+    } catch {
+      if (run === this.run) this.close("gaveUp", text(isHere(this.order.url) ? "state.lost.unreachable" : "state.cors"));
+    } finally {
+      abort.abort();
+    }
+  }
+
+  // With fetch
+
+  async fetch(run) {
+    const { url, method = "GET", fields = [], content } = this.order;
+    const abort = this.abort = new AbortController();
+    let why = "unreachable";
+    try {
+      const headers = new Headers([["Accept", "text/event-stream"]]);
+      for (const [name, value] of fields) headers.set(name, value);
+      // A field has bytes. EventSource sends those of UTF-8, and so does this.
+      if (this.lastId) headers.set("Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(this.lastId)));
+      const response = await fetch(url, { method, headers, body: content || undefined, signal: abort.signal, cache: "no-store" });
+      if (run !== this.run || await this.refuses(run, response)) return;
+      this.opened({ status: response.status, fields: [...response.headers] });
+      why = "broken";
+      await this.read(run, response.body.getReader());
+      why = "ended";
+    } catch (error) {
+      if (run !== this.run) return;
+      if (error instanceof RangeError) return this.close("gaveUp", text("state.tooLarge"));
+      if (why === "unreachable" && await this.isForbidden(url, abort.signal)) {
+        if (run === this.run) this.close("gaveUp", text("state.cors"));
+        return;
+      }
+    }
+    if (run !== this.run) return;
+    const isAway = why === "unreachable";
+    const wait = isAway ? Math.min(this.retryMs * 2 ** Math.min(this.lost?.tries ?? 0, 9), MOST_MS) : this.retryMs;
+    this.lose(run, why, performance.now() + wait);
+    if (this.state.name === "waiting") this.timer = setTimeout(() => this.connect(), wait);
+  }
+
+  async read(run, body) {
+    const parser = new Parser({
+      event: (message) => run === this.run && this.event(message),
+      comment: (content) => run === this.run && this.heard.comment?.(content),
+      retry: (ms) => { this.retryMs = ms; },
+    }, this.lastId);
+    for (;;) {
+      const { done, value } = await body.read();
+      if (done || run !== this.run) return;
+      this.heard.bytes?.(value);
+      parser.feed(value);
+    }
+  }
+
+  /** Whether the server can be reached, but does not let pages of this origin read. */
+  async isForbidden(url, signal) {
+    if (isHere(url)) return false;
+    try {
+      await fetch(url, { mode: "no-cors", signal, cache: "no-store" });
+      this.abort?.abort();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Whether the response is no stream. Then the reader says why, and does not come back. */
+  async refuses(run, response) {
+    const type = response.headers.get("Content-Type") ?? "", { status } = response;
+    if (status === 200 && /^text\/event-stream *(;|$)/i.test(type)) return false;
+    if (status === 204) {
+      this.close("done", text("state.204"));
+      return true;
+    }
+    const isText = status !== 200 && /^(text\/plain|application\/json)/.test(type);
+    const said = isText ? (await response.text()).trim().slice(0, 400) : "";
+    if (run !== this.run) return true;
+    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status.400" : "state.status";
+    this.close("gaveUp", text(why, { status, said, type: type || "–" }));
+    this.heard.refused?.(status, said);
+    return true;
+  }
+}
+
+/**
+ * A state in a few words.
+ * @param {State} state
+ */
+export function describe(state) {
+  const { name, why, until, isFull } = state;
+  if (name === "connecting") return text(isFull ? "state.full" : "state.connecting");
+  if (name !== "waiting") return text(`state.${name}`);
+  const left = until ? Math.max(0, Math.ceil((until - performance.now()) / 1000)) : 0;
+  return text(left > 0 ? `state.${why}.next` : `state.${why}`, { seconds: left });
+}
+

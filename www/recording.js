@@ -1,0 +1,67 @@
+/**
+ * Recordings: event streams with their timing in comments, as the server plays them from a file `.sse`:
+ *
+ *     : +250 ms
+ *     id: 1
+ *     data: The
+ */
+import { Parser } from "./parser.js";
+
+/** The pause before a block that names none, as the server has it. */
+const PAUSE_MS = 50;
+
+/** @typedef {{ at: number, type: string, id: string, data: string }} EventRow `at` in milliseconds since 1970 */
+
+/** @param {EventRow} row @param {string} idBefore */
+function block({ type, id, data }, idBefore) {
+  const lines = type === "message" ? [] : [`event: ${type}`];
+  if (id !== idBefore) lines.push(`id: ${id}`);
+  return [...lines, ...data.split("\n").map((line) => `data: ${line}`), "", ""].join("\n");
+}
+
+/** @param {EventRow[]} rows */
+export const toStream = (rows) => rows.map((row, at) => block(row, rows[at - 1]?.id ?? "")).join("");
+
+/** @param {EventRow[]} rows */
+export const toRecording = (rows) => rows.map((row, at) => {
+  const delay = at === 0 ? 0 : Math.max(0, Math.round(row.at - rows[at - 1].at));
+  return `: +${delay} ms\n${block(row, rows[at - 1]?.id ?? "")}`;
+}).join("");
+
+/** @param {EventRow[]} rows */
+export const toJson = (rows) => JSON.stringify(rows.map(({ at, type, id, data }) =>
+  ({ time: new Date(at).toISOString(), type, id, data })), null, 2);
+
+/** The blocks of a recording, each with the pause before it. @param {string} content */
+export function readRecording(content) {
+  const blocks = content.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").split(/\n\n+/).filter((lines) => lines.trim() !== "");
+  return blocks.map((lines) => {
+    const pauses = [...lines.matchAll(/^: \+(\d+) ms$/gm)].map((found) => Number(found[1]));
+    const delay = pauses.length > 0 ? pauses.reduce((sum, ms) => sum + ms) : PAUSE_MS;
+    return { delay, lines: `${lines}\n\n` };
+  });
+}
+
+/**
+ * Plays a recording in this page. `heard` is called as for a stream.
+ * @param {string} content
+ * @param {{ event: Function, comment?: Function, bytes?: Function, ended: () => void }} heard
+ * @returns {() => void} stops it
+ */
+export function play(content, heard) {
+  const parser = new Parser(heard), encoder = new TextEncoder(), blocks = readRecording(content);
+  let timer = 0, at = 0, due = performance.now();
+  const next = () => {
+    // Browsers make short timers longer. Blocks that are due by now come together, so that the whole keeps its time.
+    while (at < blocks.length && due + blocks[at].delay <= performance.now()) {
+      due += blocks[at].delay;
+      const bytes = encoder.encode(blocks[at++].lines);
+      heard.bytes?.(bytes);
+      parser.feed(bytes);
+    }
+    if (at === blocks.length) return heard.ended();
+    timer = setTimeout(next, due + blocks[at].delay - performance.now());
+  };
+  next();
+  return () => clearTimeout(timer);
+}

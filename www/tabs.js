@@ -1,0 +1,40 @@
+/**
+ * The pages of this server in one browser. A browser has six connections to a host for all its tabs, so hidden pages let
+ * their streams go as soon as another page opens.
+ */
+const channel = new BroadcastChannel("newswire");
+const readers = new Set();
+const answers = [];
+
+/** How many connections this page has open or has asked for. */
+const connections = () => [...readers].reduce((sum, reader) => sum + reader.connections, 0);
+
+channel.onmessage = ({ data }) => {
+  if (data === "opened" && document.hidden) for (const reader of readers) reader.letGo();
+  if (data === "connections?") channel.postMessage(connections());
+  if (typeof data === "number") answers.push(data);
+};
+
+/**
+ * Tells the other pages that this one is looked at, whenever it is.
+ * @param {{ letGo: () => void, takeUp: () => void, connections: number }} reader
+ */
+export function share(reader) {
+  readers.add(reader);
+}
+
+function look() {
+  if (document.hidden) return;
+  channel.postMessage("opened");
+  for (const reader of readers) reader.takeUp();
+}
+document.addEventListener("visibilitychange", look);
+look();
+
+/** How many connections all pages of this server have in this browser. @returns {Promise<number>} */
+export async function countConnections() {
+  answers.length = 0;
+  channel.postMessage("connections?");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  return answers.reduce((sum, count) => sum + count, connections());
+}

@@ -1,0 +1,126 @@
+/** The words: the demonstration of EventSource, and its wire. */
+import { $, duration, enable, here, make, press, say, set, setWithIds } from "./dom.js";
+import { READY_STATES, Reader, describe } from "./reader.js";
+import { text } from "./text.js";
+import { Wire, cutLine, freshLine } from "./wire.js";
+
+/** Milliseconds between two words. The text `pace.MS` names each. */
+const PACES = [4000, 2000, 1000, 500, 250, 100, 20];
+
+/** How long a hidden page goes on with the words. */
+const HIDDEN_MS = 1000;
+
+export function startWords() {
+  let pace = PACES.indexOf(1000), line = "", arrived = 0, isBroken = false, run = 0, hasLab = true, hiding = 0;
+  const caret = make("i", { className: "caret" });
+  const wire = new Wire($("words-wire"), 80);
+
+  const reader = new Reader({
+    wires: () => wire.isWatching ? 1 : 0,
+    opened() {
+      console.log("connection is established");
+      wire.opened();
+    },
+    event(event) {
+      console.log(`id: ${event.lastEventId}, data: ${event.data}`);
+      wire.event(event);
+      arrived = performance.now();
+      if (isBroken) {
+        caret.before(make("span", { className: "seam", textContent: text("words.seam", { id: event.lastEventId - 1 }) }), " ");
+        isBroken = false;
+      }
+      const word = make("span", { className: "word", textContent: event.data });
+      word.dataset.id = event.lastEventId;
+      caret.before(word, " ");
+      $("words-id").textContent = event.lastEventId;
+      if (event.data.endsWith(".")) {
+        reader.close("done", text("words.done"));
+        console.log("connection is closed");
+        const mine = run;
+        setTimeout(() => mine === run && wire.unwatch(), 500);
+      }
+    },
+    changed(state) {
+      const { name, why, tries } = state;
+      show(state);
+      enable($("words-cut"), name === "open" && line !== "");
+      $("sentence").className = `s${reader.readyState}`;
+      if (name === "waiting" && tries === 1) {
+        console.log(`connection state: ${reader.readyState}, error: ${why}`);
+        isBroken = reader.lastId !== "";
+        wire.ended(text(reader.lastId ? "wire.lost.id" : "wire.lost", { id: reader.lastId }), "failed");
+      } else if (name === "done" || name === "letGo") {
+        wire.ended(text("wire.closed", { why }), "closed");
+      } else if (name === "gaveUp") {
+        wire.ended(text("wire.gaveUp", { why }), "failed");
+      }
+      if (name === "letGo") wire.unwatch();
+    },
+    takeUp: () => start(reader.lastId),
+  });
+
+  function show(state) {
+    const content = `${describe(state)} (${READY_STATES[state.name]})`;
+    if ($("words-state").textContent === content) return;
+    setWithIds($("words-state"), content);
+    $("words-lamp").className = `lamp ${state.name}`;
+    say("words", text("words.said", { state: describe(state) }));
+  }
+
+  /** Starts from the beginning, or behind the word with this id. */
+  async function start(lastId) {
+    const mine = ++run;
+    reader.end();
+    line = hasLab ? freshLine() : "";
+    isBroken = false;
+    if (lastId) {
+      wire.ended(text("words.again", { id: lastId }), "closed");
+    } else {
+      wire.clear();
+      $("sentence").replaceChildren(caret);
+      $("words-id").textContent = text("none");
+      arrived = 0;
+    }
+    // A screen reader does not read out words that are faster than speech.
+    $("sentence").ariaLive = PACES[pace] < 500 ? "off" : "polite";
+    if (line && !await wire.watch(line) && mine === run) {
+      hasLab = false;
+      line = "";
+      $("wire-off").hidden = false;
+      showPace();
+    }
+    if (mine !== run) return;
+    const path = PACES[pace] === 1000 ? "sse/mvc/words" : `lab?interval=${PACES[pace]}`;
+    const url = line ? `${path}${path.includes("?") ? "&" : "?"}line=${line}` : path;
+    reader.open({ url: here(url), as: "eventsource", lastId });
+  }
+
+  function showPace() {
+    $("words-pace").textContent = text(`pace.${PACES[pace]}`);
+    enable($("words-slower"), hasLab && pace > 0);
+    enable($("words-faster"), hasLab && pace < PACES.length - 1);
+  }
+
+  function step(by) {
+    pace = Math.min(Math.max(pace + by, 0), PACES.length - 1);
+    showPace();
+    say("pace", $("words-pace").textContent);
+    if (reader.isActive) start(reader.lastId);
+  }
+
+  press($("words-start"), () => start(""));
+  press($("words-cut"), () => cutLine(line));
+  press($("words-slower"), () => step(-1));
+  press($("words-faster"), () => step(1));
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(() => reader.letGo(), HIDDEN_MS);
+  });
+  setInterval(() => {
+    set($("words-since"), arrived ? duration(performance.now() - arrived) : "–");
+    if (reader.state.name === "waiting") show(reader.state);
+  }, 100);
+  showPace();
+  if (document.hidden) document.addEventListener("visibilitychange", () => start(""), { once: true });
+  else start("");
+}
