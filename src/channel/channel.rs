@@ -193,13 +193,13 @@ impl Channel {
         if !self.log.follow(&self.feed, asked.id()) {
             return refused();
         }
+        // Not under the lock of a view: the lock of the order comes before it.
+        let of_view = self.feed.view.as_ref().map(|_| Start::of_view(&self.feed.hub, &asked));
         let (start, joined_at) = {
             let mut state = self.feed.lock();
             self.feed.expire(&mut state);
-            let start = match self.feed.view {
-                Some(_) => Start::of_view(&self.feed.hub, &asked),
-                None => Start::new(&state.history, &self.feed.hub.ids, &asked),
-            };
+            let own = || Start::new(&state.history, &self.feed.hub.ids, &asked);
+            let start = of_view.unwrap_or_else(own);
             let end = state.history.end();
             if state.is_completed() && start.position(&state.history).0 == end {
                 return Emitter::finished();
