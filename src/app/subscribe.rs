@@ -35,7 +35,6 @@ pub(super) fn subscribe(
         &[&LAST_EVENT_ID_PARAMETERS[..], &["since", "poll", "key"]].concat(),
     )?;
     check_since(request)?;
-    let selection = Selection::parse(name(request)).ok_or(NO_SELECTION)?;
     let polls = is_on(request, "poll")?;
     let offered = ["text/event-stream", "application/json"];
     let is_json = request.prefers(&offered) == Some("application/json");
@@ -48,6 +47,7 @@ pub(super) fn subscribe(
         }
         grant => grant?,
     };
+    let selection = Selection::parse(name(request)).ok_or(NO_SELECTION)?;
     if selection.is_view() && channels.redis().is_some() {
         return Err(VIEW_IN_REDIS);
     }

@@ -59,7 +59,7 @@ fn an_event_that_clients_would_misread_is_refused_with_a_sentence() {
     assert_eq!(channel.summary().events, 0, "nothing of them is kept");
     assert!(PublishError::ReservedName.to_string().contains("reserved"));
 
-    for name in ["End", "ends", "message", "gap "] {
+    for name in ["End", "ends", "message", "gap s"] {
         channel.publish(named(name)).expect("the name is not reserved");
     }
     channel.publish(with_id.without_id()).expect("the id is gone");
