@@ -18,9 +18,10 @@ pub(super) const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// Each parameter with its default and its values. The README has a row for each.
-static PARAMETERS: [(&str, &str, Values); 28] = [
+static PARAMETERS: [(&str, &str, Values); 29] = [
     // What is said.
     ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
+    ("split", "word", Choice(&["word", "char"])),
     ("data", "", Text("any text", |_| true)),
     ("count", "", Number("a number of events", 1..=100_000)),
     ("event", "", Text("an event type without a line end or a NUL", is_event_type)),
@@ -161,16 +162,21 @@ impl Given {
     fn script(&self) -> Result<Script, Refusal> {
         let (lines, mut texts) = (self.number("lines").unwrap_or(1), String::new());
         // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
-        let data =
-            self.all("data").map(|text| text.replace("\r\n", "\n").replace('\r', "\n") + "\r");
-        data.for_each(|text| texts += &text);
+        let with_lf = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n");
+        self.all("data").for_each(|text| texts += &(with_lf(text) + "\r"));
         let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
         if !texts.is_empty() && is_made {
             return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
         }
-        if texts.is_empty() {
-            let words = self.text("text").unwrap_or(TEXT).split_whitespace();
-            words.for_each(|word| texts.extend([word, "\r"]));
+        let splits_characters = self.is("split", "char");
+        if splits_characters && ["data", "size", "binary"].iter().any(|name| self.has(name)) {
+            return Err(bad("split=char is for text; leave out data, size and binary."));
+        }
+        let text = self.text("text").unwrap_or(TEXT);
+        if splits_characters {
+            with_lf(text).chars().for_each(|character| texts.extend([character, '\r']));
+        } else if texts.is_empty() {
+            text.split_whitespace().for_each(|word| texts.extend([word, "\r"]));
         }
         Ok(Script {
             count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
