@@ -98,9 +98,9 @@ export function copyButton(label, content) {
 }
 
 /** Puts the address of this page into the lines for a terminal, and a button beside each. */
-export function fillLines() {
+export function fillLines(root = document) {
   const port = location.port || (location.protocol === "https:" ? 443 : 80);
-  for (const line of document.querySelectorAll(".line")) {
+  for (const line of root.querySelectorAll(".line")) {
     const code = line.querySelector("code");
     code.textContent = code.textContent.replaceAll("http://127.0.0.1:8080/", here("."))
       .replace("127.0.0.1 8080", `${location.hostname} ${port}`)

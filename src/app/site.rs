@@ -28,6 +28,8 @@ pub(super) const PAGE: &[(&str, &[u8])] = &[
     ("tabs.js", include_bytes!("../../www/tabs.js")),
     ("tape.js", include_bytes!("../../www/tape.js")),
     ("text.js", include_bytes!("../../www/text.js")),
+    ("text/check_en.js", include_bytes!("../../www/text/check_en.js")),
+    ("text/check_zh.js", include_bytes!("../../www/text/check_zh.js")),
     ("text/en.js", include_bytes!("../../www/text/en.js")),
     ("text/zh.js", include_bytes!("../../www/text/zh.js")),
     ("tool.js", include_bytes!("../../www/tool.js")),
