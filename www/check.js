@@ -47,11 +47,14 @@ const RULES = {
     const named = /charset="? *([^;" ]*)/i.exec(first.field("Content-Type"))?.[1] ?? "utf-8";
     return [pass(named.toLowerCase() === "utf-8", "warn"), said(first, "Content-Type")];
   }],
-  caching: ["response", ({ first }) => {
+  caching: ["response", ({ first, isForeign }) => {
     const directives = first.field("Cache-Control").toLowerCase().split(",").map((part) => part.trim());
     const isKept = (directive) => directive === "public" || /^(max-age|s-maxage)=(?!0$)/.test(directive);
     const isRight = directives.some((directive) => /^(no-store|no-cache)(=|$)/.test(directive));
-    return [isRight ? "pass" : directives.some(isKept) ? "fail" : "warn", said(first, "Cache-Control")];
+    const outcome = isRight ? "pass" : directives.some(isKept) ? "fail" : "warn";
+    // A page does not see Age of another origin.
+    const names = ["Cache-Control", ...(isForeign ? [] : ["Age"])];
+    return [first.field("Age") ? "fail" : outcome, names.map((name) => said(first, name)).join(", ")];
   }],
   "no-transform": ["response", ({ first }) =>
     [pass(/(^|,) *no-transform *(,|$)/i.test(first.field("Cache-Control")), "warn"), said(first, "Cache-Control")]],

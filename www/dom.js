@@ -99,12 +99,13 @@ export function copyButton(label, content) {
 
 /** Puts the address of this page into the lines for a terminal, and a button beside each. */
 export function fillLines(root = document) {
-  const port = location.port || (location.protocol === "https:" ? 443 : 80);
   for (const line of root.querySelectorAll(".line")) {
     const code = line.querySelector("code");
     code.textContent = code.textContent.replaceAll("http://127.0.0.1:8080/", here("."))
-      .replace("127.0.0.1 8080", `${location.hostname} ${port}`)
+      .replace("127.0.0.1 8080", `${location.hostname} ${location.port || 80}`)
       .replace(/GET \//, `GET ${new URL(here(".")).pathname}`);
+    // telnet knows no TLS.
+    line.hidden = location.protocol === "https:" && code.textContent.includes("| telnet");
     line.append(copyButton(text("copy.line", { name: line.firstElementChild.textContent }), () => code.textContent));
   }
 }

@@ -31,7 +31,7 @@ pub(crate) fn visit(arguments: &[&str]) -> Option<(Server, Browser)> {
     let browser = Browser::start()?;
     let server = Server::start(arguments);
     browser.run_first(RECORDER);
-    browser.open(&server.url("/"));
+    open_page(&browser, &server.url("/"));
     Some((server, browser))
 }
 
@@ -76,6 +76,12 @@ pub(crate) fn set_preferences(browser: &Browser, scheme: &str, motion: &str) {
         {{"name":"prefers-reduced-motion","value":"{motion}"}}]}}"#
     );
     browser.devtools("Emulation.setEmulatedMedia", &features);
+}
+
+/// Opens the page, and waits until all of it works.
+pub(crate) fn open_page(browser: &Browser, url: &str) {
+    browser.open(url);
+    browser.wait_for("'isReady' in document.body.dataset");
 }
 
 /// Publishes as curl does.
@@ -339,6 +345,10 @@ fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
     let Some((server, browser)) = visit(&["--publish-open"]) else {
         return;
     };
+    browser.click("#channel-tab");
+    browser.click("#publish .main");
+    browser
+        .wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
     browser.click("#wire-more summary");
     browser.click("#bar-more summary");
     browser.click("#type-more summary");
@@ -457,7 +467,7 @@ fn where_the_laboratory_is_off_the_page_says_so_and_shows_the_words_all_the_same
     let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
     command.args(["--listen", "0.0.0.0:0"]);
     let server = Server::spawn(command);
-    browser.open(&format!("http://127.0.0.1:{}/", server.address.port()));
+    open_page(&browser, &format!("http://127.0.0.1:{}/", server.address.port()));
     browser.wait_for("document.querySelectorAll('.word').length > 1");
     browser
         .wait_for("/Start the server with --lab/.test(document.querySelector('#lab').innerText)");
@@ -565,7 +575,7 @@ fn the_page_works_below_a_path() {
     let server = Server::start(&["--publish-open"]);
     let place = format!("http://{}/push/", proxy_below_push(server.address));
     browser.run_first(RECORDER);
-    browser.open(&place);
+    open_page(&browser, &place);
     browser.wait_for("document.querySelectorAll('.word').length > 1");
     browser.wait_for("document.querySelectorAll('#words-wire .event').length > 1");
     browser.click("[data-preset=mcp]");

@@ -1,6 +1,8 @@
 //! The laboratory and the editor of the page.
 
-use crate::page::{assert_clean, data, publish, rows, texts, visit, wait_for_row, wait_for_state};
+use crate::page::{
+    assert_clean, data, open_page, publish, rows, texts, visit, wait_for_row, wait_for_state,
+};
 use crate::webdriver::Browser;
 
 fn heard(browser: &Browser, least: u32) {
@@ -25,7 +27,7 @@ fn the_laboratory_plays_what_the_fields_ask_for() {
         return;
     };
     // A link to /lab leads to the laboratory on the page.
-    browser.open(&server.url("/lab"));
+    open_page(&browser, &server.url("/lab"));
     assert_eq!(browser.url(), server.url("/#lab"));
     browser.click("#wire-more summary");
     adjust(

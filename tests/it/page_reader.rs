@@ -2,8 +2,8 @@
 //! four kinds of closed.
 
 use crate::page::{
-    assert_clean, data, find, publish, read, rows, temporary_directory, visit, wait_for_row,
-    wait_for_state,
+    assert_clean, data, find, open_page, publish, read, rows, temporary_directory, visit,
+    wait_for_row, wait_for_state,
 };
 use crate::server::{Server, eventually};
 use crate::webdriver::Browser;
@@ -130,7 +130,7 @@ fn the_bar_sends_the_method_the_fields_the_content_and_the_last_event_id() {
     let token = directory.join("token");
     fs::write(&token, "swordfish-swordfish\n").expect("it is a directory of ours");
     let server = Server::start(&["--publish-token-file", &token.display().to_string()]);
-    browser.open(&server.url("/"));
+    open_page(&browser, &server.url("/"));
     browser.click("#bar-more summary");
     let set = |id: &str, value: &str| {
         let script = "const e = document.getElementById(arguments[0]); e.value = arguments[1];
@@ -235,7 +235,7 @@ fn a_page_that_waits_for_a_free_connection_says_so() {
     for _ in 0..3 {
         let window = browser.new_window("window");
         browser.switch_to(&window);
-        browser.open(&server.url("/"));
+        open_page(&browser, &server.url("/"));
         windows.push(window);
     }
     for window in &windows {

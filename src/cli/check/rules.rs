@@ -79,7 +79,7 @@ fn none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
 
 /// What the head says in this field.
 fn said(exchange: &Exchange, name: &str) -> String {
-    match (&exchange.response, exchange.list(name)) {
+    match (&exchange.response, exchange.list(&name.to_ascii_lowercase())) {
         (Err(sentence), _) => sentence.clone(),
         (_, values) if values.is_empty() => format!("there is no {name}"),
         (_, values) => format!("{name} is {}", shown(values.join(", "))),
