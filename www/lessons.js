@@ -86,7 +86,7 @@ export function startLessons() {
       make("span", {}, terminal ? text("lesson.terminal", { terminal }) : text("lesson.console")), make("code", {}, code));
     const item = make("li", { id: `lesson-${name}` }, make("h3", {}, text(`lesson.${name}`)),
       make("p", { innerHTML: text(`lesson.${name}.do`) }), ...lines.map(line),
-      make("pre", { tabIndex: 0, role: "group", ariaLabel: text("lesson.seen") }, seen), make("p", { innerHTML: text(`lesson.${name}.see`) }));
+      make("p", { className: "note" }, text("lesson.seen")), make("pre", {}, seen), make("p", { innerHTML: text(`lesson.${name}.see`) }));
     return item;
   }));
   fillLines($("exercises"));
