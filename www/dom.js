@@ -98,8 +98,8 @@ export function copyButton(label, content) {
 }
 
 /** Puts the address of this page into the lines for a terminal, and a button beside each. */
-export function fillLines() {
-  for (const line of document.querySelectorAll(".line")) {
+export function fillLines(root = document) {
+  for (const line of root.querySelectorAll(".line")) {
     const code = line.querySelector("code");
     code.textContent = code.textContent.replaceAll("http://127.0.0.1:8080/", here("."))
       .replace("127.0.0.1 8080", `${location.hostname} ${location.port || 80}`)

@@ -11,6 +11,7 @@ export const PRESETS = [
   { name: "tokens", values: {
     text: "A model writes its answer a token at a time, and a reader does not want to wait for the last one before reading the first.",
     count: "46", event: "token", interval: "60" } },
+  { name: "characters", values: { text: "敏捷的棕色狐狸跳过了懒狗。", split: "char", interval: "300" } },
   { name: "mobile", values: {
     count: "40", interval: "250", heartbeat: "100", stall: "8", silence: "2000", cut: "16", retry: "1500" } },
   { name: "unavailable", values: { status: "503" } },
@@ -29,7 +30,7 @@ export const PRESETS = [
  */
 export const PARAMETERS = {
   payload: [
-    ["text", "area", "The quick brown fox jumps over the lazy dog."], ["data", "area", ""], ["count", [1, 100000], ""],
+    ["text", "area", "The quick brown fox jumps over the lazy dog."], ["split", ["word", "char"], ""], ["data", "area", ""], ["count", [1, 100000], ""],
     ["event", "text", "message"], ["id", ["on", "off"], ""], ["size", [0, 4194304], ""], ["lines", [1, 1000], "1"],
     ["binary", [0, 3145728], ""],
   ],

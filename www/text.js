@@ -1,10 +1,10 @@
 /** The texts of the page. Each language has a file in text/; what it lacks is English. */
 import en from "./text/en.js";
 
-/** The languages, each in its own name. A new one needs a line here and a file in text/. */
-export const LANGUAGES = { en: "English" };
+/** The languages, each with its tag (BCP 47) and its own name. A new one needs a line here and a file in text/. */
+export const LANGUAGES = { en: { tag: "en", own: "English" }, zh: { tag: "zh-Hans", own: "中文" } };
 
-/** The language that was chosen, else the first language of the browser that the page has. */
+/** The language that the address names or that was chosen, else the first of the browser's languages that the page has. */
 function preferred() {
   const wanted = navigator.languages.map((tag) => tag.split("-")[0]);
   try {
@@ -12,16 +12,28 @@ function preferred() {
   } catch {
     // A browser may refuse storage to a page. The browser's own languages remain.
   }
+  wanted.unshift(new URLSearchParams(location.search).get("language"));
   return wanted.find((name) => name in LANGUAGES) ?? "en";
 }
 
 export const language = preferred();
-const texts = language === "en" ? en : { ...en, ...(await import(`./text/${language}.js`)).default };
+const texts = { ...en, ...(language === "en" ? {} : (await import(`./text/${language}.js`)).default) };
+
+/** Loads the texts of a subject that has files of its own. @param {string} subject */
+export const load = async (subject) => Object.assign(texts, (await import(`./text/${subject}_${language}.js`)).default);
 
 /** Loads the page again in another language. @param {string} name */
 export function choose(name) {
-  localStorage.setItem("language", name);
-  location.reload();
+  const url = new URL(location.href);
+  url.searchParams.delete("language");
+  try {
+    localStorage.setItem("language", name);
+  } catch {
+    // Without storage, the address of the page keeps the choice.
+    url.searchParams.set("language", name);
+  }
+  if (url.href === location.href) location.reload();
+  else location.replace(url);
 }
 
 /**
@@ -34,10 +46,10 @@ export const text = (key, values = {}) =>
 
 /**
  * Puts the language's texts into the elements of the document. The English ones stand in index.html, where they are seen
- * without JavaScript, too: `data-text` names the content of an element, `data-label` its aria-label.
+ * without JavaScript, too: `data-text` names the content of an element, `data-label` its aria-label, `data-hint` its placeholder.
  */
 export function translate() {
-  document.documentElement.lang = language;
+  document.documentElement.lang = LANGUAGES[language].tag;
   for (const element of document.querySelectorAll("[data-text]")) {
     const content = texts[element.dataset.text];
     if (content) element.innerHTML = content;
@@ -45,5 +57,8 @@ export function translate() {
   for (const element of document.querySelectorAll("[data-label]")) {
     const label = texts[element.dataset.label];
     if (label) element.ariaLabel = label;
+  }
+  for (const element of document.querySelectorAll("[data-hint]")) {
+    element.placeholder = texts[element.dataset.hint] ?? element.placeholder;
   }
 }

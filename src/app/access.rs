@@ -1,7 +1,7 @@
 //! Which requests may read, publish and cut: the one place that decides it.
 
 use super::authorization::Authorization;
-use super::keys::{Action, Keys, Verdict, presented};
+use super::keys::{Action, Keys, Verdict, is_same, presented};
 use super::revocation::{Grant, Granted, INTERVAL};
 use crate::http::lock::hold;
 use crate::http::tcp_table::user_of_peer;
@@ -68,6 +68,7 @@ impl Access {
         addresses: &[Address],
         file: Option<PathBuf>,
         authorize: Option<Url>,
+        connections: usize,
     ) -> io::Result<Arc<Access>> {
         let (mut text, mut keys) = (String::new(), Keys::default());
         if let Some(file) = &file {
@@ -85,7 +86,7 @@ impl Access {
             on_loopback: addresses.iter().any(Address::is_local),
             own: addresses.iter().filter_map(ip).collect(),
             file,
-            authorization: authorize.map(Authorization::new),
+            authorization: authorize.map(|url| Authorization::new(url, connections)),
             granted: Granted::default(),
             refused: AtomicU64::new(0),
         });
@@ -213,13 +214,20 @@ impl Access {
     /// end the server with a signal: one of the same user. That the client is on loopback is not enough, because behind a
     /// proxy on this machine all clients of the internet are, and a proxy has a user of its own.
     pub(super) fn drain(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        if let Publishers::Bearer(_) = self.publishers {
-            return self.publish(request);
-        }
         self.cut(request)?;
+        if let Publishers::Bearer(token) = &self.publishers {
+            // The keys of the file are for channels.
+            let keys = presented(request);
+            let is_token = keys.iter().any(|key| is_same(key.as_bytes(), token.as_bytes()));
+            return if is_token { Ok(()) } else { Err(self.refuse()) };
+        }
         let is_forwarded = FORWARDING.iter().any(|field| request.field(field).is_some());
         let is_loopback = request.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        let is_near = is_loopback && !is_forwarded;
+        // A browser that another site has asked to send this may be behind a proxy, too.
+        let is_foreign = request
+            .field("sec-fetch-site")
+            .is_some_and(|site| !["same-origin", "none"].contains(&site));
+        let is_near = is_loopback && !is_forwarded && !is_foreign;
         let user = is_near.then(|| user_of_peer(request.connection())).flatten();
         let own = fs::metadata("/proc/self").map(|process| process.uid()).ok();
         if user.is_some() && user == own { Ok(()) } else { Err(DRAIN_ELSEWHERE) }
@@ -304,7 +312,8 @@ const DRAIN_ELSEWHERE: Refusal = Refusal::new(
     "Without --publish-token-file only a process of the same user, on the same machine, over TCP, drains the server.",
 );
 /// Fields that a proxy adds.
-const FORWARDING: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+const FORWARDING: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 /// Without a key, with an unknown one and with one of another channel, whether the channel exists or not: the table of
 /// channels is not looked at before. It is `401`, not `404`, because it says what to do.
 const KEY_NEEDED: Refusal = Refusal::new(

@@ -40,7 +40,7 @@ pub struct App {
     /// two seconds of a change.
     pub access_file: Option<PathBuf>,
     /// The application that is asked about each subscription and publish of a channel that the file does not name; none.
-    /// It is asked at most 64 questions at a time, each on a thread of its own and for two seconds, and the decisions that
+    /// It is asked at most 64 questions at a time, and one for each four connections, each on a thread of its own and for two seconds, and the decisions that
     /// its `Cache-Control: max-age` lets be kept are 1,024 and 4 MiB at most.
     pub authorize: Option<Url>,
     /// The clients that may begin a channel by subscribing to it; all.
@@ -94,6 +94,7 @@ impl App {
         };
         self.limits.check()?;
         let admission = Admission::new(&self.limits);
+        let connections = self.limits.connections;
         let listener = |address: &Address| {
             Listener::bind(address).map_err(failed(format!("cannot listen on {address}")))
         };
@@ -113,7 +114,8 @@ impl App {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
         let (keys, authorize) = (self.access_file, self.authorize);
-        let access = Access::start(self.publishers, self.cors, &addresses, keys, authorize)?;
+        let access =
+            Access::start(self.publishers, self.cors, &addresses, keys, authorize, connections)?;
         let channels = Channels::start_with(self.channel_limits, self.storage)
             .map_err(failed("cannot start the channels".to_owned()))?;
         let has_lab = self.lab || public.is_none();

@@ -34,7 +34,9 @@ struct Said {
 
 pub(super) struct Authorization {
     url: Url,
-    asking: Mutex<usize>,
+    /// How many questions there may be at a time, and how many requests may wait for one.
+    most: usize,
+    asking: Mutex<Asking>,
     answered: Condvar,
     kept: Mutex<HashMap<String, Said>>,
     pub(super) questions: AtomicU64,
@@ -42,20 +44,29 @@ pub(super) struct Authorization {
     pub(super) cache_hits: AtomicU64,
 }
 
+#[derive(Default)]
+struct Asking {
+    sent: usize,
+    waiting: usize,
+}
+
 /// One of the questions at a time.
 struct Permit(Arc<Authorization>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *hold(&self.0.asking) -= 1;
+        hold(&self.0.asking).sent -= 1;
         self.0.answered.notify_one();
     }
 }
 
 impl Authorization {
-    pub(super) fn new(url: Url) -> Arc<Authorization> {
+    /// For a server with so many connections at a time. While the application hangs, a request that waits for it keeps its
+    /// connection for two seconds: half of all connections are left to others.
+    pub(super) fn new(url: Url, connections: usize) -> Arc<Authorization> {
         Arc::new(Authorization {
             url,
+            most: (connections / 4).clamp(1, QUESTIONS),
             asking: Mutex::default(),
             answered: Condvar::new(),
             kept: Mutex::default(),
@@ -123,14 +134,22 @@ impl Authorization {
     /// On a thread of its own: finding a name has no deadline, and a reply byte by byte has one for each byte.
     fn send(self: &Arc<Authorization>, question: Question) -> Option<Reply> {
         let deadline = Instant::now() + DEADLINE;
-        let asking = hold(&self.asking);
-        let waited =
-            self.answered.wait_timeout_while(asking, DEADLINE, |asking| *asking >= QUESTIONS);
-        let (mut asking, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            return None;
+        let mut asking = hold(&self.asking);
+        if asking.sent >= self.most {
+            if asking.waiting >= self.most {
+                return None;
+            }
+            asking.waiting += 1;
+            let is_full = |asking: &mut Asking| asking.sent >= self.most;
+            let waited = self.answered.wait_timeout_while(asking, DEADLINE, is_full);
+            let timeout;
+            (asking, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            asking.waiting -= 1;
+            if timeout.timed_out() {
+                return None;
+            }
         }
-        *asking += 1;
+        asking.sent += 1;
         drop(asking);
         let (permit, handle) = (Permit(Arc::clone(self)), CloseHandle::default());
         let (sender, receiver) = mpsc::channel();

@@ -222,7 +222,7 @@ fn bearer(authorization: &str) -> Option<&str> {
 
 /// Compares in the same time wherever the first wrong byte is. Otherwise the time would tell an attacker how much of a
 /// guess is right. The length of a key is no secret.
-fn is_same(given: &[u8], key: &[u8]) -> bool {
+pub(super) fn is_same(given: &[u8], key: &[u8]) -> bool {
     let difference = |all, (a, b): (&u8, &u8)| all | black_box(a ^ b);
     given.len() == key.len() && black_box(given.iter().zip(key).fold(0, difference)) == 0
 }

@@ -19,9 +19,10 @@ pub(super) const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// Each parameter with its default and its values. The README has a row for each.
-static PARAMETERS: [(&str, &str, Values); 28] = [
+static PARAMETERS: [(&str, &str, Values); 29] = [
     // What is said.
     ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
+    ("split", "word", Choice(&["word", "char"])),
     ("data", "", Text("any text", |_| true)),
     ("count", "", Number("a number of events", 1..=100_000)),
     ("event", "", Text("an event type without a line end or a NUL", is_event_type)),
@@ -110,8 +111,7 @@ impl Given {
                 return Err(bad(format!("{name} is {values}.")));
             }
             if name == "data" {
-                // `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
-                given.data += &(value.replace("\r\n", "\n").replace('\r', "\n") + "\r");
+                given.data += &(with_lf(&value) + "\r");
             } else if !given.has(&name) {
                 given.values.push((name, value));
             }
@@ -175,9 +175,16 @@ impl Given {
         if !texts.is_empty() && is_made {
             return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
         }
-        if texts.is_empty() {
-            let words = self.text("text").unwrap_or(TEXT).split_whitespace();
-            words.for_each(|word| texts.extend([word, "\r"]));
+        let splits_characters = self.is("split", "char");
+        let is_other = !texts.is_empty() || self.has("size") || self.has("binary");
+        if splits_characters && is_other {
+            return Err(bad("split=char is for text; leave out data, size and binary."));
+        }
+        let text = self.text("text").unwrap_or(TEXT);
+        if splits_characters {
+            with_lf(text).chars().for_each(|character| texts.extend([character, '\r']));
+        } else if texts.is_empty() {
+            text.split_whitespace().for_each(|word| texts.extend([word, "\r"]));
         }
         Ok(Script {
             count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
@@ -294,6 +301,11 @@ fn speed(text: &str) -> Option<f64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = [whole, part].iter().all(|digits| number(digits).is_some());
     text.parse().ok().filter(|speed| is_number && (0.1..=100.0).contains(speed))
+}
+
+/// `end-of-line = ( cr lf / cr / lf )`: each of them begins another line of data.
+fn with_lf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 fn is_event_type(text: &str) -> bool {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// The parameters that a recording does not have: it says itself what they say.
 #[rustfmt::skip]
-const LEFT_OUT: [&str; 10] =
-    ["text", "data", "count", "event", "id", "size", "lines", "binary", "type", "redirect"];
+const LEFT_OUT: [&str; 11] =
+    ["text", "split", "data", "count", "event", "id", "size", "lines", "binary", "type", "redirect"];
 
 /// Those that it does not have where the laboratory is off, either.
 #[rustfmt::skip]

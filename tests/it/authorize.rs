@@ -384,3 +384,31 @@ fn only_an_http_url_can_be_asked() {
         assert!(output.status.code() == Some(2) && said.contains("--authorize"), "{url}: {said}");
     }
 }
+
+/// Each request that waits for the application keeps its connection meanwhile.
+#[test]
+fn an_application_that_hangs_is_asked_about_one_in_four_connections_at_a_time() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (asked, largest) = (Arc::clone(&now), Arc::clone(&most));
+    let url = listener(move |mut socket| {
+        let number = asked.fetch_add(1, SeqCst) + 1;
+        largest.fetch_max(number, SeqCst);
+        // Until the server has given up.
+        let _ = socket.read_to_end(&mut Vec::new());
+        asked.fetch_sub(1, SeqCst);
+    });
+    let options = ["--authorize", &url, "--heartbeat", "0", "--max-connections", "12"];
+    let server = Server::start(&options);
+    let address = server.address;
+    let clients: Vec<_> = (0..10)
+        .map(|number| {
+            let target = format!("/channels/c{number}");
+            thread::spawn(move || ask(address, "GET", &target, &[], ""))
+        })
+        .collect();
+    for client in clients {
+        assert_comes_back(&client.join().expect("it is answered"));
+    }
+    assert_eq!(server.metric("newswire_authorize_errors_total"), 10);
+    assert!((1..=3).contains(&most.load(SeqCst)), "{most:?}");
+}

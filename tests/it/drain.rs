@@ -116,9 +116,10 @@ fn a_page_and_a_proxied_client_cannot_drain_a_server() {
     assert_eq!(refused(&[("Origin", "http://evil.example")], "/drain"), 403);
     assert_eq!(refused(&[("Origin", "null")], "/drain"), 403);
     assert_eq!(refused(&[("Host", "evil.example")], "/drain"), 403);
-    for field in ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"] {
+    for field in ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Via"] {
         assert_eq!(refused(&[(field, "for=127.0.0.1")], "/drain"), 403, "{field}");
     }
+    assert_eq!(refused(&[("Sec-Fetch-Site", "cross-site")], "/drain"), 403);
     for seconds in ["", "0", "x", "-1", "1.5", "3601"] {
         assert_eq!(refused(&[], &format!("/drain?seconds={seconds}")), 400, "{seconds}");
     }
@@ -137,6 +138,24 @@ fn a_server_with_a_token_is_drained_with_the_token_only() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("401"), "{output:?}");
     assert_eq!(drain(server.address, &["--token-file", path]).status.code(), Some(0));
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_key_to_publish_on_all_channels_does_not_drain_a_server_that_has_a_token() {
+    let directory = Directory::new("drain-key");
+    let [token, keys] = ["token", "keys"].map(|name| directory.0.join(name));
+    fs::write(&token, "opensesame\n").expect("it can be written");
+    let lines = "anyone allow publish *\na-key-of-the-file allow all *\n";
+    fs::write(&keys, lines).expect("it can be written");
+    let [token, keys] = [&token, &keys].map(|path| path.to_str().expect("it is UTF-8"));
+    let mut server = Server::start(&["--publish-token-file", token, "--access", keys]);
+    for field in ["", "Bearer a-key-of-the-file"] {
+        let answer = ask(server.address, "POST", "/drain", &[("Authorization", field)], "");
+        assert_eq!(answer.status, 401, "{field}");
+    }
+    assert_eq!(ask(server.address, "GET", "/readyz", &[], "").status, 200, "it goes on");
+    assert_eq!(drain(server.address, &["--token-file", token]).status.code(), Some(0));
     assert_eq!(server.wait(), Some(0));
 }
 

@@ -361,8 +361,9 @@ fn a_bad_value_is_refused_with_the_name_and_the_range_of_its_parameter() {
 }
 
 /// The parameters of the laboratory.
-pub(crate) const PARAMETERS: [&str; 28] = [
+pub(crate) const PARAMETERS: [&str; 29] = [
     "text",
+    "split",
     "data",
     "count",
     "event",
@@ -1194,6 +1195,24 @@ fn data_is_sent_as_it_is_one_event_for_each() {
         let (status, sentence) = judge(server.address, query);
         assert_eq!(status, 400, "{query}");
         assert!(sentence.starts_with("data is sent as it is"), "{sentence}");
+    }
+}
+
+#[test]
+fn a_text_can_arrive_one_character_at_a_time() {
+    let server = start();
+    // The text is 你好。a b, then CR LF, then c. A character may have several bytes, a space is one, and so is a line end.
+    let query = "text=%E4%BD%A0%E5%A5%BD%E3%80%82a+b%0D%0Ac&split=char&id=off";
+    let expected = "data: 你\n\ndata: 好\n\ndata: 。\n\ndata: a\n\ndata:  \n\ndata: b\n\ndata: \ndata: \n\ndata: c\n\n";
+    let stream = play(server.address, query);
+    assert_eq!(String::from_utf8_lossy(&stream), [OPENING, expected].concat());
+    let words = play(server.address, "text=%E4%BD%A0+a&split=word&id=off");
+    let expected = [OPENING, "data: 你\n\ndata: a\n\n"].concat();
+    assert_eq!(String::from_utf8_lossy(&words), expected);
+    for other in ["data=a", "size=3", "binary=1"] {
+        let (status, sentence) = judge(server.address, &format!("split=char&{other}"));
+        assert_eq!(status, 400, "{other}");
+        assert!(sentence.starts_with("split=char is for text"), "{sentence}");
     }
 }
 

@@ -530,7 +530,7 @@ fn the_page_is_small_and_each_of_its_files_is_in_the_binary() {
         }
     }
     let total: usize = files.iter().map(|(_, bytes, _)| bytes).sum();
-    assert!(total < 150_000, "the page has {total} bytes");
+    assert!(total < 220_000, "the page has {total} bytes");
 }
 
 /// Passes requests for `/push/…` on to a server as requests for `/…`, as a reverse proxy does.
@@ -591,44 +591,4 @@ fn the_page_works_below_a_path() {
     assert!(line.contains(&format!("{place}channels/news")), "{line}");
     // No request went past the path.
     assert_clean_of(&browser, &[&place]);
-}
-
-/// The keys of a file of texts, or of calls of `text` with a key that is written out.
-fn keys<'t>(source: &'t str, before: &str, after: &str) -> Vec<&'t str> {
-    let starts = source.match_indices(before).map(|(at, _)| &source[at + before.len()..]);
-    let is_key = |key: &&str| !key.is_empty() && !key.contains(['\n', '$', ' ']);
-    starts.filter_map(|rest| rest.split_once(after)).map(|(key, _)| key).filter(is_key).collect()
-}
-
-#[test]
-fn each_text_of_the_page_exists_in_english() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
-    let read = |name: &Path| fs::read_to_string(root.join(name)).expect("it can be read");
-    let english = read(Path::new("text/en.js"));
-    let in_page = read(Path::new("index.html"));
-    let known = keys(&english, "\n  \"", "\": ");
-    assert!(known.len() > 100, "{known:?}");
-    let mut used = 0;
-    for (name, ..) in site().iter().filter(|(name, ..)| name.extension().is_some_and(|e| e == "js"))
-    {
-        let source = read(name);
-        if name.starts_with("text") {
-            // A translation has no text that the page does not use.
-            let in_html =
-                [keys(&in_page, "data-text=\"", "\""), keys(&in_page, "data-label=\"", "\"")]
-                    .concat();
-            for key in keys(&source, "\n  \"", "\": ") {
-                let is_used = known.contains(&key) || in_html.contains(&key);
-                assert!(is_used, "{key} of {} is not used", name.display());
-            }
-            continue;
-        }
-        let calls = [" text(\"", "(text(\"", "[text(\""].map(|before| keys(&source, before, "\""));
-        for key in calls.concat() {
-            let is_known = known.contains(&key) || english.contains(&format!("\n  {key}: "));
-            assert!(is_known, "{}: {key} is not in text/en.js", name.display());
-            used += 1;
-        }
-    }
-    assert!(used > 60, "{used} texts");
 }

@@ -167,6 +167,7 @@ fn the_end_of_a_channel_looks_like_an_end() {
     let delete = format!("DELETE /channels/sports HTTP/1.0\r\nHost: {}\r\n\r\n", server.address);
     assert!(server.exchange(delete).starts_with("HTTP/1.1 204 "));
     wait_for_state(&browser, "^done");
+    wait_for_row(&browser, "^done");
     let shown = rows(&browser);
     let kinds: Vec<_> = shown.iter().map(|row| row.split('|').next().unwrap_or("")).collect();
     assert_eq!(kinds, ["open", "event", "end", "done"], "{shown:?}");

@@ -695,6 +695,9 @@ fn of_several_channels_all_get_the_event_or_none() {
     post(address, "/channels/a", "first");
     let key = [("Idempotency-Key", "k")];
     assert_eq!(ask(address, "POST", "/channels/b", &key, "one thing").status, 200);
+    // It is in use, so that no other channel takes its place.
+    let _held = Stream::subscribe(address, "b");
+    eventually("it has a subscriber", || listed(address).contains("\"subscribers\":1"));
     let before = listed(address);
     let large = "x".repeat(2 * 1024 * 1024);
     let many = (0..65).map(|number| format!("n{number}")).collect::<Vec<_>>().join(",");

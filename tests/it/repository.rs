@@ -69,6 +69,7 @@ fn the_top_level_has_no_file_that_is_not_listed_here() {
         "Makefile",
         // As in every repository
         "README.md",
+        "README.zh-CN.md",
         "LICENSE",
         "CHANGELOG.md",
         "Cargo.lock",
@@ -381,7 +382,8 @@ fn the_changelog_and_the_license_are_those_of_this_version() {
 #[test]
 fn no_file_has_a_path_of_the_machine_that_it_was_written_on() {
     let everywhere = ["src", "www", "tests/it", ".ci"].map(files_below).concat();
-    let single = ["README.md", "CHANGELOG.md", "Makefile", "Cargo.toml"].map(PathBuf::from);
+    let single = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "Makefile", "Cargo.toml"]
+        .map(PathBuf::from);
     for path in everywhere.into_iter().chain(single) {
         // In pieces, so that this file has no such path itself
         for start in ["work", "home", "farm"].map(|name| format!("/{name}/")) {

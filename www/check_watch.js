@@ -1,0 +1,179 @@
+/** What the check asks a server with fetch, and what it sees: the response, and the stream with the time of each read. */
+
+/** No more of a stream is watched, however fast it is. */
+const MOST_BYTES = 1024 * 1024;
+/** So many of the last events are asked for again. */
+const RESUMED_EVENTS = 3;
+/** Reads with a shorter pause between them are one burst. */
+const PAUSE_MS = 50;
+const BOM = "\ufeff";
+
+/** @typedef {{ at: number, id: string, kind: string, data: string }} Event an event as EventSource dispatches it; the id is its own */
+
+/** A request, and what came of it. Times are milliseconds since the request. */
+export class Exchange {
+  text = "";
+  bytes = [];
+  /** When each read came, and where it ends in the text and in the bytes. */
+  reads = [];
+  /** @type {Response | null} */
+  response = null;
+  /** "" if it was closed from here; "clean", or "broken". */
+  end = "";
+  /** Why there is no response: "cors", "unreachable" or "late". */
+  missing = "";
+
+  /**
+   * Watches a response for a time, or until it has so many events with an id.
+   * @param {string} url @param {[string, string][]} fields @param {number} ms @param {number} [enough]
+   */
+  static async run(url, fields, ms, enough = Infinity) {
+    const seen = new Exchange(), abort = new AbortController(), began = performance.now();
+    const now = () => performance.now() - began;
+    const timer = setTimeout(() => abort.abort(), ms);
+    try {
+      const headers = new Headers([["Accept", "text/event-stream"]]);
+      for (const [name, value] of fields) headers.set(name, value);
+      seen.response = await fetch(url, { headers, signal: abort.signal, cache: "no-store" });
+      seen.headAt = now();
+      await seen.read(now, enough);
+    } catch {
+      if (seen.response) seen.end = abort.signal.aborted ? "" : "broken";
+      else seen.missing = abort.signal.aborted ? "late" : await whyNot(url);
+    }
+    seen.endedAt = now();
+    clearTimeout(timer);
+    abort.abort();
+    seen.events = seen.blocks().events;
+    return seen;
+  }
+
+  async read(now, enough) {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    const body = this.response.body?.getReader();
+    let length = 0;
+    while (length < MOST_BYTES) {
+      const { done, value } = await body?.read() ?? { done: true };
+      if (done) {
+        this.end = "clean";
+        return;
+      }
+      this.text += decoder.decode(value, { stream: true });
+      this.bytes.push(value);
+      length += value.length;
+      this.reads.push({ at: now(), end: this.text.length, bytes: length });
+      if (enough < Infinity && this.blocks().events.filter(({ id }) => id).length >= enough) return;
+    }
+  }
+
+  get isOk() {
+    return this.response?.status === 200;
+  }
+
+  get mediaType() {
+    return this.field("Content-Type").split(";")[0].trim().toLowerCase();
+  }
+
+  /** Whether EventSource would take it for a stream, or would but for its media type. */
+  get isStream() {
+    return this.isOk && (this.mediaType === "text/event-stream" || this.events.length > 0);
+  }
+
+  field(name) {
+    return this.response?.headers.get(name) ?? "";
+  }
+
+  /** Bytes that arrived without a pause: from when to when, and where they end. */
+  get bursts() {
+    const bursts = [];
+    let start = 0;
+    for (const { at, end, bytes } of this.reads) {
+      const last = bursts.at(-1);
+      if (last && at < last.until + PAUSE_MS) Object.assign(last, { until: at, end, size: bytes - last.start });
+      else bursts.push({ from: at, until: at, end, start, size: bytes - start });
+      start = bytes;
+    }
+    return bursts;
+  }
+
+  /** The lines, each with its end. A byte order mark at the start belongs to none. */
+  get lines() {
+    const text = this.text.startsWith(BOM) ? this.text.slice(1) : this.text;
+    return [...text.matchAll(/([^\r\n]*)(\r\n|\n|\r|$)/g)].filter(([whole]) => whole).map(([, line, end]) => ({ line, end }));
+  }
+
+  /** The fields, and with an empty name the comments. */
+  get fields() {
+    return this.lines.filter(({ line }) => line).map(({ line }) => fieldOf(line));
+  }
+
+  /** The events; the blocks that are none; and whether the lines behind the last blank line have data, and since when. */
+  blocks() {
+    let lines = [], at = this.text.startsWith(BOM) ? 1 : 0, start = at;
+    const events = [], empty = [];
+    for (const { line, end } of this.lines) {
+      at += line.length + end.length;
+      if (line) {
+        lines.push(line);
+        continue;
+      }
+      const event = eventOf(lines);
+      if (event) events.push({ ...event, at: this.arrival(at) });
+      else empty.push(lines.join("\n"));
+      lines = [];
+      start = at;
+    }
+    return { events, empty, hasPending: lines.some((line) => line.startsWith("data")), pendingAt: this.arrival(start + 1) };
+  }
+
+  arrival(end) {
+    return this.reads.find((read) => read.end >= end)?.at ?? this.endedAt;
+  }
+}
+
+/** @param {string} line @returns {[string, string]} */
+function fieldOf(line) {
+  const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+  return [name, value];
+}
+
+function eventOf(lines) {
+  const fields = lines.map(fieldOf);
+  const last = (name) => fields.findLast(([found, value]) => found === name && !(name === "id" && value.includes("\0")))?.[1] ?? "";
+  const data = fields.filter(([name]) => name === "data").map(([, value]) => value);
+  return data.length ? { id: last("id"), kind: last("event") || "message", data: data.join("\n") } : null;
+}
+
+/** A server that answers a request without CORS, but not one with it, does not let pages of this origin read. */
+async function whyNot(url) {
+  if (new URL(url).origin === location.origin) return "unreachable";
+  const abort = new AbortController();
+  try {
+    await fetch(url, { mode: "no-cors", signal: abort.signal, cache: "no-store" });
+    return "cors";
+  } catch {
+    return "unreachable";
+  } finally {
+    abort.abort();
+  }
+}
+
+/**
+ * All that is seen of a server: the stream as EventSource asks for it, then with the id of an event, and again after a
+ * clean end.
+ * @param {string} url @param {[string, string][]} fields @param {number} ms
+ */
+export async function gather(url, fields, ms) {
+  const first = await Exchange.run(url, fields, ms);
+  const ids = first.events.map(({ id }) => id).filter(Boolean);
+  const after = (id) => [...fields, ["Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(id))]];
+  let resumed = null, again = null;
+  if (ids.length) {
+    const events = Math.min(RESUMED_EVENTS, ids.length - 1), id = ids.at(-1 - events);
+    // Where no event must come again, it is enough to see that none does.
+    const exchange = await Exchange.run(url, after(id), events ? ms : Math.min(ms, 10 * PAUSE_MS), Math.max(events, 1));
+    resumed = { id, exchange };
+  }
+  if (first.end === "clean") again = await Exchange.run(url, ids.length ? after(ids.at(-1)) : fields, ms, 1);
+  return { first, resumed, again, isForeign: new URL(url).origin !== location.origin };
+}
