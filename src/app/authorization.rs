@@ -1,6 +1,7 @@
 //! Asking the application of the operator whether a client may subscribe or publish.
 
 use crate::http::client::{CloseHandle, Request as Question, Response as Reply};
+use crate::http::grammar::encode;
 use crate::http::lock::hold;
 use crate::http::{MalformedUrl, Refusal, Request, Status, Url};
 use std::collections::HashMap;
@@ -210,15 +211,4 @@ fn max_age(reply: &Reply) -> Option<Duration> {
     }
     let seconds = directives.iter().find_map(|one| one.strip_prefix("max-age="))?.parse().ok()?;
     Some(Duration::from_secs(LONGEST_AGE.min(seconds))).filter(|age| !age.is_zero())
-}
-
-/// `unreserved` (RFC 3986, 2.3) as it is, everything else percent-encoded.
-fn encode(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
