@@ -157,7 +157,8 @@ impl Exchange {
                 Some(event) => self.events.push(event),
                 // Without a delay, it is not the LF of a CRLF that arrived in two reads.
                 None if is_ended && block.delay.is_none() => {
-                    self.empty_blocks.push(String::from_utf8_lossy(&block.bytes).into_owned());
+                    let text = String::from_utf8_lossy(&block.bytes);
+                    self.empty_blocks.push(text.trim_end_matches(['\r', '\n']).to_owned());
                 }
                 None => {}
             }
