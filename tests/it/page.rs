@@ -129,6 +129,11 @@ pub(crate) fn wait_for_row(browser: &Browser, pattern: &str) {
 pub(crate) fn wait_for_state(browser: &Browser, pattern: &str) {
     browser
         .wait_for(&format!("/{pattern}/.test(document.querySelector('#read-state').textContent)"));
+    // The log shows in the next frame what has come by then.
+    let draw = "window.drawn = false;
+        requestAnimationFrame(() => requestAnimationFrame(() => window.drawn = true));";
+    browser.run(draw, &[]);
+    browser.wait_for("window.drawn");
 }
 
 /// Reads an address, as a person does who types it into the bar.
