@@ -73,7 +73,9 @@ def aiosseclient(url, headers):
 
 
 def sdk(client, stream_class, url, headers):
-    # The events as the SDK decodes them, before it reads their data as JSON of its own service.
+    # The events as the SDK decodes them, before it reads their data as JSON of its own service. By itself the SDK asks for
+    # JSON, and a channel answers that with its description.
+    headers = {"Accept": "text/event-stream", **headers}
     stream = client.get(url, cast_to=object, stream=True, stream_cls=stream_class, options={"headers": headers})
     for event in stream._iter_events():
         say(event.event, event.data, event.id)
