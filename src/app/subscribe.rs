@@ -51,14 +51,18 @@ pub(super) fn subscribe(
     if selection.is_view() && channels.redis().is_some() {
         return Err(VIEW_IN_REDIS);
     }
-    if polls && !selection.is_channel() {
-        return Err(POLL_OF_SEVERAL);
+    if polls && !selection.is_channel() && !selection.is_view() {
+        return Err(POLL_OF_PRESENCE);
     }
     if is_json && !polls {
         let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?;
         return Ok(uncached(describe(&channel.summary()) + "\n"));
     }
-    match channels.open_selection(&selection, may_begin) {
+    let opened = match polls {
+        true => channels.open_to_poll(&selection, may_begin),
+        false => channels.open_selection(&selection, may_begin),
+    };
+    match opened {
         Ok(channel) if polls => Ok(channel.poll(request, is_json)),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
         Err(NoChannel::Full) if !is_json => Ok(refused()),
@@ -77,7 +81,8 @@ const NO_SELECTION: Refusal = Refusal::new(
 /// The servers do not know in which order each of them gets the events of several channels.
 const VIEW_IN_REDIS: Refusal = Refusal::bad("With --redis, a stream has one channel.");
 
-const POLL_OF_SEVERAL: Refusal = Refusal::bad("poll is for one channel; poll each of them.");
+const POLL_OF_PRESENCE: Refusal =
+    Refusal::bad("poll is for channels; each of them tells as JSON how many subscribers it has.");
 
 pub(super) const NO_SUCH_CHANNEL: Refusal =
     Refusal::new(Status::NOT_FOUND, "There is no such channel.");

@@ -1,13 +1,14 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
-//! This is the only place that decides that a subscriber has lost something.
 
 use super::asked::Asked;
-use super::feed::{Feed, Hub, View};
+use super::feed::Feed;
 use super::history::{Batch, Cursor, History, Rest};
-use super::id::{Id, Ids};
+use super::hub::Hub;
+use super::id::Id;
+use super::replay::Replay;
+use super::start::{Start, is_lost};
 use super::subscriber::{Departure, END, Subscriber, Written};
-use super::view;
-use crate::sse::{Event, Message, Parser, json_string, opening};
+use crate::sse::{Message, Parser, opening};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,96 +21,6 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Says of each event whether the subscriber gets it.
 pub(super) type Filter = Box<dyn FnMut(&Message) -> bool + Send>;
 
-/// Where a subscription starts, by the id of the event that the client heard last, or by a time.
-///
-/// | the client names                                     | it gets                               |
-/// |------------------------------------------------------|---------------------------------------|
-/// | nothing, `latest`, a time to come                    | what is published from now on         |
-/// | `earliest`                                           | everything that is kept               |
-/// | an id from the last one forgotten to the last issued | what came after it                    |
-/// | a time since the last one forgotten                  | what was published since              |
-/// | any time, while this server has forgotten nothing    | what was published since              |
-/// | an older id or time, a future id, any other text     | a gap, and everything that is kept    |
-///
-/// Ids grow across all channels. So what came after an id of another channel is known, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
-    /// With what is the oldest event then. Nothing is lost, whatever is forgotten until then.
-    Earliest,
-    /// With the event at this position.
-    At(Cursor),
-    /// The same, but something before it is lost.
-    BehindGap(Cursor),
-    /// In a view: behind this id.
-    Behind(Id),
-}
-
-impl Start {
-    pub(super) fn new(history: &History, ids: &Ids, asked: &Asked) -> Start {
-        let (id, is_time) = match asked {
-            Asked::Latest => return Start::At(history.end()),
-            Asked::Earliest => return Start::Earliest,
-            Asked::After(text) => (Id::parse(text), false),
-            Asked::Since(_, id) => (*id, true),
-        };
-        match id {
-            Some(id) if id >= history.forgotten && (is_time || knows(history, ids, id)) => {
-                Start::At(history.position_after(id))
-            }
-            Some(_) if is_time && history.forgotten == ids.started() => Start::At(history.first),
-            _ => Start::BehindGap(history.first),
-        }
-    }
-
-    /// Where a subscription to a view starts.
-    ///
-    /// | the client names                  | it gets                                           |
-    /// |-----------------------------------|---------------------------------------------------|
-    /// | nothing, `latest`, a time to come  | what is published from now on                     |
-    /// | `earliest`                        | everything that the channels keep                 |
-    /// | an id, of whatever channel        | what came after it; a gap, if a channel lost some |
-    /// | a future one, any other text      | a gap, and everything that the channels keep      |
-    pub(super) fn of_view(hub: &Hub, asked: &Asked) -> Start {
-        let settled = hub.order.settled(&hub.ids);
-        Start::Behind(match asked {
-            Asked::Latest => settled,
-            Asked::Earliest | Asked::Since(_, None) => Id::before_ms(0),
-            Asked::After(text) => known_id(hub, text).unwrap_or(Id::before_ms(0)),
-            // Before the server had started, it forgot nothing.
-            Asked::Since(_, Some(id)) => (*id).max(hub.ids.started()).min(settled),
-        })
-    }
-
-    /// The position in the history of this moment, and whether something before it is lost.
-    pub(super) fn position(self, history: &History) -> (Cursor, bool) {
-        let first = history.first;
-        match self {
-            Start::Earliest => (first, false),
-            Start::At(cursor) => (cursor.max(first), is_lost(cursor, first)),
-            Start::BehindGap(cursor) => (cursor.max(first), true),
-            Start::Behind(id) => (history.position_after(id), false),
-        }
-    }
-}
-
-fn known_id(hub: &Hub, text: &str) -> Option<Id> {
-    Id::parse(text).filter(|id| hub.ids.may_be_of_event(*id))
-}
-
-/// Whether what came after this id is known. A log may have lost its end: a journal when the power failed, Redis in a
-/// failover. Then a client may hold an id that is larger than those of the history, and was not issued by this process.
-fn knows(history: &History, ids: &Ids, id: Id) -> bool {
-    match ids.are_shared() {
-        true => id == history.forgotten || history.has(id),
-        false => id <= history.newest() || ids.has_issued(id),
-    }
-}
-
-/// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.
-pub(super) fn is_lost(cursor: Cursor, first: Cursor) -> bool {
-    cursor < first
-}
-
 /// Starts a stream behind its opening, on the thread of its connection. The event that reports a gap and the first part
 /// of the history are found at one moment.
 pub(super) fn begin(
@@ -120,21 +31,22 @@ pub(super) fn begin(
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
-    if let (Some(view), Start::Behind(after)) = (&feed.view, start) {
-        replay_view(feed, view, &mut subscriber, after, &asked, filter.as_mut())?;
+    if feed.view.is_some() {
+        replay_view(feed, &mut subscriber, start, &asked, filter.as_mut())?;
         return catch_up(feed, subscriber, filter);
     }
     let mut batch = Batch::default();
     let mut gap = String::new();
     {
         let state = feed.lock();
-        let (cursor, has_gap) = start.position(&state.history);
-        subscriber.cursor = cursor;
-        feed.copy_for(&state, &subscriber, &mut batch);
-        if has_gap {
-            feed.hub.counters.gaps.fetch_add(1, Relaxed);
-            gap = gap_event(asked.text(), state.history.first_id(), "");
+        let History { first, forgotten, .. } = state.history;
+        subscriber.cursor = state.history.position_after(start.after);
+        // A history that was begun anew may have other ids.
+        let has_lost = start.has_gap.is_none() && is_lost(subscriber.joined_at, first);
+        if has_lost || start.is_behind_gap(forgotten, &feed.hub.ids) {
+            gap = feed.gap(&asked, state.history.first_id(), Vec::new());
         }
+        feed.copy_for(&state, &subscriber, &mut batch);
     }
     subscriber.write_blocking(gap.as_bytes())?;
     write(feed, &mut subscriber, &batch, filter.as_mut())?;
@@ -148,22 +60,15 @@ const UNSETTLED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
 fn replay_view(
-    feed: &Feed,
-    view: &View,
+    feed: &Arc<Feed>,
     subscriber: &mut Subscriber,
-    mut after: Id,
+    start: Start,
     asked: &Asked,
     mut filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
-    let hub = &feed.hub;
-    let tells_gap = matches!(asked, Asked::After(_) | Asked::Since(..));
-    let is_known = match asked {
-        Asked::After(text) => known_id(hub, text).is_some(),
-        Asked::Since(_, id) => id.is_some(),
-        Asked::Latest | Asked::Earliest => true,
-    };
-    let (mut before, mut batch) = (None, Batch::default());
-    while !hub.is_stopped() {
+    let (mut replay, mut batch) = (Replay::new(feed, start), Batch::default());
+    while !feed.hub.is_stopped() {
+        let after = replay.after;
         {
             let state = feed.lock();
             if after >= state.history.forgotten {
@@ -171,27 +76,11 @@ fn replay_view(
                 return Ok(());
             }
         }
-        let mut round = view::round(hub, view, after, before, &mut batch);
-        let mut gap = String::new();
-        if before.is_some() && !round.lost.is_empty() {
-            return Err(Departure::Slow);
-        } else if before.is_none() && tells_gap {
-            if !is_known {
-                round.lost = view.selection.parts().to_vec();
-            }
-            if !round.lost.is_empty() {
-                hub.counters.gaps.fetch_add(1, Relaxed);
-                let lost: Vec<_> = round.lost.iter().map(|name| json_string(name)).collect();
-                let lost = format!(",\"channels\":[{}]", lost.join(","));
-                gap = gap_event(asked.text(), round.oldest, &lost);
-            }
-        }
+        let gap = replay.next(asked, Id::MAX, &mut batch)?;
         subscriber.cursor = 0;
-        let is_settled = round.until > after;
         subscriber.write_blocking(gap.as_bytes())?;
         write(feed, subscriber, &batch, filter.as_deref_mut())?;
-        (after, before) = (round.until, Some(round.number));
-        if !is_settled {
+        if replay.after == after {
             thread::sleep(UNSETTLED_PAUSE);
         }
     }
@@ -339,15 +228,4 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     }
     feed.join(state, lane, subscriber);
     Ok(())
-}
-
-/// The event that tells a client what it missed. It has no id, so that the client keeps its own. `channels` is the member
-/// of the object that says which channels of a view have lost something.
-pub(super) fn gap_event(asked: &str, oldest: Option<Id>, channels: &str) -> String {
-    // The client may have sent as much as a head has room for.
-    let asked: String = asked.chars().take(64).collect();
-    let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
-    let gap =
-        Event::new(format!("{{\"asked\":{},\"oldest\":{oldest}{channels}}}", json_string(&asked)));
-    gap.name("gap").map(|gap| gap.to_string()).unwrap_or_default()
 }

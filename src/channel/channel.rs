@@ -6,12 +6,13 @@
 //! position in the history, and replay and live delivery both ask the history what comes after it.
 
 use super::asked::Asked;
-use super::catch_up::{self, Filter, Start};
+use super::catch_up::{self, Filter};
 use super::feed::Feed;
 use super::id::Id;
 use super::log::Log;
 use super::members::{Change, Presence, User};
 use super::publication::{Publication, PublishError, Published};
+use super::start::Start;
 use super::subscriber::Subscriber;
 use crate::http::{Request, Response};
 use crate::sse::{Emitter, Event, Message, event_stream, opening, refused};
@@ -117,7 +118,7 @@ impl Channel {
             return Err(PublishError::Stopped);
         }
         let publication = Publication::new(event, key, hub.limits.history_bytes)?;
-        let id = self.log.publish(&self.feed, publication)?;
+        let id = self.log.commit(&self.feed, Some(publication))?;
         Ok(Published { id: id.to_string(), subscribers: self.subscribers() })
     }
 
@@ -127,7 +128,7 @@ impl Channel {
     /// # Errors
     /// [`PublishError::Unavailable`] and [`PublishError::Unknown`]; never while the log is in memory.
     pub fn complete(&self) -> Result<(), PublishError> {
-        self.log.complete(&self.feed)?;
+        self.log.commit(&self.feed, None)?;
         self.feed.members.review();
         Ok(())
     }
@@ -181,36 +182,27 @@ impl Channel {
         self.subscribe_with(request, Some(Box::new(accepts)))
     }
 
+    /// Where a client starts, and what there is for it now. `None` when the channel cannot be read.
+    pub(super) fn start(&self, asked: &Asked) -> Option<Start> {
+        let can_follow = !self.feed.hub.is_stopped() && self.log.follow(&self.feed, asked.id());
+        can_follow.then(|| Start::new(&self.feed, asked))
+    }
+
     fn subscribe_with(&self, request: &Request<'_>, filter: Option<Filter>) -> Response {
-        if self.feed.hub.is_stopped() {
-            return refused();
-        }
         let asked = Asked::by(request);
         let is_replay = asked.is_some();
         let asked = asked.unwrap_or(Asked::Latest);
         // It counts from here on: a stream without subscribers is not followed for ever.
         let presence = Presence::new(&self.feed.members);
-        if !self.log.follow(&self.feed, asked.id()) {
-            return refused();
+        let Some(start) = self.start(&asked) else { return refused() };
+        if start.is_finished {
+            return Emitter::finished();
         }
-        // Not under the lock of a view: the lock of the order comes before it.
-        let of_view = self.feed.view.as_ref().map(|_| Start::of_view(&self.feed.hub, &asked));
-        let (start, joined_at) = {
-            let mut state = self.feed.lock();
-            self.feed.expire(&mut state);
-            let own = || Start::new(&state.history, &self.feed.hub.ids, &asked);
-            let start = of_view.unwrap_or_else(own);
-            let end = state.history.end();
-            if state.is_completed() && start.position(&state.history).0 == end {
-                return Emitter::finished();
-            }
-            (start, end)
-        };
         self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
             let connection = writer.into_connection();
-            let subscriber = Subscriber::new(connection, presence, joined_at);
+            let subscriber = Subscriber::new(connection, presence, start.end);
             let outcome = catch_up::begin(&feed, subscriber, start, asked, filter);
             catch_up::count(&feed, outcome);
             Ok(())

@@ -1,7 +1,7 @@
 //! The directory of all journals: `.lock`, `.forgotten`, and a directory for each channel by its name.
 
 use super::counters::Counters;
-use super::feed::Hub;
+use super::hub::Hub;
 use super::id::Id;
 use super::limits::{Limits, is_name};
 use super::recovery::{Recovered, malformed};
@@ -131,6 +131,11 @@ impl Directory {
         self.hub.counters.journal_errors.fetch_add(1, Relaxed);
         let failure = format!("the journal {path:?} {what}: {error}");
         hold(&self.failure).get_or_insert(failure);
+    }
+
+    /// No event of a channel that was removed has a larger id.
+    pub(super) fn forgotten(&self) -> Id {
+        hold(&self.forgotten).unwrap_or(Id::FIRST)
     }
 
     /// No event of a channel that is removed has a larger id: new channels start behind it, also after a restart.

@@ -1,7 +1,8 @@
 //! The table of channels: names to channels, how many there may be, and which one goes when another one needs its place.
 
 use super::channel::Channel;
-use super::feed::{Feed, Hub, Matching, Sources};
+use super::feed::{Feed, Matching, Sources};
+use super::hub::Hub;
 use super::id::Id;
 use super::limits::Limits;
 use super::log::Log;
@@ -27,9 +28,10 @@ pub(super) struct Table {
     /// Those that keep something and that nothing uses, in the order in which they are evicted.
     pub(super) unused: BTreeSet<(Unused, Arc<str>)>,
     pub(super) views: Views,
-    /// No event of an evicted channel has a larger id; at first, the time at which the server started. The history of a
-    /// new channel starts here.
+    /// No event of an evicted channel has a larger id.
     pub(super) forgotten: Id,
+    /// The id of the time at which the server started. The history of a new channel starts here, or behind the evicted ones.
+    pub(super) started: Id,
     /// The round of replays in which the last one was evicted.
     pub(super) forgot_in: u64,
 }

@@ -2,10 +2,12 @@
 //! channel. None of them ever waits for a subscriber.
 
 use super::catch_up;
-use super::feed::{Feed, Hub, State};
+use super::feed::{Feed, State};
 use super::history::{Batch, Cursor};
+use super::hub::Hub;
 use super::lane::Lane;
 use super::notifier::Wake;
+use super::start::is_lost;
 use super::subscriber::{Departure, LOOK_INTERVAL, Subscriber, Written};
 use std::collections::HashMap;
 use std::io;
@@ -128,7 +130,7 @@ fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
     let (mut events, mut bytes) = (0, 0);
     write_each(feed, &mut round.subscribers, |subscriber| {
         let before = subscriber.cursor;
-        if catch_up::is_lost(before, batch.from) {
+        if is_lost(before, batch.from) {
             return Written::Departed(Departure::Slow);
         }
         let written = subscriber.write_batch(batch, subscriber.ends_at(round.completed_at));
@@ -201,11 +203,11 @@ fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::asked::Asked;
-    use super::super::catch_up::Start;
     use super::super::feed::ROOM_DEADLINE;
     use super::super::history::History;
     use super::super::limits::Limits;
     use super::super::members::{Listing, Members, Presence};
+    use super::super::start::Start;
     use super::*;
     use crate::http::{Router, Server};
     use crate::sse::{event_stream, opening};
@@ -234,7 +236,8 @@ mod tests {
             event_stream(opening(), move |writer| {
                 let presence = Presence::new(&feed.members);
                 let subscriber = Subscriber::new(writer.into_connection(), presence, 0);
-                let outcome = catch_up::begin(&feed, subscriber, Start::At(0), Asked::Latest, None);
+                let start = Start::new(&feed, &Asked::Earliest);
+                let outcome = catch_up::begin(&feed, subscriber, start, Asked::Earliest, None);
                 catch_up::count(&feed, outcome);
                 Ok(())
             })

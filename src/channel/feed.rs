@@ -1,26 +1,21 @@
-//! What the threads of a channel share: its history, its completion and its lanes, under one lock; and what all channels
-//! share.
+//! What the threads of a channel share: its history, its completion and its lanes, under one lock.
 
-use super::counters::Counters;
 use super::history::{Batch, Cursor, History};
-use super::id::{Id, Ids, now_ms};
+use super::hub::{Hub, MAX_FANOUT_THREADS, Shown};
+use super::id::{Id, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
 use super::members::{Members, Phase};
-use super::notifier::Notifier;
-use super::order::Order;
+use super::publication::{Publication, PublishError};
 use super::selection::{Selection, shown};
-use super::subscriber::{HEARTBEAT, HEARTBEAT_EVENT, Subscriber};
+use super::subscriber::Subscriber;
 use crate::http::lock::hold;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-/// A thread per core is enough, and no machine that we know has more cores.
-pub(super) const MAX_FANOUT_THREADS: usize = 64;
 
 /// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,
 /// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
@@ -29,72 +24,6 @@ pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
 pub(super) const REPLAY_BYTES: usize = 32 * 1024;
-
-/// What all channels of a server share.
-pub(super) struct Hub {
-    pub(super) limits: Limits,
-    pub(super) ids: Ids,
-    pub(super) order: Order<Shown>,
-    /// How many rounds of replays of views have begun.
-    pub(super) rounds: AtomicU64,
-    /// One for each fan-out thread.
-    pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
-    /// Wakes the timer when the hub is stopped.
-    pub(super) timer: Notifier<()>,
-    pub(super) counters: Counters,
-    /// How many subscribers ever joined a lane.
-    pub(super) joined: AtomicU64,
-    started: Instant,
-    is_stopped: AtomicBool,
-}
-
-impl Hub {
-    pub(super) fn new(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
-        Arc::new(Hub {
-            limits,
-            ids: Ids::new(),
-            order: Order::new(|id, Shown { frame, views }| {
-                views.iter().for_each(|view| view.show(id, &frame));
-            }),
-            rounds: AtomicU64::new(0),
-            notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
-            timer: Notifier::new(),
-            counters: Counters::default(),
-            joined: AtomicU64::new(0),
-            started: Instant::now(),
-            is_stopped: AtomicBool::new(false),
-        })
-    }
-
-    pub(super) fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
-    }
-
-    /// What an idle subscriber gets.
-    pub(super) fn heartbeat(&self) -> &'static [u8] {
-        if self.limits.heartbeat_event { HEARTBEAT_EVENT } else { HEARTBEAT }
-    }
-
-    pub(super) fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(SeqCst)
-    }
-
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, SeqCst);
-        self.notifiers.iter().for_each(Notifier::close);
-        self.timer.close();
-    }
-}
-
-/// An event for the views of its channel.
-pub(super) struct Shown {
-    frame: Arc<[u8]>,
-    views: Vec<Arc<Feed>>,
-}
 
 /// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
 /// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
@@ -108,6 +37,7 @@ pub(super) trait Sources: Send + Sync {
 }
 
 /// The channels that a selection has at one moment.
+#[derive(Default)]
 pub(super) struct Matching {
     pub(super) feeds: Vec<Arc<Feed>>,
     /// Other channels that were evicted may have had these names.
@@ -130,6 +60,9 @@ pub(super) struct Feed {
     changed: Condvar,
 }
 
+/// What a log has committed: an encoded event and its key, or without one that the channel is completed.
+pub(super) type Committed = (Id, Option<(Box<[u8]>, Option<Arc<str>>)>);
+
 pub(super) struct State {
     pub(super) history: History,
     pub(super) lanes: Vec<Lane>,
@@ -148,6 +81,18 @@ impl State {
     /// Whether the channel is completed, and nothing was published since.
     pub(super) fn is_completed(&self) -> bool {
         self.completed_at == Some(self.history.end())
+    }
+
+    /// The id of what is to be published, if it is there already: an event by its key; without one, for a completion, the
+    /// last event of a channel that is completed.
+    pub(super) fn find(
+        &self,
+        publication: Option<&Publication>,
+    ) -> Result<Option<Id>, PublishError> {
+        match publication {
+            Some(publication) => publication.find_in(&self.history),
+            None => Ok(self.is_completed().then(|| self.history.newest())),
+        }
     }
 
     pub(super) fn has_views(&self) -> bool {
@@ -264,6 +209,30 @@ impl Feed {
         }
     }
 
+    /// Brings what a log has committed into the history. It waits for room at most so long in all: however much there is, a
+    /// fan-out thread that hangs does not hold the publishers up for longer. The caller tells the lanes of the last one.
+    pub(super) fn extend(self: &Arc<Feed>, committed: Vec<Committed>, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
+        let mut left = committed.len();
+        for (id, event) in committed {
+            let mut state = self.lock();
+            match event {
+                None => self.complete(&mut state),
+                Some((frame, key)) => {
+                    let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
+                    let at_most = deadline.saturating_duration_since(Instant::now());
+                    state = self.make_room(state, bytes, at_most);
+                    self.append(&mut state, id, frame, key);
+                }
+            }
+            left -= 1;
+            // The next one may have to wait until this one is copied.
+            if left > 0 {
+                self.notify_lanes(state);
+            }
+        }
+    }
+
     /// Puts a committed event behind all others: every event of every log comes into the history here, in the order in
     /// which it was committed. The caller has made room for it, and tells the lanes.
     pub(super) fn append(
@@ -288,7 +257,7 @@ impl Feed {
 
     /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
     /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
-    fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+    pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
         let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let mut state = self.lock();
         // Before the view was activated; or the event is in the history of its channel since before that.

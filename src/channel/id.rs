@@ -9,7 +9,7 @@ const N_BITS: u32 = 20;
 
 /// The id of an event: milliseconds since 1970 in the upper bits, a count in the lower ones. Ids are compared as numbers:
 /// as strings, "10" would come before "9".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u64);
 
 impl Id {

@@ -12,15 +12,15 @@ use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
 use super::segment::{self, Segment};
 use crate::http::lock::hold;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 pub(super) struct Journal {
     directory: Arc<Directory>,
@@ -31,22 +31,26 @@ pub(super) struct Journal {
     done: Condvar,
 }
 
-/// A publisher in the queue, until it takes its outcome.
-type Ticket = u64;
-
 struct Queue {
-    /// What is to be committed: an event, or the completion of the channel.
-    waiting: Vec<(Ticket, Option<Publication>)>,
+    /// What is to be committed next: events, or the completion of the channel.
+    waiting: Vec<Option<Publication>>,
     bytes: usize,
-    next: Ticket,
-    /// How many publishers wait for a leader.
+    /// Where those that wait find the outcome.
+    outcome: Arc<Outcome>,
+    /// How many publishers sleep.
     asleep: usize,
     /// The keys of all that waits or is being written.
     keys: HashSet<Arc<str>>,
-    outcomes: HashMap<Ticket, Result<Id, PublishError>>,
     /// The leader has it meanwhile.
     writer: Option<Writer>,
 }
+
+/// Of a batch: the id of each of its events, in their order.
+type Outcome = OnceLock<Result<Vec<Id>, PublishError>>;
+
+/// How often a publisher lets other threads run before it sleeps. Without a sync, the leader is done sooner than a thread
+/// falls asleep and is woken, and eight publishers would do little else.
+const YIELDS: usize = 16;
 
 /// The one that writes has this.
 struct Writer {
@@ -86,10 +90,9 @@ impl Journal {
         let queue = Queue {
             waiting: Vec::new(),
             bytes: 0,
-            next: 0,
+            outcome: Arc::default(),
             asleep: 0,
             keys: HashSet::new(),
-            outcomes: HashMap::new(),
             writer: Some(writer),
         };
         let path = directory.path.join(name);
@@ -97,8 +100,7 @@ impl Journal {
         Journal { directory, path, queue: queue.into(), done: Condvar::new() }
     }
 
-    /// Commits an event, or the completion of the channel, and brings it into the history. Returns the id of the last
-    /// event then.
+    /// As [`Log::commit`](super::log::Log::commit).
     pub(super) fn commit(
         &self,
         feed: &Arc<Feed>,
@@ -112,30 +114,39 @@ impl Journal {
         while (queue.bytes + bytes > history_bytes && !queue.waiting.is_empty())
             || key.as_ref().is_some_and(|key| queue.keys.contains(key))
         {
-            queue = self.wait(queue);
+            queue = self.sleep(queue);
         }
-        if let Some(publication) = publication.as_ref().filter(|_| key.is_some())
-            && let Some(id) = publication.find_in(&feed.lock().history)?
+        // Completions alone would fill the disk: no event would push them out.
+        if (key.is_some() || publication.is_none())
+            && let Some(id) = feed.lock().find(publication.as_ref())?
         {
             return Ok(id);
         }
-        let ticket = queue.next;
-        queue.next += 1;
+        let place = queue.waiting.len();
         queue.bytes += bytes;
         queue.keys.extend(key);
-        queue.waiting.push((ticket, publication));
+        queue.waiting.push(publication);
+        let outcome = Arc::clone(&queue.outcome);
+        let mut yields = if self.directory.sync == JournalSync::Always { 0 } else { YIELDS };
         loop {
-            if let Some(outcome) = queue.outcomes.remove(&ticket) {
-                return outcome;
+            if let Some(outcome) = outcome.get() {
+                return outcome.as_ref().map(|ids| ids[place]).map_err(|error| *error);
             }
             queue = match queue.writer.take() {
-                None => self.wait(queue),
                 Some(writer) => self.lead(feed, queue, writer),
+                None if yields > 0 => {
+                    yields -= 1;
+                    drop(queue);
+                    thread::yield_now();
+                    hold(&self.queue)
+                }
+                None => self.sleep(queue),
             };
         }
     }
 
-    fn wait<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+    /// Until a leader is done.
+    fn sleep<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
         queue.asleep += 1;
         let mut queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
         queue.asleep -= 1;
@@ -149,21 +160,19 @@ impl Journal {
         mut queue: MutexGuard<'q, Queue>,
         mut writer: Writer,
     ) -> MutexGuard<'q, Queue> {
-        let (batch, _) = (take(&mut queue.waiting), take(&mut queue.bytes));
+        let (batch, outcome) = (take(&mut queue.waiting), take(&mut queue.outcome));
+        queue.bytes = 0;
         drop(queue);
-        let (tickets, publications): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let keys = publications.iter().flatten().filter_map(|it| it.key.clone());
+        let keys = batch.iter().flatten().filter_map(|publication| publication.key.clone());
         let keys: Vec<Arc<str>> = keys.collect();
-        let write = AssertUnwindSafe(|| self.write(feed, &mut writer, publications));
-        let outcome = catch_unwind(write).unwrap_or_else(|_| {
+        let write = AssertUnwindSafe(|| self.write(feed, &mut writer, batch));
+        let written = catch_unwind(write).unwrap_or_else(|_| {
             writer.current = None;
             Err(PublishError::Unknown)
         });
         let mut queue = hold(&self.queue);
-        match outcome {
-            Ok(ids) => queue.outcomes.extend(tickets.into_iter().zip(ids.into_iter().map(Ok))),
-            Err(error) => queue.outcomes.extend(tickets.into_iter().map(|it| (it, Err(error)))),
-        }
+        // Nothing else sets it.
+        let _ = outcome.set(written);
         for key in &keys {
             queue.keys.remove(key);
         }
@@ -185,19 +194,12 @@ impl Journal {
         writer: &mut Writer,
         batch: Vec<Option<Publication>>,
     ) -> Result<Vec<Id>, PublishError> {
-        let (mut last, is_completed) = {
-            let state = feed.lock();
-            (state.history.newest(), state.is_completed())
-        };
-        // Completions alone would fill the disk: no event would push them out.
-        if is_completed && batch.iter().all(Option::is_none) {
-            return Ok(vec![last; batch.len()]);
-        }
+        let mut last = feed.lock().history.newest();
         let segment = self.segment(feed, writer).map_err(|error| {
             self.directory.failed("has no new segment", &self.path, &error);
             PublishError::Unavailable
         })?;
-        let (mut records, mut ids, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut committed, mut bytes) = (Vec::new(), Vec::new());
         // Until the views have these events, they show no larger one. One may begin while the bytes are written.
         let issuing = feed.hub.order.issue(&feed.hub.ids);
         for publication in batch {
@@ -205,37 +207,18 @@ impl Journal {
                 last = feed.hub.ids.next();
                 let frame = publication.frame(last);
                 segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
-                (last, frame, publication.key)
+                (frame, publication.key)
             });
             if event.is_none() {
                 segment::write_completion(&mut bytes);
             }
-            records.push(event);
-            ids.push(last);
+            committed.push((last, event));
         }
         self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;
         drop(bytes);
-        // However many there are, a fan-out thread that hangs does not hold up publishers for longer.
-        let deadline = Instant::now() + ROOM_DEADLINE;
-        let mut left = records.len();
-        for record in records {
-            let mut state = feed.lock();
-            match record {
-                Some((id, frame, key)) => {
-                    let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
-                    let at_most = deadline.saturating_duration_since(Instant::now());
-                    state = feed.make_room(state, bytes, at_most);
-                    feed.append(&mut state, id, frame, key);
-                }
-                None => feed.complete(&mut state),
-            }
-            left -= 1;
-            // The next may have to wait until this one is copied. The last is told when others may write.
-            if left > 0 {
-                feed.notify_lanes(state);
-            }
-        }
+        let ids = committed.iter().map(|(id, _)| *id).collect();
+        feed.extend(committed, ROOM_DEADLINE);
         drop(issuing);
         feed.wait_for_views();
         Ok(ids)

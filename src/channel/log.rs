@@ -6,8 +6,9 @@
 
 use super::directory::{self, Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, Hub, ROOM_DEADLINE};
+use super::feed::{Feed, ROOM_DEADLINE};
 use super::history::History;
+use super::hub::Hub;
 use super::id::Id;
 use super::journal::Journal;
 use super::mirror;
@@ -56,7 +57,7 @@ pub(super) struct Restored {
 }
 
 impl Logs {
-    /// Opens the logs. From then on each new id is larger than those that they hold.
+    /// Opens the logs, and gives the channels that they hold. From then on each new id is larger than those that are there.
     pub(super) fn open(storage: Storage, hub: &Arc<Hub>) -> io::Result<(Logs, Vec<Restored>)> {
         let (directory, sync) = match storage {
             Storage::Memory => return Ok((Logs::Memory, Vec::new())),
@@ -102,6 +103,14 @@ impl Logs {
         if let Logs::Redis(redis) = self { Some(redis.figures()) } else { None }
     }
 
+    /// No event has a larger id that was in a channel which the logs do not hold any more.
+    pub(super) fn forgotten(&self, hub: &Hub) -> Id {
+        match self {
+            Logs::Memory | Logs::Redis(_) => hub.ids.last(),
+            Logs::Journal(directory) => directory.forgotten(),
+        }
+    }
+
     /// The log of a new channel.
     pub(super) fn log(&self, feed: &Arc<Feed>) -> Log {
         let name = &feed.members.name;
@@ -125,51 +134,17 @@ pub(super) enum Log {
 }
 
 impl Log {
-    /// Commits an event. Returns its id; with a key under which the same event is kept, the id of that one.
-    pub(super) fn publish(
+    /// Commits an event, or without one that the channel is completed, and brings it into the history. Returns its id. What
+    /// is there already, by its key or as a completion, is not committed again.
+    pub(super) fn commit(
         &self,
         feed: &Arc<Feed>,
-        publication: Publication,
+        publication: Option<Publication>,
     ) -> Result<Id, PublishError> {
         match self {
-            Log::Memory => {
-                let mut state = feed.lock();
-                if let Some(id) = publication.find_in(&state.history)? {
-                    return Ok(id);
-                }
-                state = feed.make_room(state, publication.bytes, ROOM_DEADLINE);
-                // The lock was free while it waited for room.
-                if let Some(id) = publication.find_in(&state.history)? {
-                    return Ok(id);
-                }
-                // Until the views have it, they show no larger one.
-                let issuing = state.has_views().then(|| feed.hub.order.issue(&feed.hub.ids));
-                let id = feed.hub.ids.next();
-                feed.append(&mut state, id, publication.frame(id), publication.key);
-                let has_views = issuing.is_some();
-                drop(issuing);
-                fanout::tell(feed, state);
-                if has_views {
-                    feed.wait_for_views();
-                }
-                Ok(id)
-            }
-            Log::Journal(journal) => journal.commit(feed, Some(publication)),
-            Log::Redis(stream) => mirror::publish(stream, feed, &publication),
-        }
-    }
-
-    /// Commits that the channel is completed.
-    pub(super) fn complete(&self, feed: &Arc<Feed>) -> Result<(), PublishError> {
-        match self {
-            Log::Memory => {
-                let mut state = feed.lock();
-                feed.complete(&mut state);
-                feed.notify_lanes(state);
-                Ok(())
-            }
-            Log::Journal(journal) => journal.commit(feed, None).map(|_| ()),
-            Log::Redis(stream) => mirror::complete(stream, feed),
+            Log::Memory => commit_to_memory(feed, publication),
+            Log::Journal(journal) => journal.commit(feed, publication),
+            Log::Redis(stream) => mirror::commit(stream, feed, publication),
         }
     }
 
@@ -193,4 +168,36 @@ impl Log {
             }
         }
     }
+}
+
+fn commit_to_memory(
+    feed: &Arc<Feed>,
+    publication: Option<Publication>,
+) -> Result<Id, PublishError> {
+    let mut state = feed.lock();
+    if let Some(id) = state.find(publication.as_ref())? {
+        return Ok(id);
+    }
+    let Some(publication) = publication else {
+        feed.complete(&mut state);
+        let last = state.history.newest();
+        feed.notify_lanes(state);
+        return Ok(last);
+    };
+    state = feed.make_room(state, publication.bytes, ROOM_DEADLINE);
+    // The lock was free while it waited for room.
+    if let Some(id) = publication.find_in(&state.history)? {
+        return Ok(id);
+    }
+    // Until the views have it, they show no larger one.
+    let issuing = state.has_views().then(|| feed.hub.order.issue(&feed.hub.ids));
+    let id = feed.hub.ids.next();
+    feed.append(&mut state, id, publication.frame(id), publication.key);
+    let has_views = issuing.is_some();
+    drop(issuing);
+    fanout::tell(feed, state);
+    if has_views {
+        feed.wait_for_views();
+    }
+    Ok(id)
 }

@@ -1,7 +1,7 @@
 //! A feed as the mirror of a stream in Redis. Only the thread that reads Redis appends to it, so that its order is that of
 //! the stream.
 
-use super::feed::Feed;
+use super::feed::{Committed, Feed};
 use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
@@ -22,34 +22,34 @@ pub(super) fn bounds(limits: &Limits) -> Bounds {
     Bounds { events: history_events, bytes: history_bytes, is_id: |id| Id::parse(id).is_some() }
 }
 
-pub(super) fn publish(
+pub(super) fn commit(
     stream: &Stream,
     feed: &Feed,
-    publication: &Publication,
+    publication: Option<Publication>,
 ) -> Result<Id, PublishError> {
     let deadline = Instant::now() + REDIS_DEADLINE;
-    let key = publication.key.as_deref();
-    // While it is held, another publisher with the key waits. What it sees then has this event.
-    let _claim = match key {
-        None => {
-            stream.follow(deadline)?;
-            None
-        }
-        Some(key) => {
-            let claim = stream.claim(key, deadline)?;
-            stream.refresh(deadline)?;
-            Some(claim)
-        }
-    };
+    let key = publication.as_ref().and_then(|publication| publication.key.as_deref());
+    // While it is held, another publisher with the key waits. What that one sees then has this event.
+    let _claim = key.map(|key| stream.claim(key, deadline)).transpose()?;
+    match &publication {
+        Some(Publication { key: None, .. }) => stream.follow(deadline)?,
+        // Whether it is there already must be true now.
+        _ => stream.refresh(deadline)?,
+    }
     let oldest = {
         let state = feed.lock();
-        if let Some(id) = publication.find_in(&state.history)? {
+        if let Some(id) = state.find(publication.as_ref())? {
             return Ok(id);
         }
-        state.history.first_id()
+        state.history.first_id().map(|id| id.to_string())
     };
-    let content = Content::Event { block: publication.block.clone(), key: key.map(str::to_owned) };
-    let id = add(stream, &content, oldest, deadline)?;
+    let content = match &publication {
+        None => Content::End,
+        Some(event) => Content::Event { block: event.block.clone(), key: key.map(str::to_owned) },
+    };
+    let id = stream.add(&content, oldest.as_deref(), deadline)?;
+    // Redis has it, but under an id that no channel can hold.
+    let id = Id::parse(&id).ok_or(PublishError::Unknown)?;
     // The reader appends the event in a moment. Until then the table must not drop the channel.
     if !feed.members.has_begun() {
         let _state = feed.lock();
@@ -58,31 +58,6 @@ pub(super) fn publish(
         }
     }
     Ok(id)
-}
-
-pub(super) fn complete(stream: &Stream, feed: &Feed) -> Result<(), PublishError> {
-    let deadline = Instant::now() + REDIS_DEADLINE;
-    stream.refresh(deadline)?;
-    let oldest = {
-        let state = feed.lock();
-        if state.is_completed() {
-            return Ok(());
-        }
-        state.history.first_id()
-    };
-    add(stream, &Content::End, oldest, deadline).map(|_| ())
-}
-
-fn add(
-    stream: &Stream,
-    content: &Content,
-    oldest: Option<Id>,
-    deadline: Instant,
-) -> Result<Id, PublishError> {
-    let oldest = oldest.map(|id| id.to_string());
-    let id = stream.add(content, oldest.as_deref(), deadline)?;
-    // Redis has it, but under an id that no channel can hold.
-    Id::parse(&id).ok_or(PublishError::Unknown)
 }
 
 /// Waits until the feed can say what a client lacks that names this id. A later id than those in the history may be that
@@ -119,11 +94,8 @@ impl From<AddError> for PublishError {
     }
 }
 
-/// An encoded event, and its key.
-type Frame = (Box<[u8]>, Option<Arc<str>>);
-
 /// The reader has checked the ids and the sizes.
-fn frame(entry: Entry) -> Option<(Id, Option<Frame>)> {
+fn committed(entry: Entry) -> Option<Committed> {
     let id = Id::parse(&entry.id)?;
     Some(match entry.content {
         Content::End => (id, None),
@@ -140,29 +112,16 @@ impl Mirror for Feed {
     }
 
     fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
-        let deadline = Instant::now() + ROOM_DEADLINE;
-        let mut is_completed = false;
-        for (id, event) in entries.into_iter().filter_map(frame) {
-            let mut state = self.lock();
-            is_completed = event.is_none();
-            match event {
-                None => self.complete(&mut state),
-                Some((frame, key)) => {
-                    let size = frame.len() + key.as_ref().map_or(0, |key| key.len());
-                    let at_most = deadline.saturating_duration_since(Instant::now());
-                    state = self.make_room(state, size, at_most);
-                    self.append(&mut state, id, frame, key);
-                }
-            }
-            self.notify_lanes(state);
-        }
-        if is_completed {
+        let committed = entries.into_iter().filter_map(committed).collect();
+        Feed::extend(&self, committed, ROOM_DEADLINE);
+        self.notify_lanes(self.lock());
+        if self.members.is_completed() {
             self.members.review();
         }
     }
 
     fn replace(self: Arc<Feed>, entries: Vec<Entry>, forgotten: Option<&str>) {
-        let entries: Vec<_> = entries.into_iter().filter_map(frame).collect();
+        let entries: Vec<_> = entries.into_iter().filter_map(committed).collect();
         let mut state = self.lock();
         // Without an older entry, only the id right before the first one stands for "nothing is lost".
         let first = entries.first().map(|(id, _)| id.previous());

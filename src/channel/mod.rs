@@ -1,7 +1,7 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `feed`, `view`, `catch_up`, `fanout`, `segment`,
+//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
 //! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `eviction`, `presence`, `table`.
 
 mod asked;
@@ -14,6 +14,7 @@ mod eviction;
 mod fanout;
 mod feed;
 mod history;
+mod hub;
 mod id;
 mod journal;
 mod lane;
@@ -27,11 +28,12 @@ mod poll;
 mod presence;
 mod publication;
 mod recovery;
+mod replay;
 mod segment;
 mod selection;
+mod start;
 mod subscriber;
 mod table;
-mod view;
 mod views;
 
 pub(crate) use crate::redis::Figures as RedisFigures;

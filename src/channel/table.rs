@@ -4,15 +4,16 @@ use super::channel::{Channel, Summary};
 use super::counters::Counters;
 use super::eviction::{Entry, Removed, Table, expire, feeds};
 use super::fanout;
-use super::feed::{Feed, Hub, MAX_FANOUT_THREADS, Sources, View};
+use super::feed::{Feed, Sources, View};
 use super::history::History;
+use super::hub::{Hub, MAX_FANOUT_THREADS};
 use super::limits::{Limits, is_name};
 use super::log::{Log, Logs, Restored, Storage};
 use super::members::{Listing, Members, Phase};
 use super::notifier::Wake;
 use super::presence::Told;
+use super::replay;
 use super::selection::{Kind, Selection};
-use super::view;
 use super::views::Views;
 use crate::http::lock::hold;
 use crate::redis;
@@ -104,7 +105,8 @@ impl Channels {
             claimed: 0,
             unused: BTreeSet::new(),
             views: Views::default(),
-            forgotten: hub.ids.last(),
+            forgotten: logs.forgotten(&hub),
+            started: hub.ids.last(),
             forgot_in: 0,
         };
         let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
@@ -135,8 +137,7 @@ impl Channels {
         is_completed: bool,
     ) -> &'t Entry {
         let name: Arc<str> = name.into();
-        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let members = Members::new(Arc::clone(&name), listing);
+        let members = self.members(Arc::clone(&name));
         let feed = Feed::new(&self.hub, members, history, is_completed);
         for view in table.views.of_channel(&name) {
             feed.lock().show_in(view);
@@ -183,9 +184,8 @@ impl Channels {
         match selection.kind {
             Kind::Channel if may_begin => Ok(self.channel(&mut hold(&self.table), &name)),
             Kind::Channel => self.find(&name).ok_or(NoChannel::Full),
-            Kind::View => self.open_view(name.into(), Some(selection)),
-            Kind::Presence if self.hub.limits.presence => self.open_view(name.into(), None),
-            Kind::Presence => Err(NoChannel::Name),
+            Kind::Presence if !self.hub.limits.presence => Err(NoChannel::Name),
+            Kind::View | Kind::Presence => self.open_view(selection),
         }
     }
 
@@ -193,39 +193,60 @@ impl Channels {
         if let Some(channel) = table.find(name) {
             return channel;
         }
-        let history = History::new(table.forgotten);
+        let history = History::new(table.forgotten.max(table.started));
         let entry = self.insert(table, name, |feed| self.logs.log(feed), history, false);
         Channel::new(&entry.feed, &entry.log)
     }
 
-    /// The view of several channels. It begins none of them: those that begin later join it. Or, without a selection, the
-    /// presence of a channel, which goes with its last subscriber as a view does.
-    fn open_view(
+    /// As [`open_selection`](Channels::open_selection), to read what is there. A view is made for this poll alone: it is on
+    /// no list, and takes the place of no other.
+    pub(crate) fn open_to_poll(
         &self,
-        name: Arc<str>,
-        selection: Option<&Selection>,
+        selection: &Selection,
+        may_begin: bool,
     ) -> Result<Channel, NoChannel> {
+        match selection.kind {
+            Kind::View => Ok(Channel::new(&self.new_view(selection), &Log::Memory)),
+            Kind::Channel | Kind::Presence => self.open_selection(selection, may_begin),
+        }
+    }
+
+    fn new_view(&self, selection: &Selection) -> Arc<Feed> {
+        let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        let view = View { selection: selection.clone(), sources };
+        Feed::view(&self.hub, self.members(selection.name().into()), view)
+    }
+
+    fn members(&self, name: Arc<str>) -> Arc<Members> {
+        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
+        Members::new(name, listing)
+    }
+
+    /// The view of several channels. It begins none of them: those that begin later join it. Or the presence of a channel,
+    /// which goes with its last subscriber as a view does.
+    fn open_view(&self, selection: &Selection) -> Result<Channel, NoChannel> {
+        let name = selection.name();
         let mut table = hold(&self.table);
         if let Some(view) = table.views.find(&name) {
             return Ok(Channel::new(view, &Log::Memory));
         } else if table.views.len() >= self.hub.limits.views {
             return Err(NoChannel::Full);
         }
-        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let members = Members::new(name, listing);
-        let Some(selection) = selection else {
-            let feed = Feed::new(&self.hub, members, History::new(self.hub.ids.last()), false);
-            table.views.insert(&feed);
-            return Ok(Channel::new(&feed, &Log::Memory));
+        let feed = match selection.is_view() {
+            true => self.new_view(selection),
+            false => {
+                let history = History::new(self.hub.ids.last());
+                Feed::new(&self.hub, self.members(name.into()), history, false)
+            }
         };
-        let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let view = View { selection: selection.clone(), sources };
-        let feed = Feed::view(&self.hub, members, view);
         // A channel that begins from here on finds the view. Those that are there are told without this lock.
         table.views.insert(&feed);
-        let (channel, matching) = (Channel::new(&feed, &Log::Memory), table.matching(selection));
+        let channel = Channel::new(&feed, &Log::Memory);
+        let feeds = feed.view.as_ref().map(|_| table.matching(selection).feeds);
         drop(table);
-        view::connect(&feed, &matching.feeds);
+        if let Some(feeds) = feeds {
+            replay::connect(&feed, &feeds);
+        }
         Ok(channel)
     }
 

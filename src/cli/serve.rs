@@ -49,7 +49,7 @@ OPTIONS
     --max-subscribers N        subscribers and other streams      [nine in ten connections]
     --max-channels N           channels at a time                                      [1024]
     --presence                 tell how many subscribers a channel has, on @presence.NAME
-    --max-views N              sets of several channels on one connection              [1024]
+    --max-views N              sets of several channels on one connection   [max-subscribers]
     --history-events N         events that each channel keeps                          [1000]
     --history-bytes N          bytes that each channel keeps                        [1048576]
     --log text|json            how each request is logged                             [text]
@@ -163,7 +163,7 @@ impl Options {
         let mut app = App::default();
         let (mut stdin, mut origins, mut publishers) = (None, Vec::new(), Vec::new());
         let mut addresses = Vec::new();
-        let (mut connections, mut streams) = (None, None);
+        let (mut connections, mut streams, mut views) = (None, None, None);
         let (mut journal, mut journal_sync) = (None, None);
         let (mut redis, mut has_redis, mut of_redis) = (RedisOptions::default(), false, None);
         while let Some(option) = arguments.next()? {
@@ -208,7 +208,7 @@ impl Options {
                 "--max-subscribers" => streams = Some(arguments.number(name, 0, MOST)?),
                 "--max-channels" => channels.channels = arguments.number(name, 1, MOST)?,
                 "--presence" => channels.presence = true,
-                "--max-views" => channels.views = arguments.number(name, 1, MOST)?,
+                "--max-views" => views = Some(arguments.number(name, 1, MOST)?),
                 "--history-events" => {
                     channels.history_events = arguments.number(name, 1, 1_000_000_000)?
                 }
@@ -281,6 +281,8 @@ impl Options {
         }
         let note = limit_connections(&mut app.limits, connections, app.www.is_some());
         app.limits.streams = streams.unwrap_or((app.limits.connections * 9 / 10).max(1));
+        // Fewer would let a client keep new sets out with names that it invents, while there is room for subscribers.
+        app.channel_limits.views = views.unwrap_or(app.limits.streams.max(1));
         Ok(Some(Options { app, stdin, note }))
     }
 }

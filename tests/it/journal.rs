@@ -108,6 +108,15 @@ fn after_a_restart_a_client_gets_what_it_missed_without_a_gap_and_ids_go_on_grow
     assert_eq!(data, ["n3", "n4", "n5"]);
     let next = Publisher::connect(server.address, "news").publish("n6");
     assert_eq!(back.next().map(|message| message.last_event_id), Some(next));
+    // The time before the restart is known, too. What a view has, and what it does not have yet, has lost nothing.
+    let (since, _) = crate::resumption::numbers(&ids[0]);
+    for selection in ["news", "news,other", "n*"] {
+        for asked in [format!("since={since}"), format!("last_event_id={}", ids[0])] {
+            let target = format!("/channels/{selection}?{asked}");
+            let first = Stream::open(server.address, &target, &[]).next().expect("it is kept").data;
+            assert_eq!(first, if asked.starts_with("since") { "n1" } else { "n2" }, "{target}");
+        }
+    }
     // An id that the journal never had is a gap.
     let mut stranger = Stream::resume(server.address, "news", "5-5");
     assert_eq!(stranger.next().expect("it is told").event_type, "gap");

@@ -5,6 +5,7 @@ use crate::resumption::numbers;
 use crate::server::{Answer, Publisher, Server, Stream, ask, eventually};
 use crate::webdriver::Json;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const JSON: [(&str, &str); 1] = [("Accept", "application/json")];
@@ -112,6 +113,82 @@ fn a_poll_for_json_gets_the_same_events_and_the_last_event_id_for_the_next_poll(
     assert_eq!(events.len(), 6);
     complete(server.address, "c");
     assert_eq!(next(&mut last_id), [["null", "end", "the channel is completed"]]);
+}
+
+#[test]
+fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
+    let server =
+        Server::start(&[&OPEN[..], &["--history-events", "3", "--max-views", "1"]].concat());
+    let address = server.address;
+    // A poll takes the place of no view, and needs none.
+    let _view = Stream::open(address, "/channels/x,y", &[]);
+    let publish = |channel: &str, data: &str| Publisher::connect(address, channel).publish(data);
+    let ids = [("a.1", "1"), ("b", "2"), ("a.2", "3"), ("other", "4"), ("a.1", "5")]
+        .map(|(channel, data)| publish(channel, data));
+    let event = |at: usize, channel: &str, data: &str| {
+        [ids[at].clone(), channel.to_owned(), data.to_owned()]
+    };
+    let all =
+        [event(0, "a.1", "1"), event(1, "b", "2"), event(2, "a.2", "3"), event(4, "a.1", "5")];
+    let (events, last_id) = polled(address, "/channels/b,a.*?poll");
+    assert_eq!((&events[..], &last_id), (&all[..], &ids[4]));
+    // Behind an id of whatever channel; and as a stream.
+    for (at, rest) in [(0, 1), (1, 2), (3, 3), (4, 4)] {
+        let target = format!("/channels/a.*,b?poll&last_event_id={}", ids[at]);
+        assert_eq!(polled(address, &target).0, all[rest..], "{at}");
+        let frames: String = all[rest..]
+            .iter()
+            .map(|[id, name, data]| format!("id: {id}\nevent: {name}\ndata: {data}\n\n"))
+            .collect();
+        let answer = get(address, &target);
+        assert_eq!(answer.field("content-type"), Some("text/event-stream"));
+        assert_eq!(split_opening(&answer.content).1, frames.as_bytes(), "{at}");
+    }
+    for nothing in ["latest", &last_id] {
+        assert_eq!(data(address, &format!("/channels/*?poll&last_event_id={nothing}")), [""; 0]);
+    }
+    assert_eq!(data(address, "/channels/b,a.*?poll&since=1h"), ["1", "2", "3", "5"]);
+    assert_eq!(server.metric("newswire_gaps_total"), 0);
+
+    // A gap names the channels that have lost something, or all if nothing is known of the id.
+    (6..9).for_each(|number| drop(publish("b", &number.to_string())));
+    for (asked, channels) in [(ids[0].as_str(), "[\"b\"]"), ("x", "[\"a.*\",\"b\"]")] {
+        let target = format!("/channels/b,a.*?poll&last_event_id={asked}");
+        let [id, name, gap] = &polled(address, &target).0[0];
+        assert_eq!([id, name], ["null", "gap"]);
+        assert!(gap.starts_with(&format!("{{\"asked\":\"{asked}\",")), "{gap}");
+        assert!(gap.ends_with(&format!(",\"channels\":{channels}}}")), "{gap}");
+        assert!(get(address, &target).text().contains(&format!("event: gap\ndata: {gap}\n\n")));
+    }
+    // The end of one of them is no end of all.
+    complete(address, "b");
+    assert_eq!(data(address, "/channels/b,a.*?poll"), ["1", "3", "5", "6", "7", "8"]);
+    assert_eq!(server.metric("newswire_views"), 1);
+    assert_eq!(get(address, "/channels/@presence.b?poll").status, 400);
+}
+
+/// Nothing is lost or repeated while the channels go on.
+#[test]
+fn polls_of_several_channels_while_they_are_published_on_miss_nothing() {
+    let server = Server::start(&[&OPEN[..], &["--history-events", "100000"]].concat());
+    let address = server.address;
+    const EVENTS: usize = 300;
+    let publishers = ["a", "b", "c"].map(|channel| {
+        thread::spawn(move || {
+            let mut publisher = Publisher::connect(address, channel);
+            (0..EVENTS).map(|_| publisher.publish(&"x".repeat(500))).collect::<Vec<_>>()
+        })
+    });
+    let (mut events, mut last_id) = (Vec::new(), "earliest".to_owned());
+    while events.len() < 3 * EVENTS {
+        let (found, id) = polled(address, &format!("/channels/a,b,c?poll&last_event_id={last_id}"));
+        events.extend(found.into_iter().map(|[id, ..]| id));
+        last_id = id;
+    }
+    let mut published: Vec<String> =
+        publishers.into_iter().flat_map(|it| it.join().expect("it publishes")).collect();
+    published.sort_by_key(|id| numbers(id));
+    assert!(events == published, "{} events", events.len());
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! What all channels of a server share.
+
+use super::counters::Counters;
+use super::feed::Feed;
+use super::id::Ids;
+use super::limits::Limits;
+use super::notifier::Notifier;
+use super::order::Order;
+use super::subscriber::{HEARTBEAT, HEARTBEAT_EVENT};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// A thread per core is enough, and no machine that we know has more cores.
+pub(super) const MAX_FANOUT_THREADS: usize = 64;
+
+pub(super) struct Hub {
+    pub(super) limits: Limits,
+    pub(super) ids: Ids,
+    pub(super) order: Order<Shown>,
+    /// How many rounds of replays of views have begun.
+    pub(super) rounds: AtomicU64,
+    /// One for each fan-out thread.
+    pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
+    /// Wakes the timer when the hub is stopped.
+    pub(super) timer: Notifier<()>,
+    pub(super) counters: Counters,
+    /// How many subscribers ever joined a lane.
+    pub(super) joined: AtomicU64,
+    started: Instant,
+    is_stopped: AtomicBool,
+}
+
+impl Hub {
+    pub(super) fn new(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
+        Arc::new(Hub {
+            limits,
+            ids: Ids::new(),
+            order: Order::new(|id, Shown { frame, views }| {
+                views.iter().for_each(|view| view.show(id, &frame));
+            }),
+            rounds: AtomicU64::new(0),
+            notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
+            timer: Notifier::new(),
+            counters: Counters::default(),
+            joined: AtomicU64::new(0),
+            started: Instant::now(),
+            is_stopped: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// What an idle subscriber gets.
+    pub(super) fn heartbeat(&self) -> &'static [u8] {
+        if self.limits.heartbeat_event { HEARTBEAT_EVENT } else { HEARTBEAT }
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(SeqCst)
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, SeqCst);
+        self.notifiers.iter().for_each(Notifier::close);
+        self.timer.close();
+    }
+}
+
+/// An event for the views of its channel.
+pub(super) struct Shown {
+    pub(super) frame: Arc<[u8]>,
+    pub(super) views: Vec<Arc<Feed>>,
+}

@@ -1,0 +1,163 @@
+//! What a client lacks, piece by piece.
+//!
+//! A view is a feed that other feeds fill. It is made for its first subscriber, and goes with the last one. It shows what is
+//! appended while it exists. What a subscriber missed before is read from the histories of the channels, in rounds, so
+//! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
+
+use super::asked::Asked;
+use super::feed::{Feed, Matching, REPLAY_BYTES, ROOM_DEADLINE};
+use super::history::{Batch, Cursor, History};
+use super::id::Id;
+use super::selection::shown;
+use super::start::Start;
+use super::subscriber::Departure;
+use crate::sse::{Event, json_string};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Weak};
+
+/// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
+const TOLD_NAMES: usize = 64;
+
+/// Reads what the channels of a view keep, or what one channel keeps, in the order of the ids.
+pub(super) struct Replay<'f> {
+    feed: &'f Arc<Feed>,
+    start: Start,
+    /// The client has each event up to here.
+    pub(super) after: Id,
+    /// The number of the round before.
+    round: Option<u64>,
+}
+
+impl<'f> Replay<'f> {
+    pub(super) fn new(feed: &'f Arc<Feed>, start: Start) -> Replay<'f> {
+        Replay { feed, after: start.after, start, round: None }
+    }
+
+    /// Fills the batch with the first events that the client lacks, none of them behind `until`. Returns the gap that it is
+    /// told before the first round, or nothing.
+    ///
+    /// # Errors
+    /// [`Departure::Slow`] if a channel has lost an event since the round before.
+    pub(super) fn next(
+        &mut self,
+        asked: &Asked,
+        until: Id,
+        batch: &mut Batch,
+    ) -> Result<String, Departure> {
+        let (hub, after) = (&self.feed.hub, self.after);
+        // What is forgotten from here on has this number, or a larger one.
+        let number = hub.rounds.fetch_add(1, SeqCst) + 1;
+        let before = self.round.replace(number);
+        let is_lost = |forgotten: Id, forgot_in: u64| match before {
+            None => self.start.is_behind_gap(forgotten, &hub.ids),
+            Some(before) => after < forgotten && forgot_in >= before,
+        };
+        let view = self.feed.view.as_ref();
+        // Read before the channels: each event up to here is in one of the histories by the time at which that is locked.
+        let settled = view.map_or(Id::MAX, |_| hub.order.settled(&hub.ids));
+        let mut until = settled.min(until).max(after);
+        let Matching { feeds, open_parts, forgotten, forgot_in } = self.feed.sources();
+        let (mut found, mut bytes, mut lost) = (BTreeMap::new(), 0, Vec::new());
+        if is_lost(forgotten, forgot_in) {
+            lost.extend(open_parts);
+        }
+        for feed in feeds {
+            let name = &feed.members.name;
+            let mut state = feed.lock();
+            feed.expire(&mut state);
+            if is_lost(state.history.forgotten, state.forgot_in) {
+                lost.push(Arc::clone(name));
+            }
+            for (id, frame) in state.history.after(after) {
+                if id > until {
+                    break;
+                }
+                let frame = view.map_or_else(|| frame.into(), |_| shown(name, frame));
+                bytes += frame.len();
+                found.insert(id, frame);
+                // The largest ids are for the next round.
+                while bytes > REPLAY_BYTES
+                    && found.len() > 1
+                    && let Some((id, frame)) = found.pop_last()
+                {
+                    bytes -= frame.len();
+                    until = id.previous();
+                }
+            }
+        }
+        self.after = until;
+        if before.is_some() && !lost.is_empty() {
+            return Err(Departure::Slow);
+        }
+        // Nothing is known of an id that no channel had.
+        if let Some(view) = view
+            && !lost.is_empty()
+            && (lost.len() > TOLD_NAMES || self.start.has_gap.is_some())
+        {
+            lost = view.selection.parts().to_vec();
+        }
+        let gap = match lost.is_empty() {
+            true => String::new(),
+            false => self.feed.gap(asked, found.keys().next().copied(), lost),
+        };
+        let mut history = History::new(after);
+        found.into_iter().for_each(|(id, frame)| history.append_shared(id, frame));
+        history.copy(0, Cursor::MAX, usize::MAX, batch);
+        Ok(gap)
+    }
+}
+
+impl Feed {
+    /// The channels that a replay reads: those of a view, or the channel itself.
+    fn sources(self: &Arc<Feed>) -> Matching {
+        let Some(view) = &self.view else {
+            let feeds = vec![Arc::clone(self)];
+            return Matching { feeds, ..Matching::default() };
+        };
+        let sources = view.sources.upgrade();
+        sources.map(|sources| sources.matching(&view.selection)).unwrap_or_default()
+    }
+
+    /// The event that tells a client what it missed; in a view, with the channels that have lost something. It has no id, so
+    /// that the client keeps its own.
+    pub(super) fn gap(&self, asked: &Asked, oldest: Option<Id>, lost: Vec<Arc<str>>) -> String {
+        self.hub.counters.gaps.fetch_add(1, Relaxed);
+        // The client may have sent as much as a head has room for.
+        let asked: String = asked.text().chars().take(64).collect();
+        let oldest = oldest.map_or("null".to_owned(), |id| format!("\"{id}\""));
+        let mut json = format!("{{\"asked\":{},\"oldest\":{oldest}", json_string(&asked));
+        if self.view.is_some() {
+            let names: Vec<_> = lost.iter().map(|name| json_string(name)).collect();
+            json += &format!(",\"channels\":[{}]", names.join(","));
+        }
+        let gap = Event::new(json + "}").name("gap");
+        gap.map(|gap| gap.to_string()).unwrap_or_default()
+    }
+
+    /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
+    /// publisher that has just appended an event.
+    pub(super) fn wait_for_views(&self) {
+        let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
+        for view in views.iter().filter(|view| view.is_behind.load(Relaxed)) {
+            drop(view.make_room(view.lock(), 0, ROOM_DEADLINE));
+        }
+    }
+
+    /// The view shows each event from now on: all channels have it among their views. The older ones are in their
+    /// histories.
+    pub(super) fn activate(&self) {
+        self.hub.order.between(&self.hub.ids, |last| {
+            let mut state = self.lock();
+            if state.history.forgotten == Id::MAX {
+                state.history = History::new(last);
+            }
+        });
+    }
+}
+
+/// Makes each of the channels feed a view.
+pub(super) fn connect(view: &Arc<Feed>, feeds: &[Arc<Feed>]) {
+    feeds.iter().for_each(|feed| feed.lock().show_in(Arc::downgrade(view)));
+    view.activate();
+}
