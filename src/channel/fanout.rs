@@ -229,7 +229,7 @@ mod tests {
     fn start_without_thread() -> (Arc<Feed>, Vec<TcpStream>) {
         let hub = Hub::new(Limits { history_events: 1, ..Limits::default() }, 1);
         let members = Members::new("c".into(), Weak::<Unlisted>::new());
-        let feed = Feed::new(&hub, members, History::new(hub.ids.last()), false);
+        let feed = Feed::new(&hub, members, History::new(hub.ids.last()), None);
         let (subscribed, mut router) = (Arc::clone(&feed), Router::new());
         router.get("/", move |_| {
             let feed = Arc::clone(&subscribed);

@@ -7,8 +7,9 @@ use super::lane::Lane;
 use super::limits::Limits;
 use super::members::{Members, Phase};
 use super::publication::{Publication, PublishError};
-use super::selection::{Selection, shown};
+use super::selection::shown;
 use super::subscriber::Subscriber;
+use super::views::View;
 use crate::http::lock::hold;
 use std::sync::atomic::{
     AtomicBool,
@@ -24,28 +25,6 @@ pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
 pub(super) const REPLAY_BYTES: usize = 32 * 1024;
-
-/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
-/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
-pub(super) struct View {
-    pub(super) selection: Selection,
-    pub(super) sources: Weak<dyn Sources>,
-}
-
-pub(super) trait Sources: Send + Sync {
-    fn matching(&self, selection: &Selection) -> Matching;
-}
-
-/// The channels that a selection has at one moment.
-#[derive(Default)]
-pub(super) struct Matching {
-    pub(super) feeds: Vec<Arc<Feed>>,
-    /// Other channels that were evicted may have had these names.
-    pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
-    pub(super) forgotten: Id,
-    pub(super) forgot_in: u64,
-}
 
 pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
@@ -121,33 +100,18 @@ impl State {
 }
 
 impl Feed {
-    /// A feed that goes on from `history`, behind which the channel may be completed.
+    /// A feed that goes on from `history`.
     pub(super) fn new(
         hub: &Arc<Hub>,
         members: Arc<Members>,
         history: History,
-        is_completed: bool,
-    ) -> Arc<Feed> {
-        Feed::with(hub, members, history, is_completed, None)
-    }
-
-    /// A view that shows nothing before it is [activated](Feed::activate).
-    pub(super) fn view(hub: &Arc<Hub>, members: Arc<Members>, view: View) -> Arc<Feed> {
-        Feed::with(hub, members, History::new(Id::MAX), false, Some(view))
-    }
-
-    fn with(
-        hub: &Arc<Hub>,
-        members: Arc<Members>,
-        history: History,
-        is_completed: bool,
         view: Option<View>,
     ) -> Arc<Feed> {
         let state = Mutex::new(State {
-            completed_at: is_completed.then(|| history.end()),
             history,
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
+            completed_at: None,
             views: Vec::new(),
             forgot_in: 0,
             publishers_waiting: 0,

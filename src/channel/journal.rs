@@ -31,6 +31,7 @@ pub(super) struct Journal {
     done: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
     /// What is to be committed next: events, or the completion of the channel.
     waiting: Vec<Option<Publication>>,
@@ -53,6 +54,7 @@ type Outcome = OnceLock<Result<Vec<Id>, PublishError>>;
 const YIELDS: usize = 16;
 
 /// The one that writes has this.
+#[derive(Default)]
 struct Writer {
     segments: Vec<Old>,
     /// The newest of them. Without one, the next commit begins one.
@@ -63,8 +65,7 @@ struct Writer {
 
 impl Journal {
     pub(super) fn new(directory: &Arc<Directory>, name: &str) -> Journal {
-        let writer = Writer { segments: Vec::new(), current: None, length: 0 };
-        Journal::with(directory, name, writer)
+        Journal::with(directory, name, Writer::default())
     }
 
     /// Goes on with what was recovered. What a crash has torn is cut off.
@@ -87,14 +88,7 @@ impl Journal {
     }
 
     fn with(directory: &Arc<Directory>, name: &str, writer: Writer) -> Journal {
-        let queue = Queue {
-            waiting: Vec::new(),
-            bytes: 0,
-            outcome: Arc::default(),
-            asleep: 0,
-            keys: HashSet::new(),
-            writer: Some(writer),
-        };
+        let queue = Queue { writer: Some(writer), ..Queue::default() };
         let path = directory.path.join(name);
         let directory = Arc::clone(directory);
         Journal { directory, path, queue: queue.into(), done: Condvar::new() }

@@ -1,16 +1,17 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
-//! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `eviction`, `presence`, `table`.
+//! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `notifier`, `members`, `subscriber`, `counters`,
+//! `lane`, `order`, `selection`, `hub`, `views`, `feed`, `start`, `replay`, `catch_up`, `fanout`, `segment`, `recovery`,
+//! `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `table`, `presence`, `timer`, `channels`. Each file uses those
+//! before it, but `hub`, `views` and `feed`, which are one structure, use each other.
 
 mod asked;
 mod catch_up;
 #[allow(clippy::module_inception)]
 mod channel;
+mod channels;
 mod counters;
 mod directory;
-mod eviction;
 mod fanout;
 mod feed;
 mod history;
@@ -34,15 +35,17 @@ mod selection;
 mod start;
 mod subscriber;
 mod table;
+mod timer;
 mod views;
 
 pub(crate) use crate::redis::Figures as RedisFigures;
 pub use crate::redis::Options as RedisOptions;
 pub(crate) use asked::since_ms;
 pub use channel::{Channel, Summary};
+pub use channels::Channels;
 pub use directory::{JournalSummary, JournalSync, inspect_journal};
 pub use limits::Limits;
 pub use log::Storage;
 pub use publication::{PublishError, Published};
 pub(crate) use selection::Selection;
-pub use table::{Channels, NoChannel};
+pub use table::NoChannel;

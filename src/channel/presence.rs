@@ -1,10 +1,10 @@
 //! Presence: how many subscribers a channel has, as events on a channel of its own.
 
 use super::channel::Channel;
-use super::eviction::Table;
 use super::limits::PRESENCE_INTERVAL;
 use super::log::Log;
 use super::selection::PRESENCE;
+use super::table::Table;
 use crate::http::lock::hold;
 use std::collections::HashMap;
 use std::mem::take;

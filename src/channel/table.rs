@@ -1,39 +1,25 @@
-//! The channels of a server: each has a name.
+//! The table of channels: names to channels, how many there may be, and which one goes when another one needs its place.
 
-use super::channel::{Channel, Summary};
-use super::counters::Counters;
-use super::eviction::{Entry, Removed, Table, expire, feeds};
-use super::fanout;
-use super::feed::{Feed, Sources, View};
+use super::channel::Channel;
+use super::feed::Feed;
 use super::history::History;
-use super::hub::{Hub, MAX_FANOUT_THREADS};
-use super::limits::{Limits, is_name};
-use super::log::{Log, Logs, Restored, Storage};
+use super::hub::Hub;
+use super::id::Id;
+use super::log::{Log, Logs, Restored};
 use super::members::{Listing, Members, Phase};
-use super::notifier::Wake;
-use super::presence::Told;
 use super::replay;
-use super::selection::{Kind, Selection};
-use super::views::Views;
+use super::selection::Selection;
+use super::views::{Matching, Sources, View, Views};
 use crate::http::lock::hold;
-use crate::redis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Included, Unbounded};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, Weak};
-use std::thread::{self, JoinHandle, available_parallelism};
-use std::time::Instant;
+use std::time::Duration;
 
-/// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
-/// handle. [`Channel`] has an example.
-#[derive(Clone)]
-pub struct Channels {
-    hub: Arc<Hub>,
-    logs: Arc<Logs>,
-    table: Arc<Mutex<Table>>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
-}
+/// How many channels expire, at most, while the table is locked.
+const EXPIRED_AT_ONCE: usize = 64;
 
 /// Why there is no such channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,347 +51,276 @@ impl fmt::Display for NoChannel {
 
 impl std::error::Error for NoChannel {}
 
-impl Channels {
-    /// Starts the threads that write to subscribers. They run until [`stop`](Channels::stop). The logs are in memory.
-    ///
-    /// # Errors
-    /// When the system refuses a thread; and an [`InvalidLimits`](crate::http::InvalidLimits), as [`Limits::check`].
-    pub fn start(limits: Limits) -> io::Result<Channels> {
-        Channels::start_with(limits, Storage::Memory)
-    }
+pub(super) struct Table {
+    itself: Weak<Mutex<Table>>,
+    hub: Arc<Hub>,
+    logs: Arc<Logs>,
+    pub(super) channels: BTreeMap<Arc<str>, Entry>,
+    /// How many of them were opened to publish, or completed. Subscribers have asked for the others, each of which goes
+    /// with its last subscriber.
+    claimed: usize,
+    /// Those that keep something and that nothing uses, in the order in which they are evicted.
+    pub(super) unused: BTreeSet<(Unused, Arc<str>)>,
+    pub(super) views: Views,
+    /// No event of an evicted channel has a larger id.
+    forgotten: Id,
+    /// The id of the time at which the server started. The history of a new channel starts here, or behind the evicted ones.
+    started: Id,
+    /// The round of replays in which the last one was evicted.
+    forgot_in: u64,
+}
 
-    /// As [`start`](Channels::start), with the logs elsewhere. The channels that they hold are there at once.
-    ///
-    /// ```
-    /// use newswire::Channels;
-    /// use newswire::channel::{JournalSync, Limits, Storage};
-    ///
-    /// # let directory = std::env::temp_dir().join(format!("newswire-doc-{}", std::process::id()));
-    /// let storage = Storage::Journal { directory: directory.clone(), sync: JournalSync::Always };
-    /// let channels = Channels::start_with(Limits::default(), storage)?;
-    /// let id = channels.open("news")?.publish("extra, extra")?.id;
-    /// channels.stop();
-    /// # std::fs::remove_dir_all(directory)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Also a sentence that says why the journal cannot be used, and nothing in it was changed then; or what Redis refuses.
-    /// Redis that cannot be reached is no error: it may come.
-    pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
-        limits.check()?;
-        let threads = available_parallelism().map_or(1, |cores| cores.get());
-        let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
-        let (logs, restored) = Logs::open(storage, &hub)?;
-        let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
-        threads.extend(logs.start().inspect_err(|_| hub.stop())?);
-        let table = Table {
-            hub: Arc::clone(&hub),
-            channels: BTreeMap::new(),
-            claimed: 0,
-            unused: BTreeSet::new(),
-            views: Views::default(),
-            forgotten: logs.forgotten(&hub),
-            started: hub.ids.last(),
-            forgot_in: 0,
-        };
-        let (table, threads) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(threads)));
-        let channels = Channels { hub, logs: Arc::new(logs), table, threads };
-        for restored in restored {
-            // Without the lock: one may be evicted now.
-            channels.restore(restored).members.review();
-        }
-        channels.start_timer().inspect_err(|_| channels.stop())?;
-        Ok(channels)
+pub(super) struct Entry {
+    pub(super) feed: Arc<Feed>,
+    pub(super) log: Log,
+    pub(super) is_claimed: bool,
+    /// Its key in `unused`. Each handle comes from the table, which takes the channel out of `unused` then.
+    pub(super) unused: Option<Unused>,
+}
+
+/// A channel without a handle and without a subscriber, or a completed one without a handle. The one unused for longest is
+/// evicted first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unused {
+    /// Its subscribers have not read all yet, perhaps on purpose. It is evicted after all others, and they are told of a
+    /// gap when they come back.
+    pub(super) is_read: bool,
+    /// On the clock of the hub.
+    pub(super) since: Duration,
+}
+
+/// What was removed from the table, with what the log holds of it. It is made before the table is locked, and so dropped
+/// after the lock is free: its log may be on a disk, and a callback of a channel may own the last handle to another one.
+#[derive(Default)]
+pub(super) struct Removed(Vec<Entry>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|entry| entry.log.discard(&entry.feed));
+    }
+}
+
+impl Table {
+    pub(super) fn new(hub: &Arc<Hub>, logs: &Arc<Logs>) -> Arc<Mutex<Table>> {
+        Arc::new_cyclic(|itself| {
+            Mutex::new(Table {
+                itself: Weak::clone(itself),
+                hub: Arc::clone(hub),
+                logs: Arc::clone(logs),
+                channels: BTreeMap::new(),
+                claimed: 0,
+                unused: BTreeSet::new(),
+                views: Views::default(),
+                forgotten: logs.forgotten(hub),
+                started: hub.ids.last(),
+                forgot_in: 0,
+            })
+        })
     }
 
     /// Lists a channel of an earlier process. There may be more of them than the limits allow now.
-    fn restore(&self, Restored { name, log, history, is_completed }: Restored) -> Arc<Feed> {
-        let table = &mut *hold(&self.table);
-        let feed = Arc::clone(&self.insert(table, &name, |_| log, history, is_completed).feed);
-        feed.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
-        table.claim(&feed.members);
+    pub(super) fn restore(&mut self, restored: Restored) -> Arc<Feed> {
+        let Restored { name, log, history, is_completed } = restored;
+        let feed = Arc::clone(&self.insert(&name, |_| log, history).feed);
+        match is_completed {
+            true => feed.complete(&mut feed.lock()),
+            false => feed.members.enter(Phase::Begun),
+        }
+        self.claim(&feed.members);
         feed
     }
 
-    fn insert<'t>(
-        &self,
-        table: &'t mut Table,
-        name: &str,
-        log: impl FnOnce(&Arc<Feed>) -> Log,
-        history: History,
-        is_completed: bool,
-    ) -> &'t Entry {
-        let name: Arc<str> = name.into();
-        let members = self.members(Arc::clone(&name));
-        let feed = Feed::new(&self.hub, members, history, is_completed);
-        for view in table.views.of_channel(&name) {
-            feed.lock().show_in(view);
-        }
-        let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
-        table.channels.entry(name).or_insert(entry)
-    }
-
-    /// Whether a channel can have this name: 1 to 64 ASCII letters, digits, dots, underscores and hyphens, and no dot at
-    /// the beginning.
-    pub fn is_name(name: &str) -> bool {
-        is_name(name)
-    }
-
-    /// The channel of this name, to publish on it. It is created if it does not exist.
-    ///
-    /// # Errors
-    /// [`NoChannel`].
-    pub fn open(&self, name: &str) -> Result<Channel, NoChannel> {
-        check_name(name)?;
-        let mut evicted = Removed::default();
-        let table = &mut *hold(&self.table);
-        let is_claimed = table.channels.get(name).is_some_and(|entry| entry.is_claimed);
-        if !is_claimed && !table.make_room(&mut evicted) {
-            return Err(NoChannel::Full);
-        }
-        let channel = self.channel(table, name);
-        table.claim(&channel.feed.members);
-        Ok(channel)
-    }
-
-    /// What a client has selected, to subscribe to it. [`NoChannel::Full`] also stands for a channel that does not exist if
-    /// the client may not begin one, and [`NoChannel::Name`] for a presence that is off.
-    ///
-    /// Anyone may ask for any name, so this evicts nothing, and such channels do not count against those that were opened
-    /// to publish: each goes with its last subscriber, so the bound of subscribers is theirs. A bound of their own would
-    /// let a client keep others out with names that it invents.
-    pub(crate) fn open_selection(
-        &self,
-        selection: &Selection,
-        may_begin: bool,
-    ) -> Result<Channel, NoChannel> {
-        let name = selection.name();
-        match selection.kind {
-            Kind::Channel if may_begin => Ok(self.channel(&mut hold(&self.table), &name)),
-            Kind::Channel => self.find(&name).ok_or(NoChannel::Full),
-            Kind::Presence if !self.hub.limits.presence => Err(NoChannel::Name),
-            Kind::View | Kind::Presence => self.open_view(selection),
-        }
-    }
-
-    fn channel(&self, table: &mut Table, name: &str) -> Channel {
-        if let Some(channel) = table.find(name) {
+    /// A handle to a channel, which is created if it does not exist.
+    pub(super) fn open(&mut self, name: &str) -> Channel {
+        if let Some(channel) = self.find(name) {
             return channel;
         }
-        let history = History::new(table.forgotten.max(table.started));
-        let entry = self.insert(table, name, |feed| self.logs.log(feed), history, false);
+        let (logs, history) =
+            (Arc::clone(&self.logs), History::new(self.forgotten.max(self.started)));
+        let entry = self.insert(name, |feed| logs.log(feed), history);
         Channel::new(&entry.feed, &entry.log)
     }
 
-    /// As [`open_selection`](Channels::open_selection), to read what is there. A view is made for this poll alone: it is on
-    /// no list, and takes the place of no other.
-    pub(crate) fn open_to_poll(
-        &self,
-        selection: &Selection,
-        may_begin: bool,
-    ) -> Result<Channel, NoChannel> {
-        match selection.kind {
-            Kind::View => Ok(Channel::new(&self.new_view(selection), &Log::Memory)),
-            Kind::Channel | Kind::Presence => self.open_selection(selection, may_begin),
+    fn insert(
+        &mut self,
+        name: &str,
+        log: impl FnOnce(&Arc<Feed>) -> Log,
+        history: History,
+    ) -> &Entry {
+        let feed = self.new_feed(name, history, None);
+        for view in self.views.of_channel(name) {
+            feed.lock().show_in(view);
+        }
+        let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
+        self.channels.entry(name.into()).or_insert(entry)
+    }
+
+    fn new_feed(&self, name: &str, history: History, view: Option<View>) -> Arc<Feed> {
+        let listing: Weak<dyn Listing> = self.itself.clone();
+        Feed::new(&self.hub, Members::new(name.into(), listing), history, view)
+    }
+
+    /// A view that is on no list, and shows nothing before it is [activated](Feed::activate).
+    pub(super) fn new_view(&self, selection: &Selection) -> Arc<Feed> {
+        let view = View { selection: selection.clone(), sources: self.itself.clone() };
+        self.new_feed(&selection.name(), History::new(Id::MAX), Some(view))
+    }
+
+    /// `None` for a channel that is not in the table any more.
+    fn entry(&mut self, members: &Members) -> Option<&mut Entry> {
+        let entry = self.channels.get_mut(&members.name)?;
+        std::ptr::eq(&*entry.feed.members, members).then_some(entry)
+    }
+
+    pub(super) fn claim(&mut self, members: &Members) {
+        if let Some(entry) = self.entry(members)
+            && !std::mem::replace(&mut entry.is_claimed, true)
+        {
+            self.claimed += 1;
         }
     }
 
-    fn new_view(&self, selection: &Selection) -> Arc<Feed> {
-        let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let view = View { selection: selection.clone(), sources };
-        Feed::view(&self.hub, self.members(selection.name().into()), view)
-    }
-
-    fn members(&self, name: Arc<str>) -> Arc<Members> {
-        let listing: Weak<dyn Listing> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        Members::new(name, listing)
-    }
-
-    /// The view of several channels. It begins none of them: those that begin later join it. Or the presence of a channel,
-    /// which goes with its last subscriber as a view does.
-    fn open_view(&self, selection: &Selection) -> Result<Channel, NoChannel> {
-        let name = selection.name();
-        let mut table = hold(&self.table);
-        if let Some(view) = table.views.find(&name) {
-            return Ok(Channel::new(view, &Log::Memory));
-        } else if table.views.len() >= self.hub.limits.views {
-            return Err(NoChannel::Full);
+    /// A handle to a channel.
+    pub(super) fn find(&mut self, name: &str) -> Option<Channel> {
+        let entry = self.channels.get_mut(name)?;
+        if let Some(unused) = entry.unused.take() {
+            self.unused.remove(&(unused, Arc::clone(&entry.feed.members.name)));
         }
-        let feed = match selection.is_view() {
-            true => self.new_view(selection),
-            false => {
-                let history = History::new(self.hub.ids.last());
-                Feed::new(&self.hub, self.members(name.into()), history, false)
-            }
-        };
-        // A channel that begins from here on finds the view. Those that are there are told without this lock.
-        table.views.insert(&feed);
-        let channel = Channel::new(&feed, &Log::Memory);
-        let feeds = feed.view.as_ref().map(|_| table.matching(selection).feeds);
-        drop(table);
-        if let Some(feeds) = feeds {
-            replay::connect(&feed, &feeds);
+        Some(Channel::new(&entry.feed, &entry.log))
+    }
+
+    /// Whether one more channel can be claimed. Evicts as many as it takes.
+    pub(super) fn make_room(&mut self, evicted: &mut Removed) -> bool {
+        while self.claimed >= self.hub.limits.channels {
+            let Some(entry) = self.evict() else { return false };
+            self.hub.counters.channels_evicted.fetch_add(1, Relaxed);
+            evicted.0.push(entry);
         }
-        Ok(channel)
+        true
     }
 
-    /// How many views there are, and how many subscribers they have.
-    pub(crate) fn views(&self) -> (usize, usize) {
-        let table = hold(&self.table);
-        (table.views.len(), table.views.all().map(|view| view.members.subscribers()).sum())
-    }
-
-    /// The channel of this name, if it exists. With Redis it may exist although this process has never heard of it, so it
-    /// is opened.
-    pub fn find(&self, name: &str) -> Option<Channel> {
-        // This process does not know all channels that others have published on.
-        if let Logs::Redis(_) = *self.logs {
-            return self.open(name).ok();
-        }
-        hold(&self.table).find(name)
-    }
-
-    /// All channels, by name. With Redis these are the ones that this process keeps a copy of.
-    pub fn list(&self) -> Vec<Summary> {
-        self.list_after("", usize::MAX)
-    }
-
-    /// So many channels at most, by name, of those behind this name.
-    pub(crate) fn list_after(&self, name: &str, at_most: usize) -> Vec<Summary> {
-        // The lock is held for the copy only: other threads open channels meanwhile.
-        let table = hold(&self.table);
-        let behind = table.channels.range::<str, _>((Excluded(name), Unbounded)).take(at_most);
-        let feeds: Vec<_> = behind.map(|(_, entry)| Arc::clone(&entry.feed)).collect();
-        drop(table);
-        feeds.iter().map(|feed| Summary::new(feed)).collect()
-    }
-
-    /// Starts the thread that lets channels and events go by their age and tells presences, if there is anything to do.
-    fn start_timer(&self) -> io::Result<()> {
-        let Some(pause) = self.hub.limits.timer_pause() else { return Ok(()) };
-        let (hub, table) = (Arc::clone(&self.hub), Arc::downgrade(&self.table));
-        let mut told = Told::default();
-        let run = move || {
-            while let Wake::DeadlinePassed = hub.timer.wait(Some(Instant::now() + pause)) {
-                // The program has no handle to the channels any more.
-                let Some(table) = table.upgrade() else { return };
-                expire(&hub, &table);
-                if hub.limits.presence {
-                    told.tell(&table);
+    pub(super) fn matching(&self, selection: &Selection) -> Matching {
+        let (mut feeds, mut open_parts) = (Vec::new(), Vec::new());
+        for part in selection.parts() {
+            let Some(prefix) = part.strip_suffix('*') else {
+                match self.channels.get(part) {
+                    Some(entry) => feeds.push(Arc::clone(&entry.feed)),
+                    None => open_parts.push(Arc::clone(part)),
                 }
+                continue;
+            };
+            let behind = self.channels.range::<str, _>((Included(prefix), Unbounded));
+            let matching = behind.take_while(|(name, _)| name.starts_with(prefix));
+            feeds.extend(matching.map(|(_, entry)| Arc::clone(&entry.feed)));
+            open_parts.push(Arc::clone(part));
+        }
+        Matching { feeds, open_parts, forgotten: self.forgotten, forgot_in: self.forgot_in }
+    }
+
+    /// How many subscribers a channel has, itself and in views.
+    pub(super) fn subscribers(&self, name: &str) -> usize {
+        let own = self.channels.get(name).map_or(0, |entry| entry.feed.members.subscribers());
+        let views = self.views.of_channel(name).into_iter().filter_map(|view| view.upgrade());
+        own + views.map(|view| view.members.subscribers()).sum::<usize>()
+    }
+
+    /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
+    /// from this table.
+    pub(super) fn evict(&mut self) -> Option<Entry> {
+        let (_, name) = self.unused.pop_first()?;
+        let entry = self.channels.remove(&name)?;
+        self.forgotten = self.forgotten.max(entry.feed.forget());
+        self.forgot_in = self.hub.rounds.load(SeqCst);
+        self.claimed -= usize::from(entry.is_claimed);
+        Some(entry)
+    }
+
+    /// Evicts the channels that are unused since `before`, or some of them. Returns whether there were any.
+    pub(super) fn expire(&mut self, before: Duration, expired: &mut Removed) -> bool {
+        while expired.0.len() < EXPIRED_AT_ONCE
+            && let Some((Unused { is_read: false, since }, _)) = self.unused.first()
+            && *since <= before
+        {
+            expired.0.extend(self.evict());
+        }
+        self.hub.counters.channels_expired.fetch_add(expired.0.len() as u64, Relaxed);
+        !expired.0.is_empty()
+    }
+}
+
+impl Sources for Mutex<Table> {
+    fn matching(&self, selection: &Selection) -> Matching {
+        hold(self).matching(selection)
+    }
+}
+
+impl Listing for Mutex<Table> {
+    fn review(&self, members: &Members) {
+        let mut removed = Removed::default();
+        let table = &mut *hold(self);
+        let now = table.hub.uptime();
+        let Some(entry) = table.entry(members) else {
+            let is_view = |view: &Arc<Feed>| std::ptr::eq(&*view.members, members);
+            if members.without_handle() == Some(0)
+                && table.views.find(&members.name).is_some_and(is_view)
+            {
+                table.views.remove(&members.name);
             }
+            return;
         };
-        let thread = thread::Builder::new().name("timer".into()).spawn(run)?;
-        hold(&self.threads).push(thread);
-        Ok(())
-    }
-
-    /// Ends the streams of all subscribers, tells them when to reconnect, and ends the threads that fan out. A
-    /// subscriber that is just being written to on a thread of its own ends soon after. From now on nothing can be
-    /// published, and a client that subscribes is told to come back later. What is in a journal is on the disk then,
-    /// unless it is never synced. A second call changes nothing.
-    pub fn stop(&self) {
-        self.hub.stop();
-        self.logs.stop();
-        for feed in feeds(&self.table) {
-            feed.changed(&feed.lock());
+        let users = members.without_handle();
+        if !members.has_begun() {
+            if users == Some(0) {
+                table.claimed -= usize::from(entry.is_claimed);
+                removed.0.extend(table.channels.remove(&members.name));
+            }
+            return;
         }
-        let threads = std::mem::take(&mut *hold(&self.threads));
-        // A callback that stops the channels runs on one of the threads itself.
-        let others = threads.into_iter().filter(|it| it.thread().id() != thread::current().id());
-        for thread in others {
-            // That of a journal may sleep.
-            thread.thread().unpark();
-            drop(thread.join());
+        let is_unused = |users: &u64| *users == 0 || members.is_completed();
+        let unused = users.filter(is_unused).map(|users| Unused { is_read: users > 0, since: now });
+        let before = std::mem::replace(&mut entry.unused, unused);
+        let key = |unused| (unused, Arc::clone(&members.name));
+        if let Some(before) = before {
+            table.unused.remove(&key(before));
         }
-    }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.hub.counters
-    }
-
-    /// What is known of Redis; `None` without it.
-    pub(crate) fn redis(&self) -> Option<redis::Figures> {
-        self.logs.redis()
+        table.unused.extend(unused.map(key));
+        // It was perhaps only asked for by subscribers. It keeps something now, and counts, so another one goes.
+        table.claim(members);
+        while table.claimed > table.hub.limits.channels
+            && let Some(entry) = table.evict()
+        {
+            removed.0.push(entry);
+        }
     }
 }
 
-fn check_name(name: &str) -> Result<(), NoChannel> {
-    if Channels::is_name(name) { Ok(()) } else { Err(NoChannel::Name) }
+/// Of all channels and views.
+pub(super) fn feeds(table: &Mutex<Table>) -> Vec<Arc<Feed>> {
+    let table = hold(table);
+    let channels = table.channels.values().map(|entry| &entry.feed);
+    channels.chain(table.views.all()).map(Arc::clone).collect()
 }
 
-impl fmt::Debug for Channels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channels")
-            .field("channels", &hold(&self.table).channels.len())
-            .field("limits", &self.hub.limits)
-            .finish_non_exhaustive()
+/// The view of several channels. It begins none of them: those that begin later join it. Or the presence of a channel,
+/// which goes with its last subscriber as a view does.
+pub(super) fn open_view(table: &Mutex<Table>, selection: &Selection) -> Result<Channel, NoChannel> {
+    let mut table = hold(table);
+    if let Some(view) = table.views.find(&selection.name()) {
+        return Ok(Channel::new(view, &Log::Memory));
+    } else if table.views.len() >= table.hub.limits.views {
+        return Err(NoChannel::Full);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::id::Id;
-    use super::*;
-    use crate::http::{Router, Server};
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpStream;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    /// Otherwise the table would wait for a publisher.
-    #[test]
-    fn the_history_of_a_channel_with_a_handle_is_not_looked_at_to_evict_one() {
-        let channels = Channels::start(Limits { channels: 1, ..Limits::default() });
-        let channels = channels.expect("it starts");
-        let channel = channels.open("c").expect("there is room");
-        channel.complete().expect("it is in memory");
-        let feed = Arc::clone(&hold(&channels.table).channels["c"].feed);
-        let history = feed.lock();
-        let (sender, receiver) = mpsc::channel();
-        let others = channels.clone();
-        thread::spawn(move || sender.send(others.open("d").err()));
-        let refused = receiver.recv_timeout(Duration::from_secs(60));
-        assert_eq!(refused, Ok(Some(NoChannel::Full)));
-        drop(history);
+    let view = match selection.is_view() {
+        true => table.new_view(selection),
+        false => table.new_feed(&selection.name(), History::new(table.hub.ids.last()), None),
+    };
+    // A channel that begins from here on finds the view. Those that are there are told without this lock.
+    table.views.insert(&view);
+    let channel = Channel::new(&view, &Log::Memory);
+    let feeds = selection.is_view().then(|| table.matching(selection).feeds);
+    drop(table);
+    if let Some(feeds) = feeds {
+        replay::connect(&view, &feeds);
     }
-
-    #[test]
-    fn a_channel_that_is_used_often_stands_at_most_once_among_the_unused_ones() {
-        let channels = Channels::start(Limits::default()).expect("it starts");
-        let channel = channels.open("c").expect("it is a name");
-        for number in 0..100 {
-            channel.publish(number.to_string()).expect("it is small");
-            channel.complete().expect("it is in memory");
-            assert_eq!(hold(&channels.table).unused.len(), 0);
-            drop(channels.find("c"));
-            assert_eq!(hold(&channels.table).unused.len(), 0, "another handle is left");
-        }
-        drop(channel);
-        for _ in 0..100 {
-            drop(channels.find("c"));
-            assert_eq!(hold(&channels.table).unused.len(), 1);
-        }
-    }
-
-    #[test]
-    fn an_event_that_is_too_old_is_not_sent_although_the_timer_has_not_come_yet() {
-        let limits = Limits { history_age: Duration::from_secs(3600), ..Limits::default() };
-        let channels = Channels::start(limits).expect("it starts");
-        let channel = channels.open("c").expect("it is a name");
-        let id = Id::parse("1-1").expect("it has the form of an id");
-        channel.feed.lock().history.append(id, b"data: old\n\n"[..].into(), None);
-        channel.publish("young").expect("it is small");
-        let mut router = Router::new();
-        router.get("/", move |request| channel.subscribe(request));
-        let server = Server::bind("127.0.0.1:0").expect("there is a free port");
-        let mut client =
-            TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
-        server.log_accesses(false).serve(router).expect("it starts");
-        client.write_all(b"GET /?last_event_id=earliest HTTP/1.0\r\n\r\n").expect("it reads");
-        let mut lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));
-        let data = lines.find(|line| line.starts_with("data"));
-        assert_eq!(data.as_deref(), Some("data: young"));
-    }
+    Ok(channel)
 }
