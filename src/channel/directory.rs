@@ -89,7 +89,9 @@ impl Directory {
             loop {
                 let is_last = directory.hub.is_stopped();
                 directory.sync_dirty();
-                if let Some(failure) = hold(&directory.failure).take() {
+                // Not in the head of the block, where the lock would be held to its end.
+                let failure = hold(&directory.failure).take();
+                if let Some(failure) = failure {
                     let _ = writeln!(io::stderr(), "newswire: {failure}");
                 }
                 if is_last {
@@ -101,7 +103,9 @@ impl Directory {
     }
 
     fn sync_dirty(&self) {
-        for segment in take(&mut *hold(&self.dirty)) {
+        // Not in the head of the loop: publishers would wait for the lock until the disk has all.
+        let dirty = take(&mut *hold(&self.dirty));
+        for segment in dirty {
             segment.is_dirty.store(false, SeqCst);
             if let Err(error) = segment.sync(&self.hub.counters) {
                 self.failed("cannot sync; the last second is at risk", &self.path, &error);

@@ -40,7 +40,7 @@ pub(super) struct Feed {
 }
 
 /// What a log has committed: an encoded event and its key, or without one that the channel is completed.
-pub(super) type Committed = (Id, Option<(Box<[u8]>, Option<Arc<str>>)>);
+pub(super) type Committed = (Id, Option<(Arc<[u8]>, Option<Arc<str>>)>);
 
 pub(super) struct State {
     pub(super) history: History,
@@ -203,7 +203,7 @@ impl Feed {
         &self,
         state: &mut State,
         id: Id,
-        frame: Box<[u8]>,
+        frame: Arc<[u8]>,
         key: Option<Arc<str>>,
     ) {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
@@ -233,7 +233,7 @@ impl Feed {
         let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
         self.is_behind.store(needed_from < soft, Relaxed);
         state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
-        state.history.append_shared(id, Arc::clone(frame));
+        state.history.append(id, Arc::clone(frame), None);
         self.changed(&state);
         self.notify_lanes(state);
     }

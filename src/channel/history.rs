@@ -2,7 +2,6 @@
 
 use super::id::Id;
 use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// A position in the history: the number of events that were ever appended before it.
@@ -22,30 +21,13 @@ pub(super) struct History {
 
 struct Frame {
     id: Id,
-    bytes: Bytes,
+    /// Several histories share it, and slow subscribers if it is large.
+    bytes: Arc<[u8]>,
     key: Option<Arc<str>>,
 }
 
-/// The bytes of a frame. Slow subscribers share a large one instead of copying it; smaller ones are cheaper to copy than to
-/// share.
-enum Bytes {
-    Owned(Box<[u8]>),
-    Shared(Arc<[u8]>),
-}
-
-/// A frame of this size is large.
+/// A frame of this size is shared by the subscribers that read it slowly. Smaller ones are cheaper to copy.
 const SHARED_BYTES: usize = 16 * 1024;
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Owned(bytes) => bytes,
-            Bytes::Shared(bytes) => bytes,
-        }
-    }
-}
 
 impl Frame {
     fn size(&self) -> usize {
@@ -98,11 +80,7 @@ impl History {
         Some((frame.id, &frame.bytes))
     }
 
-    pub(super) fn append(&mut self, id: Id, bytes: Box<[u8]>, key: Option<Arc<str>>) {
-        let bytes = match bytes.len() {
-            0..SHARED_BYTES => Bytes::Owned(bytes),
-            _ => Bytes::Shared(bytes.into()),
-        };
+    pub(super) fn append(&mut self, id: Id, bytes: Arc<[u8]>, key: Option<Arc<str>>) {
         let frame = Frame { id, bytes, key };
         if let Some(key) = &frame.key {
             self.keys.insert(Arc::clone(key), self.end());
@@ -111,17 +89,10 @@ impl History {
         self.frames.push_back(frame);
     }
 
-    /// Appends a frame that several histories share.
-    pub(super) fn append_shared(&mut self, id: Id, bytes: Arc<[u8]>) {
-        let frame = Frame { id, bytes: Bytes::Shared(bytes), key: None };
-        self.bytes += frame.size();
-        self.frames.push_back(frame);
-    }
-
     /// The events behind this id.
-    pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &[u8])> {
+    pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &Arc<[u8]>)> {
         let first = self.frames.partition_point(|frame| frame.id <= id);
-        self.frames.range(first..).map(|frame| (frame.id, &*frame.bytes))
+        self.frames.range(first..).map(|frame| (frame.id, &frame.bytes))
     }
 
     /// Where the history must start so that another event of so many `bytes` fits within the bounds.
@@ -168,8 +139,8 @@ impl History {
             if bytes > max_bytes && !batch.ends.is_empty() {
                 break;
             }
-            if let Bytes::Shared(shared) = &frame.bytes {
-                batch.shared.push((batch.ends.len(), Arc::clone(shared)));
+            if frame.bytes.len() >= SHARED_BYTES {
+                batch.shared.push((batch.ends.len(), Arc::clone(&frame.bytes)));
             }
             batch.ends.push(bytes);
         }
@@ -189,7 +160,7 @@ pub(super) struct Batch {
     joined: Vec<u8>,
     /// Where each frame ends in the piece.
     ends: Vec<usize>,
-    /// The frames that are shared, each with its place among all.
+    /// The frames that are large, each with its place among all.
     shared: Vec<(usize, Arc<[u8]>)>,
 }
 
@@ -250,35 +221,5 @@ impl Batch {
             0 => 0,
             frames => self.ends.get(frames - 1).copied().unwrap_or(self.piece().len()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(n: u64) -> Id {
-        Id::parse(&format!("1-{n}")).expect("it has the form of an id")
-    }
-
-    #[test]
-    fn a_key_counts_as_its_bytes_and_is_forgotten_with_its_event() {
-        let mut history = History::new(id(0));
-        for n in 1..=4 {
-            let key = (n % 2 == 0).then(|| format!("key-{n}").into());
-            history.append(id(n), vec![b'x'; 10].into(), key);
-        }
-        assert_eq!(history.bytes, 4 * 10 + 2 * 5);
-        assert_eq!(history.find_key("key-2"), Some((id(2), &[b'x'; 10][..])));
-        assert_eq!(history.find_key("key-1"), None);
-        // Without the first event 40 bytes are left, without the second 25.
-        assert_eq!(history.first_after(10, 100, 50), 1);
-        assert_eq!(history.first_after(11, 100, 50), 2);
-        history.forget_before(2);
-        assert_eq!(history.bytes, 25);
-        assert_eq!(history.find_key("key-2"), None);
-        assert!(history.find_key("key-4").is_some());
-        history.forget_before(4);
-        assert_eq!((history.bytes, history.keys.len()), (0, 0));
     }
 }

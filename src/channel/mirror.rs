@@ -5,7 +5,7 @@ use super::feed::{Committed, Feed};
 use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
-use super::publication::{Publication, PublishError};
+use super::publication::{Publication, PublishError, frame};
 use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,10 +99,7 @@ fn committed(entry: Entry) -> Option<Committed> {
     let id = Id::parse(&entry.id)?;
     Some(match entry.content {
         Content::End => (id, None),
-        Content::Event { block, key } => {
-            let frame = [format!("id: {id}\n").as_bytes(), block.as_bytes()].concat();
-            (id, Some((frame.into(), key.map(Arc::from))))
-        }
+        Content::Event { block, key } => (id, Some((frame(id, &block), key.map(Arc::from)))),
     })
 }
 

@@ -4,6 +4,7 @@ use super::history::History;
 use super::id::Id;
 use crate::sse::Event;
 use std::fmt;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 /// The draft of the `Idempotency-Key` field sets no bound; this is the one of Stripe.
@@ -121,9 +122,8 @@ impl Publication {
         Ok(Publication { bytes: block.len() + reserve, block, key: key.map(Arc::from) })
     }
 
-    pub(super) fn frame(&self, id: Id) -> Box<[u8]> {
-        // Of the exact size: text that grows to it is allocated several times.
-        [format!("id: {id}\n").as_bytes(), self.block.as_bytes()].concat().into()
+    pub(super) fn frame(&self, id: Id) -> Arc<[u8]> {
+        frame(id, &self.block)
     }
 
     /// The id of the event that was published with this key.
@@ -134,4 +134,16 @@ impl Publication {
             Some(_) => Err(PublishError::KeyReused),
         }
     }
+}
+
+/// An encoded event with its id. It is allocated once, of its exact size.
+pub(super) fn frame(id: Id, block: &str) -> Arc<[u8]> {
+    let line = format!("id: {id}\n");
+    let mut frame: Arc<[u8]> = repeat_n(0, line.len() + block.len()).collect();
+    // Nothing else has it yet.
+    if let Some(bytes) = Arc::get_mut(&mut frame) {
+        bytes[..line.len()].copy_from_slice(line.as_bytes());
+        bytes[line.len()..].copy_from_slice(block.as_bytes());
+    }
+    frame
 }

@@ -74,7 +74,7 @@ impl<'f> Replay<'f> {
                 if id > until {
                     break;
                 }
-                let frame = view.map_or_else(|| frame.into(), |_| shown(name, frame));
+                let frame = view.map_or_else(|| Arc::clone(frame), |_| shown(name, frame));
                 bytes += frame.len();
                 found.insert(id, frame);
                 // The largest ids are for the next round.
@@ -103,7 +103,7 @@ impl<'f> Replay<'f> {
             false => self.feed.gap(asked, found.keys().next().copied(), lost),
         };
         let mut history = History::new(after);
-        found.into_iter().for_each(|(id, frame)| history.append_shared(id, frame));
+        found.into_iter().for_each(|(id, frame)| history.append(id, frame, None));
         history.copy(0, Cursor::MAX, usize::MAX, batch);
         Ok(gap)
     }

@@ -109,45 +109,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_names_and_prefixes_and_none_covers_another() {
-        for (text, name) in [
-            ("news", "news"),
-            ("weather,news", "news,weather"),
-            ("news,news", "news"),
-            ("user.*,user.42,news,user.4*", "news,user.*"),
-            ("*,news", "*"),
-            ("a*", "a*"),
-            ("@presence.a", "@presence.a"),
-        ] {
-            let selection = Selection::parse(text).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(selection.name(), name, "{text}");
-            assert_eq!(selection.kind == Kind::Channel, text == "news");
-        }
-        for text in [
-            "",
-            ",",
-            "a,",
-            ",a",
-            "a,,b",
-            "a*b",
-            "**",
-            ".a",
-            "a, b",
-            "a\n,b",
-            "@a,b",
-            "é*",
-            "@presence.",
-            "@presence.a,b",
-            "@presence.a*",
-            "@presence.@presence.a",
-        ] {
-            assert!(Selection::parse(text).is_none(), "{text:?}");
-        }
-        assert!(Selection::parse(&["a"; 16].join(",")).is_some());
-        assert!(Selection::parse(&["a"; 17].join(",")).is_none());
-    }
-
-    #[test]
     fn the_type_of_an_event_in_a_view_begins_with_its_channel() {
         for (channel, frame, expected) in [
             ("news", "id: 1-1\ndata: x\n\n", "id: 1-1\nevent: news\ndata: x\n\n"),

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// In CI it is a failure that something cannot be tested.
 fn is_missing(what: &str) -> bool {
@@ -161,6 +161,27 @@ fn a_sync_at_the_interval_that_fails_is_told_and_the_next_publish_writes_all_int
     assert_ne!(before, after);
     server.kill();
     assert_eq!(inspect(&path, "news").events, 2);
+}
+
+#[test]
+fn a_sync_at_the_interval_holds_no_publisher_up_however_long_it_takes() {
+    if !has_strace() {
+        return;
+    }
+    let (_directory, path) = journal("interval-slow");
+    let slow = "inject=fdatasync:delay_enter=10s";
+    let options = ["-o", "/dev/null", "-e", "trace=fdatasync", "-e", slow];
+    let server = traced(&path, &options, &["--journal-sync", "interval"]);
+    let mut publisher = Publisher::connect(server.address, "news");
+    publisher.publish("one");
+    let syncs = || server.metric("newswire_journal_syncs_total");
+    let so_far = syncs();
+    eventually("a sync has begun", || syncs() > so_far);
+    let begun = Instant::now();
+    for data in ["two", "three"] {
+        publisher.publish(data);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// What strace has seen of one thread, when it has seen all.
