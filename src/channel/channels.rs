@@ -174,7 +174,7 @@ impl Channels {
         // A callback that stops the channels runs on one of the threads itself.
         let others = threads.into_iter().filter(|it| it.thread().id() != thread::current().id());
         for thread in others {
-            // That of a journal may sleep.
+            // The timer, or the thread of a journal, may sleep.
             thread.thread().unpark();
             drop(thread.join());
         }

@@ -22,8 +22,6 @@ pub(super) struct Hub {
     pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
-    /// Wakes the timer when the hub is stopped.
-    pub(super) timer: Notifier<()>,
     pub(super) counters: Counters,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
@@ -41,7 +39,6 @@ impl Hub {
             }),
             rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
-            timer: Notifier::new(),
             counters: Counters::default(),
             joined: AtomicU64::new(0),
             started: Instant::now(),
@@ -69,7 +66,6 @@ impl Hub {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
-        self.timer.close();
     }
 }
 

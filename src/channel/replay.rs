@@ -54,45 +54,29 @@ impl<'f> Replay<'f> {
             None => self.start.is_behind_gap(forgotten, &hub.ids),
             Some(before) => after < forgotten && forgot_in >= before,
         };
-        let view = self.feed.view.as_ref();
         // Read before the channels: each event up to here is in one of the histories by the time at which that is locked.
-        let settled = view.map_or(Id::MAX, |_| hub.order.settled(&hub.ids));
-        let mut until = settled.min(until).max(after);
-        let Matching { feeds, open_parts, forgotten, forgot_in } = self.feed.sources();
-        let (mut found, mut bytes, mut lost) = (BTreeMap::new(), 0, Vec::new());
-        if is_lost(forgotten, forgot_in) {
-            lost.extend(open_parts);
+        let settled = self.feed.view.as_ref().map(|_| hub.order.settled(&hub.ids));
+        let mut found =
+            Found { until: settled.unwrap_or(until).min(until).max(after), ..Found::default() };
+        let (mut lost, sources) = (Vec::new(), self.feed.sources());
+        if is_lost(sources.forgotten, sources.forgot_in) {
+            lost.extend(sources.open_parts);
         }
-        for feed in feeds {
-            let name = &feed.members.name;
+        for feed in sources.feeds {
             let mut state = feed.lock();
             feed.expire(&mut state);
             if is_lost(state.history.forgotten, state.forgot_in) {
-                lost.push(Arc::clone(name));
+                lost.push(Arc::clone(&feed.members.name));
             }
-            for (id, frame) in state.history.after(after) {
-                if id > until {
-                    break;
-                }
-                let frame = view.map_or_else(|| Arc::clone(frame), |_| shown(name, frame));
-                bytes += frame.len();
-                found.insert(id, frame);
-                // The largest ids are for the next round.
-                while bytes > REPLAY_BYTES
-                    && found.len() > 1
-                    && let Some((id, frame)) = found.pop_last()
-                {
-                    bytes -= frame.len();
-                    until = id.previous();
-                }
-            }
+            let channel = settled.map(|_| &*feed.members.name);
+            found.add(channel, state.history.after(after));
         }
-        self.after = until;
+        self.after = found.until;
         if before.is_some() && !lost.is_empty() {
             return Err(Departure::Slow);
         }
         // Nothing is known of an id that no channel had.
-        if let Some(view) = view
+        if let Some(view) = &self.feed.view
             && !lost.is_empty()
             && (lost.len() > TOLD_NAMES || self.start.has_gap.is_some())
         {
@@ -100,12 +84,47 @@ impl<'f> Replay<'f> {
         }
         let gap = match lost.is_empty() {
             true => String::new(),
-            false => self.feed.gap(asked, found.keys().next().copied(), lost),
+            false => self.feed.gap(asked, found.frames.keys().next().copied(), lost),
         };
         let mut history = History::new(after);
-        found.into_iter().for_each(|(id, frame)| history.append(id, frame, None));
+        found.frames.into_iter().for_each(|(id, frame)| history.append(id, frame, None));
         history.copy(0, Cursor::MAX, usize::MAX, batch);
         Ok(gap)
+    }
+}
+
+/// The first events of several histories, in one order.
+#[derive(Default)]
+struct Found {
+    frames: BTreeMap<Id, Arc<[u8]>>,
+    bytes: usize,
+    /// It has each event up to this id.
+    until: Id,
+}
+
+impl Found {
+    /// Adds those of one history that fit, with the name of their channel if they are for a view.
+    fn add<'h>(
+        &mut self,
+        channel: Option<&str>,
+        events: impl Iterator<Item = (Id, &'h Arc<[u8]>)>,
+    ) {
+        for (id, frame) in events {
+            if id > self.until {
+                break;
+            }
+            let frame = channel.map_or_else(|| Arc::clone(frame), |name| shown(name, frame));
+            self.bytes += frame.len();
+            self.frames.insert(id, frame);
+            // The largest ids are for the next round.
+            while self.bytes > REPLAY_BYTES
+                && self.frames.len() > 1
+                && let Some((id, frame)) = self.frames.pop_last()
+            {
+                self.bytes -= frame.len();
+                self.until = id.previous();
+            }
+        }
     }
 }
 

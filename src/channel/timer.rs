@@ -2,14 +2,12 @@
 
 use super::hub::Hub;
 use super::limits::Limits;
-use super::notifier::Wake;
 use super::presence::Told;
 use super::table::{Removed, Table, feeds};
 use crate::http::lock::hold;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 /// Starts it, if there is anything to do.
 pub(super) fn start(
@@ -19,14 +17,13 @@ pub(super) fn start(
     let Some(pause) = hub.limits.timer_pause() else { return Ok(None) };
     let (hub, table) = (Arc::clone(hub), Arc::downgrade(table));
     let mut told = Told::default();
-    let run = move || {
-        while let Wake::DeadlinePassed = hub.timer.wait(Some(Instant::now() + pause)) {
-            // The program has no handle to the channels any more.
-            let Some(table) = table.upgrade() else { return };
-            expire(&hub, &table);
-            if hub.limits.presence {
-                told.tell(&table);
-            }
+    let run = move || loop {
+        thread::park_timeout(pause);
+        // Without a table, the program has no handle to the channels any more.
+        let Some(table) = table.upgrade().filter(|_| !hub.is_stopped()) else { return };
+        expire(&hub, &table);
+        if hub.limits.presence {
+            told.tell(&table);
         }
     };
     thread::Builder::new().name("timer".into()).spawn(run).map(Some)

@@ -77,6 +77,10 @@ fn a_client_comes_back_to_another_server_and_lacks_nothing() {
             assert_eq!(received, ids[from + 1..], "behind {from} of {n}");
         }
     }
+    // A poll waits for what Redis has, as a stream does.
+    let target = format!("/channels/news?poll&last_event_id={}", ids[57]);
+    let polled = ask(redis.node().address, "GET", &target, &[], "");
+    assert_eq!(polled.text().matches("data: ").count(), 2, "{polled:?}");
     // Redis keeps more than the history holds, and the first server trims.
     for n in 60..400 {
         ids.push(publish(nodes[0].address, "news", &n.to_string()).expect("Redis runs"));
