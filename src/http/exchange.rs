@@ -134,7 +134,12 @@ impl Service {
                 && let Some((head, length)) = parser.parse(wire.unread(), &self.limits)?
             {
                 wire.consume(length);
-                return Ok(Some(head).filter(|_| wire.connection().take_place()));
+                let is_whole = match head.framing() {
+                    Framing::None => true,
+                    Framing::Length(bytes) => bytes <= wire.unread().len() as u64,
+                    Framing::Chunked => false,
+                };
+                return Ok(Some(head).filter(|_| wire.connection().take_place(is_whole)));
             }
             if wire.flush().is_err() {
                 return Ok(None);
