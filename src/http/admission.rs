@@ -5,8 +5,10 @@
 //! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection with the
 //! earliest time is evicted.
 //!
-//! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place:
-//! a place that is given back goes to the first request in the queue.
+//! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place. There
+//! are two queues, and places that are given back go to them in turn: one for requests that are whole, and one for
+//! requests with content that must still arrive. An upload that sends little holds its place until it is evicted. With
+//! one queue, many such uploads would each take that time from every other request.
 
 use super::limits::Limits;
 use super::lock::hold;
@@ -42,8 +44,11 @@ struct Table {
     /// Of the places, those of streams.
     streams_taken: usize,
     uploads_taken: usize,
-    /// Connections with a request that waits for a place, in the order of arrival, each with its thread.
-    queue: VecDeque<(Arc<Slot>, Thread)>,
+    /// Connections with a request that waits for a place, in the order of arrival, each with its thread: those whose
+    /// request is whole, and those with an upload.
+    queues: [VecDeque<(Arc<Slot>, Thread)>; 2],
+    /// The queue that the next place goes to, unless it is empty.
+    turn: usize,
 }
 
 /// Counters since the server began.
@@ -93,17 +98,14 @@ impl Admission {
                 table = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
-        let is_stopping = self.is_stopping();
-        if !is_stopping {
+        let is_admitted = !self.is_stopping();
+        if is_admitted {
             table.slots.insert(key(&slot), Arc::clone(&slot));
+            self.counters.accepted.fetch_add(1, Relaxed);
         }
         drop(table);
         evicted.inspect(|evicted| _ = evicted.end());
-        if is_stopping {
-            return None;
-        }
-        self.counters.accepted.fetch_add(1, Relaxed);
-        Some(slot)
+        is_admitted.then_some(slot)
     }
 
     /// Evicts a connection, if one may be: the system has no descriptor or no thread for another one.
@@ -130,12 +132,12 @@ impl Admission {
         Some(slot)
     }
 
-    /// Gives the connection a place: a free one, that of a connection that is evicted for it, or the next one that is
-    /// given back. `false` when there was none in time, and when the server stops.
-    pub(super) fn take_place(&self, slot: &Arc<Slot>) -> bool {
+    /// Gives the connection a place: a free one, that of a connection that is evicted for it, or one that is given back.
+    /// `false` when there was none in time, and when the server stops.
+    pub(super) fn take_place(&self, slot: &Arc<Slot>, is_whole: bool) -> bool {
         let deadline = Instant::now() + self.limits.head_deadline;
         let mut table = hold(&self.table);
-        table.queue.push_back((Arc::clone(slot), thread::current()));
+        table.queues[usize::from(!is_whole)].push_back((Arc::clone(slot), thread::current()));
         self.grant_places(&mut table);
         loop {
             if slot.has_place.load(Relaxed) {
@@ -144,11 +146,15 @@ impl Admission {
             let wait = deadline.saturating_duration_since(Instant::now());
             // When the server stops, the first request notices it within `LOOK_INTERVAL` and wakes the next one.
             if wait.is_zero() || self.is_stopping() {
-                table.queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot));
+                table
+                    .queues
+                    .iter_mut()
+                    .for_each(|queue| queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot)));
                 table.wake_first();
                 return false;
             }
-            let is_first = table.queue.front().is_some_and(|(first, _)| Arc::ptr_eq(first, slot));
+            let first = table.queues[table.next()].front();
+            let is_first = first.is_some_and(|(first, _)| Arc::ptr_eq(first, slot));
             let has_place = |other: &Slot| other.has_place.load(Relaxed);
             let evicted = if is_first { self.evict(&mut table, has_place) } else { None };
             drop(table);
@@ -162,13 +168,15 @@ impl Admission {
     /// Whether connections are kept for a next request: not when the server stops, and not while requests wait for a
     /// place. A connection that asks again and again would never be evicted, and would keep them out for ever.
     pub(super) fn keeps_connections(&self) -> bool {
-        !self.is_stopping() && hold(&self.table).queue.is_empty()
+        !self.is_stopping() && hold(&self.table).queues.iter().all(VecDeque::is_empty)
     }
 
-    /// Grants free places to the first requests in the queue.
+    /// Grants free places to the first requests in the queues.
     fn grant_places(&self, table: &mut Table) {
         while table.places_taken < self.limits.connections {
-            let Some((slot, thread)) = table.queue.pop_front() else { return };
+            let next = table.next();
+            let Some((slot, thread)) = table.queues[next].pop_front() else { return };
+            table.turn = 1 - next;
             table.places_taken += 1;
             slot.has_place.store(true, Relaxed);
             thread.unpark();
@@ -180,9 +188,8 @@ impl Admission {
     pub(super) fn take_stream(&self, slot: &Slot) -> bool {
         let mut table = hold(&self.table);
         let has_room = table.streams_taken < self.limits.streams;
-        if has_room && !slot.is_stream.swap(true, Relaxed) {
-            table.streams_taken += 1;
-        }
+        slot.is_stream.store(has_room, Relaxed);
+        table.streams_taken += usize::from(has_room);
         has_room
     }
 
@@ -266,9 +273,14 @@ impl Admission {
 }
 
 impl Table {
-    /// The first request in the queue looks for a connection to evict.
+    /// The queue that the next place goes to.
+    fn next(&self) -> usize {
+        if self.queues[self.turn].is_empty() { 1 - self.turn } else { self.turn }
+    }
+
+    /// The request that the next place goes to looks for a connection to evict.
     fn wake_first(&self) {
-        if let Some((_, thread)) = self.queue.front() {
+        if let Some((_, thread)) = self.queues[self.next()].front() {
             thread.unpark();
         }
     }

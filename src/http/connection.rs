@@ -58,12 +58,13 @@ impl Connection {
         !self.admission.is_stopping()
     }
 
-    /// A request is here. Waits for a place if all are taken. `false` when there is none in time, and when the
-    /// connection was evicted: then the request must not be carried out.
-    pub(super) fn take_place(&self) -> bool {
+    /// A request is here, with all of its content if it `is_whole`. Waits for a place if all are taken. `false` when there
+    /// is none in time, and when the connection was evicted: then the request must not be carried out.
+    pub(super) fn take_place(&self, is_whole: bool) -> bool {
         let has_resumed = self.resume();
         self.is_idle.store(false, Relaxed);
-        has_resumed && (self.has_place.load(Relaxed) || self.admission.take_place(&self.slot))
+        let has_place = self.has_place.load(Relaxed);
+        has_resumed && (has_place || self.admission.take_place(&self.slot, is_whole))
     }
 
     /// Counts the connection as a stream; `false` when there is no room for one more.

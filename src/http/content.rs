@@ -1,8 +1,7 @@
 //! The content of a request (RFC 9110, 6.4), which is read when a handler asks for it.
 
 use super::chunked::Chunks;
-use super::connection::Connection;
-use super::head::Framing;
+use super::head::{Framing, Head};
 use super::limits::Limits;
 use super::status::{Refusal, Status};
 use super::wire::Wire;
@@ -13,11 +12,12 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The content of a request, and the wire that has it.
 pub(super) struct Content<'w> {
-    wire: &'w mut Wire,
-    limits: &'w Limits,
+    pub(super) wire: &'w mut Wire,
+    pub(super) limits: &'w Limits,
     rest: Rest,
     continue_awaited: bool,
-    failed: bool,
+    /// The framing cannot be trusted: where the next request begins is not known.
+    pub(super) failed: bool,
 }
 
 /// The part of a content that is still on the wire.
@@ -28,18 +28,13 @@ pub(super) enum Rest {
 }
 
 impl<'w> Content<'w> {
-    pub(super) fn new(
-        wire: &'w mut Wire,
-        limits: &'w Limits,
-        framing: Framing,
-        continue_awaited: bool,
-    ) -> Content<'w> {
-        let rest = match framing {
+    pub(super) fn new(head: &Head, wire: &'w mut Wire, limits: &'w Limits) -> Content<'w> {
+        let rest = match head.framing {
             Framing::None => Rest::Length(0),
             Framing::Length(bytes) => Rest::Length(bytes),
             Framing::Chunked => Rest::Chunks(Chunks::default()),
         };
-        Content { wire, limits, rest, continue_awaited, failed: false }
+        Content { wire, limits, rest, continue_awaited: head.continue_awaited, failed: false }
     }
 
     /// Finds an error in the part of a chunked content that is here already, before a handler runs: a handler that does
@@ -94,15 +89,6 @@ impl<'w> Content<'w> {
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
             Err(_) => Err(Refusal::bad("The connection broke before the content ended.")),
         }
-    }
-
-    pub(super) fn connection(&self) -> &Connection {
-        self.wire.connection()
-    }
-
-    /// Where the next request begins is not known: the framing of this one cannot be trusted.
-    pub(super) fn fail(&mut self) {
-        self.failed = true;
     }
 
     /// What the connection must still skip to find the next request. `None` when the next request cannot be found: the

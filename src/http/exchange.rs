@@ -3,9 +3,9 @@
 
 use super::admission::Admission;
 use super::connection::Connection;
-use super::content::{Content, Rest};
+use super::content::Rest;
 use super::cors::Cors;
-use super::forwarded::client_of;
+use super::forwarded::{client_of, name_of};
 use super::head::{Framing, Head, Method, Version};
 use super::head_parser::{HeadParser, origin_of};
 use super::limits::Limits;
@@ -54,10 +54,10 @@ pub(super) enum Job {
 struct Reply {
     method: Method,
     version: Version,
-    keeps_connection: bool,
     /// The peer sends nothing more, so that the connection can be closed at once.
     is_last: bool,
-    /// The content of the request that no handler asked for; `None` when the next request cannot be found.
+    /// The content of the request that no handler asked for, with the next request behind it; `None` when the connection
+    /// is not kept, or the next request cannot be found.
     rest: Option<Rest>,
 }
 
@@ -134,7 +134,12 @@ impl Service {
                 && let Some((head, length)) = parser.parse(wire.unread(), &self.limits)?
             {
                 wire.consume(length);
-                return Ok(Some(head).filter(|_| wire.connection().take_place()));
+                let is_whole = match head.framing() {
+                    Framing::None => true,
+                    Framing::Length(bytes) => bytes <= wire.unread().len() as u64,
+                    Framing::Chunked => false,
+                };
+                return Ok(Some(head).filter(|_| wire.connection().take_place(is_whole)));
             }
             if wire.flush().is_err() {
                 return Ok(None);
@@ -168,12 +173,11 @@ impl Service {
     fn refuse_head(&self, refusal: Refusal, wire: &mut Wire) -> io::Result<After> {
         let peer = wire.connection().peer;
         let status = refusal.status.0;
-        self.log.access(|| (peer.map_or("unix".to_owned(), |peer| peer.to_string()), None, status));
+        self.log.access(|| (name_of(peer), None, status));
         let is_head = wire.unread().trim_ascii_start().starts_with(b"HEAD ");
         let reply = Reply {
             method: if is_head { Method::Head } else { Method::Get },
             version: Version::Http11,
-            keeps_connection: false,
             is_last: false,
             rest: None,
         };
@@ -185,10 +189,8 @@ impl Service {
         self.router.enter_base(&mut head);
         self.admission.counters.requests.fetch_add(1, Relaxed);
         let peer = wire.connection().peer;
-        let has_content = head.framing() != Framing::None;
-        let content = Content::new(wire, &self.limits, head.framing(), head.continue_awaited());
-        let mut request = Request::new(head, peer, content, &self.limits);
-        let answered = match request.check_arrived() {
+        let mut request = Request::new(head, wire, &self.limits);
+        let answered = match request.content.check_arrived() {
             Err(refusal) => Some(refusal.into()),
             Ok(()) => self
                 .cors
@@ -220,20 +222,18 @@ impl Service {
         let reply = Reply {
             method: request.method(),
             version: request.version(),
-            keeps_connection,
             // A POST may have forgotten to announce its content.
             is_last: request.lists("connection", "close")
-                && !has_content
+                && request.framing() == Framing::None
                 && matches!(request.method(), Method::Get | Method::Head),
-            rest: request.into_content().into_rest(),
+            rest: request.content.into_rest().filter(|_| keeps_connection),
         };
         self.answer(response, reply, wire)
     }
 
     /// Writes the head, and the content unless the method or the status forbids it.
     fn answer(&self, response: Response, reply: Reply, wire: &mut Wire) -> io::Result<After> {
-        let keep = reply.keeps_connection && reply.rest.is_some();
-        response.write_head(keep, reply.version, wire.out());
+        response.write_head(reply.rest.is_some(), reply.version, wire.out());
         let mut is_whole = true;
         if response.has_content(reply.method) {
             match response.into_body() {
@@ -242,8 +242,7 @@ impl Service {
                 Body::File(file, promised) => is_whole = write_file(file, promised, wire)?,
             }
         }
-        let finds_next = keep && is_whole;
-        if finds_next && reply.rest.is_some_and(|rest| rest.skip(wire, &self.limits)) {
+        if is_whole && reply.rest.is_some_and(|rest| rest.skip(wire, &self.limits)) {
             return Ok(After::Next(reply.method));
         }
         let closes_at_once = reply.is_last && is_whole && wire.unread().is_empty();

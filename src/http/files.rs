@@ -3,7 +3,7 @@
 use super::grammar::entity_tags;
 use super::head::{Head, Method};
 use super::request::Request;
-use super::response::Response;
+use super::response::{Body, Response};
 use super::status::{Refusal, Status};
 use std::fmt;
 use std::fs::{self, File};
@@ -162,7 +162,7 @@ const UNREADABLE: Refusal =
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     let file = files.iter().find(|file| file.is_named(head.segments()))?;
     let response = check_preconditions(head, &file.etag)
-        .unwrap_or_else(|| Response::bytes(Status::OK, content_type(file.path), file.content));
+        .unwrap_or_else(|| content_of(file.path, Body::Bytes(file.content.into())));
     Some(
         with_validator(response, file.etag.clone())
             .literal("Content-Security-Policy", CONTENT_SECURITY_POLICY)
@@ -185,9 +185,8 @@ fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.as_nanos());
-    let content_type = content_type(&path.to_string_lossy());
     let response = check_preconditions(head, &etag)
-        .unwrap_or_else(|| Response::file(content_type, file, metadata.len()));
+        .unwrap_or_else(|| content_of(&path.to_string_lossy(), Body::File(file, metadata.len())));
     Ok(with_validator(response, etag))
 }
 
@@ -251,9 +250,10 @@ fn check_preconditions(head: &Head, etag: &str) -> Option<Response> {
     known.any(is_known).then(|| Response::empty(Status::NOT_MODIFIED))
 }
 
-fn content_type(path: &str) -> &'static str {
+/// The ending of its name says what the media type of a file is.
+fn content_of(path: &str, body: Body) -> Response {
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-    match extension.to_ascii_lowercase().as_str() {
+    let content_type = match extension.to_ascii_lowercase().as_str() {
         "html" | "htm" => "text/html; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "js" | "mjs" => "text/javascript; charset=utf-8",
@@ -271,7 +271,8 @@ fn content_type(path: &str) -> &'static str {
         "wasm" => "application/wasm",
         "pdf" => "application/pdf",
         _ => "application/octet-stream",
-    }
+    };
+    Response::typed(Status::OK, content_type, body)
 }
 
 /// FNV-1a, 64 bits. A validator changes with the content; it need not withstand an attack.

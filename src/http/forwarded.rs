@@ -15,9 +15,8 @@ pub(super) fn client_of(
     trusted: &[Option<IpAddr>],
 ) -> String {
     let peer_ip = peer.map(|peer| peer.ip().to_canonical());
-    let nearest = || peer.map_or("unix".to_owned(), |peer| peer.to_string());
     if !trusted.contains(&peer_ip) {
-        return nearest();
+        return name_of(peer);
     }
     let elements = |field| head.values(field).flat_map(list);
     let forwarded: Vec<_> = elements("forwarded").map(forwarded_for).collect();
@@ -31,7 +30,12 @@ pub(super) fn client_of(
         (None, client) if forwarded.is_empty() => client,
         (one, other) => one.filter(|_| one == other),
     };
-    client.map_or_else(nearest, |client| client.to_string())
+    client.map_or_else(|| name_of(peer), |client| client.to_string())
+}
+
+/// The peer of a connection; that of a Unix socket has no address.
+pub(super) fn name_of(peer: Option<SocketAddr>) -> String {
+    peer.map_or("unix".to_owned(), |peer| peer.to_string())
 }
 
 /// ```text

@@ -108,8 +108,10 @@ pub(super) fn is_authority(text: &str) -> bool {
 
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty.
 fn is_reg_name(text: &str) -> bool {
-    let is_name_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    let is_name_byte = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
+    };
     !text.is_empty() && text.bytes().all(is_name_byte) && (!text.contains('%') || decode(text).1)
 }
 

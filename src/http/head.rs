@@ -26,6 +26,7 @@ pub struct Head {
     /// Their names are in lower case.
     pub(super) fields: Vec<(String, String)>,
     pub(super) framing: Framing,
+    /// Whether the peer waits for `100 Continue` before it sends its content.
     pub(super) continue_awaited: bool,
 }
 
@@ -201,11 +202,6 @@ impl Head {
     pub(super) fn keeps_connection(&self) -> bool {
         !self.lists("connection", "close")
             && (self.version() == Version::Http11 || self.lists("connection", "keep-alive"))
-    }
-
-    /// Whether the peer waits for `100 Continue` before it sends its content.
-    pub(super) fn continue_awaited(&self) -> bool {
-        self.continue_awaited
     }
 
     /// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header field and

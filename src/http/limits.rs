@@ -8,7 +8,7 @@ use std::time::Duration;
 /// memory of a server, without that of its handlers and of the system's sockets, is at most about
 ///
 /// ```text
-///   (connections + waiting) * (52 KiB + head_bytes)    a thread with its stack, a read and a write buffer, the head
+///   (connections + waiting) * (48 KiB + head_bytes)    a thread with its stack, a read and a write buffer, the head
 /// + connections * content_bytes                        contents that handlers have asked for
 /// + 4,096 * target_bytes                               lines of the log that wait to be written
 /// ```

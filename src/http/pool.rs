@@ -264,6 +264,7 @@ impl<J> Queue<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::channel;
 
     /// A job that nothing does would keep its connection open.
     #[test]
@@ -275,6 +276,25 @@ mod tests {
         pool.submit(Arc::clone(&job));
         assert_eq!(pool.threads.join(Duration::MAX), 0);
         assert_eq!(Arc::strong_count(&job), 1);
+    }
+
+    /// Many clients that come back at once need few threads, because a replay that is delayed keeps none.
+    #[test]
+    fn a_job_for_later_lets_the_jobs_behind_it_pass() {
+        let (done, jobs) = channel();
+        let work = move |job: u8, pool: &Pool<u8>| {
+            done.send((job, Instant::now())).expect("the test waits");
+            if job == 1 {
+                pool.submit_later(2);
+                pool.submit(3);
+            }
+        };
+        let pool = Pool::start(&Arc::default(), work, |_| {}).expect("the system has threads");
+        pool.submit(1);
+        let [first, second, third] = [(); 3].map(|()| jobs.recv().expect("each is done"));
+        assert_eq!([first.0, second.0, third.0], [1, 3, 2]);
+        assert!(third.1 - first.1 >= DELAY);
+        pool.stop();
     }
 
     #[test]

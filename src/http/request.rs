@@ -6,6 +6,7 @@ use super::grammar::list;
 use super::head::{Framing, Head, Method, Version};
 use super::limits::Limits;
 use super::status::{Refusal, Status};
+use super::wire::Wire;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -24,9 +25,7 @@ use std::net::SocketAddr;
 /// ```
 pub struct Request<'c> {
     head: Head,
-    peer: Option<SocketAddr>,
-    content: Content<'c>,
-    limits: &'c Limits,
+    pub(super) content: Content<'c>,
     /// The values of the `{names}` of the route. The router sets them.
     pub(super) parameters: Parameters,
 }
@@ -35,35 +34,22 @@ pub struct Request<'c> {
 pub(super) type Parameters = Vec<(String, String)>;
 
 impl<'c> Request<'c> {
-    pub(super) fn new(
-        head: Head,
-        peer: Option<SocketAddr>,
-        content: Content<'c>,
-        limits: &'c Limits,
-    ) -> Request<'c> {
-        Request { head, peer, content, limits, parameters: Parameters::new() }
+    pub(super) fn new(head: Head, wire: &'c mut Wire, limits: &'c Limits) -> Request<'c> {
+        let content = Content::new(&head, wire, limits);
+        Request { head, content, parameters: Parameters::new() }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
-        self.content.connection()
-    }
-
-    /// Finds an error in the content that is here already.
-    pub(super) fn check_arrived(&mut self) -> Result<(), Refusal> {
-        self.content.check_arrived()
-    }
-
-    pub(super) fn into_content(self) -> Content<'c> {
-        self.content
+        self.content.wire.connection()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        self.limits
+        self.content.limits
     }
 
     /// The address that the connection comes from; `None` for a client of a Unix socket. Behind a proxy it is the proxy's.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.connection().peer
     }
 
     /// The segment of the path that stands where the route has `{name}`, decoded; `None` when the route has no such
@@ -98,7 +84,7 @@ impl<'c> Request<'c> {
         let sentence = "There are as many uploads as this server may have.";
         let full = Refusal::new(Status::SERVICE_UNAVAILABLE, sentence);
         let _permit = self.connection().admission().take_upload().ok_or(full)?;
-        let (mut piece, idle) = (Vec::new(), self.limits.lines_idle);
+        let (mut piece, idle) = (Vec::new(), self.limits().lines_idle);
         while self.content.read_some(&mut piece, || idle)? {
             take(&piece)?;
             piece.clear();
@@ -115,7 +101,7 @@ impl<'c> Request<'c> {
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let (mut kept, most) = (Vec::new(), self.limits.content_bytes);
+        let (mut kept, most) = (Vec::new(), self.limits().content_bytes);
         self.pieces(|piece| {
             let (mut start, mut searched) = (0, kept.len());
             kept.extend_from_slice(piece);
@@ -151,7 +137,8 @@ impl<'c> Request<'c> {
         if !sends || self.framing() != Framing::None {
             return Ok(());
         }
-        self.content.fail();
+        // What follows may be content, or the next request.
+        self.content.failed = true;
         let sentence = "Say how long the content is, with Content-Length; 0 if there is none.";
         Err(match self.version() {
             Version::Http10 => Refusal::bad(sentence),
@@ -180,7 +167,7 @@ impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("head", &self.head)
-            .field("peer", &self.peer)
+            .field("peer", &self.peer())
             .field("parameters", &self.parameters)
             .finish_non_exhaustive()
     }

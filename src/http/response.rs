@@ -55,12 +55,12 @@ impl Response {
             Cow::Borrowed(text) => text.as_bytes().into(),
             Cow::Owned(text) => text.into_bytes().into(),
         };
-        Response::bytes(status, "text/plain; charset=utf-8", content)
+        Response::typed(status, "text/plain; charset=utf-8", Body::Bytes(content))
     }
 
     /// `200` with JSON that the caller has written.
     pub fn json(json: String) -> Response {
-        Response::bytes(Status::OK, "application/json", json.into_bytes())
+        Response::typed(Status::OK, "application/json", Body::Bytes(json.into_bytes().into()))
     }
 
     /// Bytes with their media type. Browsers are told not to guess another one.
@@ -69,16 +69,15 @@ impl Response {
         content_type: impl Into<Cow<'static, str>>,
         content: impl Into<Cow<'static, [u8]>>,
     ) -> Response {
-        Response::typed(status, content_type, Body::Bytes(content.into()))
-    }
-
-    pub(super) fn file(content_type: &'static str, file: File, bytes: u64) -> Response {
-        Response::typed(Status::OK, content_type, Body::File(file, bytes))
-    }
-
-    fn typed(status: Status, content_type: impl Into<Cow<'static, str>>, body: Body) -> Response {
-        Response::new(status, body)
+        Response::new(status, Body::Bytes(content.into()))
             .field("Content-Type", content_type)
+            .literal("X-Content-Type-Options", "nosniff")
+    }
+
+    /// As [`bytes`](Response::bytes), with a media type that this program says itself.
+    pub(super) fn typed(status: Status, content_type: &'static str, body: Body) -> Response {
+        Response::new(status, body)
+            .literal("Content-Type", content_type)
             .literal("X-Content-Type-Options", "nosniff")
     }
 
@@ -106,10 +105,11 @@ impl Response {
         run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
         Response::new(Status::OK, Body::Stream(Stream::new(opening, Box::new(run))))
-            .field("Content-Type", content_type)
+            .literal("Content-Type", content_type)
     }
 
-    fn with_stream(mut self, change: impl FnOnce(&mut Stream)) -> Response {
+    /// Changes the stream, if the body is one.
+    pub(crate) fn with_stream(mut self, change: impl FnOnce(&mut Stream)) -> Response {
         if let Body::Stream(stream) = &mut self.body {
             change(stream);
         }
@@ -120,16 +120,6 @@ impl Response {
     /// piece of the stream together with the head may hold it until the next bytes come (Varnish does).
     pub(crate) fn delayed(self) -> Response {
         self.with_stream(|stream| stream.is_delayed = true)
-    }
-
-    /// Sets [`Stream::when_full`].
-    pub(crate) fn when_full(self, content: Vec<u8>) -> Response {
-        self.with_stream(|stream| stream.when_full = Some(content))
-    }
-
-    /// Sets [`Stream::farewell`].
-    pub(crate) fn farewell(self, farewell: fn() -> Vec<u8>) -> Response {
-        self.with_stream(|stream| stream.farewell = Some(farewell))
     }
 
     /// Sets [`Stream::prepare`].
@@ -166,9 +156,10 @@ impl Response {
         value: impl Into<Cow<'static, str>>,
     ) -> Response {
         let (name, value) = (name.into(), value.into());
-        assert!(is_token(name.as_bytes()), "{name:?} is not the name of a field");
-        let is_own = OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(&name));
-        assert!(!is_own, "the field {name} is written by the server itself");
+        assert!(
+            Response::takes(&name),
+            "{name:?} is no name, or the server itself writes this field"
+        );
         let value = match value.bytes().any(is_control) {
             true => value.replace(|c| u8::try_from(c).is_ok_and(is_control), " ").into(),
             false => value,
@@ -179,7 +170,7 @@ impl Response {
 
     /// As [`field`](Response::field), for what this program says itself: it is not searched for control characters in
     /// each response.
-    pub(super) fn literal(
+    pub(crate) fn literal(
         mut self,
         name: &'static str,
         value: impl Into<Cow<'static, str>>,
@@ -291,11 +282,12 @@ fn is_control(byte: u8) -> bool {
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Response {
         let sentence = refusal.sentence.replace(char::is_control, " ") + "\n";
-        let response = Response::text(refusal.status, sentence).field("Cache-Control", "no-store");
+        let response =
+            Response::text(refusal.status, sentence).literal("Cache-Control", "no-store");
         match refusal.status {
             // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 11.6.1).
-            Status::UNAUTHORIZED => response.field("WWW-Authenticate", "Bearer"),
-            Status::SERVICE_UNAVAILABLE => response.field("Retry-After", "5"),
+            Status::UNAUTHORIZED => response.literal("WWW-Authenticate", "Bearer"),
+            Status::SERVICE_UNAVAILABLE => response.literal("Retry-After", "5"),
             _ => response,
         }
     }

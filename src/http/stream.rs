@@ -8,16 +8,16 @@ pub(super) type Run = Box<dyn FnOnce(StreamWriter) -> io::Result<()> + Send>;
 
 /// A body of unknown length. The close of the connection delimits it, so that telnet shows bare frames and no proxy
 /// waits for a whole chunk.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// Leaves with the head, at once.
     pub(super) opening: Vec<u8>,
     /// Writes the rest; ten milliseconds after the opening if `is_delayed`.
     pub(super) run: Run,
     pub(super) is_delayed: bool,
     /// The content when there are too many streams; without it the response is `503`.
-    pub(super) when_full: Option<Vec<u8>>,
+    pub(crate) when_full: Option<Vec<u8>>,
     /// Makes what is written last when the server stops.
-    pub(super) farewell: Option<fn() -> Vec<u8>>,
+    pub(crate) farewell: Option<fn() -> Vec<u8>>,
     /// Sees the head before it leaves, and can watch what is written. The server still adds fields after the handler has
     /// returned, so that the handler itself cannot see the head.
     pub(super) prepare: Option<Prepare>,

@@ -53,13 +53,13 @@ impl Wire {
             self.connection.set_read_timeout(Some(wait))?;
             self.read_timeout = Some(wait);
         }
-        if self.unread.is_empty() {
-            self.unread = 0..0;
-        } else if self.unread.start > 0 && self.storage.len() - self.unread.end < READ_BYTES {
+        if self.unread.start > 0 {
             self.storage.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
         }
-        if self.storage.len() - self.unread.end < READ_BYTES {
+        // It grows only when it is full, and by no more than this: its memory is bounded by what a request may have.
+        if self.unread.end == self.storage.len() {
+            self.storage.reserve_exact(READ_BYTES);
             self.storage.resize(self.unread.end + READ_BYTES, 0);
         }
         loop {

@@ -36,7 +36,6 @@ pub struct EventSource {
     request: Request,
     handle: CloseHandle,
     parser: Parser,
-    event_bytes: usize,
     reconnects: bool,
     ready_state: ReadyState,
     /// The wait before the next connection.
@@ -140,7 +139,6 @@ impl EventSource {
             request: if accepts { request } else { request.field("Accept", "text/event-stream") },
             handle: CloseHandle::default(),
             parser: Parser::new(),
-            event_bytes: Parser::LIMIT,
             reconnects: true,
             ready_state: ReadyState::Connecting,
             wait: Duration::ZERO,
@@ -165,7 +163,6 @@ impl EventSource {
     /// With a limit for one line and for the data of one event; 16 MiB by default.
     pub fn event_bytes(mut self, bytes: usize) -> EventSource {
         self.parser = Parser::with_limit(bytes).with_last_event_id(self.parser.last_event_id());
-        self.event_bytes = bytes;
         self
     }
 
@@ -252,7 +249,7 @@ impl EventSource {
     fn read(&mut self) -> Outcome {
         // The piece before has broken the limit behind the events that it completed.
         if self.parser.feed(b"").is_err() {
-            return Err(EventSourceError::EventTooLarge(self.event_bytes));
+            return Err(EventSourceError::EventTooLarge(self.parser.limit()));
         }
         let Some(response) = &mut self.response else { return Ok(None) };
         let mut piece = Vec::new();

@@ -143,8 +143,12 @@ impl Parser {
         Ok(())
     }
 
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(Parser::LIMIT)
+    }
+
     fn check(&self, bytes: usize) -> Result<(), EventTooLarge> {
-        if bytes > self.limit.unwrap_or(Parser::LIMIT) { Err(EventTooLarge) } else { Ok(()) }
+        if bytes > self.limit() { Err(EventTooLarge) } else { Ok(()) }
     }
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), EventTooLarge> {

@@ -38,9 +38,10 @@ pub(crate) fn event_stream(
     opening: Vec<u8>,
     run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
 ) -> Response {
-    with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run))
-        .when_full(come_back_later(NO_ROOM))
-        .farewell(farewell)
+    with_stream_fields(Response::streamed(CONTENT_TYPE, opening, run)).with_stream(|stream| {
+        stream.when_full = Some(come_back_later(NO_ROOM));
+        stream.farewell = Some(farewell);
+    })
 }
 
 /// A stream that only tells the client to come back later.
@@ -83,9 +84,9 @@ fn retry_line(reconnection_time: Duration) -> String {
 /// No cache may keep a stream or join clients in it, and no proxy may transform or buffer it.
 fn with_stream_fields(response: Response) -> Response {
     response
-        .field("Cache-Control", "no-store, no-transform")
-        .field("X-Accel-Buffering", "no")
-        .field("X-Content-Type-Options", "nosniff")
+        .literal("Cache-Control", "no-store, no-transform")
+        .literal("X-Accel-Buffering", "no")
+        .literal("X-Content-Type-Options", "nosniff")
 }
 
 /// Between `time` and half as much again, so that not all clients come back in the same instant after a restart.

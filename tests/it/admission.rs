@@ -134,6 +134,46 @@ fn a_limit_can_be_reached_and_left_again_and_again() {
     }
 }
 
+/// An upload that sends little holds its place for half a second, until it is evicted. With one queue, a request behind
+/// forty of them would wait for ten seconds at two places.
+#[test]
+fn a_request_that_is_whole_does_not_wait_for_the_uploads_before_it() {
+    let held = hold(Limits { connections: 2, waiting: 100, ..lenient() });
+    let upload = "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234";
+    let uploads: Vec<_> = (0..40).map(|_| connect(held.address)).collect();
+    uploads.iter().for_each(|socket| send(socket, upload));
+    // The server has the heads by then.
+    thread::sleep(SHORT);
+    let started = Instant::now();
+    assert_eq!(receive(&held.ask()).expect("it is answered").text(), "ok\n");
+    let waited = started.elapsed();
+    assert!(waited < Duration::from_secs(5), "it has waited for {waited:?}");
+}
+
+#[test]
+fn an_upload_has_its_turn_among_requests_that_are_whole() {
+    let held = hold(Limits { connections: 1, ..lenient() });
+    let stream = held.begin_stream();
+    let work = |line: &str, rest: &str| {
+        let socket = connect(held.address);
+        let close = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        send(&socket, [line, close, rest].concat());
+        assert_silent(&socket, SHORT);
+        socket
+    };
+    let whole = [1, 2].map(|_| work("GET /works ", "\r\n"));
+    // Whether content in chunks is whole is not known in advance.
+    let upload = work("POST /works ", "Transfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n0\r\n\r\n");
+    held.end_one();
+    held.end_one();
+    assert_eq!(receive(&upload).expect("it is its turn").text(), "1234");
+    for socket in &whole {
+        held.end_one();
+        assert_eq!(receive(socket).expect("it is its turn").text(), "worked\n");
+    }
+    drop(stream);
+}
+
 /// A request that waits for a place is closed after the deadline of a head, and the next one has its turn.
 #[test]
 fn a_request_does_not_wait_for_ever() {
@@ -237,17 +277,27 @@ fn all_streams_are_counted_and_the_rest_is_answered_when_there_are_too_many() {
     drop((held.begin_stream(), held.begin_stream()));
 }
 
-/// A proxy that gets an event in one read with the head may hold it until the next bytes come. A client that waits for
-/// the head and reads soon after it gets the opening alone.
+/// A proxy that gets an event in one read with the head may hold it until the next bytes come.
 #[test]
 fn the_first_event_does_not_arrive_together_with_the_opening() {
     let mut router = Router::new();
     router.get("/", |request| Emitter::stream(request, |mut emitter| emitter.send("first")));
-    let address = serve_with(lenient(), router);
+    assert_opening_is_alone(serve_with(lenient(), router), "/");
+}
+
+#[test]
+fn a_replay_does_not_arrive_together_with_the_opening() {
+    let server = Server::start(&["--publish-open", "--quiet"]);
+    assert_eq!(ask(server.address, "POST", "/channels/c", &[], "first").status, 200);
+    assert_opening_is_alone(server.address, "/channels/c?last_event_id=earliest");
+}
+
+/// A client that waits for the head and reads soon after it gets the opening alone.
+fn assert_opening_is_alone(address: SocketAddr, target: &str) {
     let mut alone = 0;
     for _ in 0..100 {
         let mut socket = connect(address);
-        send(&socket, GET);
+        send(&socket, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         socket.peek(&mut [0]).expect("the head arrives");
         thread::sleep(Duration::from_millis(2));
         let mut bytes = [0; 4096];

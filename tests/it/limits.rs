@@ -183,7 +183,7 @@ fn a_server_without_streams_answers_everything_else() {
 fn a_connection_costs_no_more_memory_than_the_limits_say() {
     const CONNECTIONS: usize = 200;
     let limits = Limits::default();
-    let most = (52 * 1024 + limits.head_bytes) / 1024;
+    let most = (48 * 1024 + limits.head_bytes) / 1024;
     let large_head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(limits.head_bytes - 100));
     let content = format!(
         "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{}",
