@@ -268,6 +268,9 @@ fn an_address_that_is_taken_or_not_this_machines_is_refused() {
 /// Without a token every client that reaches the server can publish, so no other machine may reach it.
 #[test]
 fn publishing_without_a_token_is_for_loopback_only() {
+    assert_refused(&["--publish-open", "--publish-token-file", "/dev/null"], "leave one out");
+    let two_tokens = ["--publish-token-file", "one", "--publish-token-file", "two"];
+    assert_refused(&two_tokens, "leave the others out");
     for address in ["0.0.0.0:0", "[::]:0"] {
         assert_refused(&["--publish-open", "--listen", address], "loopback");
         assert_refused(&["--listen", address, "--publish-open"], "loopback");
