@@ -1,16 +1,13 @@
 //! Which requests may read, publish and cut: the one place that decides it.
 
 use super::authorization::Authorization;
-use super::keys::{Action, Keys, Verdict, is_same, presented};
+use super::keys::{Action, Keys, Line, Verdict, is_same, presented, read_file};
 use super::revocation::{Grant, Granted, INTERVAL};
 use crate::http::lock::hold;
-use crate::http::tcp_table::user_of_peer;
 use crate::http::{Address, Cors, Head, Refusal, Request, Response, Status, Url};
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -70,17 +67,17 @@ impl Access {
         authorize: Option<Url>,
         connections: usize,
     ) -> io::Result<Arc<Access>> {
-        let (mut text, mut keys) = (String::new(), Keys::default());
+        let (mut text, mut lines) = (String::new(), Vec::new());
         if let Some(file) = &file {
-            text = Keys::read(file).map_err(|error| unusable(file, &error))?;
-            keys = Keys::parse(&text).map_err(|what| unusable(file, &what))?;
+            text = read_file(file).map_err(|error| unusable(file, &error))?;
+            lines = Line::parse_all(&text).map_err(|what| unusable(file, &what))?;
         }
         let ip = |address: &Address| match address {
             Address::Tcp(addr) => Some(addr.ip()),
             _ => None,
         };
         let access = Arc::new(Access {
-            keys: Mutex::new(Arc::new(with_token(keys, &publishers))),
+            keys: Mutex::new(Arc::new(keys(lines, &publishers))),
             publishers,
             cors,
             on_loopback: addresses.iter().any(Address::is_local),
@@ -194,14 +191,14 @@ impl Access {
     /// the file system's clock must not be missed. A text counts once two reads have found it: the first one may have met
     /// a program that was still writing, and a file without its last lines leaves channels open.
     fn read_again(&self, file: &Path, reading: &mut Reading) {
-        let text = Keys::read(file).map_err(|error| error.to_string());
+        let text = read_file(file).map_err(|error| error.to_string());
         if text != reading.last || text == reading.taken {
             reading.last = text;
             return;
         }
         reading.taken = text.clone();
-        match text.and_then(|text| Keys::parse(&text)) {
-            Ok(keys) => *hold(&self.keys) = Arc::new(with_token(keys, &self.publishers)),
+        match text.and_then(|text| Line::parse_all(&text)) {
+            Ok(lines) => *hold(&self.keys) = Arc::new(keys(lines, &self.publishers)),
             Err(what) => {
                 let sentence = unusable(file, &what);
                 // Standard error may be closed.
@@ -210,27 +207,15 @@ impl Access {
         }
     }
 
-    /// Draining the server. Where publishers have a token, it needs the token. Else it needs a process that could as well
-    /// end the server with a signal: one of the same user. That the client is on loopback is not enough, because behind a
-    /// proxy on this machine all clients of the internet are, and a proxy has a user of its own.
-    pub(super) fn drain(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        self.cut(request)?;
-        if let Publishers::Bearer(token) = &self.publishers {
-            // The keys of the file are for channels.
-            let keys = presented(request);
-            let is_token = keys.iter().any(|key| is_same(key.as_bytes(), token.as_bytes()));
-            return if is_token { Ok(()) } else { Err(self.refuse()) };
-        }
-        let is_forwarded = FORWARDING.iter().any(|field| request.field(field).is_some());
-        let is_loopback = request.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        // A browser that another site has asked to send this may be behind a proxy, too.
-        let is_foreign = request
-            .field("sec-fetch-site")
-            .is_some_and(|site| !["same-origin", "none"].contains(&site));
-        let is_near = is_loopback && !is_forwarded && !is_foreign;
-        let user = is_near.then(|| user_of_peer(request.connection())).flatten();
-        let own = fs::metadata("/proc/self").map(|process| process.uid()).ok();
-        if user.is_some() && user == own { Ok(()) } else { Err(DRAIN_ELSEWHERE) }
+    /// Whether the request has the token of the publishers, which opens more than the keys of the file: these are for
+    /// channels. `None` where no client needs a key, so that there is no token, either.
+    pub(super) fn has_token(&self, request: &Request<'_>) -> Option<Result<(), Refusal>> {
+        let Publishers::Bearer(token) = &self.publishers else {
+            return self.reviews().then_some(Err(NO_TOKEN));
+        };
+        let keys = presented(request);
+        let is_token = keys.iter().any(|key| is_same(key.as_bytes(), token.as_bytes()));
+        Some(if is_token { Ok(()) } else { Err(self.refuse()) })
     }
 
     /// DNS rebinding: the name of evil.example changes to 127.0.0.1 while its page is open. The browser takes this
@@ -238,8 +223,7 @@ impl Access {
     /// that is not a browser sends no `Host`.
     fn check_host(&self, head: &Head) -> Result<(), Refusal> {
         let authority = head.authority().to_ascii_lowercase();
-        let is_known = authority.is_empty()
-            || is_loopback_name(host_of(&authority))
+        let is_known = is_at_loopback(head)
             || self.is_own(host_of(&authority))
             || self.cors.names_host(&authority);
         if is_known || !self.on_loopback { Ok(()) } else { Err(FOREIGN_HOST) }
@@ -262,7 +246,7 @@ impl Access {
     }
 }
 
-/// The most channels that one request may name: each is looked for in all lines.
+/// The most channels that one request may name.
 const CHANNELS: usize = 64;
 
 fn channels_of<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
@@ -273,11 +257,12 @@ fn channels_of<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
 
 const TOO_MANY_CHANNELS: Refusal = Refusal::bad("A request names 64 channels at most.");
 
-fn with_token(keys: Keys, publishers: &Publishers) -> Keys {
-    match publishers {
-        Publishers::Bearer(token) => keys.with_publisher(token),
-        _ => keys,
+/// The keys of the file, and the token.
+fn keys(mut lines: Vec<Line>, publishers: &Publishers) -> Keys {
+    if let Publishers::Bearer(token) = publishers {
+        lines.push(Line::publisher(token));
     }
+    Keys::new(lines)
 }
 
 fn unusable(file: &Path, what: &dyn fmt::Display) -> io::Error {
@@ -307,13 +292,11 @@ const PUBLISHING_IS_OFF: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with --publish-open.",
 );
-const DRAIN_ELSEWHERE: Refusal = Refusal::new(
+const NO_TOKEN: Refusal = Refusal::new(
     Status::FORBIDDEN,
-    "Without --publish-token-file only a process of the same user, on the same machine, over TCP, drains the server.",
+    "With --access or --authorize this needs a token. Start the server with --publish-token-file FILE, too, and send the \
+     token in that file.",
 );
-/// Fields that a proxy adds.
-const FORWARDING: [&str; 6] =
-    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 /// Without a key, with an unknown one and with one of another channel, whether the channel exists or not: the table of
 /// channels is not looked at before. It is `401`, not `404`, because it says what to do.
 const KEY_NEEDED: Refusal = Refusal::new(
@@ -330,6 +313,12 @@ const FOREIGN_ORIGIN: Refusal = Refusal::new(
     "A page of another origin may not do this here. Start the server with --allow-origin and the origin of the page, \
      as https://your.name.",
 );
+
+/// Whether the host that the request names is loopback; also when it names none.
+pub(super) fn is_at_loopback(head: &Head) -> bool {
+    let authority = head.authority().to_ascii_lowercase();
+    authority.is_empty() || is_loopback_name(host_of(&authority))
+}
 
 /// The host of an authority, without the port and the brackets.
 fn host_of(authority: &str) -> &str {

@@ -2,7 +2,7 @@
 
 use super::access::{Access, Publishers};
 use super::drain::{Drain, Drained};
-use super::routes::{Shared, router};
+use super::routes::{Shared, is_taken, router};
 use super::site::PAGE;
 use super::subscribe::Create;
 use crate::channel::{self, Channels, Storage};
@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 pub struct App {
     /// Where to listen; `127.0.0.1:8080`.
     pub addresses: Vec<Address>,
-    /// A path under which everything is served, too, as `/push`; none.
+    /// A path under which everything is served, too, as `/push`; none. No path of the server itself begins with it.
     pub base: Option<String>,
     /// A directory that is served in place of the page; none.
     pub www: Option<PathBuf>,
@@ -93,6 +93,11 @@ impl App {
                 .map_err(failed(format!("cannot serve the directory {path:?}")))?,
         };
         self.limits.check()?;
+        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base)) {
+            let sentence =
+                format!("--base cannot be {base}: the server has paths of its own under it");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
         let admission = Admission::new(&self.limits);
         let connections = self.limits.connections;
         let listener = |address: &Address| {

@@ -1,8 +1,12 @@
 //! `POST /drain`: the server stops without a loss, so that another one can take its place.
 
+use super::access::{Access, is_at_loopback};
 use crate::channel::Channels;
 use crate::http::admission::Admission;
-use crate::http::{Head, Refusal, Response, ServerHandle, Status};
+use crate::http::tcp_table::user_of_peer;
+use crate::http::{Head, Refusal, Request, Response, ServerHandle, Status};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -21,6 +25,36 @@ const LAST_ANSWER: Duration = Duration::from_millis(300);
 
 /// How often a server looks for connections that the network does not reach. A look at 10,000 connections takes 20 ms.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Fields that a proxy adds.
+const FORWARDING: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
+/// Whether a client may drain the server. Where clients need keys, it needs the token of the publishers: such a server has
+/// clients on other machines, and a proxy on this one may hide them. Else it needs a process that could as well end the
+/// server with a signal: one of the same user, which has asked this machine. A proxy mostly has a user of its own, names its
+/// client, or keeps the `Host`.
+pub(super) fn check(request: &Request<'_>, access: &Access) -> Result<(), Refusal> {
+    access.cut(request)?;
+    if let Some(has_token) = access.has_token(request) {
+        return has_token;
+    }
+    let is_loopback = request.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    let is_forwarded = FORWARDING.iter().any(|field| request.field(field).is_some());
+    // A browser that another site has asked to send this may be behind a proxy, too.
+    let site = request.field("sec-fetch-site");
+    let is_foreign = site.is_some_and(|site| !["same-origin", "none"].contains(&site));
+    let is_near = is_loopback && is_at_loopback(request) && !is_forwarded && !is_foreign;
+    let user = is_near.then(|| user_of_peer(request.connection())).flatten();
+    let own = fs::metadata("/proc/self").map(|process| process.uid()).ok();
+    if user.is_some() && user == own { Ok(()) } else { Err(ELSEWHERE) }
+}
+
+const ELSEWHERE: Refusal = Refusal::new(
+    Status::FORBIDDEN,
+    "Without --publish-token-file, only a process of the same user on the same machine drains the server, over TCP, at a \
+     loopback address.",
+);
 
 /// What the handlers know of it.
 pub(super) struct Drain {

@@ -2,7 +2,9 @@
 
 use crate::channel::Channels;
 use crate::http::Head;
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::io::{self, Read};
 use std::path::Path;
@@ -24,7 +26,7 @@ const NONE: &str = "none";
 /// A presence channel tells of the channel that its name ends with, and has the rule of that one.
 const PRESENCE: &str = "@presence.";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Action {
     Publish,
     Subscribe,
@@ -41,39 +43,135 @@ pub(super) enum Verdict {
 
 /// A channel that a line names is private for what the line allows: only keys with such a line may do that. A channel that
 /// no line names is left to the rules of the server.
+///
+/// A list asks about each of thousands of channels, and a file may have as many lines. So the lines are sorted once.
 #[derive(Default)]
 pub(super) struct Keys {
-    lines: Vec<Line>,
+    /// What any line names.
+    named: Rights,
+    anyone: Rights,
+    /// Each key and its rights, under a hash with a secret of this process: no client can choose a guess that is looked for
+    /// near a key.
+    holders: HashMap<u64, Vec<(String, Rights)>>,
+    secret: RandomState,
 }
 
-struct Line {
+/// What may be done on which channels: in order, and without what another one covers.
+#[derive(Default)]
+struct Rights(Vec<(Action, Pattern)>);
+
+/// A line of the file.
+pub(super) struct Line {
     holder: Holder,
-    actions: &'static [Action],
-    patterns: Vec<Pattern>,
+    rights: Vec<(Action, Pattern)>,
 }
 
-#[derive(PartialEq, Eq)]
 enum Holder {
     Anyone,
     None,
     Key(String),
 }
 
-/// The name of a channel, or the beginning of names.
-#[derive(Clone, PartialEq, Eq)]
+/// The name of a channel, or the beginning of names. In order, a beginning stands before all that it covers.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Pattern {
     text: String,
-    is_prefix: bool,
+    is_name: bool,
 }
 
 impl Keys {
+    /// With these lines. A key may have several.
+    pub(super) fn new(lines: Vec<Line>) -> Keys {
+        let mut keys = Keys::default();
+        for Line { holder, rights } in lines {
+            keys.named.0.extend_from_slice(&rights);
+            match holder {
+                Holder::None => {}
+                Holder::Anyone => keys.anyone.0.extend(rights),
+                Holder::Key(key) => {
+                    let holders = keys.holders.entry(keys.secret.hash_one(&key)).or_default();
+                    let known = holders.iter().position(|(known, _)| *known == key);
+                    let at = known.unwrap_or(holders.len());
+                    if at == holders.len() {
+                        holders.push((key, Rights::default()));
+                    }
+                    holders[at].1.0.extend(rights);
+                }
+            }
+        }
+        let of_keys = keys.holders.values_mut().flatten().map(|(_, rights)| rights);
+        of_keys.chain([&mut keys.named, &mut keys.anyone]).for_each(Rights::sort);
+        keys
+    }
+
+    /// The rights of a key that a client has sent.
+    fn rights(&self, given: &str) -> Option<&Rights> {
+        let mut holders = self.holders.get(&self.secret.hash_one(given))?.iter();
+        let holder = holders.find(|(key, _)| is_same(given.as_bytes(), key.as_bytes()));
+        holder.map(|(_, rights)| rights)
+    }
+
+    /// Those of the keys that a line has.
+    pub(super) fn known(&self, mut presented: Vec<String>) -> Vec<String> {
+        presented.retain(|key| self.rights(key).is_some());
+        presented
+    }
+
+    /// The verdict on one channel or on several: the worst of them.
+    pub(super) fn judge(&self, action: Action, channels: &str, presented: &[String]) -> Verdict {
+        let held = || presented.iter().filter_map(|key| self.rights(key)).chain([&self.anyone]);
+        let verdicts = channels.split(',').map(|name| {
+            let asked = (action, Pattern::new(name.strip_prefix(PRESENCE).unwrap_or(name)));
+            if held().any(|rights| rights.cover(&asked)) {
+                Verdict::Allowed
+            } else if self.named.overlap(&asked) {
+                Verdict::Forbidden
+            } else {
+                Verdict::Unnamed
+            }
+        });
+        verdicts.max().unwrap_or(Verdict::Unnamed)
+    }
+}
+
+impl Rights {
+    fn sort(&mut self) {
+        self.0.sort_unstable();
+        self.0.dedup_by(|later, before| covers(before, later));
+    }
+
+    /// Whether one of them has every name that is asked for. It is the last one that is not behind that: whatever stands
+    /// between a beginning and a name that begins so is covered by it, and so is left out.
+    fn cover(&self, asked: &(Action, Pattern)) -> bool {
+        let end = self.0.partition_point(|right| right <= asked);
+        end > 0 && covers(&self.0[end - 1], asked)
+    }
+
+    /// Whether one of them may have a name that is asked for. A client that asks for `user.*` asks for the private `user.7`,
+    /// too.
+    fn overlap(&self, asked: &(Action, Pattern)) -> bool {
+        let start = self.0.partition_point(|right| right < asked);
+        self.cover(asked) || self.0.get(start).is_some_and(|right| covers(asked, right))
+    }
+}
+
+/// Whether a right has all that another one has.
+fn covers((action, pattern): &(Action, Pattern), other: &(Action, Pattern)) -> bool {
+    *action == other.0
+        && match pattern.is_name {
+            true => *pattern == other.1,
+            false => other.1.text.starts_with(&pattern.text),
+        }
+}
+
+impl Line {
     /// ```text
     /// file = *( [ line ] [ "#" *any ] LF )
     /// line = ( key / "anyone" / "none" ) "allow" ( "publish" / "subscribe" / "all" ) 1*( name / [ name ] "*" )
     /// ```
     /// with white space between the words. The error names the number of the line, and never shows a word of it: each
     /// could be a key.
-    pub(super) fn parse(text: &str) -> Result<Keys, String> {
+    pub(super) fn parse_all(text: &str) -> Result<Vec<Line>, String> {
         let lines = text.lines().zip(1..).filter_map(|(line, number)| {
             let words: Vec<&str> =
                 line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
@@ -82,58 +180,15 @@ impl Keys {
         });
         let lines = lines.collect::<Result<Vec<Line>, _>>()?;
         // It would make every channel public.
-        if lines.is_empty() { Err("it has no line".to_owned()) } else { Ok(Keys { lines }) }
+        if lines.is_empty() { Err("it has no line".to_owned()) } else { Ok(lines) }
     }
 
-    /// The text of a file of keys.
-    ///
-    /// # Errors
-    /// Also when the file is too large, or no text.
-    pub(super) fn read(path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        let bytes = File::open(path)?.take(FILE_BYTES + 1).read_to_string(&mut text)?;
-        let too_large = || io::Error::other("it is larger than 1 MiB");
-        if bytes as u64 > FILE_BYTES { Err(too_large()) } else { Ok(text) }
-    }
-
-    /// Adds a key that may publish on all channels, as `--publish-token-file` does.
-    pub(super) fn with_publisher(mut self, token: &str) -> Keys {
-        let all = Pattern { text: String::new(), is_prefix: true };
+    /// A key that may publish on all channels, as `--publish-token-file` says.
+    pub(super) fn publisher(token: &str) -> Line {
         let holder = Holder::Key(token.to_owned());
-        self.lines.push(Line { holder, actions: &[Action::Publish], patterns: vec![all] });
-        self
+        Line { holder, rights: vec![(Action::Publish, Pattern::new("*"))] }
     }
 
-    /// Those of the keys that a line has.
-    pub(super) fn known(&self, mut presented: Vec<String>) -> Vec<String> {
-        presented.retain(|key| self.lines.iter().any(|line| line.is_key(key)));
-        presented
-    }
-
-    /// The verdict on one channel or on several: the worst of them.
-    pub(super) fn judge(&self, action: Action, channels: &str, presented: &[String]) -> Verdict {
-        let verdicts = channels.split(',').map(|name| self.judge_one(action, name, presented));
-        verdicts.max().unwrap_or(Verdict::Unnamed)
-    }
-
-    /// Looks at every line, whichever fits: the time does not tell which one did.
-    fn judge_one(&self, action: Action, name: &str, presented: &[String]) -> Verdict {
-        let asked = Pattern::new(name.strip_prefix(PRESENCE).unwrap_or(name));
-        let (mut is_named, mut is_allowed) = (false, false);
-        for line in self.lines.iter().filter(|line| line.actions.contains(&action)) {
-            is_named |= line.patterns.iter().any(|pattern| pattern.overlaps(&asked));
-            let covers = line.patterns.iter().any(|pattern| pattern.covers(&asked));
-            is_allowed |= line.is_for(presented) & covers;
-        }
-        match (is_named, is_allowed) {
-            (_, true) => Verdict::Allowed,
-            (true, false) => Verdict::Forbidden,
-            (false, false) => Verdict::Unnamed,
-        }
-    }
-}
-
-impl Line {
     fn parse(words: &[&str]) -> Result<Line, &'static str> {
         let [key, "allow", action, patterns @ ..] = words else {
             return Err("a line is KEY allow publish|subscribe|all PATTERN...");
@@ -162,41 +217,31 @@ impl Line {
             NONE => Holder::None,
             key => Holder::Key(key.to_owned()),
         };
-        Ok(Line { holder, actions, patterns })
-    }
-
-    fn is_for(&self, presented: &[String]) -> bool {
-        let same = presented.iter().map(|given| self.is_key(given));
-        same.fold(self.holder == Holder::Anyone, |any, same| any | same)
-    }
-
-    fn is_key(&self, given: &str) -> bool {
-        matches!(&self.holder, Holder::Key(key) if is_same(given.as_bytes(), key.as_bytes()))
+        let each = |pattern: Pattern| actions.iter().map(move |action| (*action, pattern.clone()));
+        Ok(Line { holder, rights: patterns.into_iter().flat_map(each).collect() })
     }
 }
 
 impl Pattern {
     fn new(text: &str) -> Pattern {
         let prefix = text.strip_suffix('*');
-        Pattern { text: prefix.unwrap_or(text).to_owned(), is_prefix: prefix.is_some() }
+        Pattern { text: prefix.unwrap_or(text).to_owned(), is_name: prefix.is_none() }
     }
 
     fn is_sound(&self) -> bool {
-        Channels::is_name(&self.text) || (self.text.is_empty() && self.is_prefix)
+        Channels::is_name(&self.text) || (self.text.is_empty() && !self.is_name)
     }
+}
 
-    /// Whether it has every name that the other has.
-    fn covers(&self, other: &Pattern) -> bool {
-        match self.is_prefix {
-            true => other.text.starts_with(&self.text),
-            false => self == other,
-        }
-    }
-
-    /// Whether there may be a name that both have. A client that asks for `user.*` asks for the private `user.7`, too.
-    fn overlaps(&self, other: &Pattern) -> bool {
-        self.covers(other) || other.covers(self)
-    }
+/// The text of a file of keys.
+///
+/// # Errors
+/// Also when the file is too large, or no text.
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let bytes = File::open(path)?.take(FILE_BYTES + 1).read_to_string(&mut text)?;
+    let too_large = || io::Error::other("it is larger than 1 MiB");
+    if bytes as u64 > FILE_BYTES { Err(too_large()) } else { Ok(text) }
 }
 
 /// The cookie for pages: EventSource can send no fields.

@@ -1,7 +1,8 @@
 //! Which routes exist, and which rule each of them has: the one place that ties HTTP and Server-Sent Events to URLs.
 
 use super::access::Access;
-use super::drain::Drain;
+use super::drain::{self, Drain};
+use super::site::PAGE;
 use super::subscribe::Create;
 use super::{metrics, publish, subscribe, words};
 use crate::channel::Channels;
@@ -62,11 +63,26 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Get, "/readyz", OPEN, |_, shared| {
         shared.drain.readiness(shared.channels.redis().is_none_or(|redis| redis.is_connected))
     }),
-    (Method::Post, "/drain", OPEN, drain),
+    (Method::Post, "/drain", OPEN, |request, shared| {
+        let allowed = drain::check(request, &shared.access);
+        allowed.and_then(|()| shared.drain.respond(request, &shared.admission)).into()
+    }),
     (Method::Get, "/healthz", OPEN, |_, _| {
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
     }),
 ];
+
+/// Whether a path of the server itself begins with this base: a request could then mean either.
+pub(super) fn is_taken(base: &str) -> bool {
+    let base: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
+    let begins = |path: &str| {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let mut pairs = parts.iter().zip(&base);
+        parts.len() >= base.len()
+            && pairs.all(|(part, of_base)| part == of_base || part.starts_with('{'))
+    };
+    ROUTES.iter().any(|(_, path, ..)| begins(path)) || PAGE.iter().any(|(path, _)| begins(path))
+}
 
 pub(super) fn router(shared: Shared) -> Router {
     let shared = Arc::new(shared);
@@ -88,11 +104,6 @@ pub(super) fn router(shared: Shared) -> Router {
         file(request, &shared)
     });
     router
-}
-
-fn drain(request: &mut Request<'_>, shared: &Shared) -> Response {
-    let allowed = shared.access.drain(request);
-    allowed.and_then(|()| shared.drain.respond(request, &shared.admission)).into()
 }
 
 fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {

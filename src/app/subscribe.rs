@@ -63,7 +63,8 @@ pub(super) fn subscribe(
         false => channels.open_selection(&selection, may_begin),
     };
     match opened {
-        Ok(channel) if polls => Ok(channel.poll(request, is_json)),
+        // A poll that is read slowly is a stream, too.
+        Ok(channel) if polls => Ok(access.watch(grant, channel.poll(request, is_json))),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
         Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(NoChannel::Name) => Err(NO_SELECTION),

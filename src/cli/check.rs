@@ -16,7 +16,7 @@ use rules::{RULES, Rule};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const HELP: &str = "\
+pub(super) const HELP: &str = "\
 newswire check: what is wrong with an event stream, rule by rule
 
 USAGE
@@ -25,7 +25,8 @@ USAGE
 OPTIONS
     --for SECONDS              watch the stream for so long                             [10]
     --proxy-timeout SECONDS    the silence after which proxies cut a connection         [60]
-    --header 'NAME: VALUE'     send this field, too; repeatable
+    --header 'Name: value'     send this field, too; repeatable
+    --token-file FILE          send the token in this file
     --only RULE,RULE           judge only these rules; repeatable
     --skip RULE,RULE           do not judge these rules; repeatable
     --output text|json         a table for people, or a JSON document                 [text]
@@ -35,34 +36,23 @@ OPTIONS
 The exit code is 1 if a rule fails, and 2 for a mistake on the command line.
 ";
 
-pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
-    let asked = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")];
-    let mut fields = Vec::from(asked.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let (mut urls, mut is_json) = (Vec::new(), false);
-    let (mut time, mut limit) = (Duration::from_secs(10), Duration::from_secs(60));
-    let (mut only, mut skip) = (Vec::new(), Vec::new());
-    while let Some(option) = arguments.next()? {
-        match option.as_str() {
-            name @ "--for" => time = arguments.seconds(name)?,
-            name @ "--proxy-timeout" => limit = arguments.seconds(name)?,
-            name @ "--header" => fields.push(arguments.field(name)?),
-            name @ "--only" => only.extend(rules(arguments.value(name, "names of rules")?)?),
-            name @ "--skip" => skip.extend(rules(arguments.value(name, "names of rules")?)?),
-            name @ "--output" => {
-                is_json = arguments.one_of(name, &[("text", false), ("json", true)])?
-            }
-            name @ ("--help" | "-h" | "--list") => {
-                arguments.check_switch(name)?;
-                let names = || RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect();
-                say(&if name == "--list" { names() } else { HELP.to_owned() });
-                return Ok(());
-            }
-            name => arguments.operand(name, &mut urls, 1)?,
-        }
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.has("--list") {
+        say(&RULES.iter().map(|rule| rule.name.to_owned() + "\n").collect::<String>());
+        return Ok(());
     }
-    let missing = || Failure::usage("check takes a URL; see newswire check --help");
-    let url = urls.pop().ok_or_else(missing)?;
-    let request = super::request(&url, fields)?;
+    let (url, _) = arguments.operands("say what to check: the URL of a stream")?;
+    let own = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")];
+    let request = super::request(arguments, url, &own)?;
+    let seconds = |name, usual| {
+        Ok::<_, Failure>(arguments.seconds(name)?.unwrap_or(Duration::from_secs(usual)))
+    };
+    let (time, limit) = (seconds("--for", 10)?, seconds("--proxy-timeout", 60)?);
+    let is_json =
+        arguments.one_of("--output", &[("text", false), ("json", true)])?.unwrap_or(false);
+    let [only, skip] =
+        ["--only", "--skip"].map(|name| arguments.each(name, RULE_NAMES, rule_names));
+    let (only, skip) = (only?.concat(), skip?.concat());
     let seen = Seen::gather(&request, time, limit);
     let is_wanted = |name: &str| (only.is_empty() || only.contains(&name)) && !skip.contains(&name);
     let findings = RULES.iter().map(|rule| (rule, rule.judge(&seen)));
@@ -82,12 +72,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn rules(names: String) -> Result<Vec<&'static str>, Failure> {
-    let find = |name: &str| {
-        let rule = RULES.iter().map(|rule| rule.name).find(|found| *found == name.trim());
-        let mistake = || format!("{name:?} is not a rule; see newswire check --list");
-        rule.ok_or_else(|| Failure::usage(mistake()))
-    };
+const RULE_NAMES: &str = "names of rules with commas between, as newswire check --list writes them";
+
+fn rule_names(names: &str) -> Option<Vec<&'static str>> {
+    let find = |name: &str| RULES.iter().map(|rule| rule.name).find(|found| *found == name.trim());
     names.split(',').map(find).collect()
 }
 

@@ -4,8 +4,8 @@ use super::{Arguments, Failure, say};
 use newswire::channel::{JournalSummary, inspect_journal};
 use std::path::Path;
 
-const HELP: &str = "\
-newswire journal check: what a journal holds, and whether a crash has torn it
+pub(super) const HELP: &str = "\
+newswire journal: what a journal holds, and whether a crash has torn it
 
 USAGE
     newswire journal check DIR
@@ -17,34 +17,19 @@ It changes nothing. The exit code is 1 if a server that starts with the journal 
 2 if it would refuse to start.
 ";
 
-pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
-    let mut operands = Vec::new();
-    while let Some(option) = arguments.next()? {
-        match option.as_str() {
-            name @ ("--help" | "-h") => {
-                arguments.check_switch(name)?;
-                say(HELP);
-                return Ok(());
-            }
-            name => arguments.operand(name, &mut operands, 2)?,
-        }
-    }
-    let [command, directory] = &operands[..] else { return Err(Failure::usage(MISSING)) };
-    if command != "check" {
-        return Err(Failure::usage(MISSING));
-    }
-    let journals = inspect_journal(Path::new(directory));
-    let journals =
-        journals.map_err(|error| Failure::usage(format!("the journal {directory:?}: {error}")))?;
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let missing = "the command is newswire journal check DIR";
+    let ("check", Some(directory)) = arguments.operands(missing)? else {
+        return Err(arguments.mistake(missing));
+    };
+    let journals = inspect_journal(Path::new(directory))
+        .map_err(|error| Failure::usage(format!("the journal {directory:?}: {error}")))?;
     say(&journals.iter().map(line).collect::<String>());
-    let torn_bytes: u64 = journals.iter().map(|journal| journal.torn_bytes).sum();
-    match torn_bytes {
-        0 => Ok(()),
-        _ => Err(Failure::later(format!("a server that starts here cuts off {torn_bytes} bytes"))),
+    match journals.iter().map(|journal| journal.torn_bytes).sum() {
+        0u64 => Ok(()),
+        torn => Err(Failure::later(format!("a server that starts here cuts off {torn} bytes"))),
     }
 }
-
-const MISSING: &str = "the command is newswire journal check DIR; see newswire journal --help";
 
 fn line(journal: &JournalSummary) -> String {
     let JournalSummary { channel, events, bytes, torn_bytes, .. } = journal;

@@ -1,8 +1,6 @@
 //! `newswire publish`: one event, or as many as a file or standard input has.
 
-use super::output::for_stdout;
-use super::serve::read_token;
-use super::{Arguments, Failure, read_piece, say, tell};
+use super::{Arguments, Failure, print_answer, read_answer, read_piece, tell};
 use newswire::Event;
 use newswire::http::client::{CloseHandle, NetworkError, Request, Response};
 use newswire::http::{Method, Status};
@@ -16,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-const HELP: &str = "\
+pub(super) const HELP: &str = "\
 newswire publish: publish on a channel, and print the answer of the server
 
 USAGE
@@ -33,6 +31,7 @@ OPTIONS
     --timed                    publish the events of a recording in its rhythm
     --token-file FILE          send the token in this file
     --header 'Name: value'     send this field; repeatable
+    --help
 ";
 
 /// How often a request is sent again, and the wait before that, which doubles each time.
@@ -42,58 +41,56 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long a server may take for its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// More of an answer is not read.
-const ANSWER_BYTES: usize = 64 * 1024;
 
 /// Publishes, and prints the answer of the server.
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Some(options) = Options::parse(arguments)? else { return Ok(()) };
-    let request = options.request()?;
-    let (response, text) = match options.is_lines || options.is_events {
-        true => send_streamed(request, options)?,
-        false => send_whole(request, options.operand)?,
-    };
-    let status = response.status.0;
-    Err(Failure::later(match (status, response.field("location")) {
-        (200..300, _) => {
-            say(&for_stdout(&text));
-            return Ok(());
-        }
-        // A redirect may turn a POST into a GET, which publishes nothing.
-        (300..400, Some(url)) => {
-            format!("the server answered with the status {status}; publish to {url} instead")
-        }
-        _ => format!("the server answered with the status {status}: {}", text.trim()),
-    }))
-}
-
-fn answer(mut response: Response) -> Result<(Response, String), NetworkError> {
-    let mut content = Vec::new();
-    while content.len() < ANSWER_BYTES && response.read(&mut content)? {}
-    Ok((response, String::from_utf8_lossy(&content).into_owned()))
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let (url, operand) = arguments.operands("say where to publish: a URL")?;
+    let [lines, events] = ["--lines", "--events"].map(|name| arguments.has(name));
+    arguments.exclude("--lines", "--events")?;
+    arguments.need("--timed", "--events")?;
+    let event: Option<String> = arguments.value("--event", "an event type")?;
+    if events && event.is_some() {
+        return Err(Failure::usage("--events keeps the types; leave --event out"));
+    }
+    let media_type = if events { "text/event-stream" } else { "text/plain; charset=utf-8" };
+    let mut request = super::request(arguments, url, &[("Content-Type", media_type)])?;
+    request.method = Method::Post;
+    request.idle_deadline = Some(ANSWER_DEADLINE);
+    if let Some(event) = event {
+        request.url = request.url.parameter("event", &event);
+    }
+    if lines {
+        request.url = request.url.parameter("lines", "on");
+    }
+    print_answer(match lines || events {
+        true => send_streamed(request, pieces(arguments, operand)?)?,
+        false => send_whole(request, operand)?,
+    })
 }
 
 /// Each request has the same key, so that a server that knows `Idempotency-Key` publishes once even if only its answer was
 /// lost.
-fn send_whole(mut request: Request, data: Option<String>) -> Result<(Response, String), Failure> {
-    request.content = data.map_or_else(read_stdin, |data| Ok(data.into_bytes()))?;
+fn send_whole(mut request: Request, data: Option<&str>) -> Result<(Response, String), Failure> {
+    request.content = data.map_or_else(read_stdin, |data| Ok(data.into()))?;
     let key = format!("\"{:016x}{:016x}\"", random(), random());
     let request = request.field("Idempotency-Key", key);
     let mut back_offs = (0..RETRIES).map(|attempt| BACK_OFF * 2u32.pow(attempt));
     loop {
         use NetworkError::*;
-        let (sentence, least) = match request.send_once(&CloseHandle::default()).and_then(answer) {
-            Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
-                // A date instead of seconds is not read: the back-off is enough for a busy server.
-                let seconds = response.field("retry-after").and_then(|value| value.parse().ok());
-                let sentence = "the server answered with the status 503".to_owned();
-                (sentence, Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT))
-            }
-            Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => {
-                (error.to_string(), Duration::ZERO)
-            }
-            outcome => return Ok(outcome?),
-        };
+        let (sentence, least) =
+            match request.send_once(&CloseHandle::default()).and_then(read_answer) {
+                Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
+                    // A date instead of seconds is not read: the back-off is enough for a busy server.
+                    let seconds =
+                        response.field("retry-after").and_then(|value| value.parse().ok());
+                    let sentence = "the server answered with the status 503".to_owned();
+                    (sentence, Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT))
+                }
+                Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => {
+                    (error.to_string(), Duration::ZERO)
+                }
+                outcome => return Ok(outcome?),
+            };
         let Some(back_off) = back_offs.next() else {
             let attempts = RETRIES + 1;
             let sentence = format!("{sentence}; that was the last of {attempts} attempts");
@@ -119,23 +116,29 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     Ok(data)
 }
 
-/// Sends what comes as it comes. It is not sent again: a part of it is published already.
-fn send_streamed(request: Request, options: Options) -> Result<(Response, String), Failure> {
-    let mut input: Box<dyn Read + Send> = match options.operand.as_deref() {
+type Pieces = Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>;
+
+/// What a file or standard input has, as it comes.
+fn pieces(arguments: &Arguments, path: Option<&str>) -> Result<Pieces, Failure> {
+    let mut input: Box<dyn Read + Send> = match path {
         None | Some("-") => Box::new(io::stdin()),
         Some(path) => {
             let failed = |error| Failure::usage(format!("cannot read {path:?}: {error}"));
             Box::new(File::open(path).map_err(failed)?)
         }
     };
-    let new = if options.is_timed { Recording::new } else { Recording::live };
-    let pieces: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send> = match options.is_events {
+    let new = if arguments.has("--timed") { Recording::new } else { Recording::live };
+    Ok(match arguments.has("--events") {
         true => Box::new(without_reserved(new(BufReader::new(input)))),
         false => Box::new(iter::from_fn(move || read_piece(&mut input).transpose())),
-    };
+    })
+}
+
+/// Sends what comes as it comes. It is not sent again: a part of it is published already.
+fn send_streamed(request: Request, pieces: Pieces) -> Result<(Response, String), Failure> {
     let (failed, failure) = channel();
     let pieces = pieces.map(move |piece| piece.inspect_err(|e| drop(failed.send(e.to_string()))));
-    let answer = request.send_streamed(&CloseHandle::default(), pieces).and_then(answer);
+    let answer = request.send_streamed(&CloseHandle::default(), pieces).and_then(read_answer);
     match failure.try_recv() {
         Ok(sentence) => Err(Failure::later(format!("cannot read what to publish: {sentence}"))),
         Err(_) => Ok(answer?),
@@ -168,79 +171,4 @@ fn without_reserved(
         }
         Ok(Vec::new())
     })
-}
-
-#[derive(Default)]
-struct Options {
-    event: Option<String>,
-    is_lines: bool,
-    is_events: bool,
-    is_timed: bool,
-    fields: Vec<(String, String)>,
-    url: String,
-    /// The data, or the path of a file.
-    operand: Option<String>,
-}
-
-impl Options {
-    /// `None` when the help was asked for and written.
-    fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
-        let (mut options, mut operands) = (Options::default(), Vec::new());
-        while let Some(option) = arguments.next()? {
-            let name = option.as_str();
-            match name {
-                "--event" => options.event = Some(arguments.value(name, "an event type")?),
-                "--lines" => options.is_lines = true,
-                "--events" => options.is_events = true,
-                "--timed" => options.is_timed = true,
-                "--token-file" => {
-                    let token = read_token(name, arguments.raw_value(name)?)?;
-                    options.fields.push(("Authorization".into(), format!("Bearer {token}")));
-                }
-                "--header" => options.fields.push(arguments.field(name)?),
-                "--help" | "-h" => {
-                    arguments.check_switch(name)?;
-                    say(HELP);
-                    return Ok(None);
-                }
-                _ => arguments.operand(name, &mut operands, 2)?,
-            }
-            arguments.check_switch(name)?;
-        }
-        let mut operands = operands.into_iter();
-        let url = operands.next();
-        let mistakes = [
-            (url.is_none(), "say where to publish: a URL; see newswire publish --help"),
-            (
-                options.is_lines && options.is_events,
-                "--lines and --events exclude each other; leave one out",
-            ),
-            (options.is_timed && !options.is_events, "--timed needs --events"),
-            (
-                options.is_events && options.event.is_some(),
-                "--events keeps the types; leave --event out",
-            ),
-        ];
-        if let Some((_, mistake)) = mistakes.into_iter().find(|(is_made, _)| *is_made) {
-            return Err(Failure::usage(mistake));
-        }
-        options.url = url.unwrap_or_default();
-        options.operand = operands.next();
-        Ok(Some(options))
-    }
-
-    fn request(&self) -> Result<Request, Failure> {
-        let media_type =
-            if self.is_events { "text/event-stream" } else { "text/plain; charset=utf-8" };
-        let mut fields = vec![("Content-Type".to_owned(), media_type.to_owned())];
-        fields.extend_from_slice(&self.fields);
-        let mut request = super::request(&self.url, fields)?;
-        request.method = Method::Post;
-        request.idle_deadline = Some(ANSWER_DEADLINE);
-        let lines = self.is_lines.then_some(("lines", "on"));
-        for (name, value) in self.event.iter().map(|event| ("event", &**event)).chain(lines) {
-            request.url = request.url.parameter(name, value);
-        }
-        Ok(request)
-    }
 }

@@ -1,19 +1,17 @@
 //! `newswire watch`: the events of a stream, as they arrive.
 
 use super::output::{Output, Printer};
-use super::{Arguments, Failure, read_piece, say, tell};
+use super::{Arguments, Failure, read_piece, tell};
 use newswire::http::Method;
-use newswire::http::client::Response;
+use newswire::http::client::{Request, Response};
 use newswire::sse::{
     Block, Blocks, EventSource, EventSourceError, Message, Parser, Recorder, Step,
 };
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::time::Duration;
 use std::{process, thread};
 
-const HELP: &str = "\
+pub(super) const HELP: &str = "\
 newswire watch: print the events of a stream as they arrive
 
 USAGE
@@ -29,15 +27,23 @@ OPTIONS
     --last-event-id ID         go on behind this event
     --idle SECONDS             connect again after a silence of this length
     --header 'Name: value'     send this field; repeatable
+    --token-file FILE          send the token in this file
     --data TEXT                send this content, by POST, as application/json
     --method METHOD            GET, HEAD, POST, PUT, DELETE or OPTIONS
+    --help
+
+The exit code is 0 when the stream has ended or an option has ended it, 1 when it failed for
+good, and 2 for a mistake on the command line.
 ";
 
 /// Prints until the stream ends for good, or an option says that it is enough.
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Some(options) = Options::parse(arguments)? else { return Ok(()) };
-    let mut source = options.source()?;
-    if let Some(time) = options.time {
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let last_event_id: Option<String> = arguments.value("--last-event-id", "an id")?;
+    let last_event_id = last_event_id.unwrap_or_default();
+    let time = arguments.seconds("--for")?;
+    let mut source = Source::open(arguments, &last_event_id)?;
+    let mut watch = Watch::new(arguments, &last_event_id)?;
+    if let Some(time) = time {
         let stop = move || {
             thread::sleep(time);
             // What has arrived is printed and recorded as a whole.
@@ -46,7 +52,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         thread::Builder::new().name("time".into()).spawn(stop)?;
     }
-    let mut watch = Watch::new(options)?;
     while let Some(step) = source.step() {
         let _printing = io::stdout().lock();
         let is_enough = match step {
@@ -68,7 +73,51 @@ enum Source {
     File(Box<dyn Read>),
 }
 
+/// The options for a stream of a server.
+const FOR_URL: [&str; 7] =
+    ["--last-event-id", "--once", "--idle", "--header", "--token-file", "--data", "--method"];
+
 impl Source {
+    fn open(arguments: &Arguments, last_event_id: &str) -> Result<Source, Failure> {
+        let (path, _) =
+            arguments.operands("say what to watch: a URL, a file, or - for standard input")?;
+        if path.contains("://") {
+            return Source::open_url(arguments, path, last_event_id);
+        }
+        if let Some(name) = arguments.first(|name| FOR_URL.contains(&name)) {
+            let sentence =
+                format!("{name} is for a URL, which begins with http://, and not for {path:?}");
+            return Err(Failure::usage(sentence));
+        }
+        if path == "-" {
+            return Ok(Source::File(Box::new(io::stdin())));
+        }
+        let file = File::open(path).map_err(|error| {
+            Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://"))
+        })?;
+        Ok(Source::File(Box::new(file)))
+    }
+
+    fn open_url(arguments: &Arguments, url: &str, last_event_id: &str) -> Result<Source, Failure> {
+        use Method::*;
+        if last_event_id.contains(['\r', '\n', '\0']) {
+            return Err(Failure::usage("--last-event-id takes an id without line ends and NUL"));
+        }
+        let content: Option<String> = arguments.value("--data", "text in UTF-8")?;
+        let typed = content.as_ref().map(|_| ("Content-Type", "application/json"));
+        let usual = if content.is_some() { Post } else { Get };
+        let methods = [Get, Head, Post, Put, Delete, Options].map(|method| (method.name(), method));
+        let request = Request {
+            method: arguments.one_of("--method", &methods)?.unwrap_or(usual),
+            content: content.clone().unwrap_or_default().into_bytes(),
+            idle_deadline: arguments.seconds("--idle")?,
+            ..super::request(arguments, url, typed.as_slice())?
+        };
+        let source = EventSource::new(request).last_event_id(last_event_id);
+        let is_once = arguments.has("--once");
+        Ok(Source::Url(Box::new(if is_once { source.once() } else { source })))
+    }
+
     /// What happens to the stream, or why it failed for good, and what a recording says of that.
     fn step(&mut self) -> Option<Result<Step, (Failure, String)>> {
         let failed = |sentence: String| (Failure::later(&*sentence), sentence);
@@ -100,7 +149,10 @@ fn refusal(response: &Response) -> String {
 type IsEnough = Result<bool, Failure>;
 
 struct Watch {
-    options: Options,
+    output: Output,
+    /// Of these types only. Empty for all.
+    event_types: Vec<String>,
+    most: Option<usize>,
     printer: Printer,
     recorder: Option<Recorder<File>>,
     blocks: Blocks,
@@ -112,22 +164,31 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(options: Options) -> Result<Watch, Failure> {
-        let create = |path: &OsString| {
-            let failed =
-                |error| Failure::usage(format!("--record: cannot write {path:?}: {error}"));
-            File::create(path).map(Recorder::new).map_err(failed)
-        };
-        Ok(Watch {
-            printer: Printer::new(options.output),
-            recorder: options.record.as_ref().map(create).transpose()?,
+    fn new(arguments: &Arguments, last_event_id: &str) -> Result<Watch, Failure> {
+        use Output::*;
+        let outputs = [("text", Text), ("json", Json), ("data", Data), ("raw", Raw)];
+        let output = arguments.one_of("--output", &outputs)?.unwrap_or_default();
+        let watch = Watch {
+            output,
+            event_types: arguments
+                .each("--event", "an event type", |text| Some(text.to_owned()))?,
+            most: arguments.number("--count", 1..=1_000_000_000_000)?,
+            printer: Printer::new(output),
+            recorder: None,
             blocks: Blocks::new(),
-            parser: Parser::new().with_last_event_id(&*options.last_event_id),
+            parser: Parser::new().with_last_event_id(last_event_id),
             events: 0,
             out: Vec::new(),
             is_begun: false,
-            options,
-        })
+        };
+        // The file is emptied, and so comes last.
+        let recorder = arguments.path("--record").map(|path| {
+            let file = File::create(&path).map(Recorder::new);
+            file.map_err(|error| {
+                Failure::usage(format!("--record: cannot write {path:?}: {error}"))
+            })
+        });
+        Ok(Watch { recorder: recorder.transpose()?, ..watch })
     }
 
     fn take(&mut self, step: Step) -> IsEnough {
@@ -170,8 +231,8 @@ impl Watch {
         recorded.transpose().map_err(not_recorded)?;
         let messages = self.parser.feed(&block.wire())?;
         let message = messages.first().filter(|message| self.is_wanted(message));
-        match (self.options.output, message) {
-            (Output::Raw, None) if !self.options.events.is_empty() => {}
+        match (self.output, message) {
+            (Output::Raw, None) if !self.event_types.is_empty() => {}
             (Output::Raw, _) => {
                 // The mark of a later stream would be part of a field name.
                 let is_first = !std::mem::replace(&mut self.is_begun, true);
@@ -181,19 +242,18 @@ impl Watch {
             _ => {}
         }
         self.events += usize::from(message.is_some());
-        Ok(self.options.count == Some(self.events))
+        Ok(self.most == Some(self.events))
     }
 
     /// Tells of a gap. It is no event for people or a program that reads data alone, if they have not asked for it.
     fn is_wanted(&self, message: &Message) -> bool {
-        let Options { events, output, .. } = &self.options;
         let is_gap = message.event_type == "gap" && message.data.starts_with("{\"asked\":");
         if is_gap {
             tell(&format!("events are missing: {}", message.data));
         }
-        match events.is_empty() {
-            true => !is_gap || matches!(output, Output::Json | Output::Raw),
-            false => events.contains(&message.event_type),
+        match self.event_types.is_empty() {
+            true => !is_gap || matches!(self.output, Output::Json | Output::Raw),
+            false => self.event_types.contains(&message.event_type),
         }
     }
 
@@ -210,7 +270,7 @@ impl Watch {
 
     /// At the end of the stream: raw output has every byte of it, also those of an unfinished event.
     fn end(&mut self) -> IsEnough {
-        if self.options.output == Output::Raw && self.options.events.is_empty() {
+        if self.output == Output::Raw && self.event_types.is_empty() {
             self.out.extend(self.blocks.end().bytes);
         }
         self.write()
@@ -219,104 +279,4 @@ impl Watch {
 
 fn not_recorded(error: io::Error) -> Failure {
     Failure::later(format!("cannot write the recording: {error}"))
-}
-
-#[derive(Default)]
-struct Options {
-    output: Output,
-    events: Vec<String>,
-    count: Option<usize>,
-    time: Option<Duration>,
-    record: Option<OsString>,
-    source: String,
-    /// An option for a URL that was given.
-    url_option: Option<String>,
-    last_event_id: String,
-    is_once: bool,
-    idle: Option<Duration>,
-    fields: Vec<(String, String)>,
-    content: Option<String>,
-    method: Option<Method>,
-}
-
-impl Options {
-    /// `None` when the help was asked for and written.
-    fn parse(mut arguments: Arguments) -> Result<Option<Options>, Failure> {
-        let (mut options, mut operands) = (Options::default(), Vec::new());
-        while let Some(name) = arguments.next()? {
-            if name == "--help" || name == "-h" {
-                arguments.check_switch(&name)?;
-                say(HELP);
-                return Ok(None);
-            }
-            options.take(&name, &mut arguments, &mut operands)?;
-            arguments.check_switch(&name)?;
-        }
-        options.source = operands.pop().ok_or_else(|| {
-            Failure::usage("say what to watch: a URL, a file, or - for standard input; see newswire watch --help")
-        })?;
-        Ok(Some(options))
-    }
-
-    fn take(
-        &mut self,
-        name: &str,
-        arguments: &mut Arguments,
-        operands: &mut Vec<String>,
-    ) -> Result<(), Failure> {
-        use Method::*;
-        use Output::*;
-        let outputs = [("text", Text), ("json", Json), ("data", Data), ("raw", Raw)];
-        let methods = [Get, Head, Post, Put, Delete, Options].map(|method| (method.name(), method));
-        match name {
-            "--output" => self.output = arguments.one_of(name, &outputs)?,
-            "--event" => self.events.push(arguments.value(name, "an event type")?),
-            "--count" => self.count = Some(arguments.number(name, 1, 1_000_000_000_000)?),
-            "--for" => self.time = Some(arguments.seconds(name)?),
-            "--record" => self.record = Some(arguments.raw_value(name)?),
-            "--last-event-id" => self.last_event_id = arguments.value(name, "an id")?,
-            "--once" => self.is_once = true,
-            "--idle" => self.idle = Some(arguments.seconds(name)?),
-            "--header" => self.fields.push(arguments.field(name)?),
-            "--data" => self.content = Some(arguments.value(name, "text in UTF-8")?),
-            "--method" => self.method = Some(arguments.one_of(name, &methods)?),
-            _ => arguments.operand(name, operands, 1)?,
-        }
-        let for_url = ["--last-event-id", "--once", "--idle", "--header", "--data", "--method"];
-        if for_url.contains(&name) {
-            self.url_option = Some(name.to_owned());
-        }
-        Ok(())
-    }
-
-    fn source(&self) -> Result<Source, Failure> {
-        let path = &self.source;
-        let open = |path| File::open(path).map(|file| Source::File(Box::new(file)));
-        match (&self.url_option, &**path) {
-            (_, url) if url.contains("://") => self.event_source(),
-            (Some(option), _) => {
-                Err(Failure::usage(format!("{option} is for a URL, which begins with http://")))
-            }
-            (None, "-") => Ok(Source::File(Box::new(io::stdin()))),
-            (None, path) => open(path).map_err(|error| {
-                Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://"))
-            }),
-        }
-    }
-
-    fn event_source(&self) -> Result<Source, Failure> {
-        if self.last_event_id.contains(['\r', '\n', '\0']) {
-            return Err(Failure::usage("--last-event-id takes an id without line ends and NUL"));
-        }
-        let typed =
-            self.content.is_some().then(|| ("Content-Type".into(), "application/json".into()));
-        let fields = typed.into_iter().chain(self.fields.iter().cloned());
-        let mut request = super::request(&self.source, fields.collect())?;
-        let usual = if self.content.is_some() { Method::Post } else { Method::Get };
-        request.method = self.method.unwrap_or(usual);
-        request.content = self.content.clone().unwrap_or_default().into_bytes();
-        request.idle_deadline = self.idle;
-        let source = EventSource::new(request).last_event_id(&*self.last_event_id);
-        Ok(Source::Url(Box::new(if self.is_once { source.once() } else { source })))
-    }
 }

@@ -5,10 +5,12 @@ use super::head::Head;
 use std::net::{IpAddr, SocketAddr};
 
 /// The address of the client. It is that of the peer, unless the peer is a trusted proxy: then it is the last hop that
-/// is not trusted, because any client can send the fields, and each proxy adds the hop that it has seen at their end.
+/// is not trusted, because any client can send the fields, and each proxy adds the hop that it has seen at their end. A hop
+/// that is no address is not guessed at: the client is the peer then.
 ///
-/// A client that sends the field that its proxy does not write would choose its address. So if the request has both
-/// fields they must agree. A hop that is no address is not guessed at: the client is the peer then.
+/// Most proxies write one of the two fields, and pass on the other one as the client has sent it (RFC 7239, 8.1). When the two
+/// name different clients, both are given, with that of `X-Forwarded-For` first: with one of them alone, a client could hide its
+/// address, or have another one logged.
 pub(super) fn client_of(
     head: &Head,
     peer: Option<SocketAddr>,
@@ -19,18 +21,17 @@ pub(super) fn client_of(
         return name_of(peer);
     }
     let elements = |field| head.values(field).flat_map(list);
-    let forwarded: Vec<_> = elements("forwarded").map(forwarded_for).collect();
     let x_forwarded: Vec<_> = elements("x-forwarded-for").map(node).collect();
+    let forwarded: Vec<_> = elements("forwarded").map(forwarded_for).collect();
     let is_untrusted = |hop: &&Option<IpAddr>| hop.is_none() || !trusted.contains(hop);
     let client = |hops: &[Option<IpAddr>]| {
-        *hops.iter().rev().find(is_untrusted).or(hops.first()).unwrap_or(&None)
+        let client = hops.iter().rev().find(is_untrusted).or(hops.first())?;
+        Some(client.map_or_else(|| name_of(peer), |client| client.to_string()))
     };
-    let client = match (client(&forwarded), client(&x_forwarded)) {
-        (client, None) if x_forwarded.is_empty() => client,
-        (None, client) if forwarded.is_empty() => client,
-        (one, other) => one.filter(|_| one == other),
-    };
-    client.map_or_else(|| name_of(peer), |client| client.to_string())
+    let mut clients =
+        Vec::from_iter([&x_forwarded, &forwarded].iter().filter_map(|hops| client(hops)));
+    clients.dedup();
+    if clients.is_empty() { name_of(peer) } else { clients.join(",") }
 }
 
 /// The peer of a connection; that of a Unix socket has no address.

@@ -218,6 +218,27 @@ fn a_missing_or_malformed_value_is_refused() {
     assert_all(refusals);
 }
 
+/// `/channels/news` could mean the channel, or the file `news` under the base.
+#[test]
+fn a_base_that_begins_a_path_of_the_server_is_refused() {
+    let taken = [
+        "/channels",
+        "/channels/news",
+        "/channels/",
+        "/lab",
+        "/lab/lines",
+        "/sse",
+        "/drain",
+        "/samples",
+    ];
+    assert_all(taken.map(|base| refuse(&["--base", base, "--listen", "127.0.0.1:0"], base)).into());
+    for base in ["/push/channels", "/channel", "/channels/news/all", "/lab/other"] {
+        let server = Server::start(&["--base", base]);
+        let target = format!("{base}/healthz");
+        assert_eq!(ask(server.address, "GET", &target, &[], "").status, 200, "{base}");
+    }
+}
+
 #[test]
 fn a_directory_or_a_file_that_cannot_be_used_is_refused() {
     let directory = Directory::new("unusable");
@@ -268,6 +289,9 @@ fn an_address_that_is_taken_or_not_this_machines_is_refused() {
 /// Without a token every client that reaches the server can publish, so no other machine may reach it.
 #[test]
 fn publishing_without_a_token_is_for_loopback_only() {
+    assert_refused(&["--publish-open", "--publish-token-file", "/dev/null"], "leave one out");
+    let two_tokens = ["--publish-token-file", "one", "--publish-token-file", "two"];
+    assert_refused(&two_tokens, "leave the others out");
     for address in ["0.0.0.0:0", "[::]:0"] {
         assert_refused(&["--publish-open", "--listen", address], "loopback");
         assert_refused(&["--listen", address, "--publish-open"], "loopback");

@@ -159,6 +159,42 @@ fn a_key_to_publish_on_all_channels_does_not_drain_a_server_that_has_a_token() {
     assert_eq!(server.wait(), Some(0));
 }
 
+/// A proxy of the same user, on the same machine, can only be told from the command by what it sends. Where clients need keys
+/// they are not on this machine.
+#[test]
+fn a_server_with_keys_or_an_application_is_not_drained_without_a_token() {
+    let directory = Directory::new("drain-keys");
+    let keys = directory.0.join("keys");
+    fs::write(&keys, "a-key-of-the-file allow all *\n").expect("it can be written");
+    let keys = keys.to_str().expect("it is UTF-8");
+    for option in [["--access", keys], ["--authorize", "http://127.0.0.1:1/"]] {
+        let server = Server::start(&option);
+        let output =
+            drain(server.address, &["--token-file", keys.replace("keys", "missing").as_str()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let output = drain(server.address, &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("403") && said.contains("--publish-token-file"), "{said}");
+        let bearer = [("Authorization", "Bearer a-key-of-the-file")];
+        assert_eq!(ask(server.address, "POST", "/drain", &bearer, "").status, 403);
+        assert_eq!(ask(server.address, "GET", "/readyz", &[], "").status, 200, "it goes on");
+    }
+}
+
+/// Off loopback, each `Host` may be a name of the server; a proxy that keeps the field shows that it is one.
+#[test]
+fn a_server_is_drained_at_a_loopback_address_only() {
+    let mut command = Command::new(BINARY);
+    command.args(["--listen", "0.0.0.0:0", "--quiet"]);
+    let server = Server::spawn(command);
+    let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+    for host in ["push.example", "192.0.2.7", "localhost.example"] {
+        let answer = ask(address, "POST", "/drain?seconds=1", &[("Host", host)], "");
+        assert!(answer.status == 403 && answer.text().contains("loopback"), "{host}: {answer:?}");
+    }
+    assert_eq!(drain(address, &[]).status.code(), Some(0));
+}
+
 /// On one machine a proxy is on loopback, and so are all its clients then. It has a user of its own.
 #[test]
 fn a_process_of_another_user_cannot_drain_a_server() {

@@ -1,8 +1,9 @@
 //! `--access FILE`: which key may do what, how a key comes, and what becomes of it when the file changes.
 
-use crate::server::{Answer, Server, Stream, ask, eventually};
+use crate::server::{Answer, Dice, Server, Stream, ask, eventually};
 use crate::webdriver::Browser;
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -165,6 +166,77 @@ fn a_file_that_is_being_written_does_not_count() {
     assert!(is_written, "the machine is too busy to write a file");
     assert_eq!(asked(), 401);
     eventually("the last text counts", || asked() == 200);
+}
+
+/// Lines that cover and overlap one another in each way, against a reading of the rule that looks at every line.
+#[test]
+fn any_lines_are_read_as_if_each_were_looked_at() {
+    let mut dice = Dice::new(12);
+    for _ in 0..5 {
+        let pattern = |dice: &mut Dice| {
+            let text: String =
+                (0..1 + dice.below(3)).map(|_| *dice.pick(&['a', 'b', '-'])).collect();
+            text + *dice.pick(&["", "*"])
+        };
+        let holders = [ALICE, BOB, "anyone", "none"];
+        let lines: Vec<(&str, String)> =
+            (0..12).map(|_| (*dice.pick(&holders), pattern(&mut dice))).collect();
+        let text = lines.iter().map(|(holder, it)| format!("{holder} allow subscribe {it}\n"));
+        let file = KeyFile::holding(&text.collect::<String>());
+        let server = start(&file);
+        let covers = |one: &str, other: &str| match one.strip_suffix('*') {
+            Some(start) => other.strip_suffix('*').unwrap_or(other).starts_with(start),
+            None => one == other,
+        };
+        for _ in 0..60 {
+            let (asked, key) =
+                (pattern(&mut dice), *dice.pick(&[ALICE, BOB, "unknown-0123456789"]));
+            let allows = |(holder, it): &(&str, String)| {
+                (*holder == key || *holder == "anyone") && covers(it, &asked)
+            };
+            let names = |(_, it): &(&str, String)| covers(it, &asked) || covers(&asked, it);
+            let is_open = lines.iter().any(allows) || !lines.iter().any(names);
+            let answer = with_key(&server, "HEAD", &format!("/channels/{asked}"), key, 0);
+            let expected = if is_open { 200 } else { 401 };
+            assert_eq!(answer.status, expected, "{asked} of {key} with {lines:?}");
+        }
+    }
+}
+
+/// Clock ticks, a hundred a second, that a process has used (proc_pid_stat(5)).
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, rest) = stat.rsplit_once(") ").expect("the name ends");
+    rest.split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("it is a number"))
+        .sum()
+}
+
+/// Each line was looked at for each channel: a list took the processor for a fifth of a second, without a key.
+#[test]
+fn twenty_thousand_lines_do_not_make_a_list_of_a_thousand_channels_expensive() {
+    let line = |number: usize| format!("key-{number:012} allow all user.{number} g{number}.*\n");
+    let many: String = (0..20_000).map(line).collect();
+    let cost = |lines: &str| {
+        let file = KeyFile::holding(&(lines.to_owned() + BACKEND + " allow publish *\n"));
+        let server = Server::start(&["--access", file.path(), "--quiet"]);
+        for first in (0..1_000).step_by(50) {
+            let names: Vec<String> = (first..first + 50).map(|n| format!("c{n}")).collect();
+            let answer =
+                with_key(&server, "POST", &format!("/channels/{}", names.join(",")), BACKEND, 0);
+            assert_eq!(answer.status, 200);
+        }
+        let before = ticks(server.pid());
+        for _ in 0..5 {
+            let list = ask(server.address, "GET", "/channels", &[], "");
+            assert_eq!(list.text().matches("\"name\"").count(), 1_000);
+        }
+        ticks(server.pid()) - before
+    };
+    let (few, many) = (cost(""), cost(&many));
+    assert!(many < 3 * few + 50, "{few} ticks with a line, and {many} with 20,001");
 }
 
 /// What a request is answered when it may not know whether a channel is there, but for its date.
@@ -407,6 +479,27 @@ fn a_changed_file_counts_from_then_on_and_ends_the_streams_of_keys_that_are_gone
     assert_eq!(with_key(&server, "POST", "/channels/user.bob", BACKEND, 0).status, 200);
     assert_eq!(bob.next().expect("it goes on").data, "x");
     assert!(!server.said().contains("panicked"));
+}
+
+/// A poll that is read slowly lasts as long as its client likes.
+#[test]
+fn a_poll_ends_when_its_key_is_gone() {
+    let file = KeyFile::holding(&lines());
+    let options = ["--access", file.path(), "--history-bytes", "33554432", "--quiet"];
+    let server = Server::start(&options);
+    let data = "x".repeat(250_000);
+    for _ in 0..120 {
+        let bearer = [("Authorization", &*format!("Bearer {BACKEND}"))];
+        assert_eq!(ask(server.address, "POST", "/channels/user.alice", &bearer, &data).status, 200);
+    }
+    let target = format!("/channels/user.alice?poll&key={ALICE}");
+    let slow = Stream::open(server.address, &target, &[]);
+    file.write(&format!("{BACKEND} allow all *\n"));
+    eventually("it is ended", || server.metric("newswire_access_revoked_total") == 1);
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    let _ = slow.into_socket().read_to_end(&mut rest);
+    assert!(rest.len() < 25_000_000, "{} bytes", rest.len());
 }
 
 #[test]

@@ -318,12 +318,19 @@ fn the_log_names_the_client_that_a_trusted_proxy_names() {
         (&[("Forwarded", "for=_hidden")], PEER),
         (&[("Forwarded", "for=192.0.2.7;for=192.0.2.8")], PEER),
         (&[("Forwarded", "by=192.0.2.7")], PEER),
-        // One of the two fields is the client's own, and nothing says which.
-        (&[("Forwarded", "for=203.0.113.9"), ("X-Forwarded-For", "192.0.2.7")], PEER),
+        // One of the two fields is the client's own, and nothing says which: it neither hides the other, nor stands alone.
+        (
+            &[("Forwarded", "for=203.0.113.9"), ("X-Forwarded-For", "192.0.2.7")],
+            "192.0.2.7,203.0.113.9",
+        ),
+        (&[("X-Forwarded-For", "unknown"), ("Forwarded", "for=_hidden")], PEER),
         (&[("Forwarded", "for=192.0.2.7"), ("X-Forwarded-For", "192.0.2.7")], "192.0.2.7"),
     ];
     let requests: Vec<_> = cases.iter().map(|(fields, _)| *fields).collect();
     let clients = logged(&["127.0.0.1", "10.0.0.1"], &requests);
+    let both = [("Forwarded", "for=unknown"), ("X-Forwarded-For", "192.0.2.7")];
+    let client = logged(&["127.0.0.1"], &[&both]).concat();
+    assert!(client.starts_with(&format!("192.0.2.7,{PEER}")), "{client}");
     for ((fields, client), logged) in cases.iter().zip(&clients) {
         assert!(logged.starts_with(client), "{fields:?}: {logged}, not {client}");
         assert_eq!(logged == client, *client != PEER, "{fields:?}: {logged}");

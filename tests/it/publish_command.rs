@@ -275,7 +275,7 @@ fn a_redirect_is_no_success() {
         for option in ["--event=x", "--lines"] {
             let server = responses(vec![redirect.clone().into(), answer.into()]);
             let outcome = publish(&[option, &server.url("/")], "");
-            failed(&outcome, &format!("status {status}; publish to /other instead"));
+            failed(&outcome, &format!("status {status}; use /other instead"));
         }
     }
 }
