@@ -22,9 +22,8 @@ export function start() {
     const id = `lab-${name}`, isRange = typeof takes[0] === "number", isArea = takes === "area";
     const input = inputs[name] = Array.isArray(takes) && !isRange
       ? make("select", { id, name }, ...takes.map((value) => make("option", { textContent: value })))
-      : make(isArea ? "textarea" : "input", { id, name });
+      : make(isArea ? "textarea" : "input", isArea ? { id, name, rows: 2 } : { id, name, type: "text" });
     if (isRange) Object.assign(input, { type: "number", min: takes[0], max: takes[1] });
-    if (isArea) input.rows = 2;
     const range = isRange ? text("lab.range", { least: number(takes[0]), most: number(takes[1]) }) : "";
     const otherwise = without ? text("lab.without", { value: without }) : "";
     const hint = make("small", { id: `${id}-hint` }, make("code", {}, name), [range, otherwise].filter(Boolean).map((part) => ` · ${part}`).join(""));
@@ -72,10 +71,7 @@ export function start() {
   }
 
   function showRunning(isRunning) {
-    for (const [name, button] of Object.entries(buttons)) {
-      button.ariaPressed = isRunning && name === running;
-      button.classList.toggle("taken", name === running);
-    }
+    for (const [name, button] of Object.entries(buttons)) button.ariaPressed = isRunning && name === running;
   }
 
   for (const preset of PRESETS) {

@@ -126,7 +126,7 @@ function tell() {
   const values = { seconds: seconds.toFixed(1), events: number(total.events), characters: number(total.characters),
     connections: number(total.connections), ends: number(total.ends), comments: number(total.comments) };
   showTotals({ events: total.events, rate: total.ended ? 0 : total.events - rates[0], lastId: reader.lastId,
-    summary: text(total.seesComments ? "read.summaryComments" : "read.summary", values) });
+    summary: reader.state.name === "idle" ? "" : text(total.seesComments ? "read.summaryComments" : "read.summary", values) });
   if (reader.state.name === "waiting") show(reader.state);
 }
 

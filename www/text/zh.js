@@ -83,6 +83,7 @@ export default {
     lead: "同一个流的原始字节，和 telnet 看到的一样：先是响应头，然后是一行一行的文本。空行结束一个块，含有 <code>data</code> 的块成为一个事件。注释和 <code>retry</code> 不需要空行。",
     left: "服务器写出的内容",
     right: "浏览器的解读",
+    nothing: "还没有内容。服务器写出的每个块会成为一行。",
     label: "单词流的字节，以及由此产生的事件",
     off: "这台服务器关闭了实验室，所以不显示字节。",
     open: "open：readyState 为 1",
