@@ -1,12 +1,12 @@
 /** The address bar: what is read, and how. */
 import { $, number, set, setWithIds } from "./dom.js";
-import { describe } from "./reader.js";
+import { READY_STATES, describe } from "./reader.js";
 import { text } from "./text.js";
 
 /** A field as HTTP has it: a token, a colon, a value. */
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/;
 
-/** Marks an input as wrong, and says why beside it; without a sentence it is right. @param {HTMLElement} input */
+/** Marks an input as wrong, and says why beside it. Without a sentence it is right. */
 export function mark(input, sentence = "") {
   const why = $(`${input.id}-why`);
   why.textContent = sentence;
@@ -24,22 +24,13 @@ export function mark(input, sentence = "") {
 export function order({ isQuiet = false } = {}) {
   const complain = isQuiet ? () => {} : mark;
   const asFetch = $("bar-as").value === "fetch";
-  let url;
-  try {
-    url = new URL($("bar-url").value.trim() || ".", document.baseURI);
-    complain($("bar-url"));
-  } catch {
-    complain($("bar-url"), text("bar.url.bad"));
-    return null;
-  }
-  if (!/^https?:$/.test(url.protocol)) {
-    complain($("bar-url"), text("bar.url.scheme"));
-    return null;
-  }
+  const url = URL.parse($("bar-url").value.trim() || ".", document.baseURI), isHttp = /^http/.test(url?.protocol);
+  complain($("bar-url"), isHttp ? "" : text(url ? "bar.urlScheme" : "bar.urlBad"));
+  if (!isHttp) return null;
   const lines = $("bar-fields").value.split("\n").filter((line) => line.trim() !== "");
   const fields = lines.map((line) => FIELD.exec(line.trim())?.slice(1));
   const bad = lines[fields.findIndex((field) => !field || /[^\x20-\xff\t]/.test(field[1]))];
-  if (asFetch) complain($("bar-fields"), bad === undefined ? "" : text("bar.fields.bad", { line: bad }));
+  if (asFetch) complain($("bar-fields"), bad === undefined ? "" : text("bar.fieldsBad", { line: bad }));
   if (asFetch && bad !== undefined) return null;
   const method = $("bar-method").value, content = $("bar-content").value;
   return {
@@ -52,7 +43,7 @@ export function order({ isQuiet = false } = {}) {
   };
 }
 
-/** Puts an order into the bar. @param {import("./reader.js").Order} given */
+/** Puts an order into the bar. */
 export function fill(given) {
   $("bar-url").value = given.url;
   $("bar-as").value = given.as;
@@ -73,7 +64,6 @@ export function fit() {
   $("bar-content").closest("label").hidden = !asFetch || $("bar-method").value === "GET";
 }
 
-/** @param {import("./reader.js").State} state */
 export function showState(state) {
   $("read-lamp").className = `lamp ${state.name}`;
   setWithIds($("read-state"), describe(state));
@@ -81,10 +71,9 @@ export function showState(state) {
   setWithIds($("read-why"), why);
   $("read-why").hidden = !why;
   $("read-why").className = `notice ${state.name}`;
-  set($("bar-read"), text(state.name === "connecting" || state.name === "open" || state.name === "waiting" ? "bar.stop" : "bar.read"));
+  set($("bar-read"), text(READY_STATES[state.name] < 2 ? "bar.stop" : "bar.read"));
 }
 
-/** @param {{ events: number, rate: number, lastId: string, summary: string }} totals */
 export function showTotals({ events, rate, lastId, summary }) {
   set($("read-events"), number(events));
   set($("read-rate"), number(rate));

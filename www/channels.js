@@ -1,4 +1,4 @@
-/** Channels: join one or several, publish, see who listens, and what to type elsewhere. */
+/** Channels: join one or several, publish, see how many listen. */
 import { mark } from "./bar.js";
 import { $, here, number, say, set, setWithIds } from "./dom.js";
 import { floodLine, publishLine } from "./snippets.js";
@@ -22,11 +22,11 @@ const isJoined = () => currentOrder()?.url === urlOf(typed());
 /** The names in the form, or null when one of them is no name. */
 function names() {
   const wrong = typed().find((name) => !PATTERN.test(name));
-  mark($("channel-name"), wrong !== undefined || typed().length === 0 ? text("channel.name.bad") : "");
+  mark($("channel-name"), wrong !== undefined || typed().length === 0 ? text("channel.nameBad") : "");
   return $("channel-name").hasAttribute("aria-invalid") ? null : typed();
 }
 
-/** What the server says of a channel, or undefined. The list has the channels that the key may see. */
+/** What the list of the server says of a channel. It has the channels that the key may see. */
 async function look(name) {
   const response = await fetch(here("channels"), { cache: "no-store", headers: authorization() }).catch(() => null);
   const channels = response?.ok ? await response.json() : [];
@@ -46,22 +46,23 @@ async function join() {
 }
 
 /** Says what became of a publication. */
-function tell(sentence, isBad) {
+function tell(sentence, state = "gaveUp") {
   setWithIds($("channel-why"), sentence);
   $("channel-why").hidden = !sentence;
-  $("channel-why").className = `notice ${isBad ? "gaveUp" : "done"}`;
+  $("channel-why").className = `notice ${state}`;
   if (sentence) say("publish", sentence);
+  return sentence;
 }
 
 /**
- * Publishes, and says what became of it.
+ * Publishes.
  * @param {{ content: string, type?: string, isStream?: boolean }} publication
- * @returns {Promise<string>}
+ * @returns {Promise<string>} what became of it
  */
 export async function send({ content, type = "", isStream = false }) {
   const name = names()?.[0];
-  if (!name) return text("channel.name.bad");
-  if (typed().length > 1 || !NAME.test(name)) return fail(text("channel.one"));
+  if (!name) return text("channel.nameBad");
+  if (typed().length > 1 || !NAME.test(name)) return tell(text("channel.one"));
   mark($("channel-type"));
   const headers = [...authorization(), ...(isStream ? [["Content-Type", "text/event-stream"]] : [])];
   const query = type ? `?event=${encodeURIComponent(type)}` : "";
@@ -71,31 +72,29 @@ export async function send({ content, type = "", isStream = false }) {
     if (!response.ok) return refuse(response.status, answer.trim());
     const { id, subscribers, count = 1 } = JSON.parse(answer);
     showCount(subscribers);
-    const sentence = text(count === 1 ? "channel.published" : "channel.published.many", { id: id ?? "–", count, name, subscribers: number(subscribers) });
-    tell(sentence);
-    return sentence;
+    const sentence = text(count === 1 ? "channel.published" : "channel.publishedMany", { id: id ?? "–", count, name, subscribers: number(subscribers) });
+    return tell(sentence, "done");
   } catch {
-    return fail(text("state.lost.unreachable"));
+    return tell(text("state.lost.unreachable"));
   }
 }
 
-function fail(sentence) {
-  tell(sentence, true);
-  return sentence;
+function askForKey(hasSentOne) {
+  $("channel-key").open = true;
+  mark($("channel-token"), text(hasSentOne ? "channel.keyWrong" : "channel.keyNone"));
 }
 
 function refuse(status, said) {
   if (status === 401 || status === 403 && key()) {
-    $("channel-key").open = true;
-    mark($("channel-token"), text(key() ? "channel.key.wrong" : "channel.key.none"));
-    return fail(key() ? text("channel.key.wrong") : said);
+    askForKey(key());
+    return tell(key() ? text("channel.keyWrong") : said);
   }
   if (status === 400 && /type/.test(said)) {
     tell("");
     mark($("channel-type"), said);
     return said;
   }
-  return fail(said);
+  return tell(said);
 }
 
 function showCount(subscribers) {
@@ -120,7 +119,7 @@ function showLines() {
   $("type-flood").textContent = floodLine(name, hasKey);
 }
 
-export function startChannels() {
+export function start() {
   $("listen").onsubmit = (event) => {
     event.preventDefault();
     if (isJoined()) stop(text("channel.left"));
@@ -149,8 +148,7 @@ export function startChannels() {
   });
   onRefusal((status, said, order) => {
     if (status !== 401 && status !== 403 || !order.endsAt) return;
-    $("channel-key").open = true;
-    mark($("channel-token"), text(readsByKey && key() ? "channel.key.wrong" : "channel.key.none"));
+    askForKey(readsByKey && key());
     readsByKey = true;
   });
   setInterval(count, COUNT_MS);

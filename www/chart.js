@@ -1,9 +1,7 @@
 /** The picture of a stream: its events by time and size, and the state of its connection. */
 import { calm } from "./dom.js";
 
-/** What happened lately, in a fixed number of columns. */
 export class Chart {
-  /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
     this.columns = 600;
@@ -55,7 +53,6 @@ export class Chart {
     this.ends[this.advance()]++;
   }
 
-  /** @param {number} state a readyState */
   become(state) {
     this.states[this.advance()] = this.state = state;
   }

@@ -2,8 +2,7 @@
 import { gather } from "./check_watch.js";
 import { load, text } from "./text.js";
 
-/** @typedef {"pass" | "info" | "warn" | "fail" | "unjudged"} Outcome */
-/** @typedef {[Outcome, string]} Finding an outcome, and what was seen */
+/** @typedef {["pass" | "info" | "warn" | "fail" | "unjudged", string]} Finding an outcome, and what was seen */
 
 /** The silence after which proxies cut a connection. */
 const PROXY_MS = 60000;
@@ -20,10 +19,8 @@ function shown(value) {
   return content.length > 70 ? `${content.slice(0, 70)}…` : content;
 }
 
-/** @param {boolean} isRight @param {Outcome} otherwise @returns {Outcome} */
 const pass = (isRight, otherwise) => isRight ? "pass" : otherwise;
 
-/** What the head says in this field. */
 function said(exchange, name) {
   const value = exchange.field(name);
   return value ? text("found.field", { name, value: shown(value) }) : text("found.noField", { name });
@@ -31,13 +28,13 @@ function said(exchange, name) {
 
 const statusOf = ({ status, statusText }) => `${status} ${statusText}`.trim();
 
-/** Passes where nothing was found. @returns {Finding} */
+/** Passes where nothing was found. */
 function none(what, found) {
   if (found.length === 0) return ["pass", text(`found.no.${what}`)];
   return ["warn", text(`found.some.${what}`, { count: found.length, first: shown(found[0]) })];
 }
 
-/** Rule by rule: what it needs, and how it judges. @type {Record<string, ["nothing" | "response" | "stream" | "events", (seen: any) => Finding]>} */
+/** Of each rule: what it needs, and how it judges. @type {Record<string, [string, (seen: any) => Finding]>} */
 const RULES = {
   status: ["nothing", ({ first }) => first.response
     ? [pass(first.isOk, "fail"), text("found.status", { status: statusOf(first.response), url: first.response.url })]
@@ -129,7 +126,6 @@ const RULES = {
 /** Of an id that begins with milliseconds since 1970. */
 const timestamp = ({ id }) => /^\d{13}(?!\d)/.test(id) ? Number(id.slice(0, 13)) : NaN;
 
-/** @returns {Finding} */
 function buffering({ first: { text: content, events, bursts, end } }) {
   const isCut = bursts.some((burst, at) => at > 0 && !/[\r\n]/.test(content[bursts[at - 1].end - 1]) && burst.from - bursts[at - 1].until >= LATE_MS / 2);
   const isNginx = isCut && bursts.some(({ size }) => size % 4096 === 0);
@@ -157,7 +153,6 @@ function buffering({ first: { text: content, events, bursts, end } }) {
   return isCrowded ? ["warn", text("found.undated", values)] : ["pass", text("found.bursts", values)];
 }
 
-/** @returns {Finding} */
 function heartbeat({ first, ms }) {
   const times = [first.headAt, ...first.reads.map(({ at }) => at), first.endedAt];
   const longest = Math.max(...times.slice(1).map((time, at) => time - times[at]));
@@ -168,7 +163,6 @@ function heartbeat({ first, ms }) {
   return [pass(comments > 0 || ms >= PROXY_MS, "info"), found];
 }
 
-/** @returns {Finding} */
 function ids({ first: { events } }) {
   const with_ = events.filter(({ id }) => id), kinds = new Set(with_.map(({ kind }) => kind));
   const twice = with_.find(({ id }, at) => with_.findIndex((other) => other.id === id) < at);
@@ -180,7 +174,6 @@ function ids({ first: { events } }) {
   return ["pass", text("found.ids", { count: with_.length })];
 }
 
-/** @returns {Finding} */
 function resume({ first, resumed, isForeign }) {
   if (!resumed) return ["unjudged", text("found.noId")];
   const { id, exchange: { response, missing, events } } = resumed;
@@ -204,7 +197,6 @@ function resume({ first, resumed, isForeign }) {
   return after(pass(missed.length === 0 || came.length > 0, "fail"), text("found.again", { count, missed: missed.length }));
 }
 
-/** @returns {Finding} */
 function ending({ first, again, isForeign }) {
   const after = seconds(first.endedAt);
   if (first.end === "broken") return ["fail", text("found.broke", { after })];
@@ -217,7 +209,6 @@ function ending({ first, again, isForeign }) {
   return isNew ? ["pass", text("found.thenNew", { after })] : ["fail", text("found.thenSame")];
 }
 
-/** What is missing for a rule, or nothing. */
 function lacks(needs, { first }) {
   if (needs === "response" && !first.response) return "found.noResponse";
   if ((needs === "stream" || needs === "events") && !first.isStream) return "found.noStream";
@@ -228,14 +219,14 @@ function lacks(needs, { first }) {
  * Judges a stream, rule by rule.
  * @param {string} url
  * @param {{ seconds?: number, fields?: [string, string][] }} [options] how long it is watched, and what is sent with each request
- * @returns {Promise<{ rule: string, outcome: Outcome, seen: string, why: string, remedy: string }[]>}
+ * @returns {Promise<{ rule: string, outcome: string, seen: string, why: string, remedy: string }[]>}
  */
 export async function check(url, { seconds: time = 10, fields = [] } = {}) {
-  await load("check");
+  await load("check_");
   const ms = time * 1000, seen = { ...await gather(url, fields, ms), ms };
   return Object.entries(RULES).map(([rule, [needs, judge]]) => {
     const missing = lacks(needs, seen);
     const [outcome, found] = missing ? ["unjudged", text(missing)] : judge(seen);
-    return { rule, outcome, seen: found, why: text(`check.${rule}.why`), remedy: text(`check.${rule}.remedy`) };
+    return { rule, outcome, seen: found, why: text(`rule.${rule}.0`), remedy: text(`rule.${rule}.1`) };
   });
 }

@@ -13,7 +13,7 @@ function row({ rule, outcome, seen, why, remedy }) {
     make("td", {}, make("p", {}, seen), ...reason));
 }
 
-export function startCheck() {
+export function start() {
   const showLine = () => {
     const url = order({ isQuiet: true })?.url;
     if (url) $("check-line").textContent = `newswire check '${url}'`;

@@ -1,4 +1,5 @@
 /** What the check asks a server with fetch, and what it sees: the response, and the stream with the time of each read. */
+import { fieldsOfRequest, isForbidden } from "./reader.js";
 
 /** No more of a stream is watched, however fast it is. */
 const MOST_BYTES = 1024 * 1024;
@@ -8,15 +9,12 @@ const RESUMED_EVENTS = 3;
 const PAUSE_MS = 50;
 const BOM = "\ufeff";
 
-/** @typedef {{ at: number, id: string, kind: string, data: string }} Event an event as EventSource dispatches it; the id is its own */
-
 /** A request, and what came of it. Times are milliseconds since the request. */
 export class Exchange {
   text = "";
   bytes = [];
   /** When each read came, and where it ends in the text and in the bytes. */
   reads = [];
-  /** @type {Response | null} */
   response = null;
   /** "" if it was closed from here; "clean", or "broken". */
   end = "";
@@ -25,21 +23,19 @@ export class Exchange {
 
   /**
    * Watches a response for a time, or until it has so many events with an id.
-   * @param {string} url @param {[string, string][]} fields @param {number} ms @param {number} [enough]
+   * @param {{ url: string, fields: [string, string][], lastId?: string, ms: number, enough?: number }} order
    */
-  static async run(url, fields, ms, enough = Infinity) {
+  static async run({ url, fields, lastId, ms, enough = Infinity }) {
     const seen = new Exchange(), abort = new AbortController(), began = performance.now();
     const now = () => performance.now() - began;
     const timer = setTimeout(() => abort.abort(), ms);
     try {
-      const headers = new Headers([["Accept", "text/event-stream"]]);
-      for (const [name, value] of fields) headers.set(name, value);
-      seen.response = await fetch(url, { headers, signal: abort.signal, cache: "no-store" });
+      seen.response = await fetch(url, { headers: fieldsOfRequest(fields, lastId), signal: abort.signal, cache: "no-store" });
       seen.headAt = now();
       await seen.read(now, enough);
     } catch {
       if (seen.response) seen.end = abort.signal.aborted ? "" : "broken";
-      else seen.missing = abort.signal.aborted ? "late" : await whyNot(url);
+      else seen.missing = abort.signal.aborted ? "late" : await isForbidden(url) ? "cors" : "unreachable";
     }
     seen.endedAt = now();
     clearTimeout(timer);
@@ -131,7 +127,6 @@ export class Exchange {
   }
 }
 
-/** @param {string} line @returns {[string, string]} */
 function fieldOf(line) {
   const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
   return [name, value];
@@ -144,36 +139,17 @@ function eventOf(lines) {
   return data.length ? { id: last("id"), kind: last("event") || "message", data: data.join("\n") } : null;
 }
 
-/** A server that answers a request without CORS, but not one with it, does not let pages of this origin read. */
-async function whyNot(url) {
-  if (new URL(url).origin === location.origin) return "unreachable";
-  const abort = new AbortController();
-  try {
-    await fetch(url, { mode: "no-cors", signal: abort.signal, cache: "no-store" });
-    return "cors";
-  } catch {
-    return "unreachable";
-  } finally {
-    abort.abort();
-  }
-}
-
-/**
- * All that is seen of a server: the stream as EventSource asks for it, then with the id of an event, and again after a
- * clean end.
- * @param {string} url @param {[string, string][]} fields @param {number} ms
- */
+/** The stream as EventSource asks for it, then with the id of an event, and again after a clean end. */
 export async function gather(url, fields, ms) {
-  const first = await Exchange.run(url, fields, ms);
+  const first = await Exchange.run({ url, fields, ms });
   const ids = first.events.map(({ id }) => id).filter(Boolean);
-  const after = (id) => [...fields, ["Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(id))]];
   let resumed = null, again = null;
   if (ids.length) {
     const events = Math.min(RESUMED_EVENTS, ids.length - 1), id = ids.at(-1 - events);
     // Where no event must come again, it is enough to see that none does.
-    const exchange = await Exchange.run(url, after(id), events ? ms : Math.min(ms, 10 * PAUSE_MS), Math.max(events, 1));
-    resumed = { id, exchange };
+    const time = events ? ms : Math.min(ms, 10 * PAUSE_MS);
+    resumed = { id, exchange: await Exchange.run({ url, fields, lastId: id, ms: time, enough: Math.max(events, 1) }) };
   }
-  if (first.end === "clean") again = await Exchange.run(url, ids.length ? after(ids.at(-1)) : fields, ms, 1);
+  if (first.end === "clean") again = await Exchange.run({ url, fields, lastId: ids.at(-1), ms, enough: 1 });
   return { first, resumed, again, isForeign: new URL(url).origin !== location.origin };
 }

@@ -1,15 +1,9 @@
 /** The document: elements, texts that change, and what a screen reader is told. */
 import { language, text } from "./text.js";
 
-/** @param {string} id */
 export const $ = (id) => document.getElementById(id);
 
-/**
- * A new element.
- * @param {string} tag
- * @param {object} [properties]
- * @param {...(Node | string)} children
- */
+/** A new element. @param {string} tag @param {object} [properties] @param {...(Node | string)} children */
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -46,14 +40,13 @@ export function say(subject, content) {
 /** A button with aria-disabled keeps the focus. A button with disabled would lose it. */
 export const enable = (button, isEnabled) => button.setAttribute("aria-disabled", !isEnabled);
 
-/** Calls `action` when the button is pressed while it is enabled. */
 export const press = (button, action) => {
   button.onclick = () => button.getAttribute("aria-disabled") === "true" || action();
 };
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** A number with the separators of the language. @param {number} value */
+/** With the separators of the language. */
 export const number = new Intl.NumberFormat(language).format;
 
 /** A time since something: `3.2 s`, `45 s`, `12 min`. @param {number} ms */
@@ -63,7 +56,6 @@ export function duration(ms) {
   return seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
 
-/** @param {string} content */
 export async function copy(content) {
   try {
     await navigator.clipboard.writeText(content);
@@ -78,15 +70,13 @@ export async function copy(content) {
   say("copy", text("copied"));
 }
 
-/** Lets the browser save a text as a file. */
 export function save(name, content) {
   const url = URL.createObjectURL(new Blob([content]));
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-/** A button that copies what `content` returns, and says that it has. */
-export function copyButton(label, content) {
+function copyButton(label, content) {
   const button = make("button", { type: "button", textContent: text("copy") });
   button.ariaLabel = label;
   button.onclick = async () => {
@@ -106,6 +96,6 @@ export function fillLines(root = document) {
       .replace(/GET \//, `GET ${new URL(here(".")).pathname}`);
     // telnet knows no TLS.
     line.hidden = location.protocol === "https:" && code.textContent.includes("| telnet");
-    line.append(copyButton(text("copy.line", { name: line.firstElementChild.textContent }), () => code.textContent));
+    line.append(copyButton(text("copyLine", { name: line.firstElementChild.textContent }), () => code.textContent));
   }
 }

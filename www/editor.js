@@ -8,7 +8,7 @@ import { text } from "./text.js";
 /** How long after the last key the editor counts. */
 const COUNT_MS = 300;
 
-export function startEditor() {
+export function start() {
   const area = $("write-text");
   let timer = 0;
 

@@ -4,7 +4,7 @@ import { make, number } from "./dom.js";
 /** How many members a level shows, and how many levels are open at first. */
 const MOST_MEMBERS = 500, OPEN_LEVELS = 3;
 
-/** The value of a JSON text that is an object or an array, else undefined. @param {string} content */
+/** The object or the array of a JSON text, else undefined. */
 export function parseJson(content) {
   if (!/^\s*[[{]/.test(content)) return undefined;
   try {
@@ -14,7 +14,6 @@ export function parseJson(content) {
   }
 }
 
-/** @param {unknown} value @returns {HTMLElement} */
 export function tree(value, name = "", level = 0) {
   const label = name === "" ? [] : [make("span", { className: "name" }, `${name}: `)];
   if (value === null || typeof value !== "object") {

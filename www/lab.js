@@ -1,15 +1,14 @@
-/** The laboratory: presets first, and all parameters of /lab under Adjust. */
+/** The laboratory: presets, and the parameters of /lab. */
 import { mark } from "./bar.js";
 import { $, here, make, number, press } from "./dom.js";
 import { PARAMETERS, PRESETS } from "./presets.js";
-import { begin, onRefusal, onState, setLab } from "./tool.js";
+import { begin, onRefusal, onState, turnLabOff } from "./tool.js";
 import { text } from "./text.js";
 
 /** The time from edge to edge of the chart: so many intervals, within bounds. */
 const CHART_INTERVALS = 20, LEAST_CHART_MS = 10000, MOST_CHART_MS = 600000;
 
-export function startLab() {
-  /** @type {Record<string, HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement>} */
+export function start() {
   const inputs = {}, buttons = {};
   /** The preset whose stream runs, and whether a change came after it. */
   let running = "", isOurs = false;
@@ -23,9 +22,8 @@ export function startLab() {
     const id = `lab-${name}`, isRange = typeof takes[0] === "number", isArea = takes === "area";
     const input = inputs[name] = Array.isArray(takes) && !isRange
       ? make("select", { id, name }, ...takes.map((value) => make("option", { textContent: value })))
-      : make(isArea ? "textarea" : "input", { id, name, autocomplete: "off", spellcheck: false });
+      : make(isArea ? "textarea" : "input", isArea ? { id, name, rows: 2 } : { id, name, type: "text" });
     if (isRange) Object.assign(input, { type: "number", min: takes[0], max: takes[1] });
-    if (isArea) input.rows = 2;
     const range = isRange ? text("lab.range", { least: number(takes[0]), most: number(takes[1]) }) : "";
     const otherwise = without ? text("lab.without", { value: without }) : "";
     const hint = make("small", { id: `${id}-hint` }, make("code", {}, name), [range, otherwise].filter(Boolean).map((part) => ` · ${part}`).join(""));
@@ -56,12 +54,13 @@ export function startLab() {
     });
   }
 
-  function take({ name, values = {}, sample, content, fields }) {
-    $("preset-note").textContent = text(`preset.${name}.note`);
+  function take({ name, values = {}, sample, content }) {
+    $("preset-note").textContent = text(`preset.${name}.1`);
     $("adjust").hidden = $("run").hidden = Boolean(sample);
     if (sample) {
       isOurs = true;
-      begin({ url: here(sample), as: "fetch", method: "POST", fields, content });
+      const fields = [["Content-Type", "application/json"]];
+      begin({ url: here(sample), as: "fetch", method: "POST", fields, content: JSON.stringify(content) });
     } else {
       for (const input of Object.values(inputs)) input.value = values[input.name] ?? input.options?.[0].value ?? "";
       run();
@@ -72,14 +71,11 @@ export function startLab() {
   }
 
   function showRunning(isRunning) {
-    for (const [name, button] of Object.entries(buttons)) {
-      button.ariaPressed = isRunning && name === running;
-      button.classList.toggle("taken", name === running);
-    }
+    for (const [name, button] of Object.entries(buttons)) button.ariaPressed = isRunning && name === running;
   }
 
   for (const preset of PRESETS) {
-    const button = buttons[preset.name] = make("button", { type: "button", textContent: text(`preset.${preset.name}`), ariaPressed: "false" });
+    const button = buttons[preset.name] = make("button", { type: "button", textContent: text(`preset.${preset.name}.0`), ariaPressed: "false" });
     button.dataset.preset = preset.name;
     press(button, () => take(preset));
     $("presets").append(button);
@@ -108,7 +104,7 @@ export function startLab() {
   // Where other machines reach the server, it has the laboratory only with --lab.
   fetch(here("lab?status=204"), { cache: "no-store" }).then(({ status }) => {
     if (status !== 404) return;
-    setLab(false);
+    turnLabOff();
     $("lab-off").hidden = false;
     for (const part of document.querySelectorAll(".lab-on")) part.hidden = true;
     for (const { name, sample } of PRESETS) buttons[name].hidden = !sample;

@@ -2,7 +2,7 @@
 import { make } from "./dom.js";
 import { LANGUAGES, choose, language, text } from "./text.js";
 
-export function startLanguage() {
+export function start() {
   const option = ([name, { own, tag }]) => make("option", { value: name, lang: tag, selected: name === language }, own);
   const select = make("select", { id: "language", ariaLabel: text("language") }, ...Object.entries(LANGUAGES).map(option));
   select.onchange = () => choose(select.value);

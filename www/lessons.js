@@ -80,13 +80,13 @@ data: 1001`,
   },
 ];
 
-export function startLessons() {
+export function start() {
   $("exercises").append(...LESSONS.map(({ name, lines, seen }) => {
     const line = ([terminal, code]) => make("p", { className: "line" },
-      make("span", {}, terminal ? text("lesson.terminal", { terminal }) : text("lesson.console")), make("code", {}, code));
-    const item = make("li", { id: `lesson-${name}` }, make("h3", {}, text(`lesson.${name}`)),
-      make("p", { innerHTML: text(`lesson.${name}.do`) }), ...lines.map(line),
-      make("p", { className: "note" }, text("lesson.seen")), make("pre", {}, seen), make("p", { innerHTML: text(`lesson.${name}.see`) }));
+      make("span", {}, terminal ? text("lessons.terminal", { terminal }) : text("lessons.console")), make("code", {}, code));
+    const item = make("li", { id: `lesson-${name}` }, make("h3", {}, text(`lesson.${name}.0`)),
+      make("p", { innerHTML: text(`lesson.${name}.1`) }), ...lines.map(line),
+      make("p", { className: "note" }, text("lessons.seen")), make("pre", {}, seen), make("p", { innerHTML: text(`lesson.${name}.2`) }));
     return item;
   }));
   fillLines($("exercises"));

@@ -1,7 +1,4 @@
-/**
- * The log: a row for each event, and for each thing that happened to the connection. It draws only the rows in view, and
- * keeps a bounded number of events. Rows about the connection survive when events are dropped.
- */
+/** The log draws only the rows in view, and drops old events. Rows about the connection stay. */
 import { $, copy, make, number, press, save, set } from "./dom.js";
 import { parseJson, tree } from "./json.js";
 import { toJson, toRecording, toStream } from "./recording.js";
@@ -15,14 +12,9 @@ const ROW_CHARACTERS = 300, DETAIL_CHARACTERS = 100000;
 const MOST_TYPE = 22, MOST_ID = 24;
 
 /**
- * @typedef {object} Row
- * @property {number} at milliseconds since 1970
- * @property {string} kind `event`; the others are about the connection: open, lost, gap, done, gaveUp, letGo
- * @property {string} [type]
- * @property {string} [id]
- * @property {string} [data]
- * @property {string} [note] what happened, for a row that is no event
- * @property {number} [version] counts changes of the row
+ * A row of the kind `event` has type, id and data. The other kinds are about the connection, and have a note: open, lost,
+ * back, gap, end, done, gaveUp, letGo. `at` is in milliseconds since 1970; `version` counts changes.
+ * @typedef {{ at: number, kind: string, type?: string, id?: string, data?: string, note?: string, version: number }} Row
  */
 
 const time = new Intl.DateTimeFormat(language, {
@@ -30,18 +22,15 @@ const time = new Intl.DateTimeFormat(language, {
 });
 const encoder = new TextEncoder();
 
-/** @param {number} ms */
 const spacing = (ms) => ms < 1000 ? `+${Math.round(ms)} ms` : ms < 100000 ? `+${(ms / 1000).toFixed(1)} s` : `+${Math.round(ms / 60000)} min`;
 
-/** @param {number} bytes */
-export const size = (bytes) => bytes < 10000 ? `${number(bytes)} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+const size = (bytes) => bytes < 10000 ? `${number(bytes)} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
 export class Log {
   constructor() {
     this.box = $("log");
     this.box.role = "listbox";
     this.space = $("log-space");
-    /** @type {HTMLElement[]} */
     this.drawn = [];
     this.types = new Set();
     this.clear();
@@ -56,13 +45,12 @@ export class Log {
     };
     press($("log-pause"), () => this.pause(!this.isPaused));
     press($("log-clear"), () => this.clear());
-    press($("log-copy"), () => copy((this.format() === "json" ? toJson : toStream)(this.events())));
-    press($("log-save"), () => this.format() === "json"
-      ? save("events.json", toJson(this.events())) : save("recording.sse", toRecording(this.events())));
+    const isJson = () => $("log-format").value === "json";
+    press($("log-copy"), () => copy((isJson() ? toJson : toStream)(this.events())));
+    press($("log-save"), () => isJson() ? save("events.json", toJson(this.events())) : save("recording.sse", toRecording(this.events())));
   }
 
   clear() {
-    /** @type {Row[]} */
     this.rows = [];
     this.count = this.characters = this.dropped = 0;
     for (const column of ["type", "id"]) this.box.parentElement.style.removeProperty(`--${column}`);
@@ -73,10 +61,6 @@ export class Log {
     $("log-type").replaceChildren(make("option", { value: "", textContent: text("log.allTypes") }));
     this.pause(false);
     this.showDetail();
-  }
-
-  format() {
-    return $("log-format").value;
   }
 
   /** The events that are shown. */
@@ -114,7 +98,7 @@ export class Log {
     this.box.parentElement.style.setProperty(`--${column}`, `${Math.min(length, most)}ch`);
   }
 
-  /** A row has changed. @param {Row} row @param {Partial<Row>} changes */
+  /** Changes a row. @param {Row} row @param {Partial<Row>} changes */
   update(row, changes) {
     Object.assign(row, changes);
     row.version++;
@@ -140,8 +124,6 @@ export class Log {
     // A person that has scrolled up goes on seeing the same rows.
     if (!this.follows && before > 0) this.box.scrollTop = Math.max(0, this.shown.indexOf(atTop)) * this.rowHeight();
   }
-
-  // Filter, search, pause
 
   matches(row) {
     const { type, words, isOnly } = this.wanted;
@@ -184,8 +166,6 @@ export class Log {
     $("log-pause").ariaPressed = isPaused;
     this.filter();
   }
-
-  // Drawing
 
   rowHeight() {
     return parseFloat(getComputedStyle(this.box).getPropertyValue("--row"));
@@ -254,8 +234,6 @@ export class Log {
     cells.forEach((cell, index) => set(element.children[index], cell));
   }
 
-  // One row
-
   move(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight()) - 1), last = this.shown.length - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
@@ -265,7 +243,6 @@ export class Log {
     this.select(Math.min(Math.max(from + steps[event.key], 0), last));
   }
 
-  /** @param {number} at */
   select(at) {
     this.selected = this.shown[at];
     const row = this.rowHeight(), top = at * row, { box } = this;

@@ -1,7 +1,7 @@
 /** The panels beside the reader. One is shown at a time; the address of each is #laboratory, #write and so on. */
 import { $ } from "./dom.js";
 
-export function startPanels() {
+export function start() {
   const tabs = [...document.querySelectorAll("#panels [role=tab]")];
   const panelOf = (tab) => $(tab.getAttribute("aria-controls"));
 

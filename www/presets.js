@@ -1,12 +1,8 @@
-/** What the laboratory offers at a press: streams made to order, and recordings that this server plays. */
+/** Streams made to order, recordings that this server plays, and the parameters of /lab. */
 
-const chat = JSON.stringify({ model: "any", stream: true, messages: [{ role: "user", content: "Hello" }] });
-const json = [["Content-Type", "application/json"]];
+const chat = { model: "any", stream: true, messages: [{ role: "user", content: "Hello" }] };
 
-/**
- * The texts `preset.NAME` and `preset.NAME.note` name and explain each.
- * @type {{ name: string, values?: Record<string, string>, sample?: string, content?: string, fields?: [string, string][] }[]}
- */
+/** The text `preset.NAME` names and explains each. @type {{ name: string, values?: Record<string, string>, sample?: string, content?: object }[]} */
 export const PRESETS = [
   { name: "tokens", values: {
     text: "A model writes its answer a token at a time, and a reader does not want to wait for the last one before reading the first.",
@@ -18,15 +14,14 @@ export const PRESETS = [
   { name: "silent", values: { count: "6", interval: "300", stall: "5", silence: "600000" } },
   { name: "nightmare", values: { interval: "200", lines: "3", chunk: "1", newline: "cr", bom: "on", garbage: "on" } },
   { name: "firehose", values: { count: "30000", interval: "1", size: "100" } },
-  { name: "chat", sample: "samples/openai-chat", content: chat, fields: json },
-  { name: "named", sample: "samples/anthropic-message", content: chat, fields: json },
-  { name: "mcp", sample: "samples/mcp", content: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/list" }), fields: json },
+  { name: "chat", sample: "samples/openai-chat", content: chat },
+  { name: "named", sample: "samples/anthropic-message", content: chat },
+  { name: "mcp", sample: "samples/mcp", content: { jsonrpc: "2.0", id: 1, method: "tools/list" } },
 ];
 
 /**
- * The parameters of /lab: the name, what it takes (the least and the most of a number, the choices, or a text), and what it
- * is without a value. The text `lab.NAME` says what each does.
- * @type {Record<string, [string, [number, number] | string[] | "text" | "area", string][]>}
+ * Of each parameter: the name, what it takes (the least and the most, the choices, or a text), and what it is without a
+ * value. The text `lab.NAME` says what it does.
  */
 export const PARAMETERS = {
   payload: [

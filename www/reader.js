@@ -11,29 +11,19 @@ const PATIENCE_MS = 1500;
 const MOST_CONNECTIONS = 6;
 
 /**
- * What is read and how.
- * @typedef {object} Order
- * @property {string} url
- * @property {"eventsource" | "fetch"} as
- * @property {string} [method] of fetch; GET
- * @property {[string, string][]} [fields] of fetch
- * @property {string} [content] of fetch
- * @property {string} [lastId] the event behind which to go on
- * @property {string[]} [types] the types that EventSource listens for, beside `message`
- * @property {string} [endsAt] the type of an event behind which nothing comes
- * @property {boolean} [once] does not come back
+ * What is read and how. Fetch has a method, fields and content; EventSource has the types that it listens for besides
+ * `message`. `endsAt` is the type of an event behind which nothing comes; a reader of `once` does not come back.
+ * @typedef {{ url: string, as: "eventsource" | "fetch", method?: string, fields?: [string, string][], content?: string,
+ *   types?: string[], begun?: EventSource, lastId?: string, endsAt?: string, once?: boolean }} Order
  */
 
 /**
  * Where a stream stands. There are four kinds of closed: `idle` was never opened, `done` has everything, `gaveUp` found
- * out why there is nothing to come back to, and `letGo` was closed on this side.
- * @typedef {object} State
- * @property {"idle" | "connecting" | "open" | "waiting" | "done" | "gaveUp" | "letGo"} name
- * @property {string} [why] a sentence; for `waiting` it is ended, broken or unreachable
- * @property {number} [tries] how often it has tried to come back
- * @property {number} [since] when it was lost, by performance.now()
- * @property {number} [until] when it tries again
- * @property {boolean} [isFull] all connections of the browser are in use
+ * out why there is nothing to come back to, and `letGo` was closed on this side. `why` is a sentence; for `waiting` it is
+ * ended, broken or unreachable. `since` is when the stream was lost and `until` when it tries again, by performance.now().
+ * `isFull`: all connections of the browser are in use.
+ * @typedef {{ name: keyof typeof READY_STATES, why?: string, tries?: number, since?: number, until?: number,
+ *   isFull?: boolean }} State
  */
 
 /** The readyState of EventSource (HTML, 9.2.2) for each state. */
@@ -44,15 +34,31 @@ const withLastId = (url, id) =>
 
 const isHere = (url) => new URL(url).origin === location.origin;
 
+/** The fields of a request for a stream. @param {[string, string][]} fields @param {string} [lastId] */
+export function fieldsOfRequest(fields, lastId) {
+  const headers = new Headers([["Accept", "text/event-stream"]]);
+  for (const [name, value] of fields) headers.set(name, value);
+  // A field has bytes. EventSource sends those of UTF-8, and so does this.
+  if (lastId) headers.set("Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(lastId)));
+  return headers;
+}
+
+/** Whether a server answers, but does not let pages of this origin read. @param {string} url */
+export async function isForbidden(url) {
+  if (isHere(url)) return false;
+  const abort = new AbortController(), init = { mode: "no-cors", signal: abort.signal, cache: "no-store" };
+  const answers = await fetch(url, init).then(() => true, () => false);
+  abort.abort();
+  return answers;
+}
+
 export class Reader {
   /**
-   * @param {object} heard what is called: `changed(state, before)`, `opened(response)`, `event(message)`, `comment(content)`
-   *   and `bytes(piece)`; the last two, and the fields of the response, only with fetch. `takeUp()` opens the stream again
-   *   that was let go while the page was hidden; without it the same order is opened behind the last event.
+   * @param {object} heard what is called: `changed(state)`, `opened(response)`, `event(message)`; with fetch `comment()` and
+   *   `bytes(piece)`; and `takeUp()`, to open the stream again that was let go while the page was hidden.
    */
   constructor(heard) {
     this.heard = heard;
-    /** @type {State} */
     this.state = { name: "idle" };
     this.lastId = "";
     share(this);
@@ -71,7 +77,6 @@ export class Reader {
     return has ? 1 + (this.heard.wires?.() ?? 0) : 0;
   }
 
-  /** @param {Order} order */
   open(order) {
     this.end();
     this.order = { ...order, url: new URL(order.url, document.baseURI).href };
@@ -81,7 +86,7 @@ export class Reader {
     this.connect();
   }
 
-  /** A recording plays in this page: the reader has a state, but no connection. @param {string} url */
+  /** A recording plays in this page: the reader has a state, but no connection. */
   pretend(url) {
     this.end();
     this.order = { url, as: "fetch" };
@@ -90,7 +95,6 @@ export class Reader {
     this.change({ name: "open" });
   }
 
-  /** Closes the stream on this side. @param {State["name"]} name @param {string} [why] */
   close(name = "letGo", why = text("state.byYou")) {
     this.end();
     this.change({ name, why });
@@ -106,8 +110,7 @@ export class Reader {
   takeUp() {
     if (!this.isHidden) return;
     this.isHidden = false;
-    if (this.heard.takeUp) this.heard.takeUp();
-    else this.open({ ...this.order, lastId: this.lastId });
+    this.heard.takeUp();
   }
 
   end() {
@@ -120,15 +123,13 @@ export class Reader {
   }
 
   change(state) {
-    const before = this.state;
     this.state = state;
-    this.heard.changed(state, before);
+    this.heard.changed(state);
   }
 
   connect() {
     const run = this.run = {};
     this.change({ name: "connecting", ...this.lost });
-    clearTimeout(this.timer);
     this.timer = setTimeout(() => this.explain(run), PATIENCE_MS);
     if (this.order.as === "fetch") this.fetch(run);
     else this.listen(run);
@@ -156,8 +157,8 @@ export class Reader {
     if (message.type === this.order.endsAt) this.close("done", text("state.end"));
   }
 
-  /** The connection is gone, or was not to be had. @param {"ended" | "broken" | "unreachable"} why */
-  lose(run, why, comesBackBy) {
+  /** The connection is gone, or was not to be had. */
+  lose(run, why, until) {
     if (run !== this.run) return;
     clearTimeout(this.timer);
     if (this.order.once || (this.order.method ?? "GET") !== "GET") {
@@ -166,15 +167,13 @@ export class Reader {
     }
     this.lost ??= { since: performance.now(), tries: 0 };
     this.lost = { ...this.lost, why, tries: this.lost.tries + 1 };
-    this.change({ name: "waiting", ...this.lost, until: comesBackBy });
+    this.change({ name: "waiting", ...this.lost, until });
   }
-
-  // With EventSource
 
   listen(run) {
     // The first request of an EventSource has no Last-Event-ID.
     const url = isHere(this.order.url) ? withLastId(this.order.url, this.lastId) : this.order.url;
-    const source = this.source = new EventSource(url);
+    const source = this.source = this.order.begun ?? new EventSource(url);
     // An event of the stream may be named `open` or `error`. It is a MessageEvent, and EventSource's own are not.
     const isMessage = (event) => event instanceof MessageEvent;
     const take = (event) => {
@@ -193,6 +192,7 @@ export class Reader {
       this.failed = failed;
       this.lose(run, isOpen ? "ended" : "unreachable", spacing && failed + spacing);
     });
+    this.order.begun?.replay();
   }
 
   /** EventSource does not say why it gave up, so this sends the same request again and looks at the response. */
@@ -212,17 +212,12 @@ export class Reader {
     }
   }
 
-  // With fetch
-
   async fetch(run) {
     const { url, method = "GET", fields = [], content } = this.order;
     const abort = this.abort = new AbortController();
     let why = "unreachable";
     try {
-      const headers = new Headers([["Accept", "text/event-stream"]]);
-      for (const [name, value] of fields) headers.set(name, value);
-      // A field has bytes. EventSource sends those of UTF-8, and so does this.
-      if (this.lastId) headers.set("Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(this.lastId)));
+      const headers = fieldsOfRequest(fields, this.lastId);
       const response = await fetch(url, { method, headers, body: content || undefined, signal: abort.signal, cache: "no-store" });
       if (run !== this.run || await this.refuses(run, response)) return;
       this.opened({ status: response.status, fields: [...response.headers] });
@@ -232,7 +227,7 @@ export class Reader {
     } catch (error) {
       if (run !== this.run) return;
       if (error instanceof RangeError) return this.close("gaveUp", text("state.tooLarge"));
-      if (why === "unreachable" && await this.isForbidden(url, abort.signal)) {
+      if (why === "unreachable" && await isForbidden(url)) {
         if (run === this.run) this.close("gaveUp", text("state.cors"));
         return;
       }
@@ -258,18 +253,6 @@ export class Reader {
     }
   }
 
-  /** Whether the server can be reached, but does not let pages of this origin read. */
-  async isForbidden(url, signal) {
-    if (isHere(url)) return false;
-    try {
-      await fetch(url, { mode: "no-cors", signal, cache: "no-store" });
-      this.abort?.abort();
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   /** Whether the response is no stream. Then the reader says why, and does not come back. */
   async refuses(run, response) {
     const type = response.headers.get("Content-Type") ?? "", { status } = response;
@@ -281,22 +264,18 @@ export class Reader {
     const isText = status !== 200 && /^(text\/plain|application\/json)/.test(type);
     const said = isText ? (await response.text()).trim().slice(0, 400) : "";
     if (run !== this.run) return true;
-    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status.400" : "state.status";
+    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status400" : "state.status";
     this.close("gaveUp", text(why, { status, said, type: type || "–" }));
     this.heard.refused?.(status, said);
     return true;
   }
 }
 
-/**
- * A state in a few words.
- * @param {State} state
- */
-export function describe(state) {
-  const { name, why, until, isFull } = state;
+/** A state in a few words. @param {State} state */
+export function describe({ name, why, until, isFull }) {
   if (name === "connecting") return text(isFull ? "state.full" : "state.connecting");
   if (name !== "waiting") return text(`state.${name}`);
   const left = until ? Math.max(0, Math.ceil((until - performance.now()) / 1000)) : 0;
-  return text(left > 0 ? `state.${why}.next` : `state.${why}`, { seconds: left });
+  return text(`state.${why}${left > 0 ? "Next" : ""}`, { seconds: left });
 }
 

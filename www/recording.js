@@ -10,29 +10,23 @@ import { Parser } from "./parser.js";
 /** The pause before a block that names none, as the server has it. */
 const PAUSE_MS = 50;
 
-/** @typedef {{ at: number, type: string, id: string, data: string }} EventRow `at` in milliseconds since 1970 */
-
-/** @param {EventRow} row @param {string} idBefore */
 function block({ type, id, data }, idBefore) {
   const lines = type === "message" ? [] : [`event: ${type}`];
   if (id !== idBefore) lines.push(`id: ${id}`);
   return [...lines, ...data.split("\n").map((line) => `data: ${line}`), "", ""].join("\n");
 }
 
-/** @param {EventRow[]} rows */
 export const toStream = (rows) => rows.map((row, at) => block(row, rows[at - 1]?.id ?? "")).join("");
 
-/** @param {EventRow[]} rows */
 export const toRecording = (rows) => rows.map((row, at) => {
   const delay = at === 0 ? 0 : Math.max(0, Math.round(row.at - rows[at - 1].at));
   return `: +${delay} ms\n${block(row, rows[at - 1]?.id ?? "")}`;
 }).join("");
 
-/** @param {EventRow[]} rows */
 export const toJson = (rows) => JSON.stringify(rows.map(({ at, type, id, data }) =>
   ({ time: new Date(at).toISOString(), type, id, data })), null, 2);
 
-/** The blocks of a recording, each with the pause before it. @param {string} content */
+/** The blocks of a recording, each with the pause before it. */
 export function readRecording(content) {
   const blocks = content.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").split(/\n\n+/).filter((lines) => lines.trim() !== "");
   return blocks.map((lines) => {

@@ -1,13 +1,13 @@
 /** What to type elsewhere for the same: JavaScript, curl and newswire. */
 import { $, here } from "./dom.js";
 
-/** For a POSIX shell. @param {string} content */
-export const quote = (content) => `'${content.replaceAll("'", "'\\''")}'`;
+/** For a POSIX shell. */
+const quote = (content) => `'${content.replaceAll("'", "'\\''")}'`;
 
 /** A word that no shell reads as anything else needs no quotation marks. */
 const word = (content) => /^[\w./:=@%+,-]+$/.test(content) ? content : quote(content);
 
-/** The fields of an order with the last event ID. A key is not shown. @param {import("./reader.js").Order} order */
+/** The fields of an order with the last event ID. A key is not shown. */
 const fieldsOf = ({ fields = [], lastId }) => [
   ...fields.map(([name, value]) => [name, /^authorization$/i.test(name) ? value.replace(/ .*/, " $TOKEN") : value]),
   ...(lastId ? [["Last-Event-ID", lastId]] : []),
@@ -16,8 +16,7 @@ const fieldsOf = ({ fields = [], lastId }) => [
 /** In double quotation marks the shell puts in the variable. */
 const quoteField = ([name, value]) => value.includes("$TOKEN") ? `"${name}: ${value}"` : quote(`${name}: ${value}`);
 
-/** @param {import("./reader.js").Order} order */
-export function curl(order) {
+function curl(order) {
   const method = order.as === "fetch" && order.method && order.method !== "GET" ? order.method : "";
   const fields = order.as === "fetch" ? fieldsOf(order) : fieldsOf({ lastId: order.lastId });
   const parts = [...(method && !(method === "POST" && order.content) ? ["-X", method] : []),
@@ -26,8 +25,7 @@ export function curl(order) {
   return ["curl -N", ...parts, word(order.url)].join(" ");
 }
 
-/** @param {import("./reader.js").Order} order */
-export function watch(order) {
+function watch(order) {
   const isFetch = order.as === "fetch", method = isFetch ? order.method ?? "GET" : "GET";
   const parts = [...(order.once ? ["--once"] : []), ...(order.lastId ? ["--last-event-id", word(order.lastId)] : []),
     ...(isFetch ? fieldsOf({ fields: order.fields }).flatMap((field) => ["--header", quoteField(field)]) : []),
@@ -36,8 +34,7 @@ export function watch(order) {
   return ["newswire watch", ...parts, word(order.url)].join(" ");
 }
 
-/** @param {import("./reader.js").Order} order */
-export function script(order) {
+function script(order) {
   const url = JSON.stringify(order.url);
   if (order.as === "eventsource" || (order.method ?? "GET") === "GET" && !order.fields?.length) {
     const types = (order.types ?? []).filter((type) => type !== "message");
@@ -54,7 +51,6 @@ export function script(order) {
     "for await (const text of response.body.pipeThrough(new TextDecoderStream())) console.log(text);"].join("\n");
 }
 
-/** Shows the three for an order. @param {import("./reader.js").Order} order */
 export function showSnippets(order) {
   $("type-script").textContent = script(order);
   $("type-curl").textContent = curl(order);
@@ -67,7 +63,6 @@ export function publishLine({ name, type, content, hasKey }) {
   return ["curl", ...(hasKey ? ['-H "Authorization: Bearer $TOKEN"'] : []), "--data-raw", quote(content), word(url)].join(" ");
 }
 
-/** @param {string} name @param {boolean} hasKey */
 export function floodLine(name, hasKey) {
   const key = hasKey ? '-H "Authorization: Bearer $TOKEN" ' : "";
   return `seq 2000 | curl ${key}-T - ${quote(here(`channels/${name}?lines`))}`;

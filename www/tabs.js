@@ -6,7 +6,6 @@ const channel = new BroadcastChannel("newswire");
 const readers = new Set();
 const answers = [];
 
-/** How many connections this page has open or has asked for. */
 const connections = () => [...readers].reduce((sum, reader) => sum + reader.connections, 0);
 
 channel.onmessage = ({ data }) => {
@@ -15,14 +14,10 @@ channel.onmessage = ({ data }) => {
   if (typeof data === "number") answers.push(data);
 };
 
-/**
- * Tells the other pages that this one is looked at, whenever it is.
- * @param {{ letGo: () => void, takeUp: () => void, connections: number }} reader
- */
-export function share(reader) {
-  readers.add(reader);
-}
+/** @param {{ letGo: () => void, takeUp: () => void, connections: number }} reader */
+export const share = (reader) => readers.add(reader);
 
+/** Tells the other pages that this one is looked at. */
 function look() {
   if (document.hidden) return;
   channel.postMessage("opened");

@@ -7,29 +7,20 @@ export const LINE_BYTES = 240;
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** @param {number[]} bytes */
 export const decode = (bytes) => decoder.decode(Uint8Array.from(bytes));
 
-/** Replaces characters that are invisible. @param {string} content */
-export const visible = (content) => content.replace(/[\0-\x1f\ufeff]/g, (c) =>
+/** Replaces characters that are invisible. */
+const visible = (content) => content.replace(/[\0-\x1f\ufeff]/g, (c) =>
   c === "\ufeff" ? "[BOM]" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
-/** @typedef {{ bytes: number[], length: number, end: string, kind?: string }} Line */
 /**
- * @typedef {object} Block
- * @property {Line[]} [lines]
- * @property {number} [more] lines that are not shown
- * @property {number} [writes] in how many pieces it came
- * @property {boolean} [isHead]
- * @property {string} [kind] event, open, failed, closed
- * @property {string} [note] what became of it
- * @property {string} [type] of an event
- * @property {string} [id] of an event
- * @property {string} [ignored] why a line of it is struck out
+ * `more` lines are not shown; it came in `writes` pieces. `note` says what became of it, and `ignored` why a line is struck
+ * out. The kinds are event (with type and id), open, failed and closed.
+ * @typedef {{ lines?: { bytes: number[], length: number, end: string, kind?: string }[], more?: number, writes?: number,
+ *   isHead?: boolean, kind?: string, note?: string, type?: string, id?: string, ignored?: string }} Block
  */
 
 export class Tape {
-  /** @param {HTMLElement} list @param {number} most blocks that are kept */
   constructor(list, most) {
     Object.assign(this, { list, most, follows: true });
     // The list stays scrolled to its end, unless a person scrolls up.

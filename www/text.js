@@ -1,7 +1,6 @@
-/** The texts of the page. Each language has a file in text/; what it lacks is English. */
-import en from "./text/en.js";
+/** The texts of the page. Each language has a file in text/ with the same keys. */
 
-/** The languages, each with its tag (BCP 47) and its own name. A new one needs a line here and a file in text/. */
+/** The languages, each with its tag (BCP 47) and its own name. A new one needs a line here and its files in text/. */
 export const LANGUAGES = { en: { tag: "en", own: "English" }, zh: { tag: "zh-Hans", own: "中文" } };
 
 /** The language that the address names or that was chosen, else the first of the browser's languages that the page has. */
@@ -17,10 +16,20 @@ function preferred() {
 }
 
 export const language = preferred();
-const texts = { ...en, ...(language === "en" ? {} : (await import(`./text/${language}.js`)).default) };
+const texts = {};
 
-/** Loads the texts of a subject that has files of its own. @param {string} subject */
-export const load = async (subject) => Object.assign(texts, (await import(`./text/${subject}_${language}.js`)).default);
+/** Loads a file of texts. @param {string} [subject] of a subject that not every visit needs, such as `check_` */
+export const load = async (subject = "") => Object.assign(texts, (await import(`./text/${subject}${language}.js`)).default);
+await load();
+
+/** What stands at a path such as `wire.open`. */
+const find = (path) => path.split(".").reduce((group, key) => group?.[key], texts);
+
+/**
+ * The text at a path. `{name}` in it stands for the value of that name.
+ * @param {string} path @param {Record<string, string | number>} [values]
+ */
+export const text = (path, values = {}) => (find(path) ?? path).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 
 /** Loads the page again in another language. @param {string} name */
 export function choose(name) {
@@ -37,28 +46,21 @@ export function choose(name) {
 }
 
 /**
- * The text with this key. `{name}` in it stands for the value of that name.
- * @param {string} key
- * @param {Record<string, string | number>} [values]
- */
-export const text = (key, values = {}) =>
-  (texts[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
-
-/**
- * Puts the language's texts into the elements of the document. The English ones stand in index.html, where they are seen
- * without JavaScript, too: `data-text` names the content of an element, `data-label` its aria-label, `data-hint` its placeholder.
+ * Puts the texts into the document. The English ones stand in index.html, and are seen without JavaScript, too. `data-text`
+ * names what an element contains, or a list for its items or cells; `data-label` its aria-label; `data-hint` its placeholder.
  */
 export function translate() {
   document.documentElement.lang = LANGUAGES[language].tag;
-  for (const element of document.querySelectorAll("[data-text]")) {
-    const content = texts[element.dataset.text];
-    if (content) element.innerHTML = content;
-  }
-  for (const element of document.querySelectorAll("[data-label]")) {
-    const label = texts[element.dataset.label];
-    if (label) element.ariaLabel = label;
-  }
-  for (const element of document.querySelectorAll("[data-hint]")) {
-    element.placeholder = texts[element.dataset.hint] ?? element.placeholder;
-  }
+  const each = (name, put) => {
+    for (const element of document.querySelectorAll(`[data-${name}]`)) {
+      const found = find(element.dataset[name]);
+      if (found) put(element, found);
+    }
+  };
+  each("text", (element, found) => {
+    if (typeof found === "string") element.innerHTML = found;
+    else element.querySelectorAll("li, [scope=row], [scope=row] ~ td").forEach((part, at) => { part.innerHTML = found[at]; });
+  });
+  each("label", (element, found) => { element.ariaLabel = found; });
+  each("hint", (element, found) => { element.placeholder = found; });
 }

@@ -1,24 +1,22 @@
-/**
- * The tool: one reader for any stream, with the bar, the log, the chart and the wire. The laboratory, the editor and the
- * channels give it what to read.
- */
+/** One reader for any stream. The laboratory, the editor and the channels give it what to read. */
 import { fill, fit, order as barOrder, showState, showTotals } from "./bar.js";
 import { Chart } from "./chart.js";
 import { $, enable, here, number, press, say } from "./dom.js";
+import { freshLine } from "./early.js";
 import { Log } from "./log.js";
 import { Reader, describe } from "./reader.js";
 import { play } from "./recording.js";
 import { showSnippets } from "./snippets.js";
 import { text } from "./text.js";
-import { Wire, cutLine, freshLine } from "./wire.js";
+import { Wire, cutLine } from "./wire.js";
 
 /** How long a screen reader is not told of more events after one. */
 const SPOKEN_MS = 4000;
 
 const log = new Log();
 const chart = new Chart($("chart"));
-const listeners = new Set();
-let line = "", lostRow = null, stopPlaying = null, run = 0, ticking = 0, spoken = 0, shownUrl = "";
+const listeners = new Set(), refusals = new Set();
+let line = "", lostRow = null, stopPlaying = null, run = 0, ticking = 0, spoken = 0, shownUrl = "", told = "";
 let total = fresh(), rates = [];
 
 const wire = new Wire($("read-wire"), 120, comment);
@@ -33,12 +31,7 @@ function comment() {
 }
 
 /** Is called with each state of the reader. @param {(state: import("./reader.js").State, reader: Reader) => void} listener */
-export function onState(listener) {
-  listeners.add(listener);
-}
-
-/** Adds a row to the log that is no event of the stream. @param {string} kind @param {string} note */
-export const note = (kind, note) => log.add({ kind, note });
+export const onState = (listener) => listeners.add(listener);
 
 const heard = {
   wires: () => wire.isWatching ? 1 : 0,
@@ -50,7 +43,7 @@ const heard = {
     const behind = lastId ? text("row.behind", { id: lastId }) : "";
     if (lostRow) {
       const values = { tries: lost.tries, seconds: ((performance.now() - lost.since) / 1000).toFixed(1), behind };
-      log.update(lostRow, { kind: "back", note: text(lost.tries === 1 ? "row.back" : "row.back.tries", values) });
+      log.update(lostRow, { kind: "back", note: text(lost.tries === 1 ? "row.back" : "row.backTries", values) });
     } else {
       log.add({ kind: "open", note: text("row.open", { behind }) });
     }
@@ -73,13 +66,12 @@ const heard = {
     chart.become(reader.readyState);
     show(state);
     if (state.name === "waiting") lose(state);
-    else if (state.name === "done" || state.name === "gaveUp" || state.name === "letGo") finish(state);
+    else if (!reader.isActive) finish(state);
     for (const listener of listeners) listener(state, reader);
   },
   refused: (status, said) => refusals.forEach((listener) => listener(status, said, reader.order)),
   takeUp: () => begin({ ...reader.order, url: shownUrl, lastId: reader.lastId }, { isResumed: true }),
 };
-const refusals = new Set();
 const reader = new Reader(heard);
 
 /** Is called when a server refuses. @param {(status: number, said: string, order: import("./reader.js").Order) => void} listener */
@@ -91,7 +83,7 @@ function rowOf(type, data, id) {
   if (!isControl) return { kind: "event", type, data, id };
   const [, asked, oldest] = /"asked":"(.*)","oldest":"?([^"}]*)/.exec(data) ?? [];
   if (type === "end" || !asked) return { kind: type, note: text(`row.${type}`, { data }) };
-  return { kind: "gap", note: text(oldest === "null" ? "row.gap.none" : "row.gap.oldest", { asked, oldest }) };
+  return { kind: "gap", note: text(oldest === "null" ? "row.gapNone" : "row.gapOldest", { asked, oldest }) };
 }
 
 /** One row counts all tries. */
@@ -99,7 +91,7 @@ function lose({ why, tries, since }) {
   if (tries === 1) {
     total.ends++;
     chart.end();
-    wire.ended(text(reader.lastId ? "wire.lost.id" : "wire.lost", { id: reader.lastId }), "failed");
+    wire.ended(text(reader.lastId ? "wire.lostId" : "wire.lost", { id: reader.lastId }), "failed");
   }
   const isAway = tries > 1 || why === "unreachable";
   const content = isAway ? text("row.away", { tries, seconds: Math.round((performance.now() - since) / 1000) }) : text(`row.${why}`);
@@ -134,11 +126,10 @@ function tell() {
   const values = { seconds: seconds.toFixed(1), events: number(total.events), characters: number(total.characters),
     connections: number(total.connections), ends: number(total.ends), comments: number(total.comments) };
   showTotals({ events: total.events, rate: total.ended ? 0 : total.events - rates[0], lastId: reader.lastId,
-    summary: text(total.seesComments ? "read.summary.comments" : "read.summary", values) });
+    summary: reader.state.name === "idle" ? "" : text(total.seesComments ? "read.summaryComments" : "read.summary", values) });
   if (reader.state.name === "waiting") show(reader.state);
 }
 
-let told = "";
 function show(state) {
   showState(state);
   $("read-cut").hidden = line === "";
@@ -150,8 +141,7 @@ function show(state) {
 /** Whether the server can put this stream on a line: it is one of its own, and the laboratory is on. */
 const takesLine = (url) => labIsOn && [here("lab"), here("sse/mvc/words")].includes(url.split(/[?#]/)[0]);
 let labIsOn = true;
-/** @param {boolean} isOn */
-export const setLab = (isOn) => { labIsOn = isOn; };
+export const turnLabOff = () => { labIsOn = false; };
 
 function clear(chartMs) {
   log.clear();
@@ -190,7 +180,7 @@ export async function begin(given, { chartMs, isResumed = false, wire: shows } =
   tell();
 }
 
-/** Plays a recording in this page. @param {string} content @param {string} name */
+/** Plays a recording. @param {string} content @param {string} name */
 export function playHere(content, name) {
   stop();
   clear();
@@ -220,7 +210,7 @@ export function playHere(content, name) {
   tell();
 }
 
-/** Closes what is read. @param {string} [why] */
+/** Closes what is read. @param {string} [why] a sentence */
 export function stop(why) {
   stopPlaying?.();
   stopPlaying = null;
@@ -228,12 +218,11 @@ export function stop(why) {
   run++;
 }
 
-export const isReading = () => reader.isActive;
 export const currentOrder = () => reader.isActive || reader.isHidden ? reader.order : null;
 /** The id behind which a stream that was read before goes on. @param {string} url */
 export const lastIdOf = (url) => url === shownUrl ? reader.lastId : "";
 
-export function startTool() {
+export function start() {
   $("bar").onsubmit = (event) => {
     event.preventDefault();
     if (reader.isActive) return stop();

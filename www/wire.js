@@ -1,7 +1,6 @@
 /**
- * The wire: the blocks of bytes that the server wrote, and beside each what became of it by which rule. The bytes come from
- * the body that fetch reads, or of a line of this server from /lab/lines/NAME. The events come from the stream itself. The
- * nth block with data becomes the nth event.
+ * The blocks of bytes that the server wrote, and beside each what became of it by which rule. The bytes come from fetch, or
+ * from /lab/lines/NAME. The events come from the stream itself: the nth block with data becomes the nth event.
  */
 import { here, number } from "./dom.js";
 import { LINE_BYTES, Tape, decode } from "./tape.js";
@@ -12,15 +11,10 @@ const BLOCK_LINES = 14;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
-/** A name that no other line has. Each request gets a new one: the server may still write to the line before. */
-export const freshLine = () =>
-  "page-" + [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
-
-/** @param {string} line */
 export const cutLine = (line) => fetch(here(`lab/lines/${line}`), { method: "DELETE" });
 
 export class Wire extends Tape {
-  /** @param {HTMLElement} list @param {number} most @param {() => void} [comment] is called for each comment on a watched line */
+  /** @param {HTMLElement} list @param {number} most blocks @param {() => void} [comment] is called for each comment on a watched line */
   constructor(list, most, comment = () => {}) {
     super(list, most);
     this.comment = comment;
@@ -45,13 +39,13 @@ export class Wire extends Tape {
     this.made = { connection: 0, event: 0 };
   }
 
-  /** Watches a line. @param {string} line @returns {Promise<boolean>} whether this server lets it */
-  watch(line) {
+  /** Watches a line. @param {string} line @param {EventSource} [begun] @returns {Promise<boolean>} whether this server lets it */
+  watch(line, begun) {
     this.unwatch();
     this.forget();
     this.hasBytes = true;
     return new Promise((resolve) => {
-      const source = this.source = new EventSource(here(`lab/lines/${line}`));
+      const source = this.source = begun ?? new EventSource(here(`lab/lines/${line}`));
       source.onopen = () => resolve(true);
       setTimeout(resolve, 3000, true);
       source.onerror = () => {
@@ -64,6 +58,7 @@ export class Wire extends Tape {
       });
       source.addEventListener("bytes", ({ data }) => this.read(bytesOf(data), false));
       source.addEventListener("gap", () => this.unwatch());
+      begun?.replay();
     });
   }
 
@@ -101,7 +96,6 @@ export class Wire extends Tape {
   /**
    * Reads one piece. A line ends in CR, LF or CRLF. The LF of a CRLF may come in the next piece, when its block is closed
    * already.
-   * @param {Uint8Array} bytes
    */
   read(bytes, isHead = false) {
     for (let at = 0; at < bytes.length; at++) {
@@ -155,15 +149,12 @@ export class Wire extends Tape {
     }
   }
 
-  // What became of the bytes
-
   opened() {
     this.flushEnd();
     this.made = { connection: this.made.connection + 1, event: 0 };
     this.happened(`${this.made.connection}:open`, { note: text("wire.open"), kind: "open" });
   }
 
-  /** @param {import("./parser.js").Message} message */
   event({ type, data, lastEventId }) {
     const shown = data.length > LINE_BYTES ? `${data.slice(0, LINE_BYTES)}… ${text("wire.characters", { count: number(data.length) })}` : data;
     this.happened(`${this.made.connection}:${this.made.event++}`, { note: shown, type, id: lastEventId, kind: "event" });

@@ -1,17 +1,19 @@
 /** The words: the demonstration of EventSource, and its wire. */
 import { $, duration, enable, here, make, press, say, set, setWithIds } from "./dom.js";
+import { early, freshLine } from "./early.js";
 import { READY_STATES, Reader, describe } from "./reader.js";
 import { text } from "./text.js";
-import { Wire, cutLine, freshLine } from "./wire.js";
+import { Wire, cutLine } from "./wire.js";
 
 /** Milliseconds between two words. The text `pace.MS` names each. */
 const PACES = [4000, 2000, 1000, 500, 250, 100, 20];
 
-/** How long a hidden page goes on with the words. */
-const HIDDEN_MS = 1000;
+/** How long a hidden page goes on with the words, and how long the tools wait for them. */
+const HIDDEN_MS = 1000, PATIENCE_MS = 1000;
 
+/** Starts them. The promise is kept when their first connection is open, or when that takes long. @returns {Promise<void>} */
 export function startWords() {
-  let pace = PACES.indexOf(1000), line = "", arrived = 0, isBroken = false, run = 0, hasLab = true, hiding = 0;
+  let pace = PACES.indexOf(1000), line = "", arrived = 0, isBroken = false, run = 0, hasLab = true, hiding = 0, begins;
   const caret = make("i", { className: "caret" });
   const wire = new Wire($("words-wire"), 80);
 
@@ -20,6 +22,7 @@ export function startWords() {
     opened() {
       console.log("connection is established");
       wire.opened();
+      begins();
     },
     event(event) {
       console.log(`id: ${event.lastEventId}, data: ${event.data}`);
@@ -48,7 +51,7 @@ export function startWords() {
       if (name === "waiting" && tries === 1) {
         console.log(`connection state: ${reader.readyState}, error: ${why}`);
         isBroken = reader.lastId !== "";
-        wire.ended(text(reader.lastId ? "wire.lost.id" : "wire.lost", { id: reader.lastId }), "failed");
+        wire.ended(text(reader.lastId ? "wire.lostId" : "wire.lost", { id: reader.lastId }), "failed");
       } else if (name === "done" || name === "letGo") {
         wire.ended(text("wire.closed", { why }), "closed");
       } else if (name === "gaveUp") {
@@ -71,7 +74,8 @@ export function startWords() {
   async function start(lastId) {
     const mine = ++run;
     reader.end();
-    line = hasLab ? freshLine() : "";
+    const begun = mine === 1 ? early : null;
+    line = hasLab ? begun?.line ?? freshLine() : "";
     isBroken = false;
     if (lastId) {
       wire.ended(text("words.again", { id: lastId }), "closed");
@@ -83,16 +87,17 @@ export function startWords() {
     }
     // A screen reader does not read out words that are faster than speech.
     $("sentence").ariaLive = PACES[pace] < 500 ? "off" : "polite";
-    if (line && !await wire.watch(line) && mine === run) {
+    const isWatched = !line || await wire.watch(line, begun?.watched), source = await begun?.words;
+    if (mine !== run) return source?.close();
+    if (!isWatched) {
       hasLab = false;
       line = "";
       $("wire-off").hidden = false;
       showPace();
     }
-    if (mine !== run) return;
     const path = PACES[pace] === 1000 ? "sse/mvc/words" : `lab?interval=${PACES[pace]}`;
     const url = line ? `${path}${path.includes("?") ? "&" : "?"}line=${line}` : path;
-    reader.open({ url: here(url), as: "eventsource", lastId });
+    reader.open({ url: here(url), as: "eventsource", lastId, begun: source });
   }
 
   function showPace() {
@@ -121,6 +126,10 @@ export function startWords() {
     if (reader.state.name === "waiting") show(reader.state);
   }, 100);
   showPace();
-  if (document.hidden) document.addEventListener("visibilitychange", () => start(""), { once: true });
-  else start("");
+  if (early || !document.hidden) start("");
+  else document.addEventListener("visibilitychange", () => start(""), { once: true });
+  return new Promise((resolve) => {
+    begins = resolve;
+    setTimeout(resolve, PATIENCE_MS);
+  });
 }

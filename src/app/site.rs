@@ -14,6 +14,7 @@ pub(super) const PAGE: &[(&str, &[u8])] = &[
     ("check_table.js", include_bytes!("../../www/check_table.js")),
     ("check_watch.js", include_bytes!("../../www/check_watch.js")),
     ("dom.js", include_bytes!("../../www/dom.js")),
+    ("early.js", include_bytes!("../../www/early.js")),
     ("editor.js", include_bytes!("../../www/editor.js")),
     ("json.js", include_bytes!("../../www/json.js")),
     ("lab.js", include_bytes!("../../www/lab.js")),

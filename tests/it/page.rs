@@ -21,7 +21,8 @@ const RECORDER: &str = r#"
     document.addEventListener("readystatechange", () => {
         const state = document.getElementById("words-state");
         if (document.readyState !== "interactive" || !state) return;
-        const record = () => states.push(state.textContent);
+        const said = ({ addedNodes }) => [...addedNodes].map((node) => node.textContent).join("");
+        const record = (changes) => states.push(...changes.map(said));
         new MutationObserver(record).observe(state, { childList: true });
     });
 "#;
@@ -216,6 +217,28 @@ fn the_words_arrive_with_their_bytes_beside_them() {
     // A page that is done holds no connection.
     let connections = || server.metric("newswire_connections");
     eventually("an idle connection or two", || connections() <= 3);
+}
+
+#[test]
+fn the_words_are_asked_for_once_and_before_any_module_of_the_tools() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
+    let requests = browser.requests();
+    let at = |part: &str| {
+        let found = requests.iter().position(|url| url.contains(part));
+        found.unwrap_or_else(|| panic!("{part} is not among {requests:?}"))
+    };
+    for module in ["tool", "lab", "channels", "log", "lessons", "language"] {
+        assert!(at("/sse/mvc/words?line=") < at(&format!("/{module}.js")), "{requests:?}");
+    }
+    let count = |part: &str| requests.iter().filter(|url| url.contains(part)).count();
+    assert_eq!((count("/sse/mvc/words"), count("/lab/lines/")), (1, 1), "{requests:?}");
+    // What a learner sees of it is complete, although its first bytes came before the module that shows them.
+    browser.wait_for("document.querySelector('#words-wire .event')");
+    assert_eq!(texts(&browser, "#words-wire .event .text")[0], "The");
+    assert!(texts(&browser, "#words-wire pre")[0].starts_with("HTTP/1.1 200 OK"));
+    assert_clean(&browser, &server);
 }
 
 #[test]
@@ -449,19 +472,14 @@ fn without_javascript_the_page_says_how_to_read_the_stream_with_curl() {
         return;
     };
     let server = Server::start(&[]);
-    browser.run_first("delete window.EventSource");
-    browser.open(&server.url("/"));
-    let text = browser.text("main");
-    assert!(text.contains("This browser has no EventSource"), "{text}");
-    assert!(text.contains(&format!("curl -N {}", server.url("/sse/mvc/words"))), "{text}");
-    assert!(text.contains("What it is, and is not") && !text.contains("Cut the line"), "{text}");
-
     browser.devtools("Emulation.setScriptExecutionDisabled", r#"{"value":true}"#);
-    browser.open(&server.url("/?again"));
+    browser.open(&server.url("/"));
     let text = browser.text("main");
     assert!(text.contains("JavaScript is off"), "{text}");
     assert!(text.contains("curl -N http://127.0.0.1:8080/sse/mvc/words"), "{text}");
-    assert!(text.contains("What it is, and is not") && !text.contains("Cut the line"), "{text}");
+    assert!(text.contains("What it is, and is not"), "{text}");
+    // What a script fills is not shown empty.
+    assert!(!text.contains("Cut the line") && !text.contains("Five exercises"), "{text}");
 }
 
 #[test]

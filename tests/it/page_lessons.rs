@@ -2,7 +2,7 @@
 
 use crate::page::{assert_clean, open_page, texts, visit};
 use crate::server::{Server, eventually};
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
@@ -111,20 +111,35 @@ fn each_line_of_an_exercise_does_what_the_page_shows() {
     assert_eq!(browser.run(states, &[]).text(), "2222222");
 }
 
-/// The texts of a language: each key with its text.
-fn language(name: &str) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for file in [format!("{name}.js"), format!("check_{name}.js")] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/text").join(file);
+/// The texts of a language: each path with its text.
+fn language(browser: &Browser, server: &Server, name: &str) -> BTreeMap<String, String> {
+    let script = "const found = [], walk = (node, path) => typeof node === 'string' ? found.push([path.slice(1), node])
+             : Object.entries(node).forEach(([key, part]) => walk(part, `${path}.${key}`));
+         for (const url of given.slice(0, 2)) walk((await import(url)).default, '');
+         return found";
+    let files = ["", "check_"].map(|subject| format!("text/{subject}{name}.js"));
+    let urls = files.clone().map(|file| server.url(&format!("/{file}")));
+    let found = browser.run_async(script, &urls.each_ref().map(|url| &**url));
+    let pair = |pair: &Json| (pair[0].text().to_owned(), pair[1].text().to_owned());
+    let texts: BTreeMap<_, _> = found.items().iter().map(pair).collect();
+    // Of two texts with one key, the second would hide the first.
+    for file in files {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("www").join(file);
         let source = fs::read_to_string(path).expect("each language has these files");
-        for line in source.lines().filter_map(|line| line.strip_prefix("  ")) {
-            let (key, text) = line.split_once(": \"").unwrap_or_else(|| panic!("{line}"));
-            let key = key.trim_matches('"').to_owned();
-            let is_new = found.insert(key, text.to_owned()).is_none();
-            assert!(is_new, "twice: {line}");
+        let mut groups = vec![BTreeSet::new()];
+        for line in source.lines().map(str::trim_start) {
+            let group = groups.last_mut().expect("the braces match");
+            if let Some((key, _)) = line.split_once(": ").filter(|(key, _)| !key.contains(' ')) {
+                assert!(group.insert(key), "twice: {line}");
+            }
+            if line.ends_with(['{', '[']) {
+                groups.push(BTreeSet::new());
+            } else if line.starts_with(['}', ']']) {
+                groups.pop();
+            }
         }
     }
-    found
+    texts
 }
 
 /// The values that stand in a text for names in braces.
@@ -139,18 +154,31 @@ fn quoted<'s>(source: &'s str, start: &str, end: char) -> BTreeSet<&'s str> {
 
 #[test]
 fn each_text_of_the_page_exists_in_each_language() {
+    let Some((server, browser)) = visit(&[]) else {
+        return;
+    };
     let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
     let html = fs::read_to_string(www.join("index.html")).expect("it is there");
     let of_document: BTreeSet<&str> = ["data-text=\"", "data-label=\"", "data-hint=\""]
         .iter()
         .flat_map(|attribute| quoted(&html, attribute, '"'))
         .collect();
-    let (english, chinese) = (language("en"), language("zh"));
-    // The document itself has the English of its texts.
+    let (english, chinese) = (language(&browser, &server, "en"), language(&browser, &server, "zh"));
+    // The document itself has the English of its texts. A list or a table has a text for each part.
     let wanted: BTreeSet<&str> =
         english.keys().map(String::as_str).chain(of_document.clone()).collect();
-    let found: BTreeSet<&str> = chinese.keys().map(String::as_str).collect();
+    let whole = |path| {
+        let list = str::trim_end_matches(path, |c: char| c.is_ascii_digit()).trim_end_matches('.');
+        if of_document.contains(list) { list } else { path }
+    };
+    let found: BTreeSet<&str> = chinese.keys().map(|path| whole(path)).collect();
     assert_eq!(found, wanted);
+    for list in ["about.facts", "about.table"] {
+        let parts = chinese.keys().filter(|path| whole(path) == list).count();
+        let script = "return document.querySelector(`[data-text='${arguments[0]}']`)
+            .querySelectorAll('li, [scope=row], [scope=row] ~ td').length";
+        assert_eq!(browser.run(script, &[list]).number() as usize, parts, "{list}");
+    }
     for (key, text) in &english {
         assert_eq!(placeholders(text), placeholders(&chinese[key]), "{key}");
     }
