@@ -201,7 +201,7 @@ impl Channel {
             let own = || Start::new(&state.history, &self.feed.hub.ids, &asked);
             let start = of_view.unwrap_or_else(own);
             let end = state.history.end();
-            if state.is_completed() && start.position(&state.history).0 == end {
+            if state.is_completed() && start.position(&state.history) == (end, false) {
                 return Emitter::finished();
             }
             (start, end)

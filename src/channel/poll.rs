@@ -45,7 +45,8 @@ impl Channel {
             let gap = gap.unwrap_or_default();
             Poll { cursor, until: history.end(), gap, end, last_id, is_json, comma: "" }
         };
-        if !is_json && !poll.end.is_empty() && poll.cursor == poll.until {
+        let lacks_nothing = poll.gap.is_empty() && poll.cursor == poll.until;
+        if !is_json && !poll.end.is_empty() && lacks_nothing {
             return Emitter::finished();
         }
         hub.counters.gaps.fetch_add(u64::from(!poll.gap.is_empty()), Relaxed);
