@@ -1,7 +1,8 @@
 // One JavaScript client of an event stream: `clients.mjs NAME URL [LAST-EVENT-ID]`.
 //
 // It prints one line of JSON for each event that the package hands to its caller, and ends when the stream is over
-// for good. A client that reconnects by itself is closed at the event `end`, as the README says.
+// for good. A client that reconnects by itself is closed at the event `end`, as the README says. `page.html` runs it in a
+// page.
 
 const [name, url, lastEventId] = process.argv.slice(2);
 const headers = lastEventId === undefined ? {} : { "Last-Event-ID": lastEventId };
@@ -26,6 +27,11 @@ async function iterate(events) {
 }
 
 const clients = {
+  // The one of the browser itself.
+  async EventSource() {
+    listen(new EventSource(url));
+  },
+
   async eventsource() {
     const { EventSource } = await import("eventsource");
     listen(new EventSource(url));
@@ -37,7 +43,8 @@ const clients = {
   },
 
   async "event-source-polyfill"() {
-    const { EventSourcePolyfill } = (await import("event-source-polyfill")).default;
+    // In a page it exports nothing, and is global.
+    const { EventSourcePolyfill } = (await import("event-source-polyfill")).default ?? globalThis;
     const source = new EventSourcePolyfill(url);
     listen(source);
     // To it, a response without content is a broken network: after a 204 it would come back for ever.
@@ -64,8 +71,8 @@ const clients = {
   async "@microsoft/fetch-event-source"() {
     const { fetchEventSource } = await import("@microsoft/fetch-event-source");
     // It was written for pages.
-    globalThis.window = globalThis;
-    globalThis.document = new EventTarget();
+    globalThis.window ??= globalThis;
+    globalThis.document ??= new EventTarget();
     const over = new AbortController();
     await fetchEventSource(url, {
       signal: over.signal,

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -23,6 +24,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PYTHON = [HERE / ".venv/bin/python", HERE / "clients.py"]
 NODE = ["node", HERE / "clients.mjs"]
+
+# Of channels with names that begin so, only this key may do anything.
+PRIVATE = "private-"
+KEY = "compat-0123456789abcdef"
 
 # For whatever must happen; two busy cores may need long.
 DEADLINE_SECONDS = 60
@@ -61,6 +66,7 @@ class Client:
         return (kind, data, None if id is None or kind == "end" else str(id))
 
     def start(self, url, last_event_id=None):
+        """`url` is that of a channel."""
         return Process([*self.command, self.name, url, *([last_event_id] if last_event_id else [])])
 
 
@@ -83,6 +89,19 @@ CLIENTS = [
     Client("openai (npm)", NODE, ids=False),
     Client("@anthropic-ai/sdk", NODE, ids=False),
 ]
+
+
+class Page(Client):
+    """A package in a page in Chromium, with a key in a cookie."""
+
+    def __init__(self, name):
+        super().__init__(name, None, reconnects=True)
+
+    def start(self, url, last_event_id=None):
+        return Chromium(self.name, url)
+
+
+PAGES = [Page("EventSource"), Page("event-source-polyfill"), Page("eventsource"), Page("@microsoft/fetch-event-source")]
 
 
 class Process:
@@ -126,8 +145,62 @@ class Process:
         self.errors.close()
 
 
+class Chromium:
+    """A client in a page, which publishes what it reports on a channel of its own."""
+
+    def __init__(self, name, url):
+        self.server, channel = url.split("/channels/")
+        self.said, self.taken = f"said-{channel}", 0
+        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        query = "&".join(urllib.parse.quote(word, "") for word in [name, channel, self.said, KEY])
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={self.profile.name}"]
+        self.child = subprocess.Popen(
+            ["chromium", *flags, f"{self.server}/page.html?{query}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        without = self.next(1)
+        if without != [("without a key", "401", None)]:
+            raise Failure(f"the channel is not private: {without}")
+
+    def next(self, count):
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(seen := self.report()[self.taken :]) < count:
+            if time.monotonic() > deadline:
+                raise Failure(f"it reported {seen} within {DEADLINE_SECONDS} s, and should report {count} events")
+            time.sleep(0.1)
+        self.taken += count
+        return seen[:count]
+
+    def rest(self):
+        """All that it reports until the end, and a second longer."""
+        seen = []
+        while not seen or seen[-1][0] != "end":
+            seen += self.next(1)
+        time.sleep(1)
+        return seen + self.report()[self.taken :]
+
+    def report(self):
+        said = json.loads(request(f"{self.server}/channels/{self.said}?poll", accept="application/json"))
+        return events("\n".join(event["data"] for event in said["events"]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait()
+        self.profile.cleanup()
+
+
 class Failure(Exception):
     pass
+
+
+def request(url, method="GET", content=None, accept="*/*"):
+    data = None if content is None else content.encode()
+    fields = {"Content-Type": "text/plain", "Authorization": f"Bearer {KEY}", "Accept": accept}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urllib.request.Request(url, data, fields, method=method), timeout=DEADLINE_SECONDS) as response:
+        return response.read().decode()
 
 
 def events(lines):
@@ -148,7 +221,10 @@ class Server:
 
     def __init__(self, path):
         arguments = ["serve", "--listen", "127.0.0.1:0", "--publish-open", "--heartbeat", str(HEARTBEAT_SECONDS)]
-        arguments += ["--www", HERE / "played", "--quiet"]
+        self.keys = tempfile.NamedTemporaryFile("w", suffix=".keys")
+        self.keys.write(f"{KEY} allow all {PRIVATE}*\n")
+        self.keys.flush()
+        arguments += ["--www", HERE, "--access", self.keys.name, "--quiet"]
         self.child = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE, encoding="utf-8")
         greeting = next((line for line in self.child.stdout if "http://127.0.0.1:" in line), None)
         if greeting is None:
@@ -156,26 +232,19 @@ class Server:
         self.port = int(greeting.split("http://127.0.0.1:")[1].split("/")[0])
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def request(self, method, path, content=None):
-        data = None if content is None else content.encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "text/plain"}, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=DEADLINE_SECONDS) as response:
-            return response.read().decode()
-
     def publish(self, channel, kind, data):
         """The event as a client must report it."""
         query = "" if kind == "message" else f"?event={kind}"
-        return (kind, data, json.loads(self.request("POST", f"/channels/{channel}{query}", data))["id"])
+        return (kind, data, json.loads(request(f"{self.url}/channels/{channel}{query}", "POST", data))["id"])
 
     def complete(self, channel):
-        self.request("DELETE", f"/channels/{channel}")
+        request(f"{self.url}/channels/{channel}", "DELETE")
         return ("end", "the channel is completed", None)
 
     def wait_for_subscriber(self, channel):
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            channels = json.loads(self.request("GET", "/channels"))
+            channels = json.loads(request(f"{self.url}/channels"))
             if any(each["name"] == channel and each["subscribers"] == 1 for each in channels):
                 return
             time.sleep(0.05)
@@ -274,14 +343,18 @@ def text(reason):
     return [("text", piece, None) for piece in pieces] + [("over", reason, None)]
 
 
+def resumes_privately(client, server, channel):
+    resumes(client, server, PRIVATE + channel)
+
+
 # Files under `played/` that answer calls of the SDKs.
 PLAYED = [
-    (("hears a played chat", answers("", text("stop"))), Client("openai-chat", PYTHON)),
-    (("hears a played chat", answers("", text("stop"))), Client("openai (npm) chat", NODE)),
-    (("hears a played chat", answers("", text("stop"))), Client("@microsoft/fetch-event-source chat", NODE)),
-    (("is refused by a played file", answers("/busy", [("refused", "3", None)])), Client("openai-chat", PYTHON)),
-    (("hears a played message", answers("", text("end_turn"))), Client("anthropic-messages", PYTHON)),
-    (("hears a played message", answers("", text("end_turn"))), Client("@anthropic-ai/sdk messages", NODE)),
+    (("hears a played chat", answers("/played", text("stop"))), Client("openai-chat", PYTHON)),
+    (("hears a played chat", answers("/played", text("stop"))), Client("openai (npm) chat", NODE)),
+    (("hears a played chat", answers("/played", text("stop"))), Client("@microsoft/fetch-event-source chat", NODE)),
+    (("is refused by a played file", answers("/played/busy", [("refused", "3", None)])), Client("openai-chat", PYTHON)),
+    (("hears a played message", answers("/played", text("end_turn"))), Client("anthropic-messages", PYTHON)),
+    (("hears a played message", answers("/played", text("end_turn"))), Client("@anthropic-ai/sdk messages", NODE)),
 ]
 
 
@@ -299,9 +372,9 @@ def heartbeats_are_sent(server):
 
 
 def install():
-    missing = [tool for tool in ["node", "npm"] if shutil.which(tool) is None]
+    missing = [tool for tool in ["node", "npm", "chromium"] if shutil.which(tool) is None]
     if missing:
-        sys.exit(f"compat: install Node.js and npm first; not found: {', '.join(missing)}")
+        sys.exit(f"compat: install Node.js, npm and Chromium first; not found: {', '.join(missing)}")
     # niquests brings a fork of urllib3. Without this variable the fork replaces urllib3 for requests, too.
     environment = {**os.environ, "URLLIB3_NO_OVERRIDE": "1"}
     for command in [
@@ -329,6 +402,8 @@ def main():
     try:
         heartbeats_are_sent(server)
         pairs = [(case, client) for case in CASES.items() for client in CLIENTS] + PLAYED
+        promise = "comes back in Chromium to a private channel, and nothing is lost or repeated"
+        pairs += [((promise, resumes_privately), client) for client in PAGES]
         jobs = [(number, *pair) for number, pair in enumerate(pairs)]
         with ThreadPoolExecutor(CLIENTS_AT_A_TIME) as pool:
             lines = []

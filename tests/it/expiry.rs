@@ -64,3 +64,22 @@ fn an_old_event_is_forgotten_and_a_client_that_has_not_got_it_is_told_of_a_gap()
     let data: Vec<String> = (0..4).map(|_| live.next().expect("it is live").data).collect();
     assert_eq!(data, ["a", "b", "c", "d"]);
 }
+
+#[test]
+fn a_client_of_a_completed_channel_is_told_of_the_events_that_expired_before_it_came_back() {
+    let age = Duration::from_millis(200);
+    let (address, channels) = start(Limits { history_age: age, ..Limits::default() });
+    let channel = channels.open("c").expect("it is a name");
+    let ids = ["heard", "lost"].map(|data| channel.publish(data).expect("it is small").id);
+    channel.complete().expect("it is in memory");
+    eventually("they are forgotten", || metric(address, "newswire_events_expired_total") == 2);
+    for query in ["", "?poll"] {
+        let field = [("Last-Event-ID", &*ids[0])];
+        let mut late = Stream::open(address, &format!("/channels/c{query}"), &field);
+        assert_eq!(late.next().expect("it is told").event_type, "gap");
+        assert_eq!(late.next().expect("it is told").event_type, "end");
+        let field = [("Last-Event-ID", &*ids[1])];
+        let whole = Stream::open(address, &format!("/channels/c{query}"), &field);
+        assert_eq!(whole.answer.status, 204, "it lacks nothing");
+    }
+}

@@ -76,7 +76,7 @@ enum Phase {
     /// Holds the head of the answer as far as it has come.
     Head(Vec<u8>),
     Open,
-    /// Ended by the server when so many events had been published in its channel.
+    /// Ended by the server when so many events had been published in its channels.
     Closed(u64),
 }
 
@@ -84,8 +84,8 @@ struct Subscriber {
     socket: TcpStream,
     phase: Phase,
     role: Role,
-    channel: usize,
-    /// How many events of its channel are not for it, having been published before.
+    set: usize,
+    /// How many events of its channels are not for it, having been published before.
     skipped: u64,
     received: u64,
     /// Of one who comes back: the newest stamp, and how many were from before the storm.
@@ -107,11 +107,36 @@ struct Publisher {
 }
 
 struct Channel {
-    path: String,
     /// The POST that publishes an event here, lacking only the stamp.
     request: Vec<u8>,
     readers: u64,
     sent: u64,
+}
+
+/// What one subscription is for: a channel, or several.
+struct Set {
+    path: String,
+    channels: Vec<usize>,
+}
+
+impl Set {
+    fn new(channels: Vec<usize>) -> Self {
+        let names: Vec<String> = channels.iter().map(|channel| name(*channel)).collect();
+        Self { path: path(&names.join(",")), channels }
+    }
+
+    /// Events published so far in its channels.
+    fn sent(&self, channels: &[Channel]) -> u64 {
+        self.channels.iter().map(|channel| channels[*channel].sent).sum()
+    }
+}
+
+fn name(channel: usize) -> String {
+    format!("bench{channel}")
+}
+
+fn path(names: &str) -> String {
+    format!("/channels/{names}")
 }
 
 /// What has happened so far; the difference between two of them is a measurement.
@@ -151,6 +176,8 @@ pub struct Load {
     swept: Instant,
     moved: Instant,
     channels: Vec<Channel>,
+    /// What subscribers ask for, in turn.
+    sets: Vec<Set>,
     next_channel: usize,
     next_publisher: usize,
     publishers: [Publisher; PUBLISHERS],
@@ -183,10 +210,11 @@ impl Load {
         size: usize,
         subscribers: usize,
     ) -> io::Result<Self> {
+        let sets = (0..channels).map(|channel| Set::new(vec![channel])).collect();
         let channels = (0..channels)
-            .map(|number| {
-                let path = format!("/channels/bench{number}");
-                Channel { request: wire::publish(server, &path, size), path, readers: 0, sent: 0 }
+            .map(|channel| {
+                let request = wire::publish(server, &path(&name(channel)), size);
+                Channel { request, readers: 0, sent: 0 }
             })
             .collect();
         let now = Instant::now();
@@ -204,6 +232,7 @@ impl Load {
             swept: now,
             moved: now,
             channels,
+            sets,
             next_channel: 0,
             next_publisher: 0,
             publishers: std::array::from_fn(|_| Publisher::default()),
@@ -231,6 +260,11 @@ impl Load {
         self.receive_buffer = Some(bytes);
     }
 
+    /// From now on, subscribers ask for these sets of channels in turn, and not for one channel each.
+    pub fn subscribe_to(&mut self, sets: impl Iterator<Item = Vec<usize>>) {
+        self.sets = sets.map(Set::new).collect();
+    }
+
     pub fn tally(&self) -> Tally {
         self.tally
     }
@@ -250,7 +284,7 @@ impl Load {
         for one in self.subscribers.iter().filter(|one| one.role == role) {
             let published = match one.phase {
                 Phase::Closed(published) => published,
-                _ => self.channels[one.channel].sent,
+                _ => self.sets[one.set].sent(&self.channels),
             };
             let expected = published - one.skipped;
             losses.lost += expected.saturating_sub(one.received);
@@ -316,7 +350,7 @@ impl Load {
         self.drain()
     }
 
-    /// Subscribes `count` readers, spread evenly over the channels, and waits until each has its
+    /// Subscribes `count` readers, spread evenly over the sets of channels, and waits until each has its
     /// answer's head.
     pub fn subscribe(&mut self, count: usize) -> io::Result<()> {
         self.open_subscribers(Role::Reader, count)
@@ -333,7 +367,7 @@ impl Load {
         while opened < count || self.opening > 0 {
             for _ in 0..OPENED_PER_TURN {
                 if opened < count && self.opening < OPENING {
-                    self.open_subscriber(role, opened % self.channels.len())?;
+                    self.open_subscriber(role, opened % self.sets.len())?;
                     opened += 1;
                 }
             }
@@ -580,10 +614,10 @@ impl Load {
         self.publishers[number] = Publisher::default();
     }
 
-    fn open_subscriber(&mut self, role: Role, channel: usize) -> io::Result<()> {
+    fn open_subscriber(&mut self, role: Role, set: usize) -> io::Result<()> {
         let mut socket = net::connect(self.server, &mut self.sources, self.receive_buffer)?;
         let resume = (role == Role::Returning).then_some(self.last_event_id.as_str());
-        let request = wire::subscribe(self.server, &self.channels[channel].path, resume);
+        let request = wire::subscribe(self.server, &self.sets[set].path, resume);
         // On loopback a connection is nearly always there by now, and the request goes straight
         // out.
         let phase = match socket.write(request.as_bytes()) {
@@ -602,7 +636,7 @@ impl Load {
             socket,
             phase,
             role,
-            channel,
+            set,
             // A reader's is set when its answer has come.
             skipped: self.known,
             received: 0,
@@ -652,9 +686,11 @@ impl Load {
             match subscriber.role {
                 Role::Reader => {
                     // What was published before is not expected of it.
-                    let channel = &mut self.channels[subscriber.channel];
-                    subscriber.skipped = channel.sent;
-                    channel.readers += 1;
+                    let set = &self.sets[subscriber.set];
+                    subscriber.skipped = set.sent(&self.channels);
+                    for channel in &set.channels {
+                        self.channels[*channel].readers += 1;
+                    }
                     self.readers += 1;
                 }
                 Role::Returning => {}
@@ -705,12 +741,15 @@ impl Load {
         if matches!(subscriber.phase, Phase::Head(_)) && subscriber.role != Role::Returning {
             return Err(io::Error::other("a subscription was ended before its answer"));
         }
-        let channel = &mut self.channels[subscriber.channel];
-        subscriber.phase = Phase::Closed(channel.sent);
+        let set = &self.sets[subscriber.set];
+        let sent = set.sent(&self.channels);
+        subscriber.phase = Phase::Closed(sent);
         if subscriber.role == Role::Reader {
-            channel.readers -= 1;
+            for channel in &set.channels {
+                self.channels[*channel].readers -= 1;
+            }
             self.readers -= 1;
-            self.gone += (channel.sent - subscriber.skipped).saturating_sub(subscriber.received);
+            self.gone += (sent - subscriber.skipped).saturating_sub(subscriber.received);
         }
         Ok(())
     }

@@ -38,7 +38,7 @@
 //!   behind is the next one's gain). Both ends of a connection are on this machine, so it holds the
 //!   kernel's part of both, and the little that the load generator keeps.
 //! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor,
-//!   where history is needed.
+//!   where history is needed; axum and the floor, where a connection has several channels.
 //!
 //! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
 

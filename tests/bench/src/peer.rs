@@ -215,6 +215,7 @@ http {{
             nchan_publisher http;
             nchan_subscriber eventsource;
             nchan_channel_id $1;
+            nchan_channel_id_split_delimiter ',';     # bench1,bench2 is two channels on one connection
             nchan_message_buffer_length 1000;         # as the axum peer: twice what is on the way
             nchan_message_timeout 1h;
             nchan_subscriber_first_message newest;    # without Last-Event-ID, only what comes from now on

@@ -26,7 +26,7 @@ pub struct Scenario {
 }
 
 /// In the order of running: memory first, while the kernel's pools are still as they were.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: IDLE,
         about: "subscribers to whom nothing is sent; memory of the whole machine counts both ends of a connection",
@@ -42,6 +42,11 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: MANY_CHANNELS,
         about: "1,000 channels with ten subscribers each, 3 events a second to each; then flat out",
         run: many_channels,
+    },
+    Scenario {
+        name: VIEWS,
+        about: "1,000 subscribers, each with its own three of a hundred channels on one connection; beside one channel",
+        run: views,
     },
     Scenario {
         name: GROWTH,
@@ -65,6 +70,7 @@ pub const IDLE: &str = "idle";
 pub const FLAT_OUT: &str = "flat-out";
 pub const PACED: &str = "paced";
 pub const MANY_CHANNELS: &str = "many-channels";
+pub const VIEWS: &str = "views";
 pub const GROWTH: &str = "growth";
 pub const COMING_BACK: &str = "coming-back";
 pub const STALLED: &str = "stalled";
@@ -116,6 +122,7 @@ pub fn idle_case() -> String {
 const IDLE_CONNECTIONS: usize = 10_000;
 pub const STALLED_CASE: &str = "one in ten";
 pub const MANY_PACED: &str = "3 events/s each";
+pub const VIEWS_PACED: &str = "own three of 100, 10 events/s each";
 
 impl Bench {
     /// Runs every case for every peer in every round, each time with a server started for it alone.
@@ -168,6 +175,12 @@ impl Bench {
     fn with_history(&self) -> Vec<Peer> {
         let peers = self.peers.iter().copied();
         peers.filter(|peer| *peer != Peer::Floor).collect()
+    }
+
+    /// The others have one channel on a connection.
+    fn with_views(&self) -> Vec<Peer> {
+        let peers = self.peers.iter().copied();
+        peers.filter(|peer| matches!(peer, Peer::Newswire | Peer::Nchan)).collect()
     }
 
     fn seconds(&self, usual: f64, quick: f64) -> Duration {
@@ -356,6 +369,46 @@ fn many_channels(bench: &mut Bench) {
             flood(server, &mut load, time, place)
         }
     });
+}
+
+fn views(bench: &mut Bench) {
+    const SUBSCRIBERS: usize = 1_000;
+    const CHANNELS: usize = 100;
+    // Thirty subscribers to each channel, and no two with the same set: of the three distances
+    // around the circle of channels, only one is 70, and what the other two are says which set it
+    // is.
+    let set = |number: usize| {
+        [0, 1 + number / CHANNELS, 30].map(|step| (number + step) % CHANNELS).to_vec()
+    };
+    // The same deliveries a second to each subscriber, 30, from three channels and from one.
+    let cases = [
+        (VIEWS_PACED, (CHANNELS, true)),
+        ("one channel, 30 events/s", (1, true)),
+        ("own three of 100, flat out", (CHANNELS, false)),
+        ("one channel, flat out", (1, false)),
+    ]
+    .map(|(case, setting)| (case.to_owned(), setting));
+    let (peers, time) = (bench.with_views(), bench.seconds(3.0, 2.0));
+    bench.take_turns(
+        VIEWS,
+        bench.rounds,
+        &cases,
+        &peers,
+        |server, &(channels, steadily), place| {
+            let mut load = Load::new(server.address, channels, EVENT, SUBSCRIBERS)?;
+            if channels > 1 {
+                load.subscribe_to((0..SUBSCRIBERS).map(set));
+            }
+            weigh(server, &mut load, SUBSCRIBERS, place)?;
+            if steadily {
+                // Each event reaches 30 subscribers, or all.
+                let rate = if channels > 1 { 10 * CHANNELS as u32 } else { pace(SUBSCRIBERS) };
+                steady(server, &mut load, Duration::from_secs(1) / rate, time, place)
+            } else {
+                flood(server, &mut load, time, place)
+            }
+        },
+    );
 }
 
 fn growth(bench: &mut Bench) {

@@ -98,6 +98,11 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
         AtMost(1.2),
         ours(STALLED, STALLED_CASE, P99_RATIO),
     );
+    add(
+        "own three of 100 channels, paced: CPU per delivery, of nchan's",
+        AtMost(0.80),
+        ratio(VIEWS, VIEWS_PACED, CPU, "nchan"),
+    );
     let many = subscribers(15_000);
     add(
         "15,000 subscribers: CPU per delivery, of that at 1,000",
