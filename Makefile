@@ -50,6 +50,10 @@ check:
 compat: target/newswire
 	python3 tests/compat/run.py target/newswire
 
+# The page in Chromium, Firefox and WebKitGTK. Their drivers are installed under tests/engines.
+engines: target/newswire
+	python3 tests/engines/run.py target/newswire
+
 doc:
 	cargo doc --no-deps --open
 
@@ -65,4 +69,4 @@ attack soak kill: target/newswire
 clean:
 	rm -rf target tests/*/target tests/compat/.venv tests/compat/node_modules
 
-.PHONY: build static run test check compat doc bench attack soak kill clean
+.PHONY: build static run test check compat engines doc bench attack soak kill clean
