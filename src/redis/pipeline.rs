@@ -139,28 +139,23 @@ impl<'p> Batch<'p> {
         };
         let mut wire =
             self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
+        let mut expected = self.requests.len();
         if options.wait > 0 {
             encode(&["WAIT", &options.wait.to_string(), REPLICA_MS], &mut wire);
+            expected += 1;
         }
         let mut replies = Vec::new();
         if connection.send(&wire).is_ok() {
-            let next = || connection.reply_before(deadline).ok().flatten();
-            replies.extend(
-                std::iter::from_fn(next).take(self.requests.len() + usize::from(options.wait > 0)),
-            );
+            let next = || connection.reply_before(deadline).ok();
+            replies.extend(std::iter::from_fn(next).take(expected));
         }
-        let replicas = (options.wait > 0).then(|| replies.get(self.requests.len()));
-        let is_replicated = match replicas {
-            None => true,
-            Some(replicas) => {
-                matches!(replicas, Some(Reply::Number(count)) if *count >= i64::from(options.wait))
-            }
-        };
+        let has_enough = |count: i64| count >= i64::from(options.wait);
+        let is_replicated = options.wait == 0
+            || matches!(replies.get(self.requests.len()), Some(Reply::Number(it)) if has_enough(*it));
         // A connection that has not answered in time, or has a server that is no master now, is not used again.
-        let is_whole = replies.len() == self.requests.len() + usize::from(options.wait > 0);
         let is_refused =
             |reply: &Reply| matches!(reply, Reply::Error(said) if is_of_no_master(said));
-        if is_whole && !replies.iter().any(is_refused) {
+        if replies.len() == expected && !replies.iter().any(is_refused) {
             self.connection = Some(connection);
         }
         for (request, reply) in self.requests.iter().zip(replies) {

@@ -64,7 +64,7 @@ impl Stream {
         let session = shared.session.map(|session| session.number);
         let followed = self.followed(&mut shared);
         followed.touched = Instant::now();
-        if !must_be_new && followed.is_warm && Some(followed.session) == session {
+        if !must_be_new && followed.last.is_some() && Some(followed.session) == session {
             return Ok(());
         }
         followed.asked += 1;
@@ -80,7 +80,7 @@ impl Stream {
             let session = shared.session.map(|session| session.number);
             let followed = self.followed(&mut shared);
             if followed.answered >= number && Some(followed.session) == session {
-                return if followed.is_warm { Ok(()) } else { Err(Down) };
+                return if followed.last.is_some() { Ok(()) } else { Err(Down) };
             }
             shared = self.redis.wait(shared, deadline).ok_or(Down)?;
         }
@@ -136,23 +136,22 @@ impl Stream {
     fn send(&self, wire: Vec<u8>, deadline: Instant) -> Answer {
         let mut shared = hold(&self.redis.shared);
         loop {
-            if let Some(session) = shared.session {
-                drop(shared);
-                let answer = self.redis.pipeline.run(wire.clone(), session, deadline);
-                let is_over = Instant::now() + RETRY_PAUSE >= deadline;
-                if is_over || !matches!(answer, Answer::NotSent) {
-                    return answer;
+            let Some(session) = shared.session else {
+                match self.redis.wait(shared, deadline) {
+                    Some(waited) => shared = waited,
+                    None => return Answer::NotSent,
                 }
-                // The reader may not have noticed yet that its server has gone.
-                self.redis.pause(RETRY_PAUSE);
-                shared = hold(&self.redis.shared);
+                continue;
+            };
+            drop(shared);
+            let answer = self.redis.pipeline.run(wire.clone(), session, deadline);
+            let is_over = Instant::now() + RETRY_PAUSE >= deadline;
+            if is_over || !matches!(answer, Answer::NotSent) {
+                return answer;
             }
-            if shared.session.is_none() {
-                let Some(waited) = self.redis.wait(shared, deadline) else {
-                    return Answer::NotSent;
-                };
-                shared = waited;
-            }
+            // The reader may not have noticed yet that its server has gone.
+            self.redis.pause(RETRY_PAUSE);
+            shared = hold(&self.redis.shared);
         }
     }
 
