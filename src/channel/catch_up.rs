@@ -231,7 +231,7 @@ pub(super) fn count(feed: &Feed, outcome: Result<(), Departure>) {
 
 /// Writes what the history has for the subscriber until it lacks nothing and joins a lane. A filtered subscriber never
 /// joins one: the thread waits for what comes.
-fn catch_up(
+pub(super) fn catch_up(
     feed: &Arc<Feed>,
     mut subscriber: Subscriber,
     mut filter: Option<Filter>,
@@ -264,7 +264,7 @@ fn catch_up(
     }
 }
 
-fn write(
+pub(super) fn write(
     feed: &Feed,
     subscriber: &mut Subscriber,
     batch: &Batch,

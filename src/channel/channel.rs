@@ -9,8 +9,9 @@ use super::asked::Asked;
 use super::catch_up::{self, Filter, Start};
 use super::feed::Feed;
 use super::id::Id;
-use super::log::Log;
+use super::log::{Log, Part};
 use super::members::{Change, Presence, User};
+use super::place;
 use super::publication::{Publication, PublishError, Published};
 use super::subscriber::Subscriber;
 use crate::http::{Request, Response};
@@ -69,6 +70,11 @@ pub struct Summary {
 }
 
 impl Channel {
+    /// It as a channel of a view.
+    pub(super) fn into_part(self) -> Part {
+        Part { feed: self.feed, log: self.log, _user: self._user }
+    }
+
     pub(super) fn new(feed: &Arc<Feed>, log: &Log) -> Channel {
         Channel { feed: Arc::clone(feed), log: log.clone(), _user: User::new(&feed.members) }
     }
@@ -194,7 +200,8 @@ impl Channel {
             return refused();
         }
         // Not under the lock of a view: the lock of the order comes before it.
-        let of_view = self.feed.view.as_ref().map(|_| Start::of_view(&self.feed.hub, &asked));
+        let of_view = self.feed.view.as_ref().filter(|view| view.joint.is_none());
+        let of_view = of_view.map(|_| Start::of_view(&self.feed.hub, &asked));
         let (start, joined_at) = {
             let mut state = self.feed.lock();
             self.feed.expire(&mut state);
@@ -211,7 +218,11 @@ impl Channel {
         let response = event_stream(opening(), move |writer| {
             let connection = writer.into_connection();
             let subscriber = Subscriber::new(connection, presence, joined_at);
-            let outcome = catch_up::begin(&feed, subscriber, start, asked, filter);
+            let joint = feed.view.as_ref().and_then(|view| view.joint.as_ref());
+            let outcome = match joint.filter(|_| !matches!(asked, Asked::Latest)) {
+                Some(joint) => place::begin(&feed, joint, subscriber, &asked, filter),
+                None => catch_up::begin(&feed, subscriber, start, asked, filter),
+            };
             catch_up::count(&feed, outcome);
             Ok(())
         });

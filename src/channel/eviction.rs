@@ -153,15 +153,16 @@ impl Sources for Mutex<Table> {
 
 impl Listing for Mutex<Table> {
     fn review(&self, members: &Members) {
-        let mut removed = Removed::default();
+        // A view keeps its channels in use. Like these, it is dropped when the lock is free.
+        let (mut removed, mut gone) = (Removed::default(), Vec::new());
         let table = &mut *hold(self);
         let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else {
-            let is_view = |view: &Arc<Feed>| std::ptr::eq(&*view.members, members);
+            let is_view = |(view, _): &(Arc<Feed>, Log)| std::ptr::eq(&*view.members, members);
             if members.without_handle() == Some(0)
                 && table.views.find(&members.name).is_some_and(is_view)
             {
-                table.views.remove(&members.name);
+                gone.extend(table.views.remove(&members.name));
             }
             return;
         };

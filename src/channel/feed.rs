@@ -101,6 +101,15 @@ pub(super) struct Shown {
 pub(super) struct View {
     pub(super) selection: Selection,
     pub(super) sources: Weak<dyn Sources>,
+    /// Its channels, when they are in Redis.
+    pub(super) joint: Option<Joint>,
+}
+
+/// The channels of such a view, and its place in them.
+pub(super) struct Joint {
+    pub(super) channels: Vec<Arc<Feed>>,
+    /// For each channel, the last event that the view has. Changed under the lock of the view.
+    pub(super) place: Mutex<Vec<Id>>,
 }
 
 pub(super) trait Sources: Send + Sync {
@@ -279,7 +288,11 @@ impl Feed {
         let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
         if !views.is_empty() {
             let frame = shown(&self.members.name, &frame);
-            self.hub.order.appended(&self.hub.ids, id, Shown { frame, views });
+            if self.hub.ids.are_shared() {
+                views.iter().for_each(|view| view.show_joint(self, id, &frame));
+            } else {
+                self.hub.order.appended(&self.hub.ids, id, Shown { frame, views });
+            }
         }
         state.history.append(id, frame, key);
         self.members.enter(Phase::Begun);
@@ -289,18 +302,26 @@ impl Feed {
     /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
     /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
     fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
-        let Limits { history_events, history_bytes, .. } = self.hub.limits;
-        let mut state = self.lock();
+        let state = self.lock();
         // Before the view was activated; or the event is in the history of its channel since before that.
-        if id <= state.history.newest() {
-            return;
+        if id > state.history.newest() {
+            self.append_shown(state, id, Arc::clone(frame));
         }
+    }
+
+    pub(super) fn append_shown(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        id: Id,
+        frame: Arc<[u8]>,
+    ) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let soft = state.history.first_after(frame.len(), history_events, history_bytes);
         let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
         let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
         self.is_behind.store(needed_from < soft, Relaxed);
         state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
-        state.history.append_shared(id, Arc::clone(frame));
+        state.history.append_shared(id, frame);
         self.changed(&state);
         self.notify_lanes(state);
     }

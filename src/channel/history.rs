@@ -82,6 +82,12 @@ impl History {
         self.last_id().unwrap_or(self.forgotten)
     }
 
+    /// The id of the event right before this position, of those that are kept; or the newest one that is not kept.
+    pub(super) fn id_before(&self, cursor: Cursor) -> Id {
+        let at = cursor.checked_sub(self.first + 1);
+        at.and_then(|at| self.frames.get(at as usize)).map_or(self.forgotten, |frame| frame.id)
+    }
+
     pub(super) fn has(&self, id: Id) -> bool {
         self.frames.binary_search_by_key(&id, |frame| frame.id).is_ok()
     }

@@ -237,7 +237,7 @@ impl Journal {
             }
         }
         drop(issuing);
-        feed.wait_for_views();
+        feed.wait_for_views(ROOM_DEADLINE);
         Ok(ids)
     }
 

@@ -10,6 +10,7 @@ use super::feed::{Feed, Hub, ROOM_DEADLINE};
 use super::history::History;
 use super::id::Id;
 use super::journal::Journal;
+use super::members::User;
 use super::mirror;
 use super::publication::{Publication, PublishError};
 use super::recovery::Recovered;
@@ -122,6 +123,15 @@ pub(super) enum Log {
     Memory,
     Journal(Arc<Journal>),
     Redis(Arc<Stream>),
+    /// Of a view of channels in Redis.
+    Several(Arc<[Part]>),
+}
+
+/// A channel of a view, which keeps it in use.
+pub(super) struct Part {
+    pub(super) feed: Arc<Feed>,
+    pub(super) log: Log,
+    pub(super) _user: User,
 }
 
 impl Log {
@@ -150,12 +160,13 @@ impl Log {
                 drop(issuing);
                 fanout::tell(feed, state);
                 if has_views {
-                    feed.wait_for_views();
+                    feed.wait_for_views(ROOM_DEADLINE);
                 }
                 Ok(id)
             }
             Log::Journal(journal) => journal.commit(feed, Some(publication)),
             Log::Redis(stream) => mirror::publish(stream, feed, &publication),
+            Log::Several(_) => Err(PublishError::Unavailable),
         }
     }
 
@@ -170,6 +181,7 @@ impl Log {
             }
             Log::Journal(journal) => journal.commit(feed, None).map(|_| ()),
             Log::Redis(stream) => mirror::complete(stream, feed),
+            Log::Several(_) => Err(PublishError::Unavailable),
         }
     }
 
@@ -178,6 +190,10 @@ impl Log {
         match self {
             Log::Memory | Log::Journal(_) => true,
             Log::Redis(stream) => mirror::follow(stream, feed, last_event_id).is_ok(),
+            Log::Several(parts) => {
+                let mut ids = last_event_id.into_iter().flat_map(|ids| ids.split(','));
+                parts.iter().all(|part| part.log.follow(&part.feed, ids.next()))
+            }
         }
     }
 
@@ -186,7 +202,7 @@ impl Log {
     pub(super) fn discard(&self, feed: &Feed) {
         match self {
             // What Redis has is for other servers, too.
-            Log::Memory | Log::Redis(_) => {}
+            Log::Memory | Log::Redis(_) | Log::Several(_) => {}
             Log::Journal(journal) => {
                 let newest = feed.lock().history.newest();
                 journal.discard(feed.members.has_begun().then_some(newest));

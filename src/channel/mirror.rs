@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::members::Phase;
 use super::publication::{Publication, PublishError};
 use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a publisher or a subscriber waits for Redis, in all.
@@ -135,8 +135,10 @@ fn frame(entry: Entry) -> Option<(Id, Option<Frame>)> {
 }
 
 impl Mirror for Feed {
-    fn subscribers(&self) -> usize {
-        self.members.subscribers()
+    fn is_wanted(&self) -> bool {
+        // A view is there while it has subscribers.
+        let has_view = |view: &Weak<Feed>| view.strong_count() > 0;
+        self.members.subscribers() > 0 || self.lock().views.iter().any(has_view)
     }
 
     fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
@@ -156,6 +158,7 @@ impl Mirror for Feed {
             }
             self.notify_lanes(state);
         }
+        self.wait_for_views(deadline.saturating_duration_since(Instant::now()));
         if is_completed {
             self.members.review();
         }
@@ -179,6 +182,10 @@ impl Mirror for Feed {
         let is_completed = state.is_completed();
         if !is_empty {
             self.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
+        }
+        let newest = state.history.newest();
+        for view in state.views.iter().filter_map(Weak::upgrade) {
+            view.restart_joint(&self, newest);
         }
         self.changed(&state);
         self.notify_lanes(state);

@@ -1,7 +1,7 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `feed`, `view`, `catch_up`, `fanout`, `segment`,
+//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `feed`, `view`, `catch_up`, `place`, `fanout`, `segment`,
 //! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `eviction`, `presence`, `table`.
 
 mod asked;
@@ -23,6 +23,7 @@ mod members;
 mod mirror;
 mod notifier;
 mod order;
+mod place;
 mod poll;
 mod presence;
 mod publication;

@@ -70,10 +70,6 @@ impl Selection {
         self.kind == Kind::Channel
     }
 
-    pub(crate) fn is_view(&self) -> bool {
-        self.kind == Kind::View
-    }
-
     /// The same for each order of the parts.
     pub(super) fn name(&self) -> String {
         let prefix = if self.kind == Kind::Presence { PRESENCE } else { "" };

@@ -4,7 +4,7 @@ use super::channel::{Channel, Summary};
 use super::counters::Counters;
 use super::eviction::{Entry, Removed, Table, expire, feeds};
 use super::fanout;
-use super::feed::{Feed, Hub, MAX_FANOUT_THREADS, Sources, View};
+use super::feed::{Feed, Hub, Joint, MAX_FANOUT_THREADS, Sources, View};
 use super::history::History;
 use super::limits::{Limits, is_name};
 use super::log::{Log, Logs, Restored, Storage};
@@ -207,7 +207,7 @@ impl Channels {
     ) -> Result<Channel, NoChannel> {
         let mut table = hold(&self.table);
         if let Some(view) = table.views.find(&name) {
-            return Ok(Channel::new(view, &Log::Memory));
+            return Ok(Channel::new(&view.0, &view.1));
         } else if table.views.len() >= self.hub.limits.views {
             return Err(NoChannel::Full);
         }
@@ -215,14 +215,25 @@ impl Channels {
         let members = Members::new(name, listing);
         let Some(selection) = selection else {
             let feed = Feed::new(&self.hub, members, History::new(self.hub.ids.last()), false);
-            table.views.insert(&feed);
+            table.views.insert(&feed, &Log::Memory);
             return Ok(Channel::new(&feed, &Log::Memory));
         };
         let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
-        let view = View { selection: selection.clone(), sources };
+        let view = View { selection: selection.clone(), sources, joint: None };
+        if let Logs::Redis(_) = *self.logs {
+            // It must have each of its channels: others may publish on them.
+            let parts: Vec<_> =
+                selection.parts().iter().map(|name| self.channel(&mut table, name)).collect();
+            let joint = Joint::new(parts.iter().map(|part| Arc::clone(&part.feed)).collect());
+            let feed = Feed::view(&self.hub, members, View { joint: Some(joint), ..view });
+            feed.connect_joint();
+            let log = Log::Several(parts.into_iter().map(Channel::into_part).collect());
+            table.views.insert(&feed, &log);
+            return Ok(Channel::new(&feed, &log));
+        }
         let feed = Feed::view(&self.hub, members, view);
         // A channel that begins from here on finds the view. Those that are there are told without this lock.
-        table.views.insert(&feed);
+        table.views.insert(&feed, &Log::Memory);
         let (channel, matching) = (Channel::new(&feed, &Log::Memory), table.matching(selection));
         drop(table);
         view::connect(&feed, &matching.feeds);

@@ -4,13 +4,14 @@
 //! appended while it exists. What a subscriber missed before is read from the histories of the channels, in rounds, so
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
-use super::feed::{Feed, Hub, Matching, ROOM_DEADLINE, View};
+use super::feed::{Feed, Hub, Matching, View};
 use super::history::{Batch, Cursor, History};
 use super::id::Id;
 use super::selection::shown;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The bytes of a round; one event may have more.
 const ROUND_BYTES: usize = 32 * 1024;
@@ -89,10 +90,10 @@ pub(super) fn round(
 impl Feed {
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
     /// publisher that has just appended an event.
-    pub(super) fn wait_for_views(&self) {
+    pub(super) fn wait_for_views(&self, at_most: Duration) {
         let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
         for view in views.iter().filter(|view| view.is_behind.load(Relaxed)) {
-            drop(view.make_room(view.lock(), 0, ROOM_DEADLINE));
+            drop(view.make_room(view.lock(), 0, at_most));
         }
     }
 

@@ -36,7 +36,8 @@ pub(crate) struct Bounds {
 
 /// The copy of a stream in this process. One thread changes it.
 pub(crate) trait Mirror: Send + Sync {
-    fn subscribers(&self) -> usize;
+    /// Whether it has subscribers, itself or in a view.
+    fn is_wanted(&self) -> bool;
 
     /// Puts entries behind all others.
     fn extend(self: Arc<Self>, entries: Vec<Entry>);

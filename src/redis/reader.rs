@@ -182,7 +182,7 @@ impl Reader<'_> {
         hold(&self.redis.shared).streams.retain(|key, followed| {
             if followed.is_unasked() {
                 let mirror = followed.mirror.upgrade();
-                if mirror.as_ref().is_none_or(|mirror| mirror.subscribers() == 0) {
+                if mirror.as_ref().is_none_or(|mirror| !mirror.is_wanted()) {
                     unwanted.extend(mirror);
                     return false;
                 }

@@ -6,6 +6,7 @@ mod losses;
 mod machines;
 mod replies;
 mod soak;
+mod views;
 
 use crate::server::{Stream, ask, eventually};
 use clients::{Node, publish, resume};
