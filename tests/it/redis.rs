@@ -1,9 +1,11 @@
 //! Channels in Redis, shared by servers.
 
 mod clients;
+mod clocks;
 mod faults;
 mod losses;
 mod machines;
+mod partition;
 mod replies;
 mod soak;
 mod views;
