@@ -37,10 +37,15 @@ pub(super) struct Pipeline {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Arc<Request>>,
-    bytes: usize,
     has_leader: bool,
     /// With the number of the session that it belongs to. It is here while no leader has it.
     connection: Option<(u64, Connection)>,
+}
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.waiting.iter().map(|request| request.wire.len()).sum()
+    }
 }
 
 struct Request {
@@ -64,17 +69,16 @@ impl Pipeline {
     /// Commands that wait, and their bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let queue = hold(&self.queue);
-        (queue.waiting.len(), queue.bytes)
+        (queue.waiting.len(), queue.bytes())
     }
 
     /// Sends a command and waits for its reply until the deadline.
     pub(super) fn run(&self, wire: Vec<u8>, session: Session, deadline: Instant) -> Answer {
         let request = Arc::new(Request { wire, deadline, answer: Mutex::default() });
         let mut queue = hold(&self.queue);
-        if !queue.waiting.is_empty() && queue.bytes + request.wire.len() > QUEUE_BYTES {
+        if !queue.waiting.is_empty() && queue.bytes() + request.wire.len() > QUEUE_BYTES {
             return Answer::NotSent;
         }
-        queue.bytes += request.wire.len();
         queue.waiting.push(Arc::clone(&request));
         loop {
             if let Some(answer) = hold(&request.answer).take() {
@@ -85,7 +89,6 @@ impl Pipeline {
             queue = match at {
                 Some(at) if left.is_zero() => {
                     queue.waiting.remove(at);
-                    queue.bytes -= request.wire.len();
                     return Answer::NotSent;
                 }
                 Some(_) if !queue.has_leader => {
@@ -119,7 +122,6 @@ impl<'p> Batch<'p> {
         let (requests, late) =
             std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
         queue.waiting = late;
-        queue.bytes = queue.waiting.iter().map(|request| request.wire.len()).sum();
         queue.has_leader = true;
         let connection = queue.connection.take().filter(|(number, _)| *number == session.number);
         let connection = connection.map(|(_, connection)| connection);

@@ -5,7 +5,7 @@
 //! may be lost, too, and the stream is loaded anew. So a stream that was trimmed too far, deleted, or cut off by a
 //! failover is noticed at the first read, and a new connection needs no other check.
 
-use super::entry::{Bounds, Entry, Page, Unfit};
+use super::entry::{Bounds, Entry, Page, Read, Unfit};
 use super::link::{BackOff, Connection, Options};
 use super::link::{check_role, is_of_no_master, is_refusal, refused};
 use super::resp::{Reply, encode, malformed};
@@ -155,7 +155,7 @@ impl Reader<'_> {
 
     /// Asks whether the server is still a master, and which streams have entries that were not read.
     fn look(&mut self) -> io::Result<()> {
-        let warm = self.retire_unwanted();
+        let warm = self.redis.retire_unwanted();
         let mut wire = Vec::new();
         encode(&["HELLO"], &mut wire);
         for some in warm.chunks(PAGE) {
@@ -173,27 +173,6 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Follows no stream that nothing needs. Returns the others, each with its last entry.
-    fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
-        // A mirror must not be dropped under the lock.
-        let (mut unasked, mut unwanted, mut warm) = (Vec::new(), Vec::new(), Vec::new());
-        hold(&self.redis.shared).streams.retain(|key, followed| {
-            if followed.is_unasked() {
-                let mirror = followed.mirror.upgrade();
-                if mirror.as_ref().is_none_or(|mirror| !mirror.is_wanted()) {
-                    unwanted.extend(mirror);
-                    return false;
-                }
-                unasked.extend(mirror);
-            }
-            warm.extend(followed.last.clone().map(|last| (Arc::clone(key), last)));
-            true
-        });
-        drop(unasked);
-        unwanted.into_iter().for_each(|mirror| mirror.retire());
-        warm
     }
 
     fn read(&mut self, due: Vec<Due>) -> io::Result<()> {
@@ -255,25 +234,21 @@ impl Reader<'_> {
     /// Reads the newest entries that can be held, from the end of the stream.
     fn load(&mut self, due: Due) -> io::Result<()> {
         let (key, Followed { mirror, last: had, .. }) = &due;
-        let Some(Loaded { mut entries, last, forgotten }) = self.load_newest(key)? else {
-            // The key holds something else. That is no stream, and no channel.
-            if let Some(mirror) = mirror.upgrade() {
-                mirror.replace(Vec::new(), None);
-            }
-            self.finish(&due, None, false);
-            return Ok(());
-        };
+        // A key that holds something else is no stream, and no channel.
+        let loaded = self.load_newest(key)?;
+        let is_stream = loaded.is_some();
+        let Loaded { mut entries, last, forgotten } = loaded.unwrap_or_default();
         entries.reverse();
         if let Some(mirror) = mirror.upgrade() {
             // Nothing is missing between an empty stream and its first entry.
-            if had.as_deref() == Some(EMPTY) && forgotten.is_none() {
+            if is_stream && had.as_deref() == Some(EMPTY) && forgotten.is_none() {
                 mirror.extend(entries);
             } else {
                 hold(&self.redis.shared).counted.resets += u64::from(had.is_some());
                 mirror.replace(entries, forgotten.as_deref());
             }
         }
-        self.finish(&due, Some(last.unwrap_or_else(|| EMPTY.into())), false);
+        self.finish(&due, is_stream.then(|| last.unwrap_or_else(|| EMPTY.into())), false);
         Ok(())
     }
 
@@ -325,13 +300,10 @@ impl Reader<'_> {
             _ => return Err(malformed()),
         };
         let page = Page::read(&values, &self.redis.bounds).ok_or_else(malformed)?;
-        let own = |token: &&String| token.starts_with(&self.redis.nonce);
-        let met =
-            page.entries.iter().filter_map(|it| Some((&it.id, it.token.as_ref().filter(own)?)));
         let shared = &mut *hold(&self.redis.shared);
-        for (id, token) in met {
-            if let Some(awaited) = shared.awaited.get_mut(token) {
-                *awaited = Some(id.clone());
+        for Read { id, token, .. } in &page.entries {
+            if let Some(met) = token.as_ref().and_then(|token| shared.awaited.get_mut(token)) {
+                *met = Some(id.clone());
             }
         }
         Ok(Some(page))

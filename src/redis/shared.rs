@@ -98,7 +98,7 @@ impl Followed {
         Followed { mirror, last: None, asked: 0, answered: 0, session: 0, touched }
     }
 
-    pub(super) fn is_unasked(&self) -> bool {
+    fn is_unasked(&self) -> bool {
         self.touched.elapsed() > UNASKED
     }
 }
@@ -186,6 +186,30 @@ impl Redis {
         }
         (shared.asleep, shared.socket) = (None, None);
         self.changed.notify_all();
+    }
+
+    /// Follows no stream that nothing needs. Returns the others, each with its last entry.
+    pub(super) fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
+        let shared = || hold(&self.shared);
+        let unasked = |(key, it): (&Arc<str>, &Followed)| {
+            it.is_unasked().then(|| (Arc::clone(key), Weak::clone(&it.mirror)))
+        };
+        let unasked: Vec<_> = shared().streams.iter().filter_map(unasked).collect();
+        for (key, mirror) in unasked {
+            // It is asked, and dropped, without the lock.
+            let mirror = mirror.upgrade();
+            if mirror.as_ref().is_some_and(|mirror| mirror.is_wanted()) {
+                continue;
+            }
+            let is_left = {
+                let streams = &mut shared().streams;
+                streams.get(&key).is_some_and(Followed::is_unasked)
+                    && streams.remove(&key).is_some()
+            };
+            mirror.filter(|_| is_left).into_iter().for_each(|mirror| mirror.retire());
+        }
+        let warm = |(key, it): (&Arc<str>, &Followed)| Some((Arc::clone(key), it.last.clone()?));
+        shared().streams.iter().filter_map(warm).collect()
     }
 
     /// Waits for so long, or until the channels are stopped. Returns whether they are not.
