@@ -6,7 +6,7 @@ use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
 use super::publication::{Publication, PublishError};
-use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
+use crate::redis::{Bounds, Content, Entry, Failure, Mirror, Stream};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
     last_event_id: Option<&str>,
-) -> Result<(), Down> {
+) -> Result<(), Failure> {
     let deadline = Instant::now() + REDIS_DEADLINE;
     stream.follow(deadline)?;
     let asked = last_event_id.and_then(Id::parse);
@@ -104,17 +104,11 @@ pub(super) fn follow(
     if is_later || is_completed { stream.refresh(deadline) } else { Ok(()) }
 }
 
-impl From<Down> for PublishError {
-    fn from(Down: Down) -> PublishError {
-        PublishError::Unavailable
-    }
-}
-
-impl From<AddError> for PublishError {
-    fn from(error: AddError) -> PublishError {
-        match error {
-            AddError::Unavailable => PublishError::Unavailable,
-            AddError::Unknown => PublishError::Unknown,
+impl From<Failure> for PublishError {
+    fn from(failure: Failure) -> PublishError {
+        match failure {
+            Failure::Down => PublishError::Unavailable,
+            Failure::Unknown => PublishError::Unknown,
         }
     }
 }

@@ -236,19 +236,11 @@ fn check_version(hello: &Reply) -> io::Result<()> {
     }
 }
 
-/// How long to wait before each attempt to connect. With full jitter, servers that lost Redis in one instant do not come
+/// How long to wait behind so many attempts to connect. With full jitter, servers that lost Redis in one instant do not come
 /// back in one instant.
-#[derive(Default)]
-pub(super) struct BackOff {
-    attempts: u32,
-}
-
-impl BackOff {
-    pub(super) fn next(&mut self) -> Duration {
-        let most = Duration::from_millis(50 << self.attempts.min(6)).min(Duration::from_secs(2));
-        self.attempts += 1;
-        most.mul_f64(random() as f64 / u64::MAX as f64)
-    }
+pub(super) fn back_off(attempts: u32) -> Duration {
+    let most = Duration::from_millis(50 << attempts.min(6)).min(Duration::from_secs(2));
+    most.mul_f64(random() as f64 / u64::MAX as f64)
 }
 
 /// The keys of a hash map are the one source of randomness in the standard library.

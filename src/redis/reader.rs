@@ -6,7 +6,7 @@
 //! failover is noticed at the first read, and a new connection needs no other check.
 
 use super::entry::{Bounds, Entry, Page, Read, Unfit};
-use super::link::{BackOff, Connection, Options};
+use super::link::{Connection, Options, back_off};
 use super::link::{check_role, is_of_no_master, is_refusal, refused};
 use super::resp::{Reply, encode, malformed};
 use super::shared::{EMPTY, Followed, Redis};
@@ -55,8 +55,7 @@ impl Redis {
 }
 
 fn run(redis: &Redis) {
-    let mut back_off = BackOff::default();
-    let mut number = 0;
+    let (mut number, mut attempts) = (0, 0);
     loop {
         let outcome = redis.connect().and_then(|connection| {
             number += 1;
@@ -65,7 +64,7 @@ fn run(redis: &Redis) {
             let started = Instant::now();
             let outcome = Reader { redis, connection, number, next_look: started }.run();
             if started.elapsed() > LOOK_INTERVAL {
-                back_off = BackOff::default();
+                attempts = 0;
             }
             outcome
         });
@@ -73,9 +72,10 @@ fn run(redis: &Redis) {
         if let Err(error) = outcome {
             redis.report(&error);
         }
-        if !redis.pause(back_off.next()) {
+        if !redis.pause(back_off(attempts)) {
             return;
         }
+        attempts += 1;
     }
 }
 
@@ -323,7 +323,7 @@ impl Reader<'_> {
         } else {
             followed.answered = due.asked;
         }
-        self.redis.notify();
+        self.redis.changed.notify_all();
     }
 }
 

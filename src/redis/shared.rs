@@ -30,7 +30,8 @@ pub(crate) struct Redis {
     pub(super) nonce: String,
     /// How many tokens there were.
     pub(super) tokens: AtomicU64,
-    changed: Condvar,
+    /// Something that a thread waits for.
+    pub(super) changed: Condvar,
 }
 
 /// What is known of Redis at a moment, for `/metrics`.
@@ -217,10 +218,6 @@ impl Redis {
         let goes_on = |shared: &mut Shared| !shared.is_stopped;
         let waited = self.changed.wait_timeout_while(hold(&self.shared), time, goes_on);
         !waited.unwrap_or_else(PoisonError::into_inner).0.is_stopped
-    }
-
-    pub(super) fn notify(&self) {
-        self.changed.notify_all();
     }
 
     /// Counts an error, and says it.
