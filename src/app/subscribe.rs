@@ -48,8 +48,9 @@ pub(super) fn subscribe(
         grant => grant?,
     };
     let selection = Selection::parse(name(request)).ok_or(NO_SELECTION)?;
-    if selection.is_view() && channels.redis().is_some() {
-        return Err(VIEW_IN_REDIS);
+    let has_prefix = selection.parts().iter().any(|part| part.ends_with('*'));
+    if has_prefix && channels.redis().is_some() {
+        return Err(PREFIX_IN_REDIS);
     }
     if polls && !selection.is_channel() && !selection.is_view() {
         return Err(POLL_OF_PRESENCE);
@@ -79,8 +80,11 @@ const NO_SELECTION: Refusal = Refusal::new(
      With --presence, @presence.name tells how many subscribers a channel has.",
 );
 
-/// The servers do not know in which order each of them gets the events of several channels.
-const VIEW_IN_REDIS: Refusal = Refusal::bad("With --redis, a stream has one channel.");
+/// To find the channels with a prefix, a server would have to look at all keys of Redis again and again, and to keep a copy
+/// of as many streams as anyone has begun.
+const PREFIX_IN_REDIS: Refusal = Refusal::bad(
+    "With --redis, several channels on one connection are up to 16 names, and no prefix.",
+);
 
 const POLL_OF_PRESENCE: Refusal =
     Refusal::bad("poll is for channels; each of them tells as JSON how many subscribers it has.");

@@ -4,6 +4,7 @@ use super::id::{Id, now_ms};
 use crate::http::Request;
 use crate::sse::last_event_id;
 
+#[derive(Clone)]
 pub(super) enum Asked {
     /// With what is published from now on.
     Latest,
@@ -33,6 +34,15 @@ impl Asked {
     /// The last event ID.
     pub(super) fn id(&self) -> Option<&str> {
         if let Asked::After(id) = self { Some(id) } else { None }
+    }
+
+    /// The same for one of so many channels, of which an id has a part each. An id of another view, or of a channel, says
+    /// nothing of this one.
+    pub(super) fn of_channel(&self, at: usize, channels: usize) -> Asked {
+        let Asked::After(text) = self else { return self.clone() };
+        let mut parts = text.split(',');
+        let is_own = parts.clone().count() == channels;
+        Asked::After(parts.nth(at).filter(|_| is_own).unwrap_or_default().to_owned())
     }
 
     /// As the client wrote it.

@@ -1,7 +1,7 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 
 use super::asked::Asked;
-use super::feed::Feed;
+use super::feed::{Feed, State};
 use super::history::{Batch, Cursor, History, Rest};
 use super::hub::Hub;
 use super::id::Id;
@@ -68,19 +68,24 @@ fn replay_view(
 ) -> Result<(), Departure> {
     let (mut replay, mut batch) = (Replay::new(feed, start), Batch::default());
     while !feed.hub.is_stopped() {
-        let after = replay.after;
-        {
-            let state = feed.lock();
-            if after >= state.history.forgotten {
-                subscriber.cursor = state.history.position_after(after);
+        let after = replay.after();
+        let (until, end) = {
+            let State { history, place, .. } = &*feed.lock();
+            if !feed.has_place() && after[0] >= history.forgotten {
+                subscriber.cursor = history.position_after(after[0]);
                 return Ok(());
             }
-        }
-        let gap = replay.next(asked, Id::MAX, &mut batch)?;
+            (if feed.has_place() { place.clone() } else { vec![Id::MAX] }, history.end())
+        };
+        let gap = replay.next(asked, &until, &mut batch)?;
         subscriber.cursor = 0;
         subscriber.write_blocking(gap.as_bytes())?;
         write(feed, subscriber, &batch, filter.as_deref_mut())?;
-        if replay.after == after {
+        if feed.has_place() && replay.is_complete {
+            subscriber.cursor = end;
+            return Ok(());
+        }
+        if replay.after() == after {
             thread::sleep(UNSETTLED_PAUSE);
         }
     }

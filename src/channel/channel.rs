@@ -44,7 +44,7 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Clone)]
 pub struct Channel {
     pub(super) feed: Arc<Feed>,
-    log: Log,
+    pub(super) log: Log,
     _user: User,
 }
 
@@ -184,8 +184,15 @@ impl Channel {
 
     /// Where a client starts, and what there is for it now. `None` when the channel cannot be read.
     pub(super) fn start(&self, asked: &Asked) -> Option<Start> {
-        let can_follow = !self.feed.hub.is_stopped() && self.log.follow(&self.feed, asked.id());
-        can_follow.then(|| Start::new(&self.feed, asked))
+        if self.feed.hub.is_stopped() || !self.log.follow(&self.feed, asked.id()) {
+            return None;
+        }
+        let channels = self.log.channels();
+        let of_channel = |(at, it): (_, &Channel)| it.start(&asked.of_channel(at, channels.len()));
+        let channels = channels.iter().enumerate().map(of_channel).collect::<Option<_>>()?;
+        let mut start = Start::new(&self.feed, asked);
+        start.channels = channels;
+        Some(start)
     }
 
     fn subscribe_with(&self, request: &Request<'_>, filter: Option<Filter>) -> Response {

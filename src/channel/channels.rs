@@ -5,7 +5,7 @@ use super::counters::Counters;
 use super::fanout;
 use super::hub::{Hub, MAX_FANOUT_THREADS};
 use super::limits::{Limits, is_name};
-use super::log::{Log, Logs, Storage};
+use super::log::{Logs, Storage};
 use super::selection::{Kind, Selection};
 use super::table::{self, NoChannel, Removed, Table, feeds};
 use super::timer;
@@ -124,7 +124,7 @@ impl Channels {
         may_begin: bool,
     ) -> Result<Channel, NoChannel> {
         match selection.kind {
-            Kind::View => Ok(Channel::new(&hold(&self.table).new_view(selection), &Log::Memory)),
+            Kind::View => Ok(hold(&self.table).new_view(selection)),
             Kind::Channel | Kind::Presence => self.open_selection(selection, may_begin),
         }
     }

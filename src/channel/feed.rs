@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) completed_at: Option<Cursor>,
     /// The views that show the channel. Some may be gone by now.
     pub(super) views: Vec<Weak<Feed>>,
+    /// In a view over Redis, for each channel the last event that it has.
+    pub(super) place: Vec<Id>,
     /// In which round the history has last forgotten something.
     pub(super) forgot_in: u64,
     publishers_waiting: usize,
@@ -113,6 +115,7 @@ impl Feed {
             published_at: None,
             completed_at: None,
             views: Vec::new(),
+            place: Vec::new(),
             forgot_in: 0,
             publishers_waiting: 0,
             filtered_waiting: 0,
@@ -212,7 +215,10 @@ impl Feed {
         let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
         if !views.is_empty() {
             let frame = shown(&self.members.name, &frame);
-            self.hub.order.appended(&self.hub.ids, id, Shown { frame, views });
+            match self.hub.ids.are_shared() {
+                true => views.iter().for_each(|view| view.show_of(self, id, &frame)),
+                false => self.hub.order.appended(&self.hub.ids, id, Shown { frame, views }),
+            }
         }
         state.history.append(id, frame, key);
         self.members.enter(Phase::Begun);
@@ -222,18 +228,26 @@ impl Feed {
     /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
     /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
     pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
-        let Limits { history_events, history_bytes, .. } = self.hub.limits;
-        let mut state = self.lock();
+        let state = self.lock();
         // Before the view was activated; or the event is in the history of its channel since before that.
-        if id <= state.history.newest() {
-            return;
+        if id > state.history.newest() {
+            self.append_shown(state, id, Arc::clone(frame));
         }
+    }
+
+    pub(super) fn append_shown(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        id: Id,
+        frame: Arc<[u8]>,
+    ) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let soft = state.history.first_after(frame.len(), history_events, history_bytes);
         let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
         let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
         self.is_behind.store(needed_from < soft, Relaxed);
         state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
-        state.history.append(id, Arc::clone(frame), None);
+        state.history.append(id, frame, None);
         self.changed(&state);
         self.notify_lanes(state);
     }

@@ -64,8 +64,15 @@ impl History {
         self.last_id().unwrap_or(self.forgotten)
     }
 
-    pub(super) fn has(&self, id: Id) -> bool {
-        self.frames.binary_search_by_key(&id, |frame| frame.id).is_ok()
+    /// The newest of the ids up to `id`, among those that are kept and the newest one that is not. A history that has
+    /// forgotten nothing has what stands right before its first event in the place of the latter: every server knows that.
+    pub(super) fn last_until(&self, id: Id) -> Id {
+        let before = self.frames.partition_point(|frame| frame.id <= id).checked_sub(1);
+        match (before, self.first_id()) {
+            (Some(before), _) => self.frames[before].id,
+            (None, Some(first)) if self.forgotten == Id::FIRST => first.previous(),
+            (None, _) => self.forgotten,
+        }
     }
 
     /// The key and the frame of each event.

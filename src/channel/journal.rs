@@ -214,7 +214,7 @@ impl Journal {
         let ids = committed.iter().map(|(id, _)| *id).collect();
         feed.extend(committed, ROOM_DEADLINE);
         drop(issuing);
-        feed.wait_for_views();
+        feed.wait_for_views(ROOM_DEADLINE);
         Ok(ids)
     }
 

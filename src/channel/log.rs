@@ -4,6 +4,7 @@
 //! committed; the publisher is answered after that. So no client holds an id that the log does not have. What differs is
 //! what commits: in memory nothing does.
 
+use super::channel::Channel;
 use super::directory::{self, Directory, JournalSync};
 use super::fanout;
 use super::feed::{Feed, ROOM_DEADLINE};
@@ -131,6 +132,8 @@ pub(super) enum Log {
     Memory,
     Journal(Arc<Journal>),
     Redis(Arc<Stream>),
+    /// Of a view over Redis: its channels, in the order of their names, which it keeps in use. Nothing is committed to it.
+    Several(Arc<[Channel]>),
 }
 
 impl Log {
@@ -145,15 +148,21 @@ impl Log {
             Log::Memory => commit_to_memory(feed, publication),
             Log::Journal(journal) => journal.commit(feed, publication),
             Log::Redis(stream) => mirror::commit(stream, feed, publication),
+            Log::Several(_) => Err(PublishError::Unavailable),
         }
     }
 
     /// Waits until the history can say what a client lacks that names this id. `false` when it cannot soon.
     pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>) -> bool {
         match self {
-            Log::Memory | Log::Journal(_) => true,
+            Log::Memory | Log::Journal(_) | Log::Several(_) => true,
             Log::Redis(stream) => mirror::follow(stream, feed, last_event_id).is_ok(),
         }
+    }
+
+    /// The channels of a view over Redis.
+    pub(super) fn channels(&self) -> &[Channel] {
+        if let Log::Several(channels) = self { channels } else { &[] }
     }
 
     /// The channel was removed from the table, and has no user: what the log holds of it is deleted. Not to be called
@@ -161,7 +170,7 @@ impl Log {
     pub(super) fn discard(&self, feed: &Feed) {
         match self {
             // What Redis has is for other servers, too.
-            Log::Memory | Log::Redis(_) => {}
+            Log::Memory | Log::Redis(_) | Log::Several(_) => {}
             Log::Journal(journal) => {
                 let newest = feed.lock().history.newest();
                 journal.discard(feed.members.has_begun().then_some(newest));
@@ -197,7 +206,7 @@ fn commit_to_memory(
     drop(issuing);
     fanout::tell(feed, state);
     if has_views {
-        feed.wait_for_views();
+        feed.wait_for_views(ROOM_DEADLINE);
     }
     Ok(id)
 }

@@ -6,8 +6,8 @@ use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
 use super::publication::{Publication, PublishError, frame};
-use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
-use std::sync::Arc;
+use crate::redis::{Bounds, Content, Entry, Failure, Mirror, Stream};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a publisher or a subscriber waits for Redis, in all.
@@ -67,7 +67,7 @@ pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
     last_event_id: Option<&str>,
-) -> Result<(), Down> {
+) -> Result<(), Failure> {
     let deadline = Instant::now() + REDIS_DEADLINE;
     stream.follow(deadline)?;
     let asked = last_event_id.and_then(Id::parse);
@@ -79,17 +79,11 @@ pub(super) fn follow(
     if is_later || is_completed { stream.refresh(deadline) } else { Ok(()) }
 }
 
-impl From<Down> for PublishError {
-    fn from(Down: Down) -> PublishError {
-        PublishError::Unavailable
-    }
-}
-
-impl From<AddError> for PublishError {
-    fn from(error: AddError) -> PublishError {
-        match error {
-            AddError::Unavailable => PublishError::Unavailable,
-            AddError::Unknown => PublishError::Unknown,
+impl From<Failure> for PublishError {
+    fn from(failure: Failure) -> PublishError {
+        match failure {
+            Failure::Down => PublishError::Unavailable,
+            Failure::Unknown => PublishError::Unknown,
         }
     }
 }
@@ -104,14 +98,18 @@ fn committed(entry: Entry) -> Option<Committed> {
 }
 
 impl Mirror for Feed {
-    fn subscribers(&self) -> usize {
-        self.members.subscribers()
+    fn is_wanted(&self) -> bool {
+        // A view is there while it has subscribers.
+        let has_view = |view: &Weak<Feed>| view.strong_count() > 0;
+        self.members.subscribers() > 0 || self.lock().views.iter().any(has_view)
     }
 
     fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
         let committed = entries.into_iter().filter_map(committed).collect();
+        let deadline = Instant::now() + ROOM_DEADLINE;
         Feed::extend(&self, committed, ROOM_DEADLINE);
         self.notify_lanes(self.lock());
+        self.wait_for_views(deadline.saturating_duration_since(Instant::now()));
         if self.members.is_completed() {
             self.members.review();
         }
@@ -136,6 +134,7 @@ impl Mirror for Feed {
         if !is_empty {
             self.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
         }
+        self.restart_views(&state);
         self.changed(&state);
         self.notify_lanes(state);
         if is_completed {
@@ -146,6 +145,7 @@ impl Mirror for Feed {
     fn retire(self: Arc<Feed>) {
         let mut state = self.lock();
         state.history.reset(Id::FIRST);
+        self.restart_views(&state);
         // The channel is as if it had not begun: what it had is in Redis.
         self.members.enter(Phase::Asked);
         drop(state);

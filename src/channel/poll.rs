@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use super::channel::Channel;
 use super::history::Batch;
+use super::place;
 use super::replay::Replay;
 use super::start::Start;
 use super::subscriber::END;
@@ -44,8 +45,9 @@ fn write(
     is_json: bool,
     mut writer: StreamWriter,
 ) -> io::Result<()> {
-    let (until, is_completed) = (start.newest, start.is_completed);
+    let is_completed = start.is_completed;
     let mut replay = Replay::new(&channel.feed, start);
+    let until = replay.newest();
     let (mut batch, mut out, mut comma) = (Batch::default(), Vec::new(), "");
     let mut put = |frames: &[u8], out: &mut Vec<u8>| match is_json {
         true => put_objects(frames, &mut comma, out),
@@ -53,12 +55,12 @@ fn write(
     };
     loop {
         // JSON without its end is not whole. A stream that ends early is repaired by the next last event ID.
-        let gap = replay.next(asked, until, &mut batch);
+        let gap = replay.next(asked, &until, &mut batch);
         put(gap.map_err(|_| ErrorKind::BrokenPipe)?.as_bytes(), &mut out);
         let before = out.len();
         put(batch.between(0, batch.end()), &mut out);
         channel.feed.hub.counters.delivered(batch.end(), (out.len() - before) as u64);
-        if replay.after >= until {
+        if replay.is_complete {
             break;
         }
         writer.write_all(&take(&mut out))?;
@@ -67,7 +69,8 @@ fn write(
         put(END, &mut out);
     }
     if is_json {
-        out.extend_from_slice(format!("],\"last_id\":\"{until}\"}}\n").as_bytes());
+        let last_id = place::text(&until);
+        out.extend_from_slice(format!("],\"last_id\":\"{last_id}\"}}\n").as_bytes());
     }
     writer.write_all(&out)?;
     writer.finish();

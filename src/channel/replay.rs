@@ -5,9 +5,10 @@
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
 use super::asked::Asked;
-use super::feed::{Feed, REPLAY_BYTES, ROOM_DEADLINE};
+use super::feed::{Feed, REPLAY_BYTES};
 use super::history::{Batch, Cursor, History};
 use super::id::Id;
+use super::place::placed;
 use super::selection::shown;
 use super::start::Start;
 use super::subscriber::Departure;
@@ -16,6 +17,7 @@ use crate::sse::{Event, json_string};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
 const TOLD_NAMES: usize = 64;
@@ -23,16 +25,29 @@ const TOLD_NAMES: usize = 64;
 /// Reads what the channels of a view keep, or what one channel keeps, in the order of the ids.
 pub(super) struct Replay<'f> {
     feed: &'f Arc<Feed>,
-    start: Start,
-    /// The client has each event up to here.
-    pub(super) after: Id,
+    /// How far the client has come: behind one id, or in a view over Redis behind one of each channel.
+    starts: Vec<Start>,
+    /// The client has each event up to where the last round was to end.
+    pub(super) is_complete: bool,
     /// The number of the round before.
     round: Option<u64>,
 }
 
 impl<'f> Replay<'f> {
-    pub(super) fn new(feed: &'f Arc<Feed>, start: Start) -> Replay<'f> {
-        Replay { feed, after: start.after, start, round: None }
+    pub(super) fn new(feed: &'f Arc<Feed>, mut start: Start) -> Replay<'f> {
+        let channels = std::mem::take(&mut start.channels);
+        let starts = if channels.is_empty() { vec![start] } else { channels };
+        Replay { feed, starts, is_complete: false, round: None }
+    }
+
+    /// The client has each event up to here.
+    pub(super) fn after(&self) -> Vec<Id> {
+        self.starts.iter().map(|start| start.after).collect()
+    }
+
+    /// What there was when it was made.
+    pub(super) fn newest(&self) -> Vec<Id> {
+        self.starts.iter().map(|start| start.newest).collect()
     }
 
     /// Fills the batch with the first events that the client lacks, none of them behind `until`. Returns the gap that it is
@@ -43,52 +58,68 @@ impl<'f> Replay<'f> {
     pub(super) fn next(
         &mut self,
         asked: &Asked,
-        until: Id,
+        until: &[Id],
         batch: &mut Batch,
     ) -> Result<String, Departure> {
-        let (hub, after) = (&self.feed.hub, self.after);
+        let (feed, hub) = (self.feed, &self.feed.hub);
         // What is forgotten from here on has this number, or a larger one.
         let number = hub.rounds.fetch_add(1, SeqCst) + 1;
         let before = self.round.replace(number);
-        let is_lost = |forgotten: Id, forgot_in: u64| match before {
-            None => self.start.is_behind_gap(forgotten, &hub.ids),
-            Some(before) => after < forgotten && forgot_in >= before,
+        let has_forgotten = |start: &Start, forgotten: Id, forgot_in: u64| match before {
+            None => start.is_behind_gap(forgotten, &hub.ids),
+            Some(before) => start.after < forgotten && forgot_in >= before,
         };
         // Read before the channels: each event up to here is in one of the histories by the time at which that is locked.
-        let settled = self.feed.view.as_ref().map(|_| hub.order.settled(&hub.ids));
-        let mut found =
-            Found { until: settled.unwrap_or(until).min(until).max(after), ..Found::default() };
-        let (mut lost, sources) = (Vec::new(), self.feed.sources());
-        if is_lost(sources.forgotten, sources.forgot_in) {
+        let in_order = feed.view.as_ref().filter(|_| !feed.has_place());
+        let settled = in_order.map(|_| hub.order.settled(&hub.ids));
+        let until: Vec<Id> =
+            until.iter().map(|until| settled.map_or(*until, |it| it.min(*until))).collect();
+        let (mut found, mut lost) = (Found::default(), Vec::new());
+        let (sources, last) = (feed.sources(), self.starts.len() - 1);
+        if has_forgotten(&self.starts[0], sources.forgotten, sources.forgot_in) {
             lost.extend(sources.open_parts);
         }
-        for feed in sources.feeds {
-            let mut state = feed.lock();
-            feed.expire(&mut state);
-            if is_lost(state.history.forgotten, state.forgot_in) {
-                lost.push(Arc::clone(&feed.members.name));
+        for (at, channel) in sources.feeds.iter().enumerate() {
+            let (start, until) = (&mut self.starts[at.min(last)], until[at.min(last)]);
+            let mut state = channel.lock();
+            channel.expire(&mut state);
+            let history = &state.history;
+            let has_forgotten = has_forgotten(start, history.forgotten, state.forgot_in);
+            let is_anew = settled.is_none() && start.is_lost_in(history);
+            if has_forgotten || is_anew && (before.is_some() || start.has_gap.is_none()) {
+                lost.push(Arc::clone(&channel.members.name));
             }
-            let channel = settled.map(|_| &*feed.members.name);
-            found.add(channel, state.history.after(after));
+            let name = feed.view.as_ref().map(|_| &*channel.members.name);
+            let events = history.after(start.after);
+            found.add(at, name, events.take_while(|(id, _)| *id <= until));
         }
-        self.after = found.until;
         if before.is_some() && !lost.is_empty() {
             return Err(Departure::Slow);
         }
         // Nothing is known of an id that no channel had.
-        if let Some(view) = &self.feed.view
+        if let Some(view) = in_order
             && !lost.is_empty()
-            && (lost.len() > TOLD_NAMES || self.start.has_gap.is_some())
+            && (lost.len() > TOLD_NAMES || self.starts[0].has_gap.is_some())
         {
             lost = view.selection.parts().to_vec();
         }
         let gap = match lost.is_empty() {
             true => String::new(),
-            false => self.feed.gap(asked, found.frames.keys().next().copied(), lost),
+            false => feed.gap(asked, found.frames.keys().next().map(|(id, _)| *id), lost),
         };
-        let mut history = History::new(after);
-        found.frames.into_iter().for_each(|(id, frame)| history.append(id, frame, None));
+        let mut history = History::new(Id::FIRST);
+        for ((id, at), frame) in found.frames {
+            let start = &mut self.starts[at.min(last)];
+            (start.after, start.end) = (id, start.end + 1);
+            let frame = if feed.has_place() { placed(&self.after(), &frame) } else { frame };
+            history.append(id, frame, None);
+        }
         history.copy(0, Cursor::MAX, usize::MAX, batch);
+        self.is_complete = found.left.is_none();
+        if self.is_complete {
+            let ends = self.starts.iter_mut().zip(until);
+            ends.for_each(|(start, until)| start.after = start.after.max(until));
+        }
         Ok(gap)
     }
 }
@@ -96,33 +127,35 @@ impl<'f> Replay<'f> {
 /// The first events of several histories, in one order.
 #[derive(Default)]
 struct Found {
-    frames: BTreeMap<Id, Arc<[u8]>>,
+    /// By the id, and the number of the channel: two streams in Redis may have the same id.
+    frames: BTreeMap<(Id, usize), Arc<[u8]>>,
     bytes: usize,
-    /// It has each event up to this id.
-    until: Id,
+    /// The first one that did not fit.
+    left: Option<(Id, usize)>,
 }
 
 impl Found {
     /// Adds those of one history that fit, with the name of their channel if they are for a view.
     fn add<'h>(
         &mut self,
+        at: usize,
         channel: Option<&str>,
         events: impl Iterator<Item = (Id, &'h Arc<[u8]>)>,
     ) {
         for (id, frame) in events {
-            if id > self.until {
+            if self.left.is_some_and(|left| (id, at) > left) {
                 break;
             }
             let frame = channel.map_or_else(|| Arc::clone(frame), |name| shown(name, frame));
             self.bytes += frame.len();
-            self.frames.insert(id, frame);
+            self.frames.insert((id, at), frame);
             // The largest ids are for the next round.
             while self.bytes > REPLAY_BYTES
                 && self.frames.len() > 1
-                && let Some((id, frame)) = self.frames.pop_last()
+                && let Some((key, frame)) = self.frames.pop_last()
             {
                 self.bytes -= frame.len();
-                self.until = id.previous();
+                self.left = Some(key);
             }
         }
     }
@@ -157,10 +190,10 @@ impl Feed {
 
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
     /// publisher that has just appended an event.
-    pub(super) fn wait_for_views(&self) {
+    pub(super) fn wait_for_views(&self, at_most: Duration) {
         let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
         for view in views.iter().filter(|view| view.is_behind.load(Relaxed)) {
-            drop(view.make_room(view.lock(), 0, ROOM_DEADLINE));
+            drop(view.make_room(view.lock(), 0, at_most));
         }
     }
 
@@ -178,6 +211,12 @@ impl Feed {
 
 /// Makes each of the channels feed a view.
 pub(super) fn connect(view: &Arc<Feed>, feeds: &[Arc<Feed>]) {
-    feeds.iter().for_each(|feed| feed.lock().show_in(Arc::downgrade(view)));
+    for feed in feeds {
+        let mut state = feed.lock();
+        state.show_in(Arc::downgrade(view));
+        if view.has_place() {
+            view.restart(feed, state.history.newest());
+        }
+    }
     view.activate();
 }

@@ -27,6 +27,8 @@ pub(super) struct Start {
     /// What there is now: up to this id, and to this position in the history.
     pub(super) newest: Id,
     pub(super) end: Cursor,
+    /// In a view over Redis, the same for each of its channels.
+    pub(super) channels: Vec<Start>,
     /// Whether the channel is completed; and whether the client lacks nothing of it then.
     pub(super) is_completed: bool,
     pub(super) is_finished: bool,
@@ -57,7 +59,9 @@ impl Start {
         };
         let (is_time, end) = (matches!(asked, Asked::Since(..)), history.end());
         let is_completed = state.is_completed();
-        let start = Start { after, has_gap, is_time, newest, end, is_completed, is_finished: false };
+        let (channels, is_finished) = (Vec::new(), false);
+        let start =
+            Start { after, has_gap, is_time, newest, end, channels, is_completed, is_finished };
         let lacks_nothing =
             history.position_after(after) == end && !start.is_behind_gap(history.forgotten, ids);
         Start { is_finished: is_completed && lacks_nothing, ..start }
@@ -69,13 +73,22 @@ impl Start {
         let is_whole = self.is_time && forgotten == ids.started();
         self.has_gap.unwrap_or(self.after < forgotten && !is_whole)
     }
+
+    /// Whether the history of its channel has lost what stood at `end`; it may have begun anew, with other ids. From then on
+    /// `after` is an id that every server knows, and `end` the position behind it.
+    pub(super) fn is_lost_in(&mut self, history: &History) -> bool {
+        let is_lost = is_lost(self.end, history.first);
+        self.after = history.last_until(if is_lost { Id::FIRST } else { self.after });
+        self.end = history.position_after(self.after);
+        is_lost
+    }
 }
 
 /// Whether what came after this id is known. A log may have lost its end: a journal when the power failed, Redis in a
 /// failover. Then a client may hold an id that is larger than those of the history, and was not issued by this process.
 fn knows(history: &History, ids: &Ids, id: Id) -> bool {
     match ids.are_shared() {
-        true => id == history.forgotten || history.has(id),
+        true => id == history.forgotten || id == history.last_until(id),
         false => id <= history.newest() || ids.has_issued(id),
     }
 }

@@ -161,9 +161,16 @@ impl Table {
     }
 
     /// A view that is on no list, and shows nothing before it is [activated](Feed::activate).
-    pub(super) fn new_view(&self, selection: &Selection) -> Arc<Feed> {
+    pub(super) fn new_view(&mut self, selection: &Selection) -> Channel {
         let view = View { selection: selection.clone(), sources: self.itself.clone() };
-        self.new_feed(&selection.name(), History::new(Id::MAX), Some(view))
+        let feed = self.new_feed(&selection.name(), History::new(Id::MAX), Some(view));
+        if !feed.has_place() {
+            return Channel::new(&feed, &Log::Memory);
+        }
+        // It has each of its channels: other servers may publish on them.
+        let channels: Arc<_> = selection.parts().iter().map(|name| self.open(name)).collect();
+        feed.lock().place = vec![Id::FIRST; channels.len()];
+        Channel::new(&feed, &Log::Several(channels))
     }
 
     /// `None` for a channel that is not in the table any more.
@@ -256,15 +263,16 @@ impl Sources for Mutex<Table> {
 
 impl Listing for Mutex<Table> {
     fn review(&self, members: &Members) {
-        let mut removed = Removed::default();
+        // A view keeps its channels in use. Like these, it is dropped when the lock is free.
+        let (mut removed, mut gone) = (Removed::default(), Vec::new());
         let table = &mut *hold(self);
         let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else {
-            let is_view = |view: &Arc<Feed>| std::ptr::eq(&*view.members, members);
+            let is_view = |(view, _): &(Arc<Feed>, Log)| std::ptr::eq(&*view.members, members);
             if members.without_handle() == Some(0)
                 && table.views.find(&members.name).is_some_and(is_view)
             {
-                table.views.remove(&members.name);
+                gone.extend(table.views.remove(&members.name));
             }
             return;
         };
@@ -305,22 +313,28 @@ pub(super) fn feeds(table: &Mutex<Table>) -> Vec<Arc<Feed>> {
 /// which goes with its last subscriber as a view does.
 pub(super) fn open_view(table: &Mutex<Table>, selection: &Selection) -> Result<Channel, NoChannel> {
     let mut table = hold(table);
-    if let Some(view) = table.views.find(&selection.name()) {
-        return Ok(Channel::new(view, &Log::Memory));
+    if let Some((view, log)) = table.views.find(&selection.name()) {
+        return Ok(Channel::new(view, log));
     } else if table.views.len() >= table.hub.limits.views {
         return Err(NoChannel::Full);
     }
-    let view = match selection.is_view() {
-        true => table.new_view(selection),
-        false => table.new_feed(&selection.name(), History::new(table.hub.ids.last()), None),
-    };
-    // A channel that begins from here on finds the view. Those that are there are told without this lock.
-    table.views.insert(&view);
-    let channel = Channel::new(&view, &Log::Memory);
-    let feeds = selection.is_view().then(|| table.matching(selection).feeds);
-    drop(table);
-    if let Some(feeds) = feeds {
-        replay::connect(&view, &feeds);
+    if !selection.is_view() {
+        let history = History::new(table.hub.ids.last());
+        let presence = table.new_feed(&selection.name(), history, None);
+        table.views.insert(&presence, &Log::Memory);
+        return Ok(Channel::new(&presence, &Log::Memory));
+    }
+    let channel = table.new_view(selection);
+    let feeds = table.matching(selection).feeds;
+    if channel.feed.has_place() {
+        // It has all its channels, and they are few: no other client finds the view before they feed it.
+        replay::connect(&channel.feed, &feeds);
+        table.views.insert(&channel.feed, &channel.log);
+    } else {
+        // A channel that begins from here on finds the view. Those that are there are told without this lock.
+        table.views.insert(&channel.feed, &channel.log);
+        drop(table);
+        replay::connect(&channel.feed, &feeds);
     }
     Ok(channel)
 }

@@ -2,6 +2,7 @@
 
 use super::feed::Feed;
 use super::id::Id;
+use super::log::Log;
 use super::selection::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -30,7 +31,7 @@ pub(super) struct Matching {
 
 #[derive(Default)]
 pub(super) struct Views {
-    by_name: BTreeMap<Arc<str>, Arc<Feed>>,
+    by_name: BTreeMap<Arc<str>, (Arc<Feed>, Log)>,
     /// Each part of a selection, with the name of the view: a channel that begins finds its views at a cost that does not
     /// grow with the others.
     by_part: BTreeSet<(Arc<str>, Arc<str>)>,
@@ -41,26 +42,27 @@ impl Views {
         self.by_name.len()
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Arc<Feed>> {
+    pub(super) fn find(&self, name: &str) -> Option<&(Arc<Feed>, Log)> {
         self.by_name.get(name)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.by_name.values()
+        self.by_name.values().map(|(view, _)| view)
     }
 
-    pub(super) fn insert(&mut self, view: &Arc<Feed>) {
+    pub(super) fn insert(&mut self, view: &Arc<Feed>, log: &Log) {
         let name = &view.members.name;
         self.by_part.extend(parts(view).map(|part| (Arc::clone(part), Arc::clone(name))));
-        self.by_name.insert(Arc::clone(name), Arc::clone(view));
+        self.by_name.insert(Arc::clone(name), (Arc::clone(view), log.clone()));
     }
 
-    pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Feed>> {
-        let view = self.by_name.remove(name)?;
+    /// What it returns must not be dropped under the lock of the table.
+    pub(super) fn remove(&mut self, name: &str) -> Option<(Arc<Feed>, Log)> {
+        let (view, log) = self.by_name.remove(name)?;
         for part in parts(&view) {
             self.by_part.remove(&(Arc::clone(part), Arc::clone(&view.members.name)));
         }
-        Some(view)
+        Some((view, log))
     }
 
     /// The views that show the channel of this name.
@@ -74,7 +76,8 @@ impl Views {
             let first = (Arc::clone(&part), Arc::from(""));
             self.by_part.range(first..).take_while(move |(found, _)| *found == part)
         });
-        views.filter_map(|(_, view)| self.by_name.get(view)).map(Arc::downgrade).collect()
+        let view = |(_, name): &(_, Arc<str>)| Some(Arc::downgrade(&self.by_name.get(name)?.0));
+        views.filter_map(view).collect()
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) struct Bounds {
 
 /// The copy of a stream in this process. One thread changes it.
 pub(crate) trait Mirror: Send + Sync {
-    fn subscribers(&self) -> usize;
+    /// Whether it has subscribers, itself or in a view.
+    fn is_wanted(&self) -> bool;
 
     /// Puts entries behind all others.
     fn extend(self: Arc<Self>, entries: Vec<Entry>);
@@ -49,13 +50,13 @@ pub(crate) trait Mirror: Send + Sync {
     fn retire(self: Arc<Self>);
 }
 
-/// What was found where an entry was expected.
-pub(super) enum Found {
-    Entry(Entry),
+/// Why an entry has no content that a channel can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
     /// It is no event.
-    Nothing,
-    /// An event that cannot be held here.
-    Hole,
+    NoEvent,
+    /// It is an event that cannot be held here.
+    TooLarge,
 }
 
 impl Entry {
@@ -101,7 +102,7 @@ pub(super) struct Page {
 
 pub(super) struct Read {
     pub(super) id: String,
-    pub(super) found: Found,
+    pub(super) entry: Result<Entry, Unfit>,
     pub(super) token: Option<String>,
 }
 
@@ -109,7 +110,11 @@ impl Page {
     /// `None` when these are no entries.
     pub(super) fn read(values: &[Reply], bounds: &Bounds) -> Option<Page> {
         let whole = values.iter().filter(|value| **value != Reply::Dropped);
-        let entries: Vec<Read> = whole.map(|value| read(value, bounds)).collect::<Option<_>>()?;
+        let mut entries: Vec<Read> = whole.map(|it| read(it, bounds)).collect::<Option<_>>()?;
+        // If the page was cut in its last entry, the next page begins with that one.
+        if entries.len() > 1 {
+            entries.pop_if(|last| last.entry == Err(Unfit::TooLarge));
+        }
         Some(Page { is_cut: entries.len() < values.len(), entries })
     }
 }
@@ -124,42 +129,40 @@ fn read(reply: &Reply, bounds: &Bounds) -> Option<Read> {
         if let Reply::Text(value) = &pair[1] { Some(value) } else { None }
     };
     let text = |name: &str| field(name).map(|value| String::from_utf8_lossy(value).into_owned());
-    let event = match (field("f"), text("data")) {
-        _ if fields.contains(&Reply::Dropped) || !(bounds.is_id)(&id) => Encoded::TooLarge,
-        (Some(block), _) if is_block(block) => Encoded::Block(text("f").unwrap_or_default()),
-        (Some(block), _) => decode(block, bounds),
-        (None, Some(data)) => event(data, text("event").unwrap_or_default(), bounds),
-        (None, None) if field("e").is_some() => Encoded::End,
-        (None, None) => Encoded::NoEvent,
-    };
     let is_key = |key: &String| {
         (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let content = match event {
-        Encoded::Block(block) => Ok(Content::Event { block, key: text("k").filter(is_key) }),
-        Encoded::End => Ok(Content::End),
-        Encoded::NoEvent => Err(Found::Nothing),
-        Encoded::TooLarge => Err(Found::Hole),
+    let event = |block| Content::Event { block, key: text("k").filter(is_key) };
+    let content = match (field("f"), text("data")) {
+        _ if fields.contains(&Reply::Dropped) || !(bounds.is_id)(&id) => Err(Unfit::TooLarge),
+        (Some(block), _) => own_block(block, bounds).map(event),
+        (None, Some(data)) => encode_event(data, text("event"), bounds).map(event),
+        (None, None) if field("e").is_some() => Ok(Content::End),
+        (None, None) => Err(Unfit::NoEvent),
     };
-    let found = match content.map(|content| Entry { id: id.clone(), content }) {
-        Ok(entry) if entry.size() <= bounds.bytes => Found::Entry(entry),
-        Ok(_) => Found::Hole,
-        Err(found) => found,
+    let entry = content.map(|content| Entry { id: id.clone(), content });
+    let entry = match entry {
+        Ok(entry) if entry.size() > bounds.bytes => Err(Unfit::TooLarge),
+        entry => entry,
     };
-    Some(Read { id, found, token: text("p") })
+    Some(Read { id, entry, token: text("p") })
 }
 
-enum Encoded {
-    Block(String),
-    End,
-    TooLarge,
-    NoEvent,
+/// The block itself if a channel has encoded it. Any other is read as a client would read it, and the one event that it may
+/// be is encoded here.
+fn own_block(block: &[u8], bounds: &Bounds) -> Result<String, Unfit> {
+    if let Some(text) = str::from_utf8(block).ok().filter(|text| is_block(text)) {
+        return Ok(text.to_owned());
+    }
+    let messages = Parser::with_limit(bounds.bytes).feed(block).map_err(|_| Unfit::TooLarge)?;
+    let [message] = <[_; 1]>::try_from(messages).map_err(|_| Unfit::NoEvent)?;
+    let name = Some(message.event_type).filter(|name| name != "message");
+    encode_event(message.data, name, bounds)
 }
 
-/// Whether these bytes are one block as a channel encodes it. Any program may write to Redis: a block with an `id` field,
-/// a second block or a reserved event type in it would mislead the clients.
-fn is_block(block: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(block) else { return false };
+/// Whether this is one block as a channel encodes it. Any program may write to Redis: a block with an `id` field, a second
+/// block or a reserved event type in it would mislead the clients.
+fn is_block(text: &str) -> bool {
     let Some(lines) = text.strip_suffix("\n\n").filter(|_| !text.contains('\r')) else {
         return false;
     };
@@ -180,31 +183,15 @@ fn is_type(name: &str) -> bool {
     Event::default().name(name).is_ok_and(|event| !event.is_reserved())
 }
 
-/// Reads a foreign block as a client would, and encodes the one event that it may be.
-fn decode(block: &[u8], bounds: &Bounds) -> Encoded {
-    let Ok(mut messages) = Parser::with_limit(bounds.bytes).feed(block) else {
-        return Encoded::TooLarge;
+fn encode_event(data: String, name: Option<String>, bounds: &Bounds) -> Result<String, Unfit> {
+    let event = match name.filter(|name| !name.is_empty()) {
+        None => Event::new(data),
+        Some(name) => Event::new(data).name(name).map_err(|_| Unfit::NoEvent)?,
     };
-    match (messages.pop(), messages.is_empty()) {
-        (Some(message), true) => {
-            let name = Some(message.event_type).filter(|name| name != "message");
-            event(message.data, name.unwrap_or_default(), bounds)
-        }
-        _ => Encoded::NoEvent,
+    if event.is_reserved() {
+        return Err(Unfit::NoEvent);
     }
-}
-
-fn event(data: String, name: String, bounds: &Bounds) -> Encoded {
-    let event = match name.is_empty() {
-        true => Ok(Event::new(data)),
-        false => Event::new(data).name(name),
-    };
-    match event {
-        Ok(event) if !event.is_reserved() => {
-            event.encoded_within(bounds.bytes).map_or(Encoded::TooLarge, Encoded::Block)
-        }
-        _ => Encoded::NoEvent,
-    }
+    event.encoded_within(bounds.bytes).ok_or(Unfit::TooLarge)
 }
 
 #[cfg(test)]
@@ -217,21 +204,17 @@ mod tests {
         Reply::List(texts.iter().map(|text| Reply::Text((*text).into())).collect())
     }
 
-    fn found(id: &str, fields: &[&str]) -> Found {
+    fn found(id: &str, fields: &[&str]) -> Result<Content, Unfit> {
         let entry = Reply::List(vec![Reply::Text(id.into()), list(fields)]);
-        read(&entry, &BOUNDS).expect("it has an id").found
-    }
-
-    fn block(fields: &[&str]) -> Option<String> {
-        match found("1-0", fields) {
-            Found::Entry(Entry { content: Content::Event { block, .. }, .. }) => Some(block),
-            _ => None,
-        }
+        read(&entry, &BOUNDS).expect("it has an id").entry.map(|entry| entry.content)
     }
 
     #[test]
     fn an_event_of_another_program_is_encoded_and_cannot_inject_anything() {
-        let block = |fields: &[&str]| block(fields).unwrap_or_default();
+        let block = |fields: &[&str]| match found("1-0", fields) {
+            Ok(Content::Event { block, .. }) => block,
+            other => panic!("{fields:?} is {other:?}"),
+        };
         assert_eq!(block(&["data", "hello"]), "data: hello\n\n");
         assert_eq!(block(&["event", "note", "data", "a\nb"]), "event: note\ndata: a\ndata: b\n\n");
         assert_eq!(
@@ -255,19 +238,20 @@ mod tests {
             &["data"],
             &[],
         ] {
-            assert!(matches!(found("1-0", no_event), Found::Nothing), "{no_event:?}");
+            assert_eq!(found("1-0", no_event), Err(Unfit::NoEvent), "{no_event:?}");
         }
     }
 
     #[test]
     fn an_event_that_cannot_be_held_is_a_hole() {
         let long = "x".repeat(100);
-        assert!(matches!(found("9-9", &["data", "x"]), Found::Hole));
-        assert!(matches!(found("1-0", &["data", &long]), Found::Hole));
-        assert!(matches!(found("1-0", &["f", &format!("data: {long}\n\n")]), Found::Hole));
+        let too_large = Err(Unfit::TooLarge);
+        assert_eq!(found("9-9", &["data", "x"]), too_large);
+        assert_eq!(found("1-0", &["data", &long]), too_large);
+        assert_eq!(found("1-0", &["f", &format!("data: {long}\n\n")]), too_large);
         let dropped = Reply::List(vec![Reply::Text("f".into()), Reply::Dropped]);
         let entry = Reply::List(vec![Reply::Text("1-0".into()), dropped]);
-        assert!(matches!(read(&entry, &BOUNDS), Some(Read { found: Found::Hole, .. })));
+        assert_eq!(read(&entry, &BOUNDS).expect("it has an id").entry, Err(Unfit::TooLarge));
     }
 
     #[test]
@@ -285,11 +269,7 @@ mod tests {
         ]);
         let read = read(&entry, &BOUNDS).expect("it has an id");
         assert_eq!(read.token.as_deref(), Some("n-1"));
-        let Found::Entry(entry) = read.found else { panic!("it is one") };
-        assert_eq!(entry, Entry { id: "1-0".into(), content });
-        assert!(matches!(
-            found("1-0", &["e", "1"]),
-            Found::Entry(Entry { content: Content::End, .. })
-        ));
+        assert_eq!(read.entry, Ok(Entry { id: "1-0".into(), content }));
+        assert_eq!(found("1-0", &["e", "1"]), Ok(Content::End));
     }
 }

@@ -1,10 +1,10 @@
 //! The way to Redis: a connection with deadlines, and the pauses between two attempts to connect.
 
-use super::resp::{Replies, Reply, encode};
+use super::resp::{Most, Reply, encode, malformed};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,10 +75,6 @@ pub(super) fn refused(said: &str) -> io::Error {
     io::Error::new(kind, format!("Redis says: {shown}{hint}"))
 }
 
-pub(super) fn malformed() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "Redis sent what is not a reply to the command")
-}
-
 /// A server that says so may be one that a failover has left behind.
 pub(super) fn is_of_no_master(error: &str) -> bool {
     ["READONLY", "LOADING", "MASTERDOWN"].iter().any(|code| error.starts_with(code))
@@ -88,11 +84,34 @@ pub(super) fn is_of_no_master(error: &str) -> bool {
 pub(super) struct Connection {
     pub(super) socket: Arc<TcpStream>,
     pub(super) address: SocketAddr,
-    replies: Replies,
-    buffer: Box<[u8]>,
-    /// The bytes of the buffer that were read and not looked at.
-    unread: std::ops::Range<usize>,
+    input: BufReader<Patient>,
+    most: Most,
+}
+
+/// Reads with patience: each byte proves that the peer is there, so it may come as late as [`SILENCE`], or as a deadline.
+struct Patient {
+    socket: Arc<TcpStream>,
+    deadline: Option<Instant>,
     read_timeout: Duration,
+}
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.map_or(SILENCE, |it| it.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // A system call before each read would be as dear as the read itself.
+        let patience = left.max(Duration::from_millis(1));
+        if self.read_timeout.abs_diff(patience) > Duration::from_millis(20) {
+            self.socket.set_read_timeout(Some(patience))?;
+            self.read_timeout = patience;
+        }
+        (&*self.socket).read(buffer).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+            _ => error,
+        })
+    }
 }
 
 impl Connection {
@@ -123,21 +142,17 @@ impl Connection {
     ) -> io::Result<Connection> {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = left.clamp(Duration::from_millis(1), CONNECT_DEADLINE);
-        let socket = TcpStream::connect_timeout(&address, patience)?;
+        let socket = Arc::new(TcpStream::connect_timeout(&address, patience)?);
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(SILENCE))?;
         socket.set_read_timeout(Some(SILENCE))?;
+        let input = Patient { socket: Arc::clone(&socket), deadline: None, read_timeout: SILENCE };
+        let input = BufReader::with_capacity(32 * 1024, input);
         // What HELLO says has room in any case, and so have the entry that a read begins with and one more.
         let string_bytes = string_bytes.max(1024);
         let reply_bytes = string_bytes.saturating_mul(3).saturating_add(64 * 1024);
-        let mut connection = Connection {
-            socket: Arc::new(socket),
-            address,
-            replies: Replies::new(string_bytes, reply_bytes),
-            buffer: vec![0; 32 * 1024].into(),
-            unread: 0..0,
-            read_timeout: SILENCE,
-        };
+        let most = Most { string_bytes, reply_bytes };
+        let mut connection = Connection { socket, address, input, most };
         let mut hello = vec!["HELLO", "3"];
         if let Some(password) = &options.password {
             let user = options.user.as_deref().unwrap_or("default");
@@ -151,12 +166,9 @@ impl Connection {
         connection.send(&wire)?;
         for at in 0..commands.len() {
             match connection.reply_before(deadline)? {
-                None => return Err(ErrorKind::TimedOut.into()),
-                Some(Reply::Error(said)) => return Err(refused(&said)),
-                Some(hello) if at == 0 => {
-                    check_version(&hello).and_then(|()| check_role(&hello))?
-                }
-                Some(_) => {}
+                Reply::Error(said) => return Err(refused(&said)),
+                hello if at == 0 => check_version(&hello).and_then(|()| check_role(&hello))?,
+                _ => {}
             }
         }
         Ok(connection)
@@ -166,59 +178,33 @@ impl Connection {
         (&*self.socket).write_all(wire)
     }
 
-    /// The next reply. Each byte proves that the peer is there.
+    /// The next reply, however long it takes while bytes come.
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
-        loop {
-            match self.next(SILENCE)? {
-                Some(Some(reply)) => return Ok(reply),
-                Some(None) => {}
-                None => return Err(ErrorKind::TimedOut.into()),
-            }
-        }
+        self.input.get_mut().deadline = None;
+        self.most.read(&mut self.input)
     }
 
     /// The next reply, if it is whole before the deadline.
-    pub(super) fn reply_before(&mut self, deadline: Instant) -> io::Result<Option<Reply>> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.next(left)? {
-                Some(Some(reply)) => return Ok(Some(reply)),
-                Some(None) if !left.is_zero() => {}
-                _ => return Ok(None),
-            }
-        }
+    pub(super) fn reply_before(&mut self, deadline: Instant) -> io::Result<Reply> {
+        self.input.get_mut().deadline = Some(deadline);
+        self.most.read(&mut self.input)
     }
 
-    /// Whether a reply may be in memory already.
-    pub(super) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
-    }
-
-    /// One look at what has arrived, or one read. `None` when no byte comes in time, `Some(None)` when no reply is whole.
-    fn next(&mut self, patience: Duration) -> io::Result<Option<Option<Reply>>> {
-        if self.unread.is_empty() {
-            // A system call before each read would be as dear as the read itself.
-            let patience = patience.max(Duration::from_millis(1));
-            if self.read_timeout.abs_diff(patience) > Duration::from_millis(20) {
-                self.socket.set_read_timeout(Some(patience))?;
-                self.read_timeout = patience;
-            }
-            self.unread = match (&*self.socket).read(&mut self.buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(length) => 0..length,
+    /// Waits until a reply begins, or the peer closes, or until the deadline.
+    pub(super) fn wait_until(&mut self, deadline: Instant) -> io::Result<()> {
+        self.input.get_mut().deadline = Some(deadline);
+        match self.input.fill_buf() {
+            Ok([]) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if !matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => {
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Some(None)),
-                Err(error) => return Err(error),
-            };
+            }
+            _ => Ok(()),
         }
-        let mut input = &self.buffer[self.unread.clone()];
-        let reply = self.replies.next(&mut input).map_err(|_| malformed())?;
-        self.unread.start = self.unread.end - input.len();
-        Ok(Some(reply))
+    }
+
+    /// Whether the beginning of a reply is in memory.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.input.buffer().is_empty()
     }
 }
 
@@ -250,19 +236,11 @@ fn check_version(hello: &Reply) -> io::Result<()> {
     }
 }
 
-/// How long to wait before each attempt to connect. With full jitter, servers that lost Redis in one instant do not come
+/// How long to wait behind so many attempts to connect. With full jitter, servers that lost Redis in one instant do not come
 /// back in one instant.
-#[derive(Default)]
-pub(super) struct BackOff {
-    attempts: u32,
-}
-
-impl BackOff {
-    pub(super) fn next(&mut self) -> Duration {
-        let most = Duration::from_millis(50 << self.attempts.min(6)).min(Duration::from_secs(2));
-        self.attempts += 1;
-        most.mul_f64(random() as f64 / u64::MAX as f64)
-    }
+pub(super) fn back_off(attempts: u32) -> Duration {
+    let most = Duration::from_millis(50 << attempts.min(6)).min(Duration::from_secs(2));
+    most.mul_f64(random() as f64 / u64::MAX as f64)
 }
 
 /// The keys of a hash map are the one source of randomness in the standard library.

@@ -14,4 +14,4 @@ mod stream;
 pub(crate) use entry::{Bounds, Content, Entry, Mirror};
 pub use link::Options;
 pub(crate) use shared::{Figures, Redis};
-pub(crate) use stream::{AddError, Down, Stream};
+pub(crate) use stream::{Failure, Stream};

@@ -37,10 +37,15 @@ pub(super) struct Pipeline {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Arc<Request>>,
-    bytes: usize,
     has_leader: bool,
     /// With the number of the session that it belongs to. It is here while no leader has it.
     connection: Option<(u64, Connection)>,
+}
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.waiting.iter().map(|request| request.wire.len()).sum()
+    }
 }
 
 struct Request {
@@ -64,17 +69,16 @@ impl Pipeline {
     /// Commands that wait, and their bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let queue = hold(&self.queue);
-        (queue.waiting.len(), queue.bytes)
+        (queue.waiting.len(), queue.bytes())
     }
 
     /// Sends a command and waits for its reply until the deadline.
     pub(super) fn run(&self, wire: Vec<u8>, session: Session, deadline: Instant) -> Answer {
         let request = Arc::new(Request { wire, deadline, answer: Mutex::default() });
         let mut queue = hold(&self.queue);
-        if !queue.waiting.is_empty() && queue.bytes + request.wire.len() > QUEUE_BYTES {
+        if !queue.waiting.is_empty() && queue.bytes() + request.wire.len() > QUEUE_BYTES {
             return Answer::NotSent;
         }
-        queue.bytes += request.wire.len();
         queue.waiting.push(Arc::clone(&request));
         loop {
             if let Some(answer) = hold(&request.answer).take() {
@@ -85,7 +89,6 @@ impl Pipeline {
             queue = match at {
                 Some(at) if left.is_zero() => {
                     queue.waiting.remove(at);
-                    queue.bytes -= request.wire.len();
                     return Answer::NotSent;
                 }
                 Some(_) if !queue.has_leader => {
@@ -119,7 +122,6 @@ impl<'p> Batch<'p> {
         let (requests, late) =
             std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
         queue.waiting = late;
-        queue.bytes = queue.waiting.iter().map(|request| request.wire.len()).sum();
         queue.has_leader = true;
         let connection = queue.connection.take().filter(|(number, _)| *number == session.number);
         let connection = connection.map(|(_, connection)| connection);
@@ -139,28 +141,23 @@ impl<'p> Batch<'p> {
         };
         let mut wire =
             self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
+        let mut expected = self.requests.len();
         if options.wait > 0 {
             encode(&["WAIT", &options.wait.to_string(), REPLICA_MS], &mut wire);
+            expected += 1;
         }
         let mut replies = Vec::new();
         if connection.send(&wire).is_ok() {
-            let next = || connection.reply_before(deadline).ok().flatten();
-            replies.extend(
-                std::iter::from_fn(next).take(self.requests.len() + usize::from(options.wait > 0)),
-            );
+            let next = || connection.reply_before(deadline).ok();
+            replies.extend(std::iter::from_fn(next).take(expected));
         }
-        let replicas = (options.wait > 0).then(|| replies.get(self.requests.len()));
-        let is_replicated = match replicas {
-            None => true,
-            Some(replicas) => {
-                matches!(replicas, Some(Reply::Number(count)) if *count >= i64::from(options.wait))
-            }
-        };
+        let has_enough = |count: i64| count >= i64::from(options.wait);
+        let is_replicated = options.wait == 0
+            || matches!(replies.get(self.requests.len()), Some(Reply::Number(it)) if has_enough(*it));
         // A connection that has not answered in time, or has a server that is no master now, is not used again.
-        let is_whole = replies.len() == self.requests.len() + usize::from(options.wait > 0);
         let is_refused =
             |reply: &Reply| matches!(reply, Reply::Error(said) if is_of_no_master(said));
-        if is_whole && !replies.iter().any(is_refused) {
+        if replies.len() == expected && !replies.iter().any(is_refused) {
             self.connection = Some(connection);
         }
         for (request, reply) in self.requests.iter().zip(replies) {

@@ -5,14 +5,13 @@
 //! may be lost, too, and the stream is loaded anew. So a stream that was trimmed too far, deleted, or cut off by a
 //! failover is noticed at the first read, and a new connection needs no other check.
 
-use super::entry::{Bounds, Entry, Found, Page};
-use super::link::{BackOff, Connection, Options};
-use super::link::{check_role, is_of_no_master, is_refusal, malformed, refused};
-use super::resp::{Reply, encode};
-use super::shared::{Followed, Redis};
+use super::entry::{Bounds, Entry, Page, Read, Unfit};
+use super::link::{Connection, Options, back_off};
+use super::link::{check_role, is_of_no_master, is_refusal, refused};
+use super::resp::{Reply, encode, malformed};
+use super::shared::{EMPTY, Followed, Redis};
 use crate::http::lock::hold;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -56,18 +55,16 @@ impl Redis {
 }
 
 fn run(redis: &Redis) {
-    let mut back_off = BackOff::default();
-    let mut number = 0;
+    let (mut number, mut attempts) = (0, 0);
     loop {
         let outcome = redis.connect().and_then(|connection| {
             number += 1;
             redis.say("connected".into());
-            redis.counters.reconnects.fetch_add(u64::from(number > 1), Relaxed);
             redis.begin_session(number, connection.address, &connection.socket);
             let started = Instant::now();
             let outcome = Reader { redis, connection, number, next_look: started }.run();
             if started.elapsed() > LOOK_INTERVAL {
-                back_off = BackOff::default();
+                attempts = 0;
             }
             outcome
         });
@@ -75,9 +72,10 @@ fn run(redis: &Redis) {
         if let Err(error) = outcome {
             redis.report(&error);
         }
-        if !redis.pause(back_off.next()) {
+        if !redis.pause(back_off(attempts)) {
             return;
         }
+        attempts += 1;
     }
 }
 
@@ -119,32 +117,18 @@ impl Reader<'_> {
             }
             shared.asleep = Some(Arc::clone(&self.connection.socket));
         }
-        let reply = self.connection.reply_before(self.next_look);
+        let waited = self.connection.wait_until(self.next_look);
         // The thread that has taken the socket writes a PING. A command of this thread could mix with it, up to its reply.
         let mut awaits_pong = hold(&self.redis.shared).asleep.take().is_none();
-        if let Some(reply) = reply? {
-            awaits_pong &= !self.take_unasked(reply)?;
-        }
-        while awaits_pong {
-            let reply = self.connection.reply()?;
-            awaits_pong = !self.take_unasked(reply)?;
-        }
-        while self.connection.has_unread()
-            && let Some(reply) = self.connection.reply_before(Instant::now())?
-        {
-            self.take_unasked(reply)?;
+        waited?;
+        while awaits_pong || self.connection.has_unread() {
+            match self.connection.reply()? {
+                Reply::Push(push) => self.take_push(&push),
+                Reply::Text(text) if awaits_pong && text == b"PONG" => awaits_pong = false,
+                _ => return Err(malformed()),
+            }
         }
         Ok(())
-    }
-
-    /// Takes a push. `true` for the reply to a PING.
-    fn take_unasked(&self, reply: Reply) -> io::Result<bool> {
-        match reply {
-            Reply::Push(push) => self.take_push(&push),
-            Reply::Text(text) if text == b"PONG" => return Ok(true),
-            _ => return Err(malformed()),
-        }
-        Ok(false)
     }
 
     /// `invalidate` with the keys that have changed, or with null for all of them.
@@ -171,7 +155,7 @@ impl Reader<'_> {
 
     /// Asks whether the server is still a master, and which streams have entries that were not read.
     fn look(&mut self) -> io::Result<()> {
-        let warm = self.retire_unwanted();
+        let warm = self.redis.retire_unwanted();
         let mut wire = Vec::new();
         encode(&["HELLO"], &mut wire);
         for some in warm.chunks(PAGE) {
@@ -191,35 +175,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Follows no stream that nothing needs. Returns the others, each with its last entry.
-    fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
-        // A mirror must not be dropped under the lock.
-        let (mut unasked, mut unwanted, mut warm) = (Vec::new(), Vec::new(), Vec::new());
-        hold(&self.redis.shared).streams.retain(|key, followed| {
-            if followed.is_unasked() {
-                let mirror = followed.mirror.upgrade();
-                if mirror.as_ref().is_none_or(|mirror| mirror.subscribers() == 0) {
-                    unwanted.extend(mirror);
-                    return false;
-                }
-                unasked.extend(mirror);
-            }
-            if followed.is_warm {
-                let last = followed.last.clone();
-                warm.push((Arc::clone(key), last.unwrap_or_else(|| "0-0".into())));
-            }
-            true
-        });
-        drop(unasked);
-        unwanted.into_iter().for_each(|mirror| mirror.retire());
-        warm
-    }
-
     fn read(&mut self, due: Vec<Due>) -> io::Result<()> {
-        let (mut loading, mut wire) = (Vec::new(), Vec::new());
-        let is_begun = |(_, followed): &Due| followed.is_warm && followed.last.is_some();
-        let (going_on, others): (Vec<_>, Vec<_>) = due.into_iter().partition(is_begun);
-        loading.extend(others);
+        let is_begun = |(_, it): &Due| it.last.as_ref().is_some_and(|last| last != EMPTY);
+        let (going_on, mut loading): (Vec<_>, Vec<_>) = due.into_iter().partition(is_begun);
+        let mut wire = Vec::new();
         let count = (PAGE + 1).to_string();
         for (key, followed) in &going_on {
             let last = followed.last.as_deref().unwrap_or_default();
@@ -246,11 +205,11 @@ impl Reader<'_> {
         }
         let mut appended = Vec::new();
         for next in entries {
-            match next.found {
-                Found::Entry(entry) => appended.push(entry),
-                Found::Nothing => self.redis.skipped(),
+            match next.entry {
+                Ok(entry) => appended.push(entry),
+                Err(Unfit::NoEvent) => self.skipped(),
                 // The next read begins with it.
-                Found::Hole => {
+                Err(Unfit::TooLarge) => {
                     has_more = true;
                     break;
                 }
@@ -263,32 +222,33 @@ impl Reader<'_> {
         if let Some(mirror) = due.1.mirror.upgrade().filter(|_| !appended.is_empty()) {
             mirror.extend(appended);
         }
-        self.finish(due, Some(last), has_more);
+        self.finish(due, last, has_more);
         Ok(true)
+    }
+
+    /// Counts an entry that no channel can hold.
+    fn skipped(&self) {
+        hold(&self.redis.shared).counted.skipped += 1;
     }
 
     /// Reads the newest entries that can be held, from the end of the stream.
     fn load(&mut self, due: Due) -> io::Result<()> {
-        let (key, Followed { mirror, is_warm, last: had, .. }) = &due;
-        let Some(Loaded { mut entries, last, forgotten }) = self.load_newest(key)? else {
-            // The key holds something else. That is no stream, and no channel.
-            if let Some(mirror) = mirror.upgrade() {
-                mirror.replace(Vec::new(), None);
-            }
-            self.finish(&due, None, false);
-            return Ok(());
-        };
+        let (key, Followed { mirror, last: had, .. }) = &due;
+        // A key that holds something else is no stream, and no channel.
+        let loaded = self.load_newest(key)?;
+        let is_stream = loaded.is_some();
+        let Loaded { mut entries, last, forgotten } = loaded.unwrap_or_default();
         entries.reverse();
         if let Some(mirror) = mirror.upgrade() {
             // Nothing is missing between an empty stream and its first entry.
-            if *is_warm && had.is_none() && forgotten.is_none() {
+            if is_stream && had.as_deref() == Some(EMPTY) && forgotten.is_none() {
                 mirror.extend(entries);
             } else {
-                self.redis.counters.resets.fetch_add(u64::from(*is_warm), Relaxed);
+                hold(&self.redis.shared).counted.resets += u64::from(had.is_some());
                 mirror.replace(entries, forgotten.as_deref());
             }
         }
-        self.finish(&due, Some(last), false);
+        self.finish(&due, is_stream.then(|| last.unwrap_or_else(|| EMPTY.into())), false);
         Ok(())
     }
 
@@ -301,31 +261,26 @@ impl Reader<'_> {
             self.connection.send(&wire)?;
             let reply = self.reply()?;
             let Some(Page { entries, is_cut }) = self.page(reply)? else { return Ok(None) };
-            let mut is_last = !is_cut && entries.len() < PAGE;
-            for (nth, next) in entries.into_iter().enumerate() {
-                let is_held = match next.found {
-                    Found::Entry(entry) => {
-                        bytes += entry.size();
-                        let is_held = loaded.entries.len() < bounds.events && bytes <= bounds.bytes;
-                        loaded.entries.extend(is_held.then_some(entry));
-                        is_held
-                    }
-                    Found::Nothing => true,
-                    // If the page was cut here, the next one begins with it.
-                    Found::Hole if nth > 0 => {
-                        is_last = false;
-                        break;
-                    }
-                    Found::Hole => {
-                        self.redis.skipped();
-                        false
-                    }
-                };
+            let is_last = !is_cut && entries.len() < PAGE;
+            for next in entries {
                 end = format!("({}", next.id);
                 loaded.last.get_or_insert_with(|| next.id.clone());
-                if !is_held {
-                    loaded.forgotten = Some(next.id);
-                    return Ok(Some(loaded));
+                match next.entry {
+                    Ok(entry)
+                        if loaded.entries.len() < bounds.events
+                            && bytes + entry.size() <= bounds.bytes =>
+                    {
+                        bytes += entry.size();
+                        loaded.entries.push(entry);
+                    }
+                    Err(Unfit::NoEvent) => {}
+                    unheld => {
+                        if unheld.is_err() {
+                            self.skipped();
+                        }
+                        loaded.forgotten = Some(next.id);
+                        return Ok(Some(loaded));
+                    }
                 }
             }
             if is_last {
@@ -345,34 +300,30 @@ impl Reader<'_> {
             _ => return Err(malformed()),
         };
         let page = Page::read(&values, &self.redis.bounds).ok_or_else(malformed)?;
-        let own = |token: &&String| token.starts_with(&self.redis.nonce);
-        let met =
-            page.entries.iter().filter_map(|it| Some((&it.id, it.token.as_ref().filter(own)?)));
         let shared = &mut *hold(&self.redis.shared);
-        for (id, token) in met {
-            if let Some(awaited) = shared.awaited.get_mut(token) {
-                *awaited = Some(id.clone());
+        for Read { id, token, .. } in &page.entries {
+            if let Some(met) = token.as_ref().and_then(|token| shared.awaited.get_mut(token)) {
+                *met = Some(id.clone());
             }
         }
         Ok(Some(page))
     }
 
     /// Answers what was asked for before the read. `last` is `None` when the stream could not be read.
-    fn finish(&self, (key, due): &Due, last: Option<Option<String>>, has_more: bool) {
+    fn finish(&self, (key, due): &Due, last: Option<String>, has_more: bool) {
         let shared = &mut *hold(&self.redis.shared);
         let Some(followed) = shared.streams.get_mut(key) else { return };
         if !Weak::ptr_eq(&followed.mirror, &due.mirror) {
             return;
         }
-        followed.is_warm = last.is_some();
-        followed.last = last.flatten();
+        followed.last = last;
         followed.session = self.number;
         if has_more {
             shared.due.insert(Arc::clone(key));
         } else {
             followed.answered = due.asked;
         }
-        self.redis.notify();
+        self.redis.changed.notify_all();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::http::lock::hold;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,25 +25,17 @@ pub(crate) struct Redis {
     pub(super) options: Options,
     pub(super) bounds: Bounds,
     pub(super) shared: Mutex<Shared>,
-    pub(super) counters: Counters,
     pub(super) pipeline: Pipeline,
     /// The tokens of this process begin with it.
     pub(super) nonce: String,
     /// How many tokens there were.
     pub(super) tokens: AtomicU64,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) reconnects: AtomicU64,
-    pub(super) errors: AtomicU64,
-    pub(super) resets: AtomicU64,
-    pub(super) skipped: AtomicU64,
+    /// Something that a thread waits for.
+    pub(super) changed: Condvar,
 }
 
 /// What is known of Redis at a moment, for `/metrics`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     /// Whether streams are read now. Without this a server can neither publish nor serve a client that comes.
     pub(crate) is_connected: bool,
@@ -61,16 +53,20 @@ pub(crate) struct Figures {
     pub(crate) skipped: u64,
 }
 
+#[derive(Default)]
 pub(super) struct Shared {
     pub(super) streams: HashMap<Arc<str>, Followed>,
     /// The keys of the streams that are to be read.
     pub(super) due: BTreeSet<Arc<str>>,
     /// `None` while there is no connection.
     pub(super) session: Option<Session>,
-    down_since: Instant,
+    /// Since when there was none; `None` before the first attempt.
+    down_since: Option<Instant>,
     /// The socket of the reader while that sleeps. The thread that takes it out writes one PING to wake the reader.
     pub(super) asleep: Option<Arc<TcpStream>>,
-    pub(super) socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<TcpStream>>,
+    /// What is counted; the other figures are found when they are asked for.
+    pub(super) counted: Figures,
     /// The token of each command that waits for its reply, and the id under which the reader has met it.
     pub(super) awaited: HashMap<String, Option<String>>,
     /// Idempotency keys, behind the key of their stream, with which an event is being published.
@@ -80,13 +76,14 @@ pub(super) struct Shared {
     pub(super) is_stopped: bool,
 }
 
+/// In place of the last entry of a stream that has none.
+pub(super) const EMPTY: &str = "0-0";
+
 /// What is known of a stream.
 #[derive(Clone)]
 pub(super) struct Followed {
     pub(super) mirror: Weak<dyn Mirror>,
-    /// Whether the mirror holds the end of the stream, up to `last`.
-    pub(super) is_warm: bool,
-    /// The last entry that was read; `None` when the stream was empty.
+    /// The mirror holds the end of the stream up to this entry, or [`EMPTY`]; `None` when it does not.
     pub(super) last: Option<String>,
     /// Each request has a number. A read answers all that came before it.
     pub(super) asked: u64,
@@ -98,12 +95,11 @@ pub(super) struct Followed {
 
 impl Followed {
     pub(super) fn new(mirror: &Weak<dyn Mirror>) -> Followed {
-        let (is_warm, last, touched) = (false, None, Instant::now());
-        let mirror = Weak::clone(mirror);
-        Followed { mirror, is_warm, last, asked: 0, answered: 0, session: 0, touched }
+        let (mirror, touched) = (Weak::clone(mirror), Instant::now());
+        Followed { mirror, last: None, asked: 0, answered: 0, session: 0, touched }
     }
 
-    pub(super) fn is_unasked(&self) -> bool {
+    fn is_unasked(&self) -> bool {
         self.touched.elapsed() > UNASKED
     }
 }
@@ -140,24 +136,11 @@ impl Shared {
 
 impl Redis {
     pub(super) fn new(options: Options, bounds: Bounds) -> Redis {
-        let shared = Shared {
-            streams: HashMap::new(),
-            due: BTreeSet::new(),
-            session: None,
-            down_since: Instant::now(),
-            asleep: None,
-            socket: None,
-            awaited: HashMap::new(),
-            claimed: HashSet::new(),
-            said: String::new(),
-            is_stopped: false,
-        };
         Redis {
             pipeline: Pipeline::new(options.clone()),
             options,
             bounds,
-            shared: Mutex::new(shared),
-            counters: Counters::default(),
+            shared: Mutex::default(),
             changed: Condvar::new(),
             nonce: format!("{:016x}", random()),
             tokens: AtomicU64::new(0),
@@ -173,10 +156,7 @@ impl Redis {
             behind: shared.due.len(),
             waiting,
             waiting_bytes,
-            reconnects: self.counters.reconnects.load(Relaxed),
-            errors: self.counters.errors.load(Relaxed),
-            resets: self.counters.resets.load(Relaxed),
-            skipped: self.counters.skipped.load(Relaxed),
+            ..shared.counted
         }
     }
 
@@ -192,6 +172,7 @@ impl Redis {
 
     pub(super) fn begin_session(&self, number: u64, address: SocketAddr, socket: &Arc<TcpStream>) {
         let shared = &mut *hold(&self.shared);
+        shared.counted.reconnects += u64::from(number > 1);
         shared.session = Some(Session { number, address });
         shared.socket = Some(Arc::clone(socket));
         // Whatever was known of a stream may be wrong: this may be another server, or one without its data.
@@ -201,11 +182,35 @@ impl Redis {
 
     pub(super) fn end_session(&self) {
         let shared = &mut *hold(&self.shared);
-        if shared.session.take().is_some() {
-            shared.down_since = Instant::now();
+        if shared.session.take().is_some() || shared.down_since.is_none() {
+            shared.down_since = Some(Instant::now());
         }
         (shared.asleep, shared.socket) = (None, None);
         self.changed.notify_all();
+    }
+
+    /// Follows no stream that nothing needs. Returns the others, each with its last entry.
+    pub(super) fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
+        let shared = || hold(&self.shared);
+        let unasked = |(key, it): (&Arc<str>, &Followed)| {
+            it.is_unasked().then(|| (Arc::clone(key), Weak::clone(&it.mirror)))
+        };
+        let unasked: Vec<_> = shared().streams.iter().filter_map(unasked).collect();
+        for (key, mirror) in unasked {
+            // It is asked, and dropped, without the lock.
+            let mirror = mirror.upgrade();
+            if mirror.as_ref().is_some_and(|mirror| mirror.is_wanted()) {
+                continue;
+            }
+            let is_left = {
+                let streams = &mut shared().streams;
+                streams.get(&key).is_some_and(Followed::is_unasked)
+                    && streams.remove(&key).is_some()
+            };
+            mirror.filter(|_| is_left).into_iter().for_each(|mirror| mirror.retire());
+        }
+        let warm = |(key, it): (&Arc<str>, &Followed)| Some((Arc::clone(key), it.last.clone()?));
+        shared().streams.iter().filter_map(warm).collect()
     }
 
     /// Waits for so long, or until the channels are stopped. Returns whether they are not.
@@ -215,18 +220,9 @@ impl Redis {
         !waited.unwrap_or_else(PoisonError::into_inner).0.is_stopped
     }
 
-    pub(super) fn notify(&self) {
-        self.changed.notify_all();
-    }
-
-    /// Counts an entry that no channel can hold.
-    pub(super) fn skipped(&self) {
-        self.counters.skipped.fetch_add(1, Relaxed);
-    }
-
     /// Counts an error, and says it.
     pub(super) fn report(&self, error: &io::Error) {
-        self.counters.errors.fetch_add(1, Relaxed);
+        hold(&self.shared).counted.errors += 1;
         self.say(error.to_string());
     }
 
@@ -246,10 +242,9 @@ impl Redis {
         shared: MutexGuard<'s, Shared>,
         deadline: Instant,
     ) -> Option<MutexGuard<'s, Shared>> {
-        let gives_up_at = match shared.session {
-            None => deadline.min(shared.down_since + KNOWN_DOWN),
-            Some(_) => deadline,
-        };
+        let is_known = |_: &Instant| shared.session.is_none();
+        let down_since = shared.down_since.filter(is_known);
+        let gives_up_at = down_since.map_or(deadline, |since| deadline.min(since + KNOWN_DOWN));
         let left = gives_up_at.saturating_duration_since(Instant::now());
         if left.is_zero() || shared.is_stopped {
             return None;

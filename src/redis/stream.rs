@@ -14,16 +14,12 @@ use std::time::{Duration, Instant};
 /// The pause before a command that was not sent is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Redis cannot be read now.
+/// Why a stream was not read in time, or an entry not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Down;
-
-/// Why an entry was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddError {
-    /// It is not in the stream.
-    Unavailable,
-    /// It may be in the stream.
+pub(crate) enum Failure {
+    /// Redis cannot be used now. The entry is not in the stream.
+    Down,
+    /// The entry may be in the stream.
     Unknown,
 }
 
@@ -50,21 +46,21 @@ impl Redis {
 
 impl Stream {
     /// Waits until the mirror holds the end of the stream as this connection to Redis has it. It follows from then on.
-    pub(crate) fn follow(&self, deadline: Instant) -> Result<(), Down> {
+    pub(crate) fn follow(&self, deadline: Instant) -> Result<(), Failure> {
         self.wait_for_read(false, deadline)
     }
 
     /// Waits until the mirror holds everything that is in the stream now.
-    pub(crate) fn refresh(&self, deadline: Instant) -> Result<(), Down> {
+    pub(crate) fn refresh(&self, deadline: Instant) -> Result<(), Failure> {
         self.wait_for_read(true, deadline)
     }
 
-    fn wait_for_read(&self, must_be_new: bool, deadline: Instant) -> Result<(), Down> {
+    fn wait_for_read(&self, must_be_new: bool, deadline: Instant) -> Result<(), Failure> {
         let mut shared = hold(&self.redis.shared);
         let session = shared.session.map(|session| session.number);
         let followed = self.followed(&mut shared);
         followed.touched = Instant::now();
-        if !must_be_new && followed.is_warm && Some(followed.session) == session {
+        if !must_be_new && followed.last.is_some() && Some(followed.session) == session {
             return Ok(());
         }
         followed.asked += 1;
@@ -80,9 +76,9 @@ impl Stream {
             let session = shared.session.map(|session| session.number);
             let followed = self.followed(&mut shared);
             if followed.answered >= number && Some(followed.session) == session {
-                return if followed.is_warm { Ok(()) } else { Err(Down) };
+                return if followed.last.is_some() { Ok(()) } else { Err(Failure::Down) };
             }
-            shared = self.redis.wait(shared, deadline).ok_or(Down)?;
+            shared = self.redis.wait(shared, deadline).ok_or(Failure::Down)?;
         }
     }
 
@@ -97,11 +93,11 @@ impl Stream {
     }
 
     /// Waits until no other thread publishes with this idempotency key.
-    pub(crate) fn claim(&self, key: &str, deadline: Instant) -> Result<Claim<'_>, Down> {
+    pub(crate) fn claim(&self, key: &str, deadline: Instant) -> Result<Claim<'_>, Failure> {
         let claimed = format!("{}\n{key}", self.key);
         let mut shared = hold(&self.redis.shared);
         while shared.claimed.contains(&claimed) {
-            shared = self.redis.wait(shared, deadline).ok_or(Down)?;
+            shared = self.redis.wait(shared, deadline).ok_or(Failure::Down)?;
         }
         shared.claimed.insert(claimed.clone());
         Ok(Claim { stream: self, claimed })
@@ -115,18 +111,18 @@ impl Stream {
         content: &Content,
         oldest: Option<&str>,
         deadline: Instant,
-    ) -> Result<String, AddError> {
+    ) -> Result<String, Failure> {
         let token = format!("{}-{}", self.redis.nonce, self.redis.tokens.fetch_add(1, Relaxed));
         let wire = add(&self.key, content, &token, oldest);
         hold(&self.redis.shared).awaited.insert(token.clone(), None);
         let outcome = match self.send(wire, deadline) {
-            Answer::Reply(Reply::Text(id)) => String::from_utf8(id).map_err(|_| AddError::Unknown),
+            Answer::Reply(Reply::Text(id)) => String::from_utf8(id).map_err(|_| Failure::Unknown),
             Answer::Reply(Reply::Error(said)) => {
                 self.redis.report(&refused(&said));
-                Err(AddError::Unavailable)
+                Err(Failure::Down)
             }
-            Answer::NotSent => Err(AddError::Unavailable),
-            Answer::NotReplicated => Err(AddError::Unknown),
+            Answer::NotSent => Err(Failure::Down),
+            Answer::NotReplicated => Err(Failure::Unknown),
             Answer::Lost | Answer::Reply(_) => self.meet(&token, deadline),
         };
         hold(&self.redis.shared).awaited.remove(&token);
@@ -136,33 +132,32 @@ impl Stream {
     fn send(&self, wire: Vec<u8>, deadline: Instant) -> Answer {
         let mut shared = hold(&self.redis.shared);
         loop {
-            if let Some(session) = shared.session {
-                drop(shared);
-                let answer = self.redis.pipeline.run(wire.clone(), session, deadline);
-                let is_over = Instant::now() + RETRY_PAUSE >= deadline;
-                if is_over || !matches!(answer, Answer::NotSent) {
-                    return answer;
+            let Some(session) = shared.session else {
+                match self.redis.wait(shared, deadline) {
+                    Some(waited) => shared = waited,
+                    None => return Answer::NotSent,
                 }
-                // The reader may not have noticed yet that its server has gone.
-                self.redis.pause(RETRY_PAUSE);
-                shared = hold(&self.redis.shared);
+                continue;
+            };
+            drop(shared);
+            let answer = self.redis.pipeline.run(wire.clone(), session, deadline);
+            let is_over = Instant::now() + RETRY_PAUSE >= deadline;
+            if is_over || !matches!(answer, Answer::NotSent) {
+                return answer;
             }
-            if shared.session.is_none() {
-                let Some(waited) = self.redis.wait(shared, deadline) else {
-                    return Answer::NotSent;
-                };
-                shared = waited;
-            }
+            // The reader may not have noticed yet that its server has gone.
+            self.redis.pause(RETRY_PAUSE);
+            shared = hold(&self.redis.shared);
         }
     }
 
-    fn meet(&self, token: &str, deadline: Instant) -> Result<String, AddError> {
+    fn meet(&self, token: &str, deadline: Instant) -> Result<String, Failure> {
         let mut shared = hold(&self.redis.shared);
         loop {
             if let Some(Some(id)) = shared.awaited.get(token) {
                 return Ok(id.clone());
             }
-            shared = self.redis.wait(shared, deadline).ok_or(AddError::Unknown)?;
+            shared = self.redis.wait(shared, deadline).ok_or(Failure::Unknown)?;
         }
     }
 }
@@ -181,6 +176,6 @@ impl Drop for Stream {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         hold(&self.stream.redis.shared).claimed.remove(&self.claimed);
-        self.stream.redis.notify();
+        self.stream.redis.changed.notify_all();
     }
 }

@@ -15,7 +15,7 @@ fn get(address: SocketAddr, target: &str) -> Answer {
 }
 
 /// The id, the type and the data of each event, and the last event ID.
-fn polled(address: SocketAddr, target: &str) -> (Vec<[String; 3]>, String) {
+pub(crate) fn polled(address: SocketAddr, target: &str) -> (Vec<[String; 3]>, String) {
     let answer = ask(address, "GET", target, &JSON, "");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.field("content-type"), Some("application/json"));

@@ -1,11 +1,14 @@
 //! Channels in Redis, shared by servers.
 
 mod clients;
+mod clocks;
 mod faults;
 mod losses;
 mod machines;
+mod partition;
 mod replies;
 mod soak;
+mod views;
 
 use crate::server::{Stream, ask, eventually};
 use clients::{Node, publish, resume};

@@ -102,6 +102,11 @@ impl Client {
         self.received.lock().expect("no panic").clone()
     }
 
+    /// Whether one of the newest messages is such.
+    pub(super) fn has(&self, is_wanted: impl Fn(&Message) -> bool) -> bool {
+        self.received.lock().expect("no panic").iter().rev().take(10).any(is_wanted)
+    }
+
     pub(super) fn data(&self) -> Vec<String> {
         self.received().into_iter().map(|message| message.data).collect()
     }

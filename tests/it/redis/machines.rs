@@ -3,31 +3,44 @@
 use super::clients::Node;
 use crate::server::{Server, eventually};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+/// Whether a program is on this machine. If it is not, that is said; in CI it is a failure.
+pub(super) fn has(program: &str, package: &str) -> bool {
+    let found = Command::new(program).arg("--version").output();
+    let is_missing = found.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_missing {
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!is_ci, "{program} is missing; .ci/run installs it");
+        eprintln!("NOT TESTED: {program} is missing. Install it: apt-get install {package}");
+    }
+    !is_missing
+}
+
 /// A `redis-server` with a directory of its own. It ends with the test.
 pub(super) struct Redis {
     child: Child,
+    host: Ipv4Addr,
     pub(super) port: u16,
     pub(super) directory: PathBuf,
-    arguments: Vec<String>,
+    /// The command that starts it.
+    command: Vec<String>,
 }
 
 impl Redis {
-    /// `None` on a machine without `redis-server`, which is said. In CI that is a failure.
+    /// `None` on a machine without `redis-server`.
     pub(super) fn start(arguments: &[&str]) -> Option<Redis> {
-        let found = Command::new("redis-server").arg("--version").output();
-        if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!is_ci, "redis-server is missing; .ci/run installs it");
-            eprintln!(
-                "NOT TESTED: redis-server is missing. Install it: apt-get install redis-server"
-            );
+        Redis::start_in(&[], Ipv4Addr::LOCALHOST, arguments)
+    }
+
+    /// At this address, by a command that has `redis-server` behind it.
+    pub(super) fn start_in(before: &[&str], host: Ipv4Addr, arguments: &[&str]) -> Option<Redis> {
+        if !has("redis-server", "redis-server") {
             return None;
         }
         let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -36,25 +49,27 @@ impl Redis {
         let name = format!("newswire-redis-{}-{port}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).expect("it is new");
-        let arguments: Vec<String> = arguments.iter().map(|text| text.to_string()).collect();
-        let child = Redis::spawn(port, &directory, &arguments);
-        Some(Redis { child, port, directory, arguments })
+        let (port_text, host_text) = (port.to_string(), host.to_string());
+        let own = ["redis-server", "--port", &port_text, "--bind", &host_text, "--save", ""];
+        let words = [before, &own, arguments].concat();
+        let command: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        let child = Redis::spawn(&command, &directory, SocketAddr::from((host, port)));
+        Some(Redis { child, host, port, directory, command })
     }
 
-    fn spawn(port: u16, directory: &PathBuf, arguments: &[String]) -> Child {
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(directory)
-            .args(arguments)
+    fn spawn(command: &[String], directory: &PathBuf, address: SocketAddr) -> Child {
+        let child = Command::new(&command[0])
+            .args(&command[1..])
+            .current_dir(directory)
             .stdout(Stdio::null())
             .spawn()
             .expect("it starts");
-        eventually("redis-server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        eventually("redis-server listens", || TcpStream::connect(address).is_ok());
         child
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from((self.host, self.port))
     }
 
     /// As `kill -9`.
@@ -64,7 +79,7 @@ impl Redis {
     }
 
     pub(super) fn restart(&mut self) {
-        self.child = Redis::spawn(self.port, &self.directory, &self.arguments);
+        self.child = Redis::spawn(&self.command, &self.directory, self.address());
     }
 
     /// `STOP` or `CONT`.
@@ -77,7 +92,7 @@ impl Redis {
     /// What redis-cli prints for a command.
     pub(super) fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
+            .args(["-h", &self.host.to_string(), "-p", &self.port.to_string()])
             .args(arguments)
             .output()
             .expect("redis-cli is there");
