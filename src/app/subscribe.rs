@@ -66,6 +66,9 @@ pub(super) fn subscribe(
         // A poll that is read slowly is a stream, too.
         Ok(channel) if polls => Ok(access.watch(grant, channel.poll(request, is_json))),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
+        Err(NoChannel::Full) if !is_json && !may_begin => {
+            Ok(refused_because("the channel has not begun"))
+        }
         Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(NoChannel::Name) => Err(NO_SELECTION),
         Err(full) => Err(refusal_of(full)),

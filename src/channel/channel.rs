@@ -15,7 +15,7 @@ use super::publication::{Publication, PublishError, Published};
 use super::start::Start;
 use super::subscriber::Subscriber;
 use crate::http::{Request, Response};
-use crate::sse::{Emitter, Event, Message, event_stream, opening, refused};
+use crate::sse::{Emitter, Event, Message, event_stream, opening, refused_because};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -133,9 +133,9 @@ impl Channel {
         Ok(())
     }
 
-    /// How many subscribers it has now.
+    /// How many subscribers it has now, with those that have it among several channels.
     pub fn subscribers(&self) -> usize {
-        self.feed.members.subscribers()
+        self.feed.subscribers()
     }
 
     /// What it looks like now.
@@ -194,7 +194,9 @@ impl Channel {
         let asked = asked.unwrap_or(Asked::Latest);
         // It counts from here on: a stream without subscribers is not followed for ever.
         let presence = Presence::new(&self.feed.members);
-        let Some(start) = self.start(&asked) else { return refused() };
+        let Some(start) = self.start(&asked) else {
+            return refused_because("the channel cannot be read now");
+        };
         if start.is_finished {
             return Emitter::finished();
         }
@@ -213,13 +215,14 @@ impl Channel {
 
 impl Summary {
     pub(super) fn new(feed: &Feed) -> Summary {
+        let subscribers = feed.subscribers();
         let state = feed.lock();
         let last_id = state.history.last_id();
         // The last event may be forgotten by now.
         let last_published = last_id.or(state.published_at.map(|_| state.history.forgotten));
         Summary {
             name: feed.members.name.to_string(),
-            subscribers: feed.members.subscribers(),
+            subscribers,
             events: (state.history.end() - state.history.first) as usize,
             bytes: state.history.bytes,
             first_id: state.history.first_id().as_ref().map(Id::to_string),

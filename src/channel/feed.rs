@@ -122,6 +122,13 @@ impl Feed {
         Arc::new(Feed { hub, view, is_behind, members, state, room, changed })
     }
 
+    /// How many subscribers it has, with those of its views.
+    pub(super) fn subscribers(&self) -> usize {
+        let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
+        let of_views = views.iter().map(|view| view.members.subscribers());
+        self.members.subscribers() + of_views.sum::<usize>()
+    }
+
     /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
     /// one of them finds that it has lost it.
     pub(super) fn forget(&self) -> Id {

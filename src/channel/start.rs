@@ -57,7 +57,8 @@ impl Start {
         };
         let (is_time, end) = (matches!(asked, Asked::Since(..)), history.end());
         let is_completed = state.is_completed();
-        let start = Start { after, has_gap, is_time, newest, end, is_completed, is_finished: false };
+        let start =
+            Start { after, has_gap, is_time, newest, end, is_completed, is_finished: false };
         let lacks_nothing =
             history.position_after(after) == end && !start.is_behind_gap(history.forgotten, ids);
         Start { is_finished: is_completed && lacks_nothing, ..start }

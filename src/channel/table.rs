@@ -217,11 +217,13 @@ impl Table {
         Matching { feeds, open_parts, forgotten: self.forgotten, forgot_in: self.forgot_in }
     }
 
-    /// How many subscribers a channel has, itself and in views.
+    /// How many subscribers a channel has, with those of its views, also before it begins.
     pub(super) fn subscribers(&self, name: &str) -> usize {
-        let own = self.channels.get(name).map_or(0, |entry| entry.feed.members.subscribers());
+        if let Some(entry) = self.channels.get(name) {
+            return entry.feed.subscribers();
+        }
         let views = self.views.of_channel(name).into_iter().filter_map(|view| view.upgrade());
-        own + views.map(|view| view.members.subscribers()).sum::<usize>()
+        views.map(|view| view.members.subscribers()).sum()
     }
 
     /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
