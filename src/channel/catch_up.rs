@@ -1,9 +1,8 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 
 use super::asked::Asked;
-use super::feed::Feed;
+use super::feed::{Feed, Hub};
 use super::history::{Batch, Cursor, History, Rest};
-use super::hub::Hub;
 use super::id::Id;
 use super::replay::Replay;
 use super::start::{Start, is_lost};

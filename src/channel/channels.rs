@@ -3,7 +3,8 @@
 use super::channel::{Channel, Summary};
 use super::counters::Counters;
 use super::fanout;
-use super::hub::{Hub, MAX_FANOUT_THREADS};
+use super::feed::{Feed, Hub};
+use super::hub::MAX_FANOUT_THREADS;
 use super::limits::{Limits, is_name};
 use super::log::{Log, Logs, Storage};
 use super::selection::{Kind, Selection};
@@ -57,7 +58,7 @@ impl Channels {
     pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
-        let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
+        let hub = Feed::hub(limits, threads.min(MAX_FANOUT_THREADS));
         let (logs, restored) = Logs::open(storage, &hub)?;
         let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
         threads.extend(logs.start().inspect_err(|_| hub.stop())?);

@@ -1,7 +1,7 @@
 //! The directory of all journals: `.lock`, `.forgotten`, and a directory for each channel by its name.
 
 use super::counters::Counters;
-use super::hub::Hub;
+use super::feed::Hub;
 use super::id::Id;
 use super::limits::{Limits, is_name};
 use super::recovery::{Recovered, malformed};

@@ -6,7 +6,8 @@
 
 use super::directory::{Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE, State};
+use super::feed::{Feed, State};
+use super::hub::ROOM_DEADLINE;
 use super::id::Id;
 use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
@@ -94,7 +95,7 @@ impl Journal {
         Journal { directory, path, queue: queue.into(), done: Condvar::new() }
     }
 
-    /// As [`Log::commit`](super::log::Log::commit).
+    /// Commits an event, or that the channel is completed, as each log does.
     pub(super) fn commit(
         &self,
         feed: &Arc<Feed>,

@@ -6,9 +6,9 @@
 
 use super::directory::{self, Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, Hub};
 use super::history::History;
-use super::hub::Hub;
+use super::hub::ROOM_DEADLINE;
 use super::id::Id;
 use super::journal::Journal;
 use super::mirror;
@@ -190,7 +190,7 @@ fn commit_to_memory(
         return Ok(id);
     }
     // Until the views have it, they show no larger one.
-    let issuing = state.has_views().then(|| feed.hub.order.issue(&feed.hub.ids));
+    let issuing = (!state.views.is_empty()).then(|| feed.hub.order.issue(&feed.hub.ids));
     let id = feed.hub.ids.next();
     feed.append(&mut state, id, publication.frame(id), publication.key);
     let has_views = issuing.is_some();

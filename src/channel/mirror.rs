@@ -1,11 +1,11 @@
 //! A feed as the mirror of a stream in Redis. Only the thread that reads Redis appends to it, so that its order is that of
 //! the stream.
 
-use super::feed::{Committed, Feed};
+use super::feed::Feed;
 use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
-use super::publication::{Publication, PublishError, frame};
+use super::publication::{Committed, Publication, PublishError, frame};
 use crate::redis::{AddError, Bounds, Content, Down, Entry, Mirror, Stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,13 +5,13 @@
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
 use super::asked::Asked;
-use super::feed::{Feed, REPLAY_BYTES, ROOM_DEADLINE};
-use super::history::{Batch, Cursor, History};
+use super::feed::{Feed, Matching};
+use super::history::{Batch, Cursor, History, REPLAY_BYTES};
+use super::hub::ROOM_DEADLINE;
 use super::id::Id;
 use super::selection::shown;
 use super::start::Start;
 use super::subscriber::Departure;
-use super::views::Matching;
 use crate::sse::{Event, json_string};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

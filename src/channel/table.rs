@@ -1,15 +1,14 @@
 //! The table of channels: names to channels, how many there may be, and which one goes when another one needs its place.
 
 use super::channel::Channel;
-use super::feed::Feed;
+use super::feed::{Feed, Hub, Matching, Sources, View};
 use super::history::History;
-use super::hub::Hub;
 use super::id::Id;
 use super::log::{Log, Logs, Restored};
 use super::members::{Listing, Members, Phase};
 use super::replay;
 use super::selection::Selection;
-use super::views::{Matching, Sources, View, Views};
+use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

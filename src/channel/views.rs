@@ -1,32 +1,8 @@
 //! The views of a server, by their names and by the channels that they show.
 
 use super::feed::Feed;
-use super::id::Id;
-use super::selection::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
-
-/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
-/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
-pub(super) struct View {
-    pub(super) selection: Selection,
-    pub(super) sources: Weak<dyn Sources>,
-}
-
-pub(super) trait Sources: Send + Sync {
-    fn matching(&self, selection: &Selection) -> Matching;
-}
-
-/// The channels that a selection has at one moment.
-#[derive(Default)]
-pub(super) struct Matching {
-    pub(super) feeds: Vec<Arc<Feed>>,
-    /// Other channels that were evicted may have had these names.
-    pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
-    pub(super) forgotten: Id,
-    pub(super) forgot_in: u64,
-}
 
 #[derive(Default)]
 pub(super) struct Views {
