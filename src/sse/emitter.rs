@@ -48,8 +48,14 @@ impl fmt::Debug for Emitter<'_> {
 /// How a stream begins and stays alive. [`Emitter::options`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct EmitterOptions {
-    heartbeat: Duration,
-    reconnection_time: Option<Duration>,
+    pub(super) heartbeat: Duration,
+    pub(super) reconnection_time: Option<Duration>,
+}
+
+impl Default for EmitterOptions {
+    fn default() -> EmitterOptions {
+        EmitterOptions { heartbeat: HEARTBEAT, reconnection_time: None }
+    }
 }
 
 impl EmitterOptions {
@@ -67,6 +73,10 @@ impl EmitterOptions {
         self
     }
 
+    pub(super) fn opening(&self) -> Vec<u8> {
+        self.reconnection_time.map_or_else(opening, opening_with)
+    }
+
     /// As [`Emitter::stream`], with these options.
     pub fn stream(
         self,
@@ -74,7 +84,7 @@ impl EmitterOptions {
         emit: impl FnOnce(Emitter<'_>) -> io::Result<()> + Send + 'static,
     ) -> Response {
         let last_event_id = stream::last_event_id(request);
-        let opening = self.reconnection_time.map_or_else(opening, opening_with);
+        let opening = self.opening();
         let run = move |writer| {
             let output = Arc::new(Mutex::new(Output::new(writer, self.heartbeat)));
             output::keep_alive(&output)?;
@@ -108,7 +118,7 @@ impl Emitter<'_> {
 
     /// The default options.
     pub fn options() -> EmitterOptions {
-        EmitterOptions { heartbeat: HEARTBEAT, reconnection_time: None }
+        EmitterOptions::default()
     }
 
     /// The id of the last event that the client has, as [`last_event_id`](crate::sse::last_event_id) finds it.

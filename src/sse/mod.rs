@@ -1,8 +1,8 @@
 //! Server-Sent Events (HTML, 9.2): the format, and the server's end of one stream.
 //!
 //! Read it in this order; each file uses only those before it: `event`, `parser`, `text` for the format; `stream` and
-//! `output` for any stream; `emitter` for one that is written on the connection's thread; `sse_emitter` for one that any
-//! thread sends to; `event_source` and `recording` for the client.
+//! `output` for any stream; `emitter` for one that is written on the connection's thread; `sse_emitter` and `sse_writer` for one
+//! that any thread sends to; `event_source` and `recording` for the client.
 
 mod emitter;
 mod event;
@@ -11,6 +11,7 @@ mod output;
 mod parser;
 mod recording;
 mod sse_emitter;
+mod sse_writer;
 mod stream;
 mod text;
 

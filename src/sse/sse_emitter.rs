@@ -1,17 +1,15 @@
 //! A stream for one client that any thread sends to, as Spring's `SseEmitter`.
 
-use super::emitter::FAILED;
+use super::emitter::{EmitterOptions, FAILED};
 use super::event::Event;
-use super::output::{HEARTBEAT, Output};
-use super::stream::{self, event_stream, opening, opening_with};
+use super::stream;
+use crate::http::Request;
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
-use crate::http::{Refusal, Request, Response, Status, StreamWriter};
 use std::error::Error;
-use std::mem::{replace, take};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::mem::replace;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 use std::{fmt, io};
 
 /// Sends events to one client, from any thread. Every clone is the same emitter, and equal to it.
@@ -88,34 +86,33 @@ use std::{fmt, io};
 /// });
 /// ```
 #[derive(Clone)]
-pub struct SseEmitter(Arc<Shared>);
+pub struct SseEmitter(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     last_event_id: Option<String>,
     /// Of the request.
-    connection: Closer,
-    state: Mutex<State>,
+    pub(super) connection: Closer,
+    pub(super) state: Mutex<State>,
     /// There is something to write, or no more is sent.
-    changed: Condvar,
+    pub(super) changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    heartbeat: Duration,
-    reconnection_time: Option<Duration>,
-    timeout: Option<Duration>,
+pub(super) struct State {
+    pub(super) options: EmitterOptions,
+    pub(super) timeout: Option<Duration>,
     buffer_bytes: usize,
-    on_completion: Option<Callback>,
-    on_timeout: Option<Callback>,
-    on_error: Option<ErrorCallback>,
-    has_response: bool,
+    pub(super) on_completion: Option<Callback>,
+    pub(super) on_timeout: Option<Callback>,
+    pub(super) on_error: Option<ErrorCallback>,
+    pub(super) has_response: bool,
     /// Encoded events that wait for the client.
-    frames: Vec<u8>,
+    pub(super) frames: Vec<u8>,
     /// How many bytes the writer has taken and not yet written.
-    bytes_in_write: usize,
+    pub(super) bytes_in_write: usize,
     /// Nothing more may be sent. What is in the buffer is still written.
-    is_completed: bool,
-    error: Option<io::Error>,
+    pub(super) is_completed: bool,
+    pub(super) error: Option<io::Error>,
 }
 
 type Callback = Box<dyn FnOnce(&SseEmitter) + Send>;
@@ -123,9 +120,6 @@ type ErrorCallback = Box<dyn FnOnce(&SseEmitter, &io::Error) + Send>;
 
 /// How many bytes may wait for the client by default.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// How often the thread of an idle stream checks whether the client has left and whether the server stops.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event could not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +145,7 @@ impl Error for SendError {}
 impl SseEmitter {
     /// An emitter for the client that asks.
     pub fn new(request: &Request<'_>) -> SseEmitter {
-        let state = State { heartbeat: HEARTBEAT, buffer_bytes: BUFFER_BYTES, ..State::default() };
+        let state = State { buffer_bytes: BUFFER_BYTES, ..State::default() };
         SseEmitter(Arc::new(Shared {
             last_event_id: stream::last_event_id(request),
             connection: request.connection().closer(),
@@ -174,12 +168,12 @@ impl SseEmitter {
 
     /// As [`EmitterOptions::heartbeat`](crate::sse::EmitterOptions::heartbeat).
     pub fn heartbeat(self, interval: Duration) -> SseEmitter {
-        self.with(|state| state.heartbeat = interval)
+        self.with(|state| state.options.heartbeat = interval)
     }
 
     /// As [`EmitterOptions::reconnection_time`](crate::sse::EmitterOptions::reconnection_time).
     pub fn reconnection_time(self, time: Duration) -> SseEmitter {
-        self.with(|state| state.reconnection_time = Some(time))
+        self.with(|state| state.options.reconnection_time = Some(time))
     }
 
     /// How many bytes of encoded events may wait for the client; 64 KiB by default. A larger event never fits.
@@ -288,101 +282,5 @@ impl fmt::Debug for SseEmitter {
         let mut debug = f.debug_struct("SseEmitter");
         debug.field("last_event_id", &self.last_event_id()).field("is_open", &self.is_open());
         debug.finish_non_exhaustive()
-    }
-}
-
-/// The response that begins the stream. An emitter has one client: a second response of it is `500`.
-impl From<SseEmitter> for Response {
-    fn from(emitter: SseEmitter) -> Response {
-        let mut state = hold(&emitter.0.state);
-        if replace(&mut state.has_response, true) {
-            let sentence = "The stream that answers this request has another client already.";
-            return Refusal::new(Status::INTERNAL_SERVER_ERROR, sentence).into();
-        }
-        let opening = state.reconnection_time.map_or_else(opening, opening_with);
-        drop(state);
-        let stream = Stream { emitter, outcome: None };
-        event_stream(opening, move |writer| stream.run(writer)).delayed()
-    }
-}
-
-/// The side of an emitter that writes. When it is dropped the emitter ends, also when the response was never sent.
-struct Stream {
-    emitter: SseEmitter,
-    /// `None` while nothing was written.
-    outcome: Option<io::Result<()>>,
-}
-
-impl Stream {
-    fn run(mut self, writer: StreamWriter) -> io::Result<()> {
-        let heartbeat = hold(&self.emitter.0.state).heartbeat;
-        let mut output = Output::new(writer, heartbeat);
-        self.outcome = Some(self.write_all(&mut output));
-        drop(self);
-        output.finish();
-        Ok(())
-    }
-
-    /// Writes what is sent until the emitter is completed.
-    fn write_all(&self, output: &mut Output) -> io::Result<()> {
-        let shared = &self.emitter.0;
-        let mut state = hold(&shared.state);
-        let mut check_at = Instant::now();
-        let mut deadline = state.timeout.and_then(|timeout| check_at.checked_add(timeout));
-        loop {
-            let now = Instant::now();
-            if !state.is_completed && deadline.is_some_and(|deadline| deadline <= now) {
-                deadline = None;
-                let callback = state.on_timeout.take();
-                drop(state);
-                self.call(callback);
-                self.emitter.complete();
-            } else if !state.frames.is_empty() {
-                let frames = take(&mut state.frames);
-                state.bytes_in_write = frames.len();
-                drop(state);
-                output.write(&frames)?;
-            } else if state.is_completed {
-                return state.error.take().map_or(Ok(()), Err);
-            } else if check_at <= now {
-                drop(state);
-                let heartbeat_at = output.keep_alive().ok_or(io::ErrorKind::BrokenPipe)?;
-                check_at = heartbeat_at.min(now + CHECK_INTERVAL);
-            } else {
-                let until = deadline.map_or(check_at, |deadline| deadline.min(check_at));
-                let woken = shared.changed.wait_timeout(state, until - now);
-                drop(woken.unwrap_or_else(PoisonError::into_inner));
-            }
-            state = hold(&shared.state);
-            state.bytes_in_write = 0;
-        }
-    }
-
-    /// Calls a callback. After a panic, which the panic hook reports, the callbacks behind it are still called.
-    fn call(&self, callback: Option<impl FnOnce(&SseEmitter)>) {
-        if let Some(callback) = callback {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(&self.emitter)));
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let shared = &self.emitter.0;
-        let error = match self.outcome.take() {
-            Some(outcome) => outcome.err(),
-            // A response to HEAD leaves its connection open.
-            None => (!shared.connection.is_open()).then(|| io::ErrorKind::BrokenPipe.into()),
-        };
-        let mut state = hold(&shared.state);
-        state.is_completed = true;
-        state.frames = Vec::new();
-        // Callbacks are called and dropped without the lock.
-        let (on_completion, on_error) = (state.on_completion.take(), state.on_error.take());
-        let _not_called = state.on_timeout.take();
-        drop(state);
-        let failed = on_error.zip(error);
-        self.call(failed.map(|(callback, error)| move |emitter: &_| callback(emitter, &error)));
-        self.call(on_completion);
     }
 }
