@@ -20,10 +20,10 @@ const RETRANSMISSIONS: u32 = 6;
 pub(super) fn unreachable() -> Vec<Ends> {
     let columns = |row: String| {
         let mut columns = row.split_ascii_whitespace().skip(1);
-        let ends = [columns.next()?.to_owned(), columns.next()?.to_owned()];
+        let ends = [columns.next()?, columns.next()?];
         let is_open = columns.next()? == ESTABLISHED;
         let retransmissions = u32::from_str_radix(columns.nth(2)?, 16).ok()?;
-        (is_open && retransmissions >= RETRANSMISSIONS).then_some(ends)
+        (is_open && retransmissions >= RETRANSMISSIONS).then(|| ends.map(str::to_owned))
     };
     rows(IPV4).chain(rows(IPV6)).filter_map(columns).collect()
 }
