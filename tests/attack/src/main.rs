@@ -14,13 +14,14 @@
 //!   and its vital signs; `payload`, events that can be recognized;
 //! - `visits`, that do not last; `swarm`, many attackers; `citizen`, the well-behaved client; `siege`,
 //!   the one against the other; `shortage`, of what the system gives; `flood`, all of these;
-//! - `oracle`, what every client must have seen; `stage`, what the clients share that publish and
+//! - `habit`, of a subscriber; `oracle`, what every client must have seen; `stage`, what the clients share that publish and
 //!   subscribe; `publisher`; `subscriber`; `crowd`, all of them; `soak` and `kill`, their attacks.
 
 mod citizen;
 mod client;
 mod crowd;
 mod flood;
+mod habit;
 mod kill;
 mod oracle;
 mod payload;
