@@ -97,7 +97,7 @@ fn check_since(head: &Head) -> Result<(), Refusal> {
 }
 
 const NO_TIME: Refusal = Refusal::bad(
-    "since is so long ago (90s, 10m, 2h, 1d), a date in UTC (2026-11-26T10:00:00Z), or a unix time.",
+    "since is how long ago (90s, 10m, 2h, 1d), a time in UTC (2026-11-26T10:00:00Z), or a unix time.",
 );
 
 /// A parameter without a value, with `1` and with `on` turns something on, with `0` and with `off` off.

@@ -167,9 +167,9 @@ const MOST: usize = 10_000_000;
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
 const LISTEN: &str =
-    "an address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
+    "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
 const BASE: &str = "a path of letters, digits and -._~, as /push";
-const PROXY: &str = "an address without a port, as 127.0.0.1, or unix";
+const PROXY: &str = "an IP address without a port, as 127.0.0.1, or unix";
 const REDIS: &str = "HOST:PORT, as 127.0.0.1:6379";
 const PREFIX: &str = "1 to 64 visible ASCII characters, none of them a brace";
 const CHANNEL: &str = "the name of a channel, 1 to 64 letters, digits, dots, underscores and hyphens that do not begin with \
