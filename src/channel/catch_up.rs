@@ -83,7 +83,7 @@ fn replay_view(
             thread::sleep(UNSETTLED_PAUSE);
         }
     }
-    // It is told so like any other.
+    // `catch_up` ends the stream.
     subscriber.cursor = feed.lock().history.end();
     Ok(())
 }
@@ -200,8 +200,8 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     }
 }
 
-/// Between half of the interval and all of it. Multiples of the golden ratio spread subscribers that came together:
-/// their heartbeats are not all written in one instant.
+/// Gives the subscriber an interval between half of the limit and all of it. The golden ratio spreads the heartbeats of
+/// subscribers that came together.
 ///
 /// Returns how many subscribers came before.
 fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber) -> u64 {

@@ -158,7 +158,7 @@ impl Channel {
         self.feed.members.on(Change::Left, Arc::new(callback));
     }
 
-    /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what the
+    /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what it
     /// missed since its [`last_event_id`](crate::sse::last_event_id), or since the time in the query parameter `since`,
     /// then what is published from now on.
     ///

@@ -35,7 +35,7 @@ pub(super) trait Sources: Send + Sync {
 #[derive(Default)]
 pub(super) struct Matching {
     pub(super) feeds: Vec<Arc<Feed>>,
-    /// Other channels that were evicted may have had these names.
+    /// Parts that an evicted channel may have matched.
     pub(super) open_parts: Vec<Arc<str>>,
     /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
     pub(super) forgotten: Id,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// A thread per core is enough, and no machine that we know has more cores.
+/// One thread per core is enough; more cores than this get no more threads.
 pub(super) const MAX_FANOUT_THREADS: usize = 64;
 
 /// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,

@@ -1,8 +1,8 @@
 //! The log of a channel: where an event is committed before it exists.
 //!
 //! An event enters the history, and so reaches subscribers, only after it is committed, in the order in which it was
-//! committed; the publisher is answered after that. So no client holds an id that the log does not have. What differs is
-//! what commits: in memory nothing does.
+//! committed; the publisher is answered after that. So no client holds an id that the log does not have. A log in
+//! memory needs no commit.
 
 use super::directory::{self, Directory, JournalSync};
 use super::fanout;
@@ -41,7 +41,7 @@ pub enum Storage {
     Redis(redis::Options),
 }
 
-/// The same, open.
+/// The open logs.
 pub(super) enum Logs {
     Memory,
     Journal(Arc<Directory>),
@@ -148,7 +148,7 @@ impl Log {
         }
     }
 
-    /// Waits until the history can say what a client lacks that names this id. `false` when it cannot soon.
+    /// Waits until the history knows what came after this id. `false` when that takes too long.
     pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>) -> bool {
         match self {
             Log::Memory | Log::Journal(_) => true,
@@ -189,7 +189,7 @@ fn commit_to_memory(
     if let Some(id) = publication.find_in(&state.history)? {
         return Ok(id);
     }
-    // Until the views have it, they show no larger one.
+    // Views wait with larger ids for this event.
     let issuing = (!state.views.is_empty()).then(|| feed.hub.order.issue(&feed.hub.ids));
     let id = feed.hub.ids.next();
     feed.append(&mut state, id, publication.frame(id), publication.key);

@@ -60,9 +60,8 @@ pub(super) fn commit(
     Ok(id)
 }
 
-/// Waits until the feed can say what a client lacks that names this id. A later id than those in the history may be that
-/// of an event that another server has sent before it was read here; and what ends a client for good, because the channel
-/// is completed, must be true now.
+/// Waits until the feed knows what came after this id. An id beyond the history may be of an event that another server
+/// has sent and this one has not read yet. A completion ends the client for good, so it is read again.
 pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
@@ -120,7 +119,7 @@ impl Mirror for Feed {
     fn replace(self: Arc<Feed>, entries: Vec<Entry>, forgotten: Option<&str>) {
         let entries: Vec<_> = entries.into_iter().filter_map(committed).collect();
         let mut state = self.lock();
-        // Without an older entry, only the id right before the first one stands for "nothing is lost".
+        // Without an older entry, only a client at the id before the first has lost nothing.
         let first = entries.first().map(|(id, _)| id.previous());
         let forgotten = forgotten.map(|id| Id::parse(id).or(first));
         state.history.reset(forgotten.unwrap_or(first).unwrap_or(Id::FIRST));

@@ -47,14 +47,14 @@ impl<'f> Replay<'f> {
         batch: &mut Batch,
     ) -> Result<String, Departure> {
         let (hub, after) = (&self.feed.hub, self.after);
-        // What is forgotten from here on has this number, or a larger one.
+        // What is forgotten after this line has this number or more.
         let number = hub.rounds.fetch_add(1, SeqCst) + 1;
         let before = self.round.replace(number);
         let is_lost = |forgotten: Id, forgot_in: u64| match before {
             None => self.start.is_behind_gap(forgotten, &hub.ids),
             Some(before) => after < forgotten && forgot_in >= before,
         };
-        // Read before the channels: each event up to here is in one of the histories by the time at which that is locked.
+        // Read before the channels are locked: their histories then have each event up to this id.
         let settled = self.feed.view.as_ref().map(|_| hub.order.settled(&hub.ids));
         let mut found =
             Found { until: settled.unwrap_or(until).min(until).max(after), ..Found::default() };

@@ -81,15 +81,15 @@ pub(super) struct Entry {
 /// evicted first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Unused {
-    /// Its subscribers have not read all yet, perhaps on purpose. It is evicted after all others, and they are told of a
-    /// gap when they come back.
+    /// Completed, but subscribers are still reading. It is evicted last, and its subscribers get a gap when they come
+    /// back.
     pub(super) is_read: bool,
     /// On the clock of the hub.
     pub(super) since: Duration,
 }
 
-/// What was removed from the table, with what the log holds of it. It is made before the table is locked, and so dropped
-/// after the lock is free: its log may be on a disk, and a callback of a channel may own the last handle to another one.
+/// Channels that were removed. Dropping this deletes their logs, perhaps from a disk, and their callbacks, which may
+/// own the last handle to a channel. So make it before the table is locked: then it is dropped after the lock.
 #[derive(Default)]
 pub(super) struct Removed(Vec<Entry>);
 

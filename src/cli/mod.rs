@@ -90,7 +90,7 @@ fn request(arguments: &Arguments, url: &str, own: &[(&str, &str)]) -> Result<Req
     Ok(fields.fold(request, |request, (name, value)| request.field(&name, value)))
 }
 
-/// More of an answer is not read.
+/// At most this much is read.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 fn read_answer(mut response: Response) -> Result<(Response, String), NetworkError> {

@@ -158,7 +158,7 @@ impl Admission {
             let evicted = if is_first { self.evict(&mut table, has_place) } else { None };
             drop(table);
             evicted.inspect(|evicted| _ = evicted.end());
-            // Returns at once when another thread has granted the place since the lock was given back.
+            // Returns at once if the place was granted after the table was unlocked.
             thread::park_timeout(if is_first { wait.min(LOOK_INTERVAL) } else { wait });
             table = hold(&self.table);
         }

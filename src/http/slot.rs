@@ -49,7 +49,7 @@ pub(crate) struct Slot {
     pub(super) peer: Option<SocketAddr>,
     /// From when on the connection may be evicted, on the clock of [`now_ms`], or one of the values above.
     evictable_from_ms: AtomicU64,
-    /// The server waits for a request. A connection that the server stops in this state has nothing to be answered.
+    /// The server waits for a request. When the server stops, it can end such a connection without an answer.
     pub(super) is_idle: AtomicBool,
     /// Whether the connection counts among `Limits::connections`. It changes under the table's lock.
     pub(super) has_place: AtomicBool,

@@ -30,7 +30,7 @@ pub(super) fn unreachable() -> Vec<Ends> {
 
 /// The user that has the other end of a connection, if a process on this machine has it.
 ///
-/// An end that its process has closed counts as root's in the table. It is not established any more.
+/// The table gives a closed end to root, and not as `ESTABLISHED`: it is not found.
 pub(crate) fn user_of_peer(socket: &TcpStream) -> Option<u32> {
     let [peer, own] = [socket.peer_addr().ok()?, socket.local_addr().ok()?]
         .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));

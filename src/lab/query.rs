@@ -18,7 +18,7 @@ pub(super) const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 /// What a stream says that no parameter gives another text: the demonstration's words.
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
-/// Each parameter with its streams, its default and its values. The README has a row for each.
+/// Each parameter with its streams, its default and its values. `www/lab.txt` explains them.
 static PARAMETERS: [(Streams, &str, &str, Values); 29] = [
     // What is said.
     (

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The pause before a block without a timing.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// A content in place of the stream is not larger.
+/// The largest content in place of a stream.
 const CONTENT_BYTES: usize = 1024 * 1024;
 
 /// The answer to a request for a recording. Without `lines`, the laboratory is off.

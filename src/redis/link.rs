@@ -79,7 +79,7 @@ pub(super) fn malformed() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "Redis sent what is not a reply to the command")
 }
 
-/// A server that says so may be one that a failover has left behind.
+/// An error of a server that is not, or no longer, the master.
 pub(super) fn is_of_no_master(error: &str) -> bool {
     ["READONLY", "LOADING", "MASTERDOWN"].iter().any(|code| error.starts_with(code))
 }
@@ -166,7 +166,7 @@ impl Connection {
         (&*self.socket).write_all(wire)
     }
 
-    /// The next reply. Each byte proves that the peer is there.
+    /// The next reply. Each byte restarts the deadline.
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
         loop {
             match self.next(SILENCE)? {

@@ -249,7 +249,7 @@ impl Reader<'_> {
             match next.found {
                 Found::Entry(entry) => appended.push(entry),
                 Found::Nothing => self.redis.skipped(),
-                // The next read begins with it.
+                // The next read loads anew.
                 Found::Hole => {
                     has_more = true;
                     break;
@@ -382,6 +382,6 @@ struct Loaded {
     entries: Vec<Entry>,
     /// The newest of all entries, also of those that are no event; `None` when the stream is empty.
     last: Option<String>,
-    /// The first one that is not held, if there is one.
+    /// The newest entry that is not held, if any.
     forgotten: Option<String>,
 }
