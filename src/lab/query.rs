@@ -21,12 +21,7 @@ const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 /// Each parameter with its streams, its default and its values. `www/lab.txt` explains them.
 static PARAMETERS: [(Streams, &str, &str, Values); 29] = [
     // What is said.
-    (
-        Made,
-        "text",
-        TEXT,
-        Text("at least one word", |text| text.split_whitespace().next().is_some()),
-    ),
+    (Made, "text", TEXT, Text("at least one word", |text| !text.trim().is_empty())),
     (Made, "split", "word", Choice(&["word", "char"])),
     (Made, "data", "", Text("any text", |_| true)),
     (Made, "count", "", Number("a number of events", 1..=100_000)),
@@ -122,10 +117,8 @@ impl Given {
         let known = || PARAMETERS.iter().filter(|(of, ..)| *of <= streams);
         for (name, value) in head.queries() {
             let Some((.., values)) = known().find(|(_, known, ..)| *known == name) else {
-                return Err(unknown(
-                    &name,
-                    &known().map(|(_, name, ..)| *name).collect::<Vec<_>>(),
-                ));
+                let known: Vec<&str> = known().map(|(_, name, ..)| *name).collect();
+                return Err(unknown(&name, &known));
             };
             if !values.contain(&value) {
                 return Err(bad(format!("{name} is {values}.")));
@@ -145,8 +138,8 @@ impl Given {
 
     /// The value, or the default. `None` without either.
     fn text(&self, name: &str) -> Option<&str> {
-        let default = PARAMETERS.iter().find(|(_, known, ..)| *known == name);
-        let default = default.map(|(_, _, default, _)| *default).filter(|text| !text.is_empty());
+        let row = PARAMETERS.iter().find(|(_, known, ..)| *known == name);
+        let default = row.map(|(_, _, default, _)| *default).filter(|text| !text.is_empty());
         let given = self.values.iter().find(|(found, _)| found == name);
         given.map(|(_, value)| value.as_str()).or(default)
     }
