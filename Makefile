@@ -57,7 +57,8 @@ engines: target/newswire
 doc:
 	cargo doc --no-deps --open
 
-# newswire and its peers side by side, in one run of about half an hour. FLAGS="--quick" runs a few minutes.
+# newswire and its peers side by side, in one run of about an hour. FLAGS="--rounds 1" takes twenty minutes, and
+# FLAGS="--quick" a few.
 bench: target/newswire
 	cargo run --release --manifest-path tests/bench/Cargo.toml -- --newswire target/newswire $(FLAGS)
 

@@ -1,14 +1,20 @@
 /** The address bar: what is read, and how. */
-import { $, number, set, setWithIds } from "./dom.js";
+import { $, make, number, set, setWithIds } from "./dom.js";
 import { READY_STATES, describe } from "./reader.js";
 import { text } from "./text.js";
 
 /** A field as HTTP has it: a token, a colon, a value. */
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/;
 
-/** Marks an input as wrong, and says why beside it. Without a sentence it is right. */
+/** Marks an input as wrong, and says why below it. Without a sentence it is right. */
 export function mark(input, sentence = "") {
-  const why = $(`${input.id}-why`);
+  const id = `${input.id}-why`;
+  if (sentence && !$(id)) {
+    input.closest(".row, label").append(make("small", { id, className: "wrong" }));
+    input.setAttribute("aria-describedby", `${input.getAttribute("aria-describedby") ?? ""} ${id}`.trim());
+  }
+  const why = $(id);
+  if (!why) return;
   why.textContent = sentence;
   why.hidden = !sentence;
   if (sentence) {

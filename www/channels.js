@@ -1,13 +1,13 @@
-/** Channels: join one or several, publish, see how many listen. */
+/** Channels: join, publish, see how many listen. */
 import { mark } from "./bar.js";
 import { $, here, number, say, set, setWithIds } from "./dom.js";
 import { floodLine, publishLine } from "./snippets.js";
 import { begin, currentOrder, lastIdOf, onRefusal, onState, stop } from "./tool.js";
 import { text } from "./text.js";
 
-/** The server's rule for a name. Several stand with a comma between them, and one that is read may end in a star. */
+/** The server's rule for a name, and for one that is read, which may end in a star. */
 const NAME = /^[\w-][\w.-]{0,63}$/, PATTERN = /^[\w$-][\w.$-]{0,63}\*?$/;
-/** How often the page asks how many listen: a stream does not say so. */
+/** How often the page asks how many listen. */
 const COUNT_MS = 5000;
 
 /** The server has refused to be read without a key. */
@@ -45,7 +45,6 @@ async function join() {
   begin({ url, as: "fetch", lastId: newest, fields: readsByKey ? authorization() : [] }, { isResumed: before !== "" });
 }
 
-/** Says what became of a publication. */
 function tell(sentence, state = "gaveUp") {
   setWithIds($("channel-why"), sentence);
   $("channel-why").hidden = !sentence;
@@ -55,9 +54,8 @@ function tell(sentence, state = "gaveUp") {
 }
 
 /**
- * Publishes.
- * @param {{ content: string, type?: string, isStream?: boolean }} publication
- * @returns {Promise<string>} what became of it
+ * Publishes, and says what became of it.
+ * @param {{ content: string, type?: string, isStream?: boolean }} publication @returns {Promise<string>}
  */
 export async function send({ content, type = "", isStream = false }) {
   const name = names()?.[0];
@@ -109,9 +107,9 @@ async function count() {
   if (name === typed()[0]) showCount(channel?.subscribers);
 }
 
-/** The lines for a terminal are true for what the form says. A name that is none does not go into them. */
+/** A name that is none does not go into the lines for a terminal. */
 function showLines() {
-  const [name] = typed(), isName = NAME.test(name ?? "") && typed().length === 1, hasKey = key() !== "" || !$("channel-token-why").hidden;
+  const [name] = typed(), isName = NAME.test(name ?? "") && typed().length === 1, hasKey = key() !== "" || $("channel-token").hasAttribute("aria-invalid");
   for (const line of document.querySelectorAll("#channel .line")) line.hidden = !isName;
   if (!isName) return;
   const type = $("channel-type").value.trim();
@@ -137,7 +135,7 @@ export function start() {
   };
   $("channel").oninput = (event) => {
     if (event.target.id === "channel-name") names();
-    else if ($(`${event.target.id}-why`)) mark(event.target);
+    else mark(event.target);
     showJoined();
     showLines();
   };

@@ -6,14 +6,13 @@ import { load, text } from "./text.js";
 
 /** The silence after which proxies cut a connection. */
 const PROXY_MS = 60000;
-/** As long a wait as the reader of a page notices. */
+/** A wait that a person notices. */
 const LATE_MS = 500;
-/** Events of so different times do not arrive at once unless they were held. */
+/** Events that are so far apart come at once only when they were held. */
 const HELD_MS = 1000;
 
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 
-/** In quotation marks, and not longer than a line. */
 function shown(value) {
   const content = JSON.stringify(value);
   return content.length > 70 ? `${content.slice(0, 70)}…` : content;
@@ -216,9 +215,8 @@ function lacks(needs, { first }) {
 }
 
 /**
- * Judges a stream, rule by rule.
- * @param {string} url
- * @param {{ seconds?: number, fields?: [string, string][] }} [options] how long it is watched, and what is sent with each request
+ * Judges a stream, rule by rule, after so many seconds. The fields are sent with each request.
+ * @param {string} url @param {{ seconds?: number, fields?: [string, string][] }} [options]
  * @returns {Promise<{ rule: string, outcome: string, seen: string, why: string, remedy: string }[]>}
  */
 export async function check(url, { seconds: time = 10, fields = [] } = {}) {

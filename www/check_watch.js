@@ -1,7 +1,7 @@
-/** What the check asks a server with fetch, and what it sees: the response, and the stream with the time of each read. */
+/** What the check asks a server, and what it sees. */
 import { fieldsOfRequest, isForbidden } from "./reader.js";
 
-/** No more of a stream is watched, however fast it is. */
+/** No more of a fast stream is watched. */
 const MOST_BYTES = 1024 * 1024;
 /** So many of the last events are asked for again. */
 const RESUMED_EVENTS = 3;
@@ -10,7 +10,7 @@ const PAUSE_MS = 50;
 const BOM = "\ufeff";
 
 /** A request, and what came of it. Times are milliseconds since the request. */
-export class Exchange {
+class Exchange {
   text = "";
   bytes = [];
   /** When each read came, and where it ends in the text and in the bytes. */
@@ -79,7 +79,7 @@ export class Exchange {
     return this.response?.headers.get(name) ?? "";
   }
 
-  /** Bytes that arrived without a pause: from when to when, and where they end. */
+  /** Bytes that arrived without a pause. */
   get bursts() {
     const bursts = [];
     let start = 0;
@@ -103,7 +103,7 @@ export class Exchange {
     return this.lines.filter(({ line }) => line).map(({ line }) => fieldOf(line));
   }
 
-  /** The events; the blocks that are none; and whether the lines behind the last blank line have data, and since when. */
+  /** The events, the blocks that are none, and whether data behind the last blank line waits, and since when. */
   blocks() {
     let lines = [], at = this.text.startsWith(BOM) ? 1 : 0, start = at;
     const events = [], empty = [];

@@ -1,4 +1,3 @@
-/** The document: elements, texts that change, and what a screen reader is told. */
 import { language, text } from "./text.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -10,7 +9,7 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** Sets a text only when it changes, because each change costs the browser work. */
+/** Sets a text when it changes: each change costs the browser work. */
 export function set(element, content) {
   if (element.textContent !== content) element.textContent = content;
 }
@@ -21,12 +20,12 @@ export function setWithIds(element, content) {
   element.replaceChildren(...content.split(/(\d+-\d+|\(\d\))/).map((part, at) => at % 2 ? make("span", { className: "number" }, part) : part));
 }
 
-/** The address of something of this server. The page may be served below a path. @param {string} path */
+/** An address on this server. The page may be served below a path. @param {string} path */
 export const here = (path) => new URL(path, document.baseURI).href;
 
 const said = new Map();
 
-/** Tells a screen reader something: once a second, and only the latest text of each subject. */
+/** Tells a screen reader, once a second, the latest text of each subject. */
 export function say(subject, content) {
   if (said.size === 0) {
     setTimeout(() => {
@@ -37,7 +36,7 @@ export function say(subject, content) {
   said.set(subject, content);
 }
 
-/** A button with aria-disabled keeps the focus. A button with disabled would lose it. */
+/** A button with aria-disabled keeps the focus, unlike one with disabled. */
 export const enable = (button, isEnabled) => button.setAttribute("aria-disabled", !isEnabled);
 
 export const press = (button, action) => {
@@ -46,7 +45,6 @@ export const press = (button, action) => {
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** With the separators of the language. */
 export const number = new Intl.NumberFormat(language).format;
 
 /** A time since something: `3.2 s`, `45 s`, `12 min`. @param {number} ms */
@@ -87,7 +85,7 @@ function copyButton(label, content) {
   return button;
 }
 
-/** Puts the address of this page into the lines for a terminal, and a button beside each. */
+/** Puts the address of this server into the lines for a terminal, and a button beside each. */
 export function fillLines(root = document) {
   for (const line of root.querySelectorAll(".line")) {
     const code = line.querySelector("code");

@@ -27,9 +27,8 @@ export function start() {
     const range = isRange ? text("lab.range", { least: number(takes[0]), most: number(takes[1]) }) : "";
     const otherwise = without ? text("lab.without", { value: without }) : "";
     const hint = make("small", { id: `${id}-hint` }, make("code", {}, name), [range, otherwise].filter(Boolean).map((part) => ` · ${part}`).join(""));
-    const why = make("small", { id: `${id}-why`, className: "wrong", hidden: true });
-    input.setAttribute("aria-describedby", `${hint.id} ${why.id}`);
-    return make("label", { className: isArea ? "wide" : "" }, text(`lab.${name}`), input, hint, why);
+    input.setAttribute("aria-describedby", hint.id);
+    return make("label", { className: isArea ? "wide" : "" }, text(`lab.${name}`), input, hint);
   }
 
   const isGiven = (input) => input.value !== "" && input.value !== input.options?.[0].value;

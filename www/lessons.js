@@ -1,4 +1,4 @@
-/** Exercises for a class: what to type, and what is seen. The texts `lesson.NAME`, `.do` and `.see` explain each. */
+/** Exercises for a class: what to type, and what is seen. The text `lesson.NAME` has the title, what to do, and what to see. */
 import { $, fillLines, make } from "./dom.js";
 import { text } from "./text.js";
 
@@ -84,10 +84,9 @@ export function start() {
   $("exercises").append(...LESSONS.map(({ name, lines, seen }) => {
     const line = ([terminal, code]) => make("p", { className: "line" },
       make("span", {}, terminal ? text("lessons.terminal", { terminal }) : text("lessons.console")), make("code", {}, code));
-    const item = make("li", { id: `lesson-${name}` }, make("h3", {}, text(`lesson.${name}.0`)),
+    return make("li", { id: `lesson-${name}` }, make("h3", {}, text(`lesson.${name}.0`)),
       make("p", { innerHTML: text(`lesson.${name}.1`) }), ...lines.map(line),
       make("p", { className: "note" }, text("lessons.seen")), make("pre", {}, seen), make("p", { innerHTML: text(`lesson.${name}.2`) }));
-    return item;
   }));
   fillLines($("exercises"));
 }

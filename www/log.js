@@ -1,4 +1,4 @@
-/** The log draws only the rows in view, and drops old events. Rows about the connection stay. */
+/** The log draws the rows in view, and drops old events. Rows about the connection stay. */
 import { $, copy, make, number, press, save, set } from "./dom.js";
 import { parseJson, tree } from "./json.js";
 import { toJson, toRecording, toStream } from "./recording.js";
@@ -63,12 +63,10 @@ export class Log {
     this.showDetail();
   }
 
-  /** The events that are shown. */
   events() {
     return this.shown.filter((row) => row.kind === "event");
   }
 
-  /** @param {Partial<Row>} row @returns {Row} */
   add(row) {
     row.at ??= Date.now();
     row.gap = this.lastAt ? row.at - this.lastAt : 0;
@@ -91,7 +89,6 @@ export class Log {
     return row;
   }
 
-  /** A column has room for the longest content so far. */
   widen(column, length, most) {
     if (length <= this.widths[column]) return;
     this.widths[column] = length;
@@ -106,7 +103,7 @@ export class Log {
     this.drawSoon();
   }
 
-  /** Drops the oldest events. What happened to the connection stays. */
+  /** Drops the oldest events. */
   trim() {
     const atTop = this.shown[this.first()], before = this.shown.length;
     const room = this.characters > MOST_CHARACTERS ? MOST_CHARACTERS * 0.9 : MOST_CHARACTERS;
@@ -252,7 +249,6 @@ export class Log {
     this.drawSoon();
   }
 
-  /** The selected row as a whole, JSON as a tree. */
   showDetail() {
     const row = this.selected, detail = $("log-detail");
     detail.hidden = !row;

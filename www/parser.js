@@ -1,15 +1,12 @@
 /** Bytes to events: the standard's algorithm (HTML, 9.2.6). */
 
-/** The longest line, and the most data of an event, in characters: a stream must not fill the memory. */
+/** The most characters of a line and of an event's data: a stream must not fill the memory. */
 const LIMIT = 16 * 1024 * 1024;
 
 /** @typedef {{ type: string, data: string, lastEventId: string }} Message */
 
 export class Parser {
-  /**
-   * @param {{ event: (message: Message) => void, comment?: (content: string) => void, retry?: (ms: number) => void }} heard
-   * @param {string} lastEventId of a stream before
-   */
+  /** @param {{ event: (message: Message) => void, comment?: (content: string) => void, retry?: (ms: number) => void }} heard */
   constructor(heard, lastEventId = "") {
     this.heard = heard;
     // "Streams must be decoded using the UTF-8 decode algorithm", which strips one byte order mark.
@@ -23,7 +20,6 @@ export class Parser {
   feed(bytes) {
     let text = this.decoder.decode(bytes, { stream: true });
     if (text === "") return;
-    // "Lines must be separated by either a CRLF character pair, a single LF character, or a single CR character."
     if (this.isAfterCr && text.startsWith("\n")) text = text.slice(1);
     this.isAfterCr = text.endsWith("\r");
     const lines = text.split(/\r\n|\n|\r/);

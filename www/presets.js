@@ -1,5 +1,3 @@
-/** Streams made to order, recordings that this server plays, and the parameters of /lab. */
-
 const chat = { model: "any", stream: true, messages: [{ role: "user", content: "Hello" }] };
 
 /** The text `preset.NAME` names and explains each. @type {{ name: string, values?: Record<string, string>, sample?: string, content?: object }[]} */

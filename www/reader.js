@@ -140,6 +140,7 @@ export class Reader {
     const count = isHere(this.order.url) ? await countConnections() : 0;
     if (run !== this.run || this.state.name !== "connecting") return;
     if (count >= MOST_CONNECTIONS) this.change({ ...this.state, isFull: true });
+    else this.timer = setTimeout(() => this.explain(run), PATIENCE_MS);
   }
 
   opened(response) {

@@ -1,10 +1,4 @@
-/**
- * Recordings: event streams with their timing in comments, as the server plays them from a file `.sse`:
- *
- *     : +250 ms
- *     id: 1
- *     data: The
- */
+/** Recordings: event streams with a comment before each block, such as `: +250 ms`. The server plays them, too. */
 import { Parser } from "./parser.js";
 
 /** The pause before a block that names none, as the server has it. */
@@ -37,10 +31,8 @@ export function readRecording(content) {
 }
 
 /**
- * Plays a recording in this page. `heard` is called as for a stream.
- * @param {string} content
- * @param {{ event: Function, comment?: Function, bytes?: Function, ended: () => void }} heard
- * @returns {() => void} stops it
+ * Plays a recording. What is returned stops it.
+ * @param {string} content @param {{ event: Function, comment?: Function, bytes?: Function, ended: () => void }} heard
  */
 export function play(content, heard) {
   const parser = new Parser(heard), encoder = new TextEncoder(), blocks = readRecording(content);

@@ -16,23 +16,21 @@ const fieldsOf = ({ fields = [], lastId }) => [
 /** In double quotation marks the shell puts in the variable. */
 const quoteField = ([name, value]) => value.includes("$TOKEN") ? `"${name}: ${value}"` : quote(`${name}: ${value}`);
 
-function curl(order) {
-  const method = order.as === "fetch" && order.method && order.method !== "GET" ? order.method : "";
-  const fields = order.as === "fetch" ? fieldsOf(order) : fieldsOf({ lastId: order.lastId });
-  const parts = [...(method && !(method === "POST" && order.content) ? ["-X", method] : []),
-    ...fields.flatMap((field) => ["-H", quoteField(field)]),
-    ...(method && order.content ? ["--data-raw", quote(order.content)] : [])];
-  return ["curl -N", ...parts, word(order.url)].join(" ");
+/** A command line: its start, and how it names a method, a field and a content. */
+function command(order, start, [forMethod, forField, forContent], fields) {
+  const { url, content } = order, method = order.as === "fetch" ? order.method ?? "GET" : "GET";
+  const isImplied = method === "GET" || method === "POST" && content;
+  return [...start, ...(isImplied ? [] : [forMethod, method]), ...fields.flatMap((field) => [forField, quoteField(field)]),
+    ...(method !== "GET" && content ? [forContent, quote(content)] : []), word(url)].join(" ");
 }
 
-function watch(order) {
-  const isFetch = order.as === "fetch", method = isFetch ? order.method ?? "GET" : "GET";
-  const parts = [...(order.once ? ["--once"] : []), ...(order.lastId ? ["--last-event-id", word(order.lastId)] : []),
-    ...(isFetch ? fieldsOf({ fields: order.fields }).flatMap((field) => ["--header", quoteField(field)]) : []),
-    ...(method !== "GET" && !(method === "POST" && order.content) ? ["--method", method] : []),
-    ...(method !== "GET" && order.content ? ["--data", quote(order.content)] : [])];
-  return ["newswire watch", ...parts, word(order.url)].join(" ");
-}
+const fieldsIfFetch = ({ as, fields }) => as === "fetch" ? fields : [];
+
+const curl = (order) => command(order, ["curl -N"], ["-X", "-H", "--data-raw"], fieldsOf({ ...order, fields: fieldsIfFetch(order) }));
+
+const watch = (order) => command(order,
+  ["newswire watch", ...(order.once ? ["--once"] : []), ...(order.lastId ? ["--last-event-id", word(order.lastId)] : [])],
+  ["--method", "--header", "--data"], fieldsOf({ fields: fieldsIfFetch(order) }));
 
 function script(order) {
   const url = JSON.stringify(order.url);

@@ -1,8 +1,7 @@
-/**
- * The pages of this server in one browser. A browser has six connections to a host for all its tabs, so hidden pages let
- * their streams go as soon as another page opens.
- */
+/** A browser has six connections to a host for all tabs, so a hidden page lets its streams go when another one opens. */
 const channel = new BroadcastChannel("newswire");
+/** A busy page takes so long to answer. */
+const ANSWER_MS = 500;
 const readers = new Set();
 const answers = [];
 
@@ -30,6 +29,6 @@ look();
 export async function countConnections() {
   answers.length = 0;
   channel.postMessage("connections?");
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
   return answers.reduce((sum, count) => sum + count, connections());
 }

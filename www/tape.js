@@ -1,8 +1,8 @@
-/** A list of blocks, of bounded length: on the left the lines of bytes, on the right what became of them. */
+/** A list of the last blocks: on the left the lines of bytes, on the right what became of them. */
 import { make, number, setWithIds } from "./dom.js";
 import { text } from "./text.js";
 
-/** How many bytes of a line are shown. */
+/** So many bytes of a line are shown. */
 export const LINE_BYTES = 240;
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -47,7 +47,7 @@ export class Tape {
     this.touch(block);
   }
 
-  /** Draws a block with the next frame. When many come, it draws less often: a person could not read all of them. */
+  /** Draws a block with the next frame. When many come, it draws less often. */
   touch(block) {
     this.changed.add(block);
     if (this.changed.size > 4 * this.most) this.changed = new Set([...this.changed].slice(-this.most));

@@ -1,9 +1,9 @@
 /** The texts of the page. Each language has a file in text/ with the same keys. */
 
-/** The languages, each with its tag (BCP 47) and its own name. A new one needs a line here and its files in text/. */
+/** The tag (BCP 47) and the name of each language. A new one needs a line here and files in text/. */
 export const LANGUAGES = { en: { tag: "en", own: "English" }, zh: { tag: "zh-Hans", own: "中文" } };
 
-/** The language that the address names or that was chosen, else the first of the browser's languages that the page has. */
+/** The language of the address, or that was chosen, or the first of the browser's that the page has. */
 function preferred() {
   const wanted = navigator.languages.map((tag) => tag.split("-")[0]);
   try {
@@ -18,7 +18,7 @@ function preferred() {
 export const language = preferred();
 const texts = {};
 
-/** Loads a file of texts. @param {string} [subject] of a subject that not every visit needs, such as `check_` */
+/** Loads texts. @param {string} [subject] the start of a file's name, such as `check_` */
 export const load = async (subject = "") => Object.assign(texts, (await import(`./text/${subject}${language}.js`)).default);
 await load();
 

@@ -10,7 +10,7 @@ import { showSnippets } from "./snippets.js";
 import { text } from "./text.js";
 import { Wire, cutLine } from "./wire.js";
 
-/** How long a screen reader is not told of more events after one. */
+/** So long after an event, a screen reader is told of no other. */
 const SPOKEN_MS = 4000;
 
 const log = new Log();
@@ -110,7 +110,6 @@ function finish({ name, why }) {
   rest();
 }
 
-/** Nothing more comes: the numbers and the chart stand still. */
 function rest() {
   run++;
   clearInterval(ticking);
@@ -138,7 +137,7 @@ function show(state) {
   told = state.name;
 }
 
-/** Whether the server can put this stream on a line: it is one of its own, and the laboratory is on. */
+/** Whether the server can put this stream on a line. */
 const takesLine = (url) => labIsOn && [here("lab"), here("sse/mvc/words")].includes(url.split(/[?#]/)[0]);
 let labIsOn = true;
 export const turnLabOff = () => { labIsOn = false; };

@@ -6,7 +6,7 @@ import { here, number } from "./dom.js";
 import { LINE_BYTES, Tape, decode } from "./tape.js";
 import { text } from "./text.js";
 
-/** How many lines of a block are shown. */
+/** So many lines of a block are shown. */
 const BLOCK_LINES = 14;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
@@ -93,10 +93,7 @@ export class Wire extends Tape {
     this.read(new TextEncoder().encode(lines.join("\r\n")), true);
   }
 
-  /**
-   * Reads one piece. A line ends in CR, LF or CRLF. The LF of a CRLF may come in the next piece, when its block is closed
-   * already.
-   */
+  /** Reads one piece. The LF of a CRLF may come in the next piece, when its block is closed already. */
   read(bytes, isHead = false) {
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at];

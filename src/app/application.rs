@@ -40,8 +40,8 @@ pub struct App {
     /// two seconds of a change.
     pub access_file: Option<PathBuf>,
     /// The application that is asked about each subscription and publish of a channel that the file does not name; none.
-    /// It is asked at most 64 questions at a time, and one for each four connections, each on a thread of its own and for two seconds, and the decisions that
-    /// its `Cache-Control: max-age` lets be kept are 1,024 and 4 MiB at most.
+    /// There are 64 questions at a time at most, and one for each four connections; each has a thread of its own, and two
+    /// seconds. What its `Cache-Control: max-age` lets be kept is 1,024 decisions and 4 MiB at most.
     pub authorize: Option<Url>,
     /// The clients that may begin a channel by subscribing to it; all.
     pub create: Create,

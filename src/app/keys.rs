@@ -180,7 +180,7 @@ impl Line {
         });
         let lines = lines.collect::<Result<Vec<Line>, _>>()?;
         // It would make every channel public.
-        if lines.is_empty() { Err("it has no line".to_owned()) } else { Ok(lines) }
+        if lines.is_empty() { Err("no line of it allows anything".to_owned()) } else { Ok(lines) }
     }
 
     /// A key that may publish on all channels, as `--publish-token-file` says.

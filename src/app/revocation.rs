@@ -39,8 +39,8 @@ impl Grant {
     }
 }
 
-/// The streams that were granted; about 200 bytes for each, its channels and its keys. One thread reviews all of them: each subscriber belongs to a fan-out thread, which must
-/// not read a file, nor judge by a thousand lines.
+/// The streams that were granted: about 200 bytes for each, its channels and its keys. One thread reviews all of them: each
+/// subscriber belongs to a fan-out thread, which must not read a file.
 #[derive(Default)]
 pub(super) struct Granted {
     streams: Mutex<Vec<(Closer, Grant)>>,

@@ -1,46 +1,18 @@
 //! The files of the page, as they were when the binary was built.
 
-/// A line a file of `www`: its path, and its content.
-pub(super) const PAGE: &[(&str, &[u8])] = &[
-    ("index.html", include_bytes!("../../www/index.html")),
-    ("style.css", include_bytes!("../../www/style.css")),
-    ("lab.txt", include_bytes!("../../www/lab.txt")),
-    ("favicon.svg", include_bytes!("../../www/favicon.svg")),
-    ("app.js", include_bytes!("../../www/app.js")),
-    ("bar.js", include_bytes!("../../www/bar.js")),
-    ("channels.js", include_bytes!("../../www/channels.js")),
-    ("chart.js", include_bytes!("../../www/chart.js")),
-    ("check.js", include_bytes!("../../www/check.js")),
-    ("check_table.js", include_bytes!("../../www/check_table.js")),
-    ("check_watch.js", include_bytes!("../../www/check_watch.js")),
-    ("dom.js", include_bytes!("../../www/dom.js")),
-    ("early.js", include_bytes!("../../www/early.js")),
-    ("editor.js", include_bytes!("../../www/editor.js")),
-    ("json.js", include_bytes!("../../www/json.js")),
-    ("lab.js", include_bytes!("../../www/lab.js")),
-    ("language.js", include_bytes!("../../www/language.js")),
-    ("lessons.js", include_bytes!("../../www/lessons.js")),
-    ("log.js", include_bytes!("../../www/log.js")),
-    ("panels.js", include_bytes!("../../www/panels.js")),
-    ("parser.js", include_bytes!("../../www/parser.js")),
-    ("presets.js", include_bytes!("../../www/presets.js")),
-    ("reader.js", include_bytes!("../../www/reader.js")),
-    ("recording.js", include_bytes!("../../www/recording.js")),
-    ("snippets.js", include_bytes!("../../www/snippets.js")),
-    ("tabs.js", include_bytes!("../../www/tabs.js")),
-    ("tape.js", include_bytes!("../../www/tape.js")),
-    ("text.js", include_bytes!("../../www/text.js")),
-    ("text/check_en.js", include_bytes!("../../www/text/check_en.js")),
-    ("text/check_zh.js", include_bytes!("../../www/text/check_zh.js")),
-    ("text/en.js", include_bytes!("../../www/text/en.js")),
-    ("text/zh.js", include_bytes!("../../www/text/zh.js")),
-    ("tool.js", include_bytes!("../../www/tool.js")),
-    ("wire.js", include_bytes!("../../www/wire.js")),
-    ("words.js", include_bytes!("../../www/words.js")),
-    ("samples/index.html", include_bytes!("../../www/samples/index.html")),
-    ("samples/openai-chat.sse", include_bytes!("../../www/samples/openai-chat.sse")),
-    ("samples/openai-response.sse", include_bytes!("../../www/samples/openai-response.sse")),
-    ("samples/anthropic-message.sse", include_bytes!("../../www/samples/anthropic-message.sse")),
-    ("samples/mcp.sse", include_bytes!("../../www/samples/mcp.sse")),
-    ("samples/hostile.sse", include_bytes!("../../www/samples/hostile.sse")),
-];
+/// Each file of `www` by its path, and its content.
+macro_rules! page {
+    ($($path:literal)*) => {
+        &[$(($path, include_bytes!(concat!("../../www/", $path)))),*]
+    };
+}
+
+pub(super) const PAGE: &[(&str, &[u8])] = page! {
+    "index.html" "style.css" "lab.txt" "favicon.svg" "app.js" "bar.js" "channels.js" "chart.js"
+    "check.js" "check_table.js" "check_watch.js" "dom.js" "early.js" "editor.js" "json.js" "lab.js"
+    "language.js" "lessons.js" "log.js" "panels.js" "parser.js" "presets.js" "reader.js"
+    "recording.js" "snippets.js" "tabs.js" "tape.js" "text.js" "text/check_en.js" "text/check_zh.js"
+    "text/en.js" "text/zh.js" "tool.js" "wire.js" "words.js" "samples/index.html"
+    "samples/openai-chat.sse" "samples/openai-response.sse" "samples/anthropic-message.sse"
+    "samples/mcp.sse" "samples/hostile.sse"
+};

@@ -67,6 +67,9 @@ pub(super) fn subscribe(
         // A poll that is read slowly is a stream, too.
         Ok(channel) if polls => Ok(access.watch(grant, channel.poll(request, is_json))),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
+        Err(NoChannel::Full) if !is_json && !may_begin => {
+            Ok(refused_because("the channel has not begun"))
+        }
         Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(NoChannel::Name) => Err(NO_SELECTION),
         Err(full) => Err(refusal_of(full)),
@@ -98,7 +101,7 @@ fn check_since(head: &Head) -> Result<(), Refusal> {
 }
 
 const NO_TIME: Refusal = Refusal::bad(
-    "since is so long ago (90s, 10m, 2h, 1d), a date in UTC (2026-11-26T10:00:00Z), or a unix time.",
+    "since is how long ago (90s, 10m, 2h, 1d), a time in UTC (2026-11-26T10:00:00Z), or a unix time.",
 );
 
 /// A parameter without a value, with `1` and with `on` turns something on, with `0` and with `off` off.

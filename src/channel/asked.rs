@@ -110,8 +110,8 @@ fn date_ms(text: &str) -> Option<u64> {
     (is_date && is_time).then(|| seconds() * 1_000 + ms)
 }
 
-/// The days from 1970 to a date, by Hinnant's algorithm: years begin in March, so that the leap day is the last. The 13th
-/// month is the first one of the next year.
+/// The days from 1970 to a date, by Hinnant's algorithm: years begin in March, so that the leap day is the last. Month
+/// 13 is January of the next year.
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468

@@ -1,9 +1,8 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 
 use super::asked::Asked;
-use super::feed::{Feed, State};
+use super::feed::{Feed, Hub, State};
 use super::history::{Batch, Cursor, History, Rest};
-use super::hub::Hub;
 use super::id::Id;
 use super::replay::Replay;
 use super::start::{Start, is_lost};
@@ -89,7 +88,7 @@ fn replay_view(
             thread::sleep(UNSETTLED_PAUSE);
         }
     }
-    // It is told so like any other.
+    // `catch_up` ends the stream.
     subscriber.cursor = feed.lock().history.end();
     Ok(())
 }
@@ -206,8 +205,8 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     }
 }
 
-/// Between half of the interval and all of it. Multiples of the golden ratio spread subscribers that came together:
-/// their heartbeats are not all written in one instant.
+/// Gives the subscriber an interval between half of the limit and all of it. The golden ratio spreads the heartbeats of
+/// subscribers that came together.
 ///
 /// Returns how many subscribers came before.
 fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber) -> u64 {

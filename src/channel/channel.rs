@@ -15,7 +15,7 @@ use super::publication::{Publication, PublishError, Published};
 use super::start::Start;
 use super::subscriber::Subscriber;
 use crate::http::{Request, Response};
-use crate::sse::{Emitter, Event, Message, event_stream, opening, refused};
+use crate::sse::{Emitter, Event, Message, event_stream, opening, refused_because};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,7 +44,9 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Clone)]
 pub struct Channel {
     pub(super) feed: Arc<Feed>,
-    pub(super) log: Log,
+    log: Log,
+    /// Of a view over Redis: its channels, in the order of their names, which it keeps in use.
+    pub(super) channels: Vec<Channel>,
     _user: User,
 }
 
@@ -71,7 +73,13 @@ pub struct Summary {
 
 impl Channel {
     pub(super) fn new(feed: &Arc<Feed>, log: &Log) -> Channel {
-        Channel { feed: Arc::clone(feed), log: log.clone(), _user: User::new(&feed.members) }
+        let (feed, user) = (Arc::clone(feed), User::new(&feed.members));
+        Channel { feed, log: log.clone(), channels: Vec::new(), _user: user }
+    }
+
+    /// A handle to a view, which has no log but those of its channels.
+    pub(super) fn of_view(view: &Arc<Feed>, channels: Vec<Channel>) -> Channel {
+        Channel { channels, ..Channel::new(view, &Log::Memory) }
     }
 
     /// Its name.
@@ -133,9 +141,9 @@ impl Channel {
         Ok(())
     }
 
-    /// How many subscribers it has now.
+    /// How many subscribers it has now, with those that have it among several channels.
     pub fn subscribers(&self) -> usize {
-        self.feed.members.subscribers()
+        self.feed.subscribers()
     }
 
     /// What it looks like now.
@@ -158,7 +166,7 @@ impl Channel {
         self.feed.members.on(Change::Left, Arc::new(callback));
     }
 
-    /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what the
+    /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what it
     /// missed since its [`last_event_id`](crate::sse::last_event_id), or since the time in the query parameter `since`,
     /// then what is published from now on.
     ///
@@ -187,9 +195,9 @@ impl Channel {
         if self.feed.hub.is_stopped() || !self.log.follow(&self.feed, asked.id()) {
             return None;
         }
-        let channels = self.log.channels();
-        let of_channel = |(at, it): (_, &Channel)| it.start(&asked.of_channel(at, channels.len()));
-        let channels = channels.iter().enumerate().map(of_channel).collect::<Option<_>>()?;
+        let of_channel =
+            |(at, it): (_, &Channel)| it.start(&asked.of_channel(at, self.channels.len()));
+        let channels = self.channels.iter().enumerate().map(of_channel).collect::<Option<_>>()?;
         let mut start = Start::new(&self.feed, asked);
         start.channels = channels;
         Some(start)
@@ -201,7 +209,9 @@ impl Channel {
         let asked = asked.unwrap_or(Asked::Latest);
         // It counts from here on: a stream without subscribers is not followed for ever.
         let presence = Presence::new(&self.feed.members);
-        let Some(start) = self.start(&asked) else { return refused() };
+        let Some(start) = self.start(&asked) else {
+            return refused_because("the channel cannot be read now");
+        };
         if start.is_finished {
             return Emitter::finished();
         }
@@ -220,13 +230,14 @@ impl Channel {
 
 impl Summary {
     pub(super) fn new(feed: &Feed) -> Summary {
+        let subscribers = feed.subscribers();
         let state = feed.lock();
         let last_id = state.history.last_id();
         // The last event may be forgotten by now.
         let last_published = last_id.or(state.published_at.map(|_| state.history.forgotten));
         Summary {
             name: feed.members.name.to_string(),
-            subscribers: feed.members.subscribers(),
+            subscribers,
             events: (state.history.end() - state.history.first) as usize,
             bytes: state.history.bytes,
             first_id: state.history.first_id().as_ref().map(Id::to_string),

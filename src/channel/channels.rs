@@ -3,7 +3,8 @@
 use super::channel::{Channel, Summary};
 use super::counters::Counters;
 use super::fanout;
-use super::hub::{Hub, MAX_FANOUT_THREADS};
+use super::feed::{Feed, Hub};
+use super::hub::MAX_FANOUT_THREADS;
 use super::limits::{Limits, is_name};
 use super::log::{Logs, Storage};
 use super::selection::{Kind, Selection};
@@ -52,12 +53,12 @@ impl Channels {
     /// ```
     ///
     /// # Errors
-    /// Also a sentence that says why the journal cannot be used, and nothing in it was changed then; or what Redis refuses.
-    /// Redis that cannot be reached is no error: it may come.
+    /// Also why the journal cannot be used, which is then unchanged; or what Redis refuses. If Redis cannot be reached,
+    /// that is no error: it may come later.
     pub fn start_with(limits: Limits, storage: Storage) -> io::Result<Channels> {
         limits.check()?;
         let threads = available_parallelism().map_or(1, |cores| cores.get());
-        let hub = Hub::new(limits, threads.min(MAX_FANOUT_THREADS));
+        let hub = Feed::hub(limits, threads.min(MAX_FANOUT_THREADS));
         let (logs, restored) = Logs::open(storage, &hub)?;
         let mut threads = fanout::start(&hub).inspect_err(|_| hub.stop())?;
         threads.extend(logs.start().inspect_err(|_| hub.stop())?);
@@ -100,9 +101,9 @@ impl Channels {
     /// What a client has selected, to subscribe to it. [`NoChannel::Full`] also stands for a channel that does not exist if
     /// the client may not begin one, and [`NoChannel::Name`] for a presence that is off.
     ///
-    /// Anyone may ask for any name, so this evicts nothing, and such channels do not count against those that were opened
-    /// to publish: each goes with its last subscriber, so the bound of subscribers is theirs. A bound of their own would
-    /// let a client keep others out with names that it invents.
+    /// Any client may ask for any name, so this evicts nothing. Such a channel does not count in [`Limits::channels`]:
+    /// it goes with its last subscriber, and the subscribers are bounded. With a separate bound, a client that invents
+    /// names could keep others out.
     pub(crate) fn open_selection(
         &self,
         selection: &Selection,

@@ -1,7 +1,7 @@
 //! The directory of all journals: `.lock`, `.forgotten`, and a directory for each channel by its name.
 
 use super::counters::Counters;
-use super::hub::Hub;
+use super::feed::Hub;
 use super::id::Id;
 use super::limits::{Limits, is_name};
 use super::recovery::{Recovered, malformed};
@@ -159,7 +159,7 @@ fn try_lock(lock: File, path: &Path) -> io::Result<File> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
-            let sentence = format!("another process uses the journal {path:?}");
+            let sentence = format!("another process uses the journal {path:?}; stop it first");
             Err(io::Error::new(ErrorKind::ResourceBusy, sentence))
         }
         Err(TryLockError::Error(error)) => Err(error),

@@ -2,9 +2,8 @@
 //! channel. None of them ever waits for a subscriber.
 
 use super::catch_up;
-use super::feed::{Feed, State};
+use super::feed::{Feed, Hub, State};
 use super::history::{Batch, Cursor};
-use super::hub::Hub;
 use super::lane::Lane;
 use super::notifier::Wake;
 use super::start::is_lost;
@@ -203,8 +202,8 @@ fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::asked::Asked;
-    use super::super::feed::ROOM_DEADLINE;
     use super::super::history::History;
+    use super::super::hub::ROOM_DEADLINE;
     use super::super::limits::Limits;
     use super::super::members::{Listing, Members, Presence};
     use super::super::start::Start;
@@ -227,7 +226,7 @@ mod tests {
 
     /// A history of one event and one lane with clients in it. No fan-out thread runs, as if it hung.
     fn start_without_thread() -> (Arc<Feed>, Vec<TcpStream>) {
-        let hub = Hub::new(Limits { history_events: 1, ..Limits::default() }, 1);
+        let hub = Feed::hub(Limits { history_events: 1, ..Limits::default() }, 1);
         let members = Members::new("c".into(), Weak::<Unlisted>::new());
         let feed = Feed::new(&hub, members, History::new(hub.ids.last()), None);
         let (subscribed, mut router) = (Arc::clone(&feed), Router::new());

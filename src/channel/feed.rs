@@ -1,15 +1,14 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock.
 
-use super::history::{Batch, Cursor, History};
-use super::hub::{Hub, MAX_FANOUT_THREADS, Shown};
+use super::history::{Batch, Cursor, History, REPLAY_BYTES};
+use super::hub::{self, MAX_FANOUT_THREADS, Shown};
 use super::id::{Id, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
 use super::members::{Members, Phase};
-use super::publication::{Publication, PublishError};
-use super::selection::shown;
+use super::publication::{Committed, Publication, PublishError};
+use super::selection::{Selection, shown};
 use super::subscriber::Subscriber;
-use super::views::View;
 use crate::http::lock::hold;
 use std::sync::atomic::{
     AtomicBool,
@@ -18,13 +17,30 @@ use std::sync::atomic::{
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,
-/// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
-/// they have lost something.
-pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+/// What all channels of a server share.
+pub(super) type Hub = hub::Hub<Feed>;
 
-/// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
-pub(super) const REPLAY_BYTES: usize = 32 * 1024;
+/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
+/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
+pub(super) struct View {
+    pub(super) selection: Selection,
+    pub(super) sources: Weak<dyn Sources>,
+}
+
+pub(super) trait Sources: Send + Sync {
+    fn matching(&self, selection: &Selection) -> Matching;
+}
+
+/// The channels that a selection has at one moment.
+#[derive(Default)]
+pub(super) struct Matching {
+    pub(super) feeds: Vec<Arc<Feed>>,
+    /// Parts that an evicted channel may have matched.
+    pub(super) open_parts: Vec<Arc<str>>,
+    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
+    pub(super) forgotten: Id,
+    pub(super) forgot_in: u64,
+}
 
 pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
@@ -38,9 +54,6 @@ pub(super) struct Feed {
     /// Something was appended, or the channel was completed, while a filtered subscriber waits for that.
     changed: Condvar,
 }
-
-/// What a log has committed: an encoded event and its key, or without one that the channel is completed.
-pub(super) type Committed = (Id, Option<(Arc<[u8]>, Option<Arc<str>>)>);
 
 pub(super) struct State {
     pub(super) history: History,
@@ -76,10 +89,6 @@ impl State {
         }
     }
 
-    pub(super) fn has_views(&self) -> bool {
-        !self.views.is_empty()
-    }
-
     /// From now on each event is shown in this view, too.
     pub(super) fn show_in(&mut self, view: Weak<Feed>) {
         // Otherwise the views that come and go would fill the memory while nothing is published.
@@ -102,6 +111,12 @@ impl State {
 }
 
 impl Feed {
+    pub(super) fn hub(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
+        Hub::new(limits, fanout_threads, |id, Shown { frame, views }| {
+            views.iter().for_each(|view| view.show(id, &frame));
+        })
+    }
+
     /// A feed that goes on from `history`.
     pub(super) fn new(
         hub: &Arc<Hub>,
@@ -123,6 +138,13 @@ impl Feed {
         let (room, changed) = (Condvar::new(), Condvar::new());
         let (hub, is_behind) = (Arc::clone(hub), AtomicBool::new(false));
         Arc::new(Feed { hub, view, is_behind, members, state, room, changed })
+    }
+
+    /// How many subscribers it has, with those of its views.
+    pub(super) fn subscribers(&self) -> usize {
+        let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
+        let of_views = views.iter().map(|view| view.members.subscribers());
+        self.members.subscribers() + of_views.sum::<usize>()
     }
 
     /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
@@ -227,7 +249,7 @@ impl Feed {
 
     /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
     /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
-    pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+    fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
         let state = self.lock();
         // Before the view was activated; or the event is in the history of its channel since before that.
         if id > state.history.newest() {

@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// A position in the history: the number of events that were ever appended before it.
 pub(super) type Cursor = u64;
 
+/// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
+pub(super) const REPLAY_BYTES: usize = 32 * 1024;
+
 pub(super) struct History {
     frames: VecDeque<Frame>,
     /// The position of the oldest event that is kept.

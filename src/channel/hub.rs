@@ -1,8 +1,7 @@
 //! What all channels of a server share.
 
 use super::counters::Counters;
-use super::feed::Feed;
-use super::id::Ids;
+use super::id::{Id, Ids};
 use super::limits::Limits;
 use super::notifier::Notifier;
 use super::order::Order;
@@ -11,17 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// A thread per core is enough, and no machine that we know has more cores.
+/// One thread per core is enough; more cores than this get no more threads.
 pub(super) const MAX_FANOUT_THREADS: usize = 64;
 
-pub(super) struct Hub {
+/// How long a publisher waits for fan-out threads to copy what its event pushes out. They never wait for a subscriber,
+/// so this is far more than they need. If one hangs all the same, publishing goes on, and its subscribers find that
+/// they have lost something.
+pub(super) const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a channel is for its threads is not known here: it is `F`.
+pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
-    pub(super) order: Order<Shown>,
+    pub(super) order: Order<Shown<F>>,
     /// How many rounds of replays of views have begun.
     pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
-    pub(super) notifiers: Vec<Notifier<Arc<Feed>>>,
+    pub(super) notifiers: Vec<Notifier<Arc<F>>>,
     pub(super) counters: Counters,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
@@ -29,14 +34,23 @@ pub(super) struct Hub {
     is_stopped: AtomicBool,
 }
 
-impl Hub {
-    pub(super) fn new(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
+/// An event for the views of its channel.
+pub(super) struct Shown<F> {
+    pub(super) frame: Arc<[u8]>,
+    pub(super) views: Vec<Arc<F>>,
+}
+
+impl<F> Hub<F> {
+    /// `show` brings an event into its views, in the order of the ids.
+    pub(super) fn new(
+        limits: Limits,
+        fanout_threads: usize,
+        show: fn(Id, Shown<F>),
+    ) -> Arc<Hub<F>> {
         Arc::new(Hub {
             limits,
             ids: Ids::new(),
-            order: Order::new(|id, Shown { frame, views }| {
-                views.iter().for_each(|view| view.show(id, &frame));
-            }),
+            order: Order::new(show),
             rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
@@ -67,10 +81,4 @@ impl Hub {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
     }
-}
-
-/// An event for the views of its channel.
-pub(super) struct Shown {
-    pub(super) frame: Arc<[u8]>,
-    pub(super) views: Vec<Arc<Feed>>,
 }

@@ -111,10 +111,11 @@ impl Ids {
         self.started() == Id::MAX
     }
 
-    /// Whether an event of some channel may have the id. A process that the power failed may have issued larger ones than
-    /// those that are known of it.
+    /// Whether an event of some channel may have the id, or a client was told to come back with it before there was any. A
+    /// process that the power failed may have issued larger ones than those that are known of it.
     pub(super) fn may_be_of_event(&self, id: Id) -> bool {
-        id.0 <= self.recovered.load(Relaxed) || self.has_issued(id)
+        let is_recovered = id.0 <= self.recovered.load(Relaxed);
+        is_recovered || id == self.started() || self.has_issued(id)
     }
 
     /// Whether this process has issued the id, for whatever channel.

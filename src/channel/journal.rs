@@ -6,7 +6,8 @@
 
 use super::directory::{Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE, State};
+use super::feed::{Feed, State};
+use super::hub::ROOM_DEADLINE;
 use super::id::Id;
 use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
@@ -42,7 +43,7 @@ struct Queue {
     asleep: usize,
     /// The keys of all that waits or is being written.
     keys: HashSet<Arc<str>>,
-    /// The leader has it meanwhile.
+    /// `None` while a leader works.
     writer: Option<Writer>,
 }
 
@@ -53,7 +54,7 @@ type Outcome = OnceLock<Result<Vec<Id>, PublishError>>;
 /// falls asleep and is woken, and eight publishers would do little else.
 const YIELDS: usize = 16;
 
-/// The one that writes has this.
+/// What only the leader uses.
 #[derive(Default)]
 struct Writer {
     segments: Vec<Old>,
@@ -94,7 +95,7 @@ impl Journal {
         Journal { directory, path, queue: queue.into(), done: Condvar::new() }
     }
 
-    /// As [`Log::commit`](super::log::Log::commit).
+    /// Commits an event, or that the channel is completed, as each log does.
     pub(super) fn commit(
         &self,
         feed: &Arc<Feed>,
@@ -104,7 +105,7 @@ impl Journal {
         let bytes = publication.as_ref().map_or(0, |publication| publication.bytes);
         let key = publication.as_ref().and_then(|publication| publication.key.clone());
         let history_bytes = feed.hub.limits.history_bytes;
-        // A batch is bounded. While the same key is on its way, nothing can be said about it.
+        // A batch is bounded. A key that is being written is neither new nor known.
         while (queue.bytes + bytes > history_bytes && !queue.waiting.is_empty())
             || key.as_ref().is_some_and(|key| queue.keys.contains(key))
         {
@@ -245,7 +246,7 @@ impl Journal {
             if !is_full && !current.is_poisoned.load(SeqCst) {
                 return Ok(Arc::clone(current));
             }
-            // Behind a whole segment only: recovery takes a torn one for the newest.
+            // First sync this one: recovery takes a torn segment for the newest.
             if self.directory.sync == JournalSync::Interval {
                 let _ = current.sync(counters);
             }

@@ -1,15 +1,14 @@
 //! The log of a channel: where an event is committed before it exists.
 //!
 //! An event enters the history, and so reaches subscribers, only after it is committed, in the order in which it was
-//! committed; the publisher is answered after that. So no client holds an id that the log does not have. What differs is
-//! what commits: in memory nothing does.
+//! committed; the publisher is answered after that. So no client holds an id that the log does not have. A log in
+//! memory needs no commit.
 
-use super::channel::Channel;
 use super::directory::{self, Directory, JournalSync};
 use super::fanout;
-use super::feed::{Feed, ROOM_DEADLINE};
+use super::feed::{Feed, Hub};
 use super::history::History;
-use super::hub::Hub;
+use super::hub::ROOM_DEADLINE;
 use super::id::Id;
 use super::journal::Journal;
 use super::mirror;
@@ -42,7 +41,7 @@ pub enum Storage {
     Redis(redis::Options),
 }
 
-/// The same, open.
+/// The open logs.
 pub(super) enum Logs {
     Memory,
     Journal(Arc<Directory>),
@@ -132,8 +131,6 @@ pub(super) enum Log {
     Memory,
     Journal(Arc<Journal>),
     Redis(Arc<Stream>),
-    /// Of a view over Redis: its channels, in the order of their names, which it keeps in use. Nothing is committed to it.
-    Several(Arc<[Channel]>),
 }
 
 impl Log {
@@ -148,21 +145,15 @@ impl Log {
             Log::Memory => commit_to_memory(feed, publication),
             Log::Journal(journal) => journal.commit(feed, publication),
             Log::Redis(stream) => mirror::commit(stream, feed, publication),
-            Log::Several(_) => Err(PublishError::Unavailable),
         }
     }
 
-    /// Waits until the history can say what a client lacks that names this id. `false` when it cannot soon.
+    /// Waits until the history knows what came after this id. `false` when that takes too long.
     pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>) -> bool {
         match self {
-            Log::Memory | Log::Journal(_) | Log::Several(_) => true,
+            Log::Memory | Log::Journal(_) => true,
             Log::Redis(stream) => mirror::follow(stream, feed, last_event_id).is_ok(),
         }
-    }
-
-    /// The channels of a view over Redis.
-    pub(super) fn channels(&self) -> &[Channel] {
-        if let Log::Several(channels) = self { channels } else { &[] }
     }
 
     /// The channel was removed from the table, and has no user: what the log holds of it is deleted. Not to be called
@@ -170,7 +161,7 @@ impl Log {
     pub(super) fn discard(&self, feed: &Feed) {
         match self {
             // What Redis has is for other servers, too.
-            Log::Memory | Log::Redis(_) | Log::Several(_) => {}
+            Log::Memory | Log::Redis(_) => {}
             Log::Journal(journal) => {
                 let newest = feed.lock().history.newest();
                 journal.discard(feed.members.has_begun().then_some(newest));
@@ -198,8 +189,8 @@ fn commit_to_memory(
     if let Some(id) = publication.find_in(&state.history)? {
         return Ok(id);
     }
-    // Until the views have it, they show no larger one.
-    let issuing = state.has_views().then(|| feed.hub.order.issue(&feed.hub.ids));
+    // Views wait with larger ids for this event.
+    let issuing = (!state.views.is_empty()).then(|| feed.hub.order.issue(&feed.hub.ids));
     let id = feed.hub.ids.next();
     feed.append(&mut state, id, publication.frame(id), publication.key);
     let has_views = issuing.is_some();

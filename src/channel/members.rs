@@ -61,8 +61,8 @@ impl Members {
         (self.users.load(Relaxed) % HANDLE) as usize
     }
 
-    /// How many subscribers there are if there is no handle. A subscriber is made with a handle, and only the listing makes
-    /// a handle of a channel that has none: under its lock, `Some` stays so.
+    /// How many subscribers there are; `None` while there is a handle. Only the listing makes a first handle, and a
+    /// subscriber needs one: under the lock of the listing, `Some` stays `Some`.
     pub(super) fn without_handle(&self) -> Option<u64> {
         Some(self.users.load(SeqCst)).filter(|users| *users < HANDLE)
     }

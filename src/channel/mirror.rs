@@ -1,13 +1,13 @@
 //! A feed as the mirror of a stream in Redis. Only the thread that reads Redis appends to it, so that its order is that of
 //! the stream.
 
-use super::feed::{Committed, Feed};
+use super::feed::Feed;
 use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
-use super::publication::{Publication, PublishError, frame};
+use super::publication::{Committed, Publication, PublishError, frame};
 use crate::redis::{Bounds, Content, Entry, Failure, Mirror, Stream};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a publisher or a subscriber waits for Redis, in all.
@@ -60,9 +60,8 @@ pub(super) fn commit(
     Ok(id)
 }
 
-/// Waits until the feed can say what a client lacks that names this id. A later id than those in the history may be that
-/// of an event that another server has sent before it was read here; and what ends a client for good, because the channel
-/// is completed, must be true now.
+/// Waits until the feed knows what came after this id. An id beyond the history may be of an event that another server
+/// has sent and this one has not read yet. A completion ends the client for good, so it is read again.
 pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
@@ -99,9 +98,7 @@ fn committed(entry: Entry) -> Option<Committed> {
 
 impl Mirror for Feed {
     fn is_wanted(&self) -> bool {
-        // A view is there while it has subscribers.
-        let has_view = |view: &Weak<Feed>| view.strong_count() > 0;
-        self.members.subscribers() > 0 || self.lock().views.iter().any(has_view)
+        Feed::subscribers(self) > 0
     }
 
     fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
@@ -118,7 +115,7 @@ impl Mirror for Feed {
     fn replace(self: Arc<Feed>, entries: Vec<Entry>, forgotten: Option<&str>) {
         let entries: Vec<_> = entries.into_iter().filter_map(committed).collect();
         let mut state = self.lock();
-        // Without an older entry, only the id right before the first one stands for "nothing is lost".
+        // Without an older entry, only a client at the id before the first has lost nothing.
         let first = entries.first().map(|(id, _)| id.previous());
         let forgotten = forgotten.map(|id| Id::parse(id).or(first));
         state.history.reset(forgotten.unwrap_or(first).unwrap_or(Id::FIRST));

@@ -1,9 +1,9 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `notifier`, `members`, `subscriber`, `counters`,
-//! `lane`, `order`, `selection`, `hub`, `views`, `feed`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`, `recovery`,
-//! `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `table`, `presence`, `timer`, `channels`. Each file uses those
-//! before it, but `hub`, `views` and `feed`, which are one structure, use each other; and the log of a view over Redis has channels.
+//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
+//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `place`, `start`, `replay`, `catch_up`,
+//! `fanout`, `segment`, `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`,
+//! `timer`, `channels`.
 
 mod asked;
 mod catch_up;

@@ -16,7 +16,7 @@ pub(super) struct Order<T> {
 }
 
 struct Pending<T> {
-    /// For each that issues ids and has not appended all of them: the largest id before its own; and how many have this.
+    /// For each open [`Issuing`], the largest id before its own; and how many of them have this id.
     floors: BTreeMap<Id, usize>,
     /// Appended, but not shown yet.
     appended: BTreeMap<Id, T>,
@@ -50,7 +50,7 @@ impl<T> Order<T> {
         self.show_settled(&mut pending, ids);
     }
 
-    /// Each event with this id or a smaller one is in the history of its channel, if the lock of that channel is free.
+    /// A thread that then locks a channel finds in its history each event up to this id.
     pub(super) fn settled(&self, ids: &Ids) -> Id {
         hold(&self.pending).settled(ids)
     }
@@ -65,7 +65,7 @@ impl<T> Order<T> {
         }
     }
 
-    /// Calls this while nothing is shown, with the largest id that was issued.
+    /// Calls `call` with the largest id issued. No event is shown meanwhile.
     pub(super) fn between(&self, ids: &Ids, call: impl FnOnce(Id)) {
         let _pending = hold(&self.pending);
         call(ids.last());

@@ -8,7 +8,7 @@ use super::replay::Replay;
 use super::start::Start;
 use super::subscriber::END;
 use crate::http::{Refusal, Request, Response, Status, StreamWriter};
-use crate::sse::{Emitter, Parser, event_stream, json_string, opening, refused};
+use crate::sse::{Emitter, Parser, event_stream, json_string, opening, refused_because};
 use std::io::{self, ErrorKind, Write};
 use std::mem::{replace, take};
 
@@ -18,7 +18,11 @@ impl Channel {
     pub(crate) fn poll(&self, request: &Request<'_>, is_json: bool) -> Response {
         let asked = Asked::by(request).unwrap_or(Asked::Earliest);
         let Some(start) = self.start(&asked) else {
-            return if is_json { NOT_NOW.into() } else { refused() };
+            return if is_json {
+                NOT_NOW.into()
+            } else {
+                refused_because("the channel cannot be read now")
+            };
         };
         if !is_json && start.is_finished {
             return Emitter::finished();

@@ -20,8 +20,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Tells each number that has changed, and each one to which a subscriber has come that has not heard it. Only those
-    /// that have subscribers exist.
+    /// Publishes each number that has changed or that a new subscriber has not got. Only presences with subscribers
+    /// exist.
     pub(super) fn tell(&mut self, table: &Mutex<Table>) {
         if self.at.is_some_and(|at| at.elapsed() < PRESENCE_INTERVAL) {
             return;

@@ -85,6 +85,9 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
+/// What a log has committed: an encoded event and its key, or without one that the channel is completed.
+pub(super) type Committed = (Id, Option<(Arc<[u8]>, Option<Arc<str>>)>);
+
 /// An event that can be published, encoded but for its id.
 pub(super) struct Publication {
     /// Without the id.

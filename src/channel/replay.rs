@@ -5,14 +5,13 @@
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
 use super::asked::Asked;
-use super::feed::{Feed, REPLAY_BYTES};
-use super::history::{Batch, Cursor, History};
+use super::feed::{Feed, Matching};
+use super::history::{Batch, Cursor, History, REPLAY_BYTES};
 use super::id::Id;
 use super::place::placed;
 use super::selection::shown;
 use super::start::Start;
 use super::subscriber::Departure;
-use super::views::Matching;
 use crate::sse::{Event, json_string};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -62,14 +61,14 @@ impl<'f> Replay<'f> {
         batch: &mut Batch,
     ) -> Result<String, Departure> {
         let (feed, hub) = (self.feed, &self.feed.hub);
-        // What is forgotten from here on has this number, or a larger one.
+        // What is forgotten after this line has this number or more.
         let number = hub.rounds.fetch_add(1, SeqCst) + 1;
         let before = self.round.replace(number);
         let has_forgotten = |start: &Start, forgotten: Id, forgot_in: u64| match before {
             None => start.is_behind_gap(forgotten, &hub.ids),
             Some(before) => start.after < forgotten && forgot_in >= before,
         };
-        // Read before the channels: each event up to here is in one of the histories by the time at which that is locked.
+        // Read before the channels are locked: their histories then have each event up to this id.
         let in_order = feed.view.as_ref().filter(|_| !feed.has_place());
         let settled = in_order.map(|_| hub.order.settled(&hub.ids));
         let until: Vec<Id> =

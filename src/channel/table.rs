@@ -1,15 +1,14 @@
 //! The table of channels: names to channels, how many there may be, and which one goes when another one needs its place.
 
 use super::channel::Channel;
-use super::feed::Feed;
+use super::feed::{Feed, Hub, Matching, Sources, View};
 use super::history::History;
-use super::hub::Hub;
 use super::id::Id;
 use super::log::{Log, Logs, Restored};
 use super::members::{Listing, Members, Phase};
 use super::replay;
 use super::selection::Selection;
-use super::views::{Matching, Sources, View, Views};
+use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -82,15 +81,15 @@ pub(super) struct Entry {
 /// evicted first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Unused {
-    /// Its subscribers have not read all yet, perhaps on purpose. It is evicted after all others, and they are told of a
-    /// gap when they come back.
+    /// Completed, but subscribers are still reading. It is evicted last, and its subscribers get a gap when they come
+    /// back.
     pub(super) is_read: bool,
     /// On the clock of the hub.
     pub(super) since: Duration,
 }
 
-/// What was removed from the table, with what the log holds of it. It is made before the table is locked, and so dropped
-/// after the lock is free: its log may be on a disk, and a callback of a channel may own the last handle to another one.
+/// Channels that were removed. Dropping this deletes their logs, perhaps from a disk, and their callbacks, which may
+/// own the last handle to a channel. So make it before the table is locked: then it is dropped after the lock.
 #[derive(Default)]
 pub(super) struct Removed(Vec<Entry>);
 
@@ -164,13 +163,11 @@ impl Table {
     pub(super) fn new_view(&mut self, selection: &Selection) -> Channel {
         let view = View { selection: selection.clone(), sources: self.itself.clone() };
         let feed = self.new_feed(&selection.name(), History::new(Id::MAX), Some(view));
-        if !feed.has_place() {
-            return Channel::new(&feed, &Log::Memory);
-        }
-        // It has each of its channels: other servers may publish on them.
-        let channels: Arc<_> = selection.parts().iter().map(|name| self.open(name)).collect();
+        // Over Redis it has each of its channels: other servers may publish on them.
+        let parts = selection.parts().iter().filter(|_| feed.has_place());
+        let channels: Vec<_> = parts.map(|name| self.open(name)).collect();
         feed.lock().place = vec![Id::FIRST; channels.len()];
-        Channel::new(&feed, &Log::Several(channels))
+        Channel::of_view(&feed, channels)
     }
 
     /// `None` for a channel that is not in the table any more.
@@ -224,11 +221,13 @@ impl Table {
         Matching { feeds, open_parts, forgotten: self.forgotten, forgot_in: self.forgot_in }
     }
 
-    /// How many subscribers a channel has, itself and in views.
+    /// How many subscribers a channel has, with those of its views, also before it begins.
     pub(super) fn subscribers(&self, name: &str) -> usize {
-        let own = self.channels.get(name).map_or(0, |entry| entry.feed.members.subscribers());
+        if let Some(entry) = self.channels.get(name) {
+            return entry.feed.subscribers();
+        }
         let views = self.views.of_channel(name).into_iter().filter_map(|view| view.upgrade());
-        own + views.map(|view| view.members.subscribers()).sum::<usize>()
+        views.map(|view| view.members.subscribers()).sum()
     }
 
     /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
@@ -268,7 +267,8 @@ impl Listing for Mutex<Table> {
         let table = &mut *hold(self);
         let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else {
-            let is_view = |(view, _): &(Arc<Feed>, Log)| std::ptr::eq(&*view.members, members);
+            let is_view =
+                |(view, _): &(Arc<Feed>, Vec<Channel>)| std::ptr::eq(&*view.members, members);
             if members.without_handle() == Some(0)
                 && table.views.find(&members.name).is_some_and(is_view)
             {
@@ -313,26 +313,27 @@ pub(super) fn feeds(table: &Mutex<Table>) -> Vec<Arc<Feed>> {
 /// which goes with its last subscriber as a view does.
 pub(super) fn open_view(table: &Mutex<Table>, selection: &Selection) -> Result<Channel, NoChannel> {
     let mut table = hold(table);
-    if let Some((view, log)) = table.views.find(&selection.name()) {
-        return Ok(Channel::new(view, log));
+    if let Some((view, channels)) = table.views.find(&selection.name()) {
+        return Ok(Channel::of_view(view, channels.clone()));
     } else if table.views.len() >= table.hub.limits.views {
         return Err(NoChannel::Full);
     }
     if !selection.is_view() {
         let history = History::new(table.hub.ids.last());
         let presence = table.new_feed(&selection.name(), history, None);
-        table.views.insert(&presence, &Log::Memory);
-        return Ok(Channel::new(&presence, &Log::Memory));
+        let presence = Channel::new(&presence, &Log::Memory);
+        table.views.insert(&presence);
+        return Ok(presence);
     }
     let channel = table.new_view(selection);
     let feeds = table.matching(selection).feeds;
     if channel.feed.has_place() {
         // It has all its channels, and they are few: no other client finds the view before they feed it.
         replay::connect(&channel.feed, &feeds);
-        table.views.insert(&channel.feed, &channel.log);
+        table.views.insert(&channel);
     } else {
         // A channel that begins from here on finds the view. Those that are there are told without this lock.
-        table.views.insert(&channel.feed, &channel.log);
+        table.views.insert(&channel);
         drop(table);
         replay::connect(&channel.feed, &feeds);
     }

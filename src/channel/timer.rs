@@ -1,6 +1,6 @@
 //! The thread that lets channels and events go by their age, and tells presences.
 
-use super::hub::Hub;
+use super::feed::Hub;
 use super::limits::Limits;
 use super::presence::Told;
 use super::table::{Removed, Table, feeds};

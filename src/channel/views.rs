@@ -1,37 +1,13 @@
 //! The views of a server, by their names and by the channels that they show.
 
+use super::channel::Channel;
 use super::feed::Feed;
-use super::id::Id;
-use super::log::Log;
-use super::selection::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
-/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
-pub(super) struct View {
-    pub(super) selection: Selection,
-    pub(super) sources: Weak<dyn Sources>,
-}
-
-pub(super) trait Sources: Send + Sync {
-    fn matching(&self, selection: &Selection) -> Matching;
-}
-
-/// The channels that a selection has at one moment.
-#[derive(Default)]
-pub(super) struct Matching {
-    pub(super) feeds: Vec<Arc<Feed>>,
-    /// Other channels that were evicted may have had these names.
-    pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
-    pub(super) forgotten: Id,
-    pub(super) forgot_in: u64,
-}
-
 #[derive(Default)]
 pub(super) struct Views {
-    by_name: BTreeMap<Arc<str>, (Arc<Feed>, Log)>,
+    by_name: BTreeMap<Arc<str>, (Arc<Feed>, Vec<Channel>)>,
     /// Each part of a selection, with the name of the view: a channel that begins finds its views at a cost that does not
     /// grow with the others.
     by_part: BTreeSet<(Arc<str>, Arc<str>)>,
@@ -42,7 +18,7 @@ impl Views {
         self.by_name.len()
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&(Arc<Feed>, Log)> {
+    pub(super) fn find(&self, name: &str) -> Option<&(Arc<Feed>, Vec<Channel>)> {
         self.by_name.get(name)
     }
 
@@ -50,19 +26,20 @@ impl Views {
         self.by_name.values().map(|(view, _)| view)
     }
 
-    pub(super) fn insert(&mut self, view: &Arc<Feed>, log: &Log) {
+    pub(super) fn insert(&mut self, view: &Channel) {
+        let (view, channels) = (&view.feed, view.channels.clone());
         let name = &view.members.name;
         self.by_part.extend(parts(view).map(|part| (Arc::clone(part), Arc::clone(name))));
-        self.by_name.insert(Arc::clone(name), (Arc::clone(view), log.clone()));
+        self.by_name.insert(Arc::clone(name), (Arc::clone(view), channels));
     }
 
     /// What it returns must not be dropped under the lock of the table.
-    pub(super) fn remove(&mut self, name: &str) -> Option<(Arc<Feed>, Log)> {
-        let (view, log) = self.by_name.remove(name)?;
+    pub(super) fn remove(&mut self, name: &str) -> Option<(Arc<Feed>, Vec<Channel>)> {
+        let (view, channels) = self.by_name.remove(name)?;
         for part in parts(&view) {
             self.by_part.remove(&(Arc::clone(part), Arc::clone(&view.members.name)));
         }
-        Some((view, log))
+        Some((view, channels))
     }
 
     /// The views that show the channel of this name.

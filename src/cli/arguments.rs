@@ -37,12 +37,9 @@ impl Arguments {
             } else if takes_options && bytes.len() > 1 && bytes.starts_with(b"-") {
                 found.take_option(&argument, &mut rest)?;
             } else if found.operands.len() < most {
-                let text = argument.into_string();
-                found.operands.push(text.map_err(|text| {
-                    found.mistake(format!(
-                        "{text:?} is not UTF-8, and only the value of an option may be"
-                    ))
-                })?);
+                let not_text = |it| found.mistake(format!("{it:?} is not text in UTF-8"));
+                let operand = argument.into_string().map_err(not_text)?;
+                found.operands.push(operand);
             } else if most == 0 {
                 return Err(
                     found.mistake(format!("{argument:?} is not an option and not a command"))
@@ -65,20 +62,17 @@ impl Arguments {
             b"-V" => &b"--version"[..],
             name => name,
         };
-        // Bytes that are not UTF-8 are only in values.
+        // Only a value may be bytes that are not UTF-8. It is not shown: it may be a token.
         let described = str::from_utf8(name).ok().and_then(|name| describe(self.help, name));
-        let unknown = || self.mistake(format!("{argument:?} is not an option"));
+        let unknown = || self.mistake(format!("{:?} is not an option", OsStr::from_bytes(name)));
         let (name, form) = described.ok_or_else(unknown)?;
-        let value = parts.next().map(|value| OsStr::from_bytes(value).to_owned());
-        let value = match (name == form, value) {
-            (true, Some(_)) => return Err(self.mistake(format!("{name} takes no value"))),
-            (true, None) => None,
-            (false, value) => {
-                let value = value.or_else(|| rest.next());
-                Some(
-                    value
-                        .ok_or_else(|| self.mistake(format!("{name} needs a value, as {form}")))?,
-                )
+        let behind = parts.next().map(|value| OsStr::from_bytes(value).to_owned());
+        let value = match name == form {
+            true if behind.is_some() => return Err(self.mistake(format!("{name} takes no value"))),
+            true => None,
+            false => {
+                let missing = || self.mistake(format!("{name} needs a value, as {form}"));
+                Some(behind.or_else(|| rest.next()).ok_or_else(missing)?)
             }
         };
         self.options.push((name, value));
@@ -166,7 +160,9 @@ impl Arguments {
         name: &str,
         range: RangeInclusive<usize>,
     ) -> Result<Option<N>, Failure> {
-        let what = format!("a number from {} to {}", range.start(), range.end());
+        let form = describe(self.help, name).map_or(name, |(_, form)| form);
+        let unit = if form.ends_with("SECONDS") { " of seconds" } else { "" };
+        let what = format!("a number{unit} from {} to {}", range.start(), range.end());
         let within = |text: &str| text.parse().ok().filter(|number| range.contains(number));
         self.parsed(name, &what, |text| within(text).and_then(|number| number.try_into().ok()))
     }

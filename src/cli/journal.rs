@@ -13,8 +13,8 @@ USAGE
 OPTIONS
     --help
 
-It changes nothing. The exit code is 1 if a server that starts with the journal would cut off what a crash has torn, and
-2 if it would refuse to start.
+It changes nothing. The exit code is 1 if a server that starts with the journal would cut off
+what a crash has torn, and 2 if the server would refuse to start.
 ";
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -90,7 +90,7 @@ fn request(arguments: &Arguments, url: &str, own: &[(&str, &str)]) -> Result<Req
     Ok(fields.fold(request, |request, (name, value)| request.field(&name, value)))
 }
 
-/// More of an answer is not read.
+/// At most this much is read.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 fn read_answer(mut response: Response) -> Result<(Response, String), NetworkError> {
@@ -108,7 +108,8 @@ fn print_answer((response, text): (Response, String)) -> Result<(), Failure> {
             return Ok(());
         }
         // A redirect may turn a POST into a GET, which does nothing.
-        (300..400, Some(url)) => format!("; use {url} instead"),
+        (300..=399, Some(url)) => format!("; use {url} instead"),
+        (401, _) => format!(": {} Name it with --token-file FILE.", text.trim()),
         _ => format!(": {}", text.trim()),
     };
     Err(Failure::later(format!("the server answered with the status {status}{what}")))

@@ -6,7 +6,7 @@ use newswire::Cors;
 use newswire::app::{App, Create, Publishers, publish_lines};
 use newswire::channel::{self, Channel, Channels, JournalSync, RedisOptions, Storage};
 use newswire::http::{Address, Limits, Url};
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, ErrorKind};
 use std::net::IpAddr;
 use std::time::Duration;
 use std::{process, thread};
@@ -85,7 +85,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Fewer would let a client keep new sets out with names that it invents, while there is room for subscribers.
     let views = arguments.number("--max-views", 1..=MOST)?;
     app.channel_limits.views = views.unwrap_or(app.limits.streams.max(1));
-    let listening = app.clone().listen().map_err(|error| Failure::usage(error.to_string()))?;
+    let listening = app.clone().listen().map_err(|error| {
+        let remedy = match error.kind() {
+            ErrorKind::AddrInUse => "; name another address with --listen",
+            _ => "",
+        };
+        Failure::usage(format!("{error}{remedy}"))
+    })?;
     say(&greeting(&listening.addresses()?, &app, stdin.as_deref(), note));
     if let Some(name) = stdin {
         let channel = listening.channels().open(&name);
@@ -141,12 +147,13 @@ fn greeting(addresses: &[Address], app: &App, stdin: Option<&str>, note: Option<
         false => String::new(),
     };
     format!(
-        "{}newswire listens on {} for at most {} connections. Open it in a browser, or:\n\
+        "{}newswire listens on {} for at most {} connections. {}:\n\
          \x20   {curl} -N {server}/sse/mvc/words\n\
          {lab}{subscribe}{publish}",
         notes.collect::<String>(),
         places.join(", "),
-        app.limits.connections
+        app.limits.connections,
+        if url.is_some() { "Open it in a browser, or" } else { "Try" }
     )
 }
 
@@ -160,9 +167,9 @@ const MOST: usize = 10_000_000;
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
 const LISTEN: &str =
-    "an address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
+    "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
 const BASE: &str = "a path of letters, digits and -._~, as /push";
-const PROXY: &str = "an address without a port, as 127.0.0.1, or unix";
+const PROXY: &str = "an IP address without a port, as 127.0.0.1, or unix";
 const REDIS: &str = "HOST:PORT, as 127.0.0.1:6379";
 const PREFIX: &str = "1 to 64 visible ASCII characters, none of them a brace";
 const CHANNEL: &str = "the name of a channel, 1 to 64 letters, digits, dots, underscores and hyphens that do not begin with \

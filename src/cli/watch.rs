@@ -234,7 +234,7 @@ impl Watch {
         match (self.output, message) {
             (Output::Raw, None) if !self.event_types.is_empty() => {}
             (Output::Raw, _) => {
-                // The mark of a later stream would be part of a field name.
+                // A later byte order mark would be part of a field.
                 let is_first = !std::mem::replace(&mut self.is_begun, true);
                 self.out.extend(if is_first { block.wire() } else { block.bytes.clone() });
             }

@@ -17,12 +17,12 @@ use super::tcp_table::{self, Ends, entry};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// When there is no room and no connection may be evicted, the next look is after this time. Only the accept threads
-/// and the first request in the queue look.
+/// and the request that the next place goes to look.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All connections of a server.
@@ -31,8 +31,6 @@ pub(crate) struct Admission {
     table: Mutex<Table>,
     /// It is set under the lock of the table: no connection is admitted after it.
     is_stopping: AtomicBool,
-    /// A connection was closed.
-    closed: Condvar,
     pub(crate) counters: Counters,
 }
 
@@ -44,8 +42,8 @@ struct Table {
     /// Of the places, those of streams.
     streams_taken: usize,
     uploads_taken: usize,
-    /// Connections with a request that waits for a place, in the order of arrival, each with its thread: those whose
-    /// request is whole, and those with an upload.
+    /// Connections with a request that waits for a place, in the order of arrival, each with its thread. First stand the
+    /// requests that are whole, then the uploads.
     queues: [VecDeque<(Arc<Slot>, Thread)>; 2],
     /// The queue that the next place goes to, unless it is empty.
     turn: usize,
@@ -69,7 +67,6 @@ impl Admission {
             limits: limits.clone(),
             table: Mutex::default(),
             is_stopping: AtomicBool::new(false),
-            closed: Condvar::new(),
             counters: Counters::default(),
         })
     }
@@ -90,12 +87,14 @@ impl Admission {
     pub(super) fn admit(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Option<Arc<Slot>> {
         let slot = Arc::new(Slot::new(socket, peer));
         let mut evicted = None;
+        let most = self.limits.connections.saturating_add(self.limits.waiting);
         let mut table = hold(&self.table);
-        while self.is_full(&table) && !self.is_stopping() {
+        while table.slots.len() >= most && !self.is_stopping() {
             evicted = self.evict(&mut table, |_| true);
             if evicted.is_none() {
-                let waited = self.closed.wait_timeout(table, LOOK_INTERVAL);
-                table = waited.unwrap_or_else(PoisonError::into_inner).0;
+                drop(table);
+                thread::sleep(LOOK_INTERVAL);
+                table = hold(&self.table);
             }
         }
         let is_admitted = !self.is_stopping();
@@ -159,7 +158,7 @@ impl Admission {
             let evicted = if is_first { self.evict(&mut table, has_place) } else { None };
             drop(table);
             evicted.inspect(|evicted| _ = evicted.end());
-            // Returns at once when another thread has granted the place since the lock was given back.
+            // Returns at once if the place was granted after the table was unlocked.
             thread::park_timeout(if is_first { wait.min(LOOK_INTERVAL) } else { wait });
             table = hold(&self.table);
         }
@@ -253,18 +252,9 @@ impl Admission {
         self.release(&mut hold(&self.table), slot);
     }
 
-    fn is_full(&self, table: &Table) -> bool {
-        table.slots.len() >= self.limits.connections.saturating_add(self.limits.waiting)
-    }
-
     /// Frees what the connection counts for: once, although it is evicted first and closed later.
     fn release(&self, table: &mut Table, slot: &Arc<Slot>) {
-        let was_full = self.is_full(table);
         if table.slots.remove(&key(slot)).is_some() {
-            // To wake a thread costs a system call, also when none waits.
-            if was_full {
-                self.closed.notify_all();
-            }
             table.streams_taken -= usize::from(slot.is_stream.load(Relaxed));
             table.places_taken -= usize::from(slot.has_place.load(Relaxed));
             self.grant_places(table);

@@ -63,7 +63,7 @@ struct Reply {
 
 /// What becomes of a connection after a response.
 enum After {
-    /// It serves the next request. This one had that method.
+    /// Serve the next request; the method is of this one.
     Next(Method),
     /// The peer may still be sending.
     Close,

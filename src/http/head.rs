@@ -236,8 +236,8 @@ impl Head {
     }
 
     /// "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not the final
-    /// encoding, ... the server MUST respond with the 400 (Bad Request) status code" (RFC 9112, 6.3). Here an empty
-    /// list element counts: what one program ignores another program takes for a coding.
+    /// encoding, ... the server MUST respond with the 400 (Bad Request) status code" (RFC 9112, 6.3). An empty list
+    /// element is refused, too: some programs ignore it, others take it for a coding.
     fn check_codings(&self) -> Result<(), Refusal> {
         Refusal::bad("HTTP/1.0 has no Transfer-Encoding.")
             .unless(self.version == Version::Http11)?;

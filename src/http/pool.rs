@@ -22,23 +22,12 @@ const STACK_BYTES: usize = 256 * 1024;
 const DELAY: Duration = Duration::from_millis(10);
 const DUE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The pauses between attempts at what the system has refused. They double from the first to the last.
-pub(super) struct Backoff(Duration);
+/// The first and the longest pause between attempts at what the system has refused.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(5);
-    const LAST: Duration = Duration::from_secs(1);
-
-    pub(super) fn new() -> Backoff {
-        Backoff(Backoff::FIRST)
-    }
-
-    /// How long to wait now.
-    pub(super) fn next(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(Backoff::LAST);
-        wait
-    }
+/// The pause after a refusal, by the one before, if the attempt before was refused, too.
+pub(super) fn back_off(before: Option<Duration>) -> Duration {
+    before.map_or(BACK_OFF[0], |before| (before * 2).min(BACK_OFF[1]))
 }
 
 /// Starts threads and counts those that run, so that a server can wait for their end.
@@ -172,7 +161,7 @@ impl<J: Send + 'static> Pool<J> {
         work: &Arc<impl Fn(J, &Pool<J>) + Send + Sync + 'static>,
         refused: impl Fn(io::Error),
     ) {
-        let mut backoff = Backoff::new();
+        let mut pause = None;
         // After a refusal no worker is started until then. Delayed jobs still become due.
         let mut retry = None;
         let mut queue = hold(&self.queue);
@@ -191,12 +180,12 @@ impl<J: Send + 'static> Pool<J> {
             let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
             match self.threads.start(worker, move || pool.run_jobs(&*work)) {
                 Ok(()) => {
-                    backoff = Backoff::new();
+                    pause = None;
                     queue = hold(&self.queue);
                 }
                 Err(error) => {
                     refused(error);
-                    retry = Some(Instant::now() + backoff.next());
+                    retry = Some(Instant::now() + *pause.insert(back_off(pause)));
                     queue = hold(&self.queue);
                     queue.free -= 1;
                 }

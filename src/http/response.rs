@@ -135,10 +135,14 @@ impl Response {
         method: Method,
         allow: impl Into<Cow<'static, str>>,
     ) -> Response {
-        let refused = Refusal::new(Status::METHOD_NOT_ALLOWED, "See Allow for the methods here.");
-        let is_options = method == Method::Options;
-        let response =
-            if is_options { Response::empty(Status::NO_CONTENT) } else { refused.into() };
+        let allow = allow.into();
+        let response = match method {
+            Method::Options => Response::empty(Status::NO_CONTENT),
+            _ => {
+                let sentence = format!("This path takes {allow}.");
+                Refusal::with_sentence(Status::METHOD_NOT_ALLOWED, sentence).into()
+            }
+        };
         response.field("Allow", allow)
     }
 

@@ -7,7 +7,7 @@ use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
 use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
 use super::log::{Log, LogOptions};
-use super::pool::{Backoff, Pool, Threads};
+use super::pool::{Pool, Threads, back_off};
 use super::router::Router;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -168,11 +168,11 @@ const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 /// Accepts until the listener is closed.
 fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
     let admission = &service.admission;
-    let mut backoff = Backoff::new();
+    let mut pause = None;
     while !listener.is_closed() {
         match listener.accept() {
             Ok((socket, peer)) => {
-                backoff = Backoff::new();
+                pause = None;
                 if let Some(connection) = Connection::admit(admission, socket, peer) {
                     pool.submit(Job::Serve(connection));
                 }
@@ -185,7 +185,7 @@ fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
                 let sentence =
                     format!("newswire: cannot accept a connection: {error}; trying again");
                 service.log.say(sentence);
-                thread::sleep(backoff.next());
+                thread::sleep(*pause.insert(back_off(pause)));
             }
         }
     }

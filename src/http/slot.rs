@@ -49,7 +49,7 @@ pub(crate) struct Slot {
     pub(super) peer: Option<SocketAddr>,
     /// From when on the connection may be evicted, on the clock of [`now_ms`], or one of the values above.
     evictable_from_ms: AtomicU64,
-    /// The server waits for a request. A connection that the server stops in this state has nothing to be answered.
+    /// The server waits for a request. When the server stops, it can end such a connection without an answer.
     pub(super) is_idle: AtomicBool,
     /// Whether the connection counts among `Limits::connections`. It changes under the table's lock.
     pub(super) has_place: AtomicBool,
@@ -152,5 +152,47 @@ impl Deref for Slot {
 
     fn deref(&self) -> &TcpStream {
         &self.socket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn slot() -> Slot {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let addr = listener.local_addr().expect("it listens");
+        Slot::new(TcpStream::connect(addr).expect("it listens"), None)
+    }
+
+    /// Its thread can still read a request that arrived before, and must not carry it out.
+    #[test]
+    fn an_eviction_is_final_and_fails_when_the_peer_has_acted_meanwhile() {
+        let slot = slot();
+        slot.wait_for_peer();
+        let from_ms = slot.evictable_from_ms().expect("it waits");
+        assert!(slot.resume() && !slot.evict(from_ms));
+        slot.wait_for_peer();
+        assert!(slot.evictable_from_ms().is_some_and(|from_ms| slot.evict(from_ms)));
+        assert!(!slot.resume());
+        slot.wait_for_peer();
+        assert_eq!(slot.evictable_from_ms(), None);
+    }
+
+    /// A peer that takes a byte now and then would hold its place for ever, if any progress began a new half second.
+    #[test]
+    fn bytes_that_are_taken_postpone_the_eviction_at_the_least_rate() {
+        let slot = slot();
+        slot.wait_for_peer();
+        let first_ms = slot.evictable_from_ms().expect("it waits");
+        std::thread::sleep(GRACE / 2);
+        slot.progress(24);
+        assert_eq!(slot.evictable_from_ms(), Some(first_ms + 100));
+        slot.progress(1 << 20);
+        assert!(slot.evictable_from_ms().is_some_and(|from_ms| from_ms <= grace_ms()));
+        slot.wait_for_peer();
+        slot.progress(1);
+        assert!(slot.evictable_from_ms().is_some_and(|from_ms| from_ms <= grace_ms()));
     }
 }

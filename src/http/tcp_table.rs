@@ -20,17 +20,17 @@ const RETRANSMISSIONS: u32 = 6;
 pub(super) fn unreachable() -> Vec<Ends> {
     let columns = |row: String| {
         let mut columns = row.split_ascii_whitespace().skip(1);
-        let ends = [columns.next()?.to_owned(), columns.next()?.to_owned()];
+        let ends = [columns.next()?, columns.next()?];
         let is_open = columns.next()? == ESTABLISHED;
         let retransmissions = u32::from_str_radix(columns.nth(2)?, 16).ok()?;
-        (is_open && retransmissions >= RETRANSMISSIONS).then_some(ends)
+        (is_open && retransmissions >= RETRANSMISSIONS).then(|| ends.map(str::to_owned))
     };
     rows(IPV4).chain(rows(IPV6)).filter_map(columns).collect()
 }
 
 /// The user that has the other end of a connection, if a process on this machine has it.
 ///
-/// An end that its process has closed counts as root's in the table. It is not established any more.
+/// The table gives a closed end to root, and not as `ESTABLISHED`: it is not found.
 pub(crate) fn user_of_peer(socket: &TcpStream) -> Option<u32> {
     let [peer, own] = [socket.peer_addr().ok()?, socket.local_addr().ok()?]
         .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));

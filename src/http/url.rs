@@ -34,8 +34,8 @@ pub enum MalformedUrl {
     Malformed(&'static str),
 }
 
-const NEEDS_TLS: &str = "there is no TLS in newswire: use `curl -N URL | newswire watch -`, or a TLS \
-                         tunnel on loopback and its http URL";
+const NEEDS_TLS: &str = "there is no TLS in newswire: use curl, as in `curl -N URL | newswire watch -`, or a \
+                         TLS tunnel on loopback and its http URL";
 const HOST: &str = "the URL's host is not an ASCII name, an IPv4 address or an IPv6 address in \
                     brackets, without a user name and with an optional port";
 

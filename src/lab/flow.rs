@@ -246,8 +246,8 @@ fn pause_for_chunk() {
     thread::sleep(leaves_at - now);
 }
 
-/// Fails when the client has left. A client that has closed its half of the connection has left, or reads on: the reset
-/// that answers the comment tells which, when the next look comes.
+/// Fails when the client has left. After a half-close, the client may still read: then `comment` is written, and if the
+/// client has left, the next look finds the reset.
 pub(super) fn look_for_client(writer: &mut StreamWriter, comment: &[u8]) -> io::Result<()> {
     match writer.connection().look_for_peer() {
         Peer::Open => Ok(()),

@@ -111,7 +111,10 @@ pub(crate) fn on_line(response: Response, line: Arc<Line>) -> Response {
 /// Ends the connections of a line. Their clients come back, if they are EventSources.
 pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let line = hold(&lines.0).get(request.parameter("line").unwrap_or_default()).cloned();
-    let line = line.ok_or(Refusal::new(Status::NOT_FOUND, "There is no such line."))?;
+    let line = line.ok_or(Refusal::new(
+        Status::NOT_FOUND,
+        "There is no such line now: no stream is on it, and no client watches it.",
+    ))?;
     for stream in std::mem::take(&mut *hold(&line.streams)) {
         stream.close();
     }

@@ -18,42 +18,54 @@ pub(super) const TOTAL_DURATION: Duration = Duration::from_secs(3600);
 /// What a stream says that no parameter gives another text: the demonstration's words.
 const TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
-/// Each parameter with its default and its values. The README has a row for each.
-static PARAMETERS: [(&str, &str, Values); 29] = [
+/// Each parameter with its streams, its default and its values. `www/lab.txt` explains them.
+static PARAMETERS: [(Streams, &str, &str, Values); 29] = [
     // What is said.
-    ("text", TEXT, Text("at least one word", |text| text.split_whitespace().next().is_some())),
-    ("split", "word", Choice(&["word", "char"])),
-    ("data", "", Text("any text", |_| true)),
-    ("count", "", Number("a number of events", 1..=100_000)),
-    ("event", "", Text("an event type without a line end or a NUL", is_event_type)),
-    ("id", "on", Choice(&["on", "off"])),
-    ("size", "", Number("a number of bytes of data", 0..=4 << 20)),
-    ("lines", "1", Number("a number of lines", 1..=1000)),
-    ("binary", "", Number("a number of bytes", 0..=3 << 20)),
-    ("interval", "1000", Number("milliseconds", 0..=60_000)),
-    ("jitter", "0", Number("a percentage", 0..=100)),
-    ("speed", "1", Text("a number from 0.1 to 100", |text| speed(text).is_some())),
+    (Made, "text", TEXT, Text("at least one word", |text| !text.trim().is_empty())),
+    (Made, "split", "word", Choice(&["word", "char"])),
+    (Made, "data", "", Text("any text", |_| true)),
+    (Made, "count", "", Number("a number of events", 1..=100_000)),
+    (Made, "event", "", Text("an event type without a line end or a NUL", is_event_type)),
+    (Made, "id", "on", Choice(&["on", "off"])),
+    (Made, "size", "", Number("a number of bytes of data", 0..=4 << 20)),
+    (Made, "lines", "1", Number("a number of lines", 1..=1000)),
+    (Made, "binary", "", Number("a number of bytes", 0..=3 << 20)),
+    (Played, "interval", "1000", Number("milliseconds", 0..=60_000)),
+    (Faulty, "jitter", "0", Number("a percentage", 0..=100)),
+    (Played, "speed", "1", Text("a number from 0.1 to 100", |text| speed(text).is_some())),
     // How it flows.
-    ("retry", "2000", Number("milliseconds", 0..=600_000)),
-    ("heartbeat", "", Number("milliseconds", 10..=60_000)),
-    ("chunk", "", Number("a number of bytes", 1..=65_536)),
-    ("newline", "lf", Choice(&["lf", "cr", "crlf"])),
-    ("bom", "off", Choice(&["on", "off"])),
-    ("complete", "204", Choice(&["204", "loop"])),
+    (Faulty, "retry", "2000", Number("milliseconds", 0..=600_000)),
+    (Faulty, "heartbeat", "", Number("milliseconds", 10..=60_000)),
+    (Faulty, "chunk", "", Number("a number of bytes", 1..=65_536)),
+    (Faulty, "newline", "lf", Choice(&["lf", "cr", "crlf"])),
+    (Faulty, "bom", "off", Choice(&["on", "off"])),
+    (Faulty, "complete", "204", Choice(&["204", "loop"])),
     // What goes wrong.
-    ("cut", "", Number("a number of events", 1..=99_999)),
-    ("stall", "", Number("a number of events", 1..=100_000)),
-    ("silence", "30000", Number("milliseconds", 1..=600_000)),
-    ("garbage", "off", Choice(&["on", "off"])),
-    ("status", "200", Number("a status code", 200..=599)),
-    ("type", "", Text("a media type, such as text/plain", is_media_type)),
-    ("redirect", "", Choice(&["301", "302", "303", "307", "308"])),
+    (Faulty, "cut", "", Number("a number of events", 1..=99_999)),
+    (Faulty, "stall", "", Number("a number of events", 1..=100_000)),
+    (Faulty, "silence", "30000", Number("milliseconds", 1..=600_000)),
+    (Faulty, "garbage", "off", Choice(&["on", "off"])),
+    (Faulty, "status", "200", Number("a status code", 200..=599)),
+    (Made, "type", "", Text("a media type, such as text/plain", is_media_type)),
+    (Made, "redirect", "", Choice(&["301", "302", "303", "307", "308"])),
     // How it is watched and resumed.
-    ("line", "", Text(NAME, is_name)),
-    ("last_event_id", "", Text("any text", |_| true)),
-    ("lastEventId", "", Text("any text", |_| true)),
-    ("Last-Event-ID", "", Text("any text", |_| true)),
+    (Faulty, "line", "", Text(NAME, is_name)),
+    (Played, "last_event_id", "", Text("any text", |_| true)),
+    (Played, "lastEventId", "", Text("any text", |_| true)),
+    (Played, "Last-Event-ID", "", Text("any text", |_| true)),
 ];
+
+/// Which streams have a parameter. Each kind has those of the kinds before it, too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Streams {
+    /// Recordings where the laboratory is off.
+    Played,
+    /// Recordings where it is on.
+    Faulty,
+    /// Streams made to order. A recording says itself what their own parameters say.
+    Made,
+}
+use Streams::{Faulty, Made, Played};
 
 /// What a parameter can be.
 enum Values {
@@ -96,16 +108,17 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The parameters, but those that are `left_out` are unknown.
+    /// The parameters of such a stream. The others are unknown.
     ///
     /// # Errors
     /// A sentence that begins with the name of the parameter at fault.
-    pub(super) fn parse(head: &Head, left_out: &[&str]) -> Result<Given, Refusal> {
+    pub(super) fn parse(head: &Head, streams: Streams) -> Result<Given, Refusal> {
         let mut given = Given::default();
-        let known = || PARAMETERS.iter().filter(|(name, ..)| !left_out.contains(name));
+        let known = || PARAMETERS.iter().filter(|(of, ..)| *of <= streams);
         for (name, value) in head.queries() {
-            let Some((.., values)) = known().find(|(known, ..)| *known == name) else {
-                return Err(unknown(&name, &known().map(|(name, ..)| *name).collect::<Vec<_>>()));
+            let Some((.., values)) = known().find(|(_, known, ..)| *known == name) else {
+                let known: Vec<&str> = known().map(|(_, name, ..)| *name).collect();
+                return Err(unknown(&name, &known));
             };
             if !values.contain(&value) {
                 return Err(bad(format!("{name} is {values}.")));
@@ -125,8 +138,8 @@ impl Given {
 
     /// The value, or the default. `None` without either.
     fn text(&self, name: &str) -> Option<&str> {
-        let default = PARAMETERS.iter().find(|(known, ..)| *known == name);
-        let default = default.map(|(_, default, _)| *default).filter(|text| !text.is_empty());
+        let row = PARAMETERS.iter().find(|(_, known, ..)| *known == name);
+        let default = row.map(|(_, _, default, _)| *default).filter(|text| !text.is_empty());
         let given = self.values.iter().find(|(found, _)| found == name);
         given.map(|(_, value)| value.as_str()).or(default)
     }
@@ -233,7 +246,7 @@ pub(super) fn without_content(status: Status) -> Response {
 }
 
 fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
-    let given = Given::parse(request, &[])?;
+    let given = Given::parse(request, Made)?;
     let (script, flow) = (given.script()?, given.flow()?);
     check(&script, &flow)?;
     if let Some(code) = given.number("redirect") {
@@ -264,27 +277,22 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
 }
 
 /// Combinations that cannot be, and the bounds on the whole.
+#[rustfmt::skip]
 fn check(script: &Script, flow: &Flow) -> Result<(), Refusal> {
-    let refuse = |is_refused, sentence| if is_refused { Err(bad(sentence)) } else { Ok(()) };
     let (bytes, has_binary) = (script.total_bytes(), script.binary.is_some());
     let pauses = script.interval * u32::try_from(script.count).unwrap_or(u32::MAX);
-    let is_long = flow.duration(pauses, bytes) > TOTAL_DURATION;
-    let is_small = script.size.is_some_and(|size| size < script.lines - 1);
-    let never_stalls = flow.stall.is_some_and(|stall| stall > script.count);
-    let never_cuts = flow.cut.is_some_and(|cut| cut >= script.count);
-    let both_sizes = "binary and size both say how large the data is; take one.";
-    refuse(has_binary && script.size.is_some(), both_sizes)?;
-    refuse(has_binary && script.lines > 1, "binary is one line; leave out lines.")?;
-    refuse(is_small, "size is too small for so many lines.")?;
-    refuse(never_cuts, "cut is less than count, or nothing would be left to cut.")?;
-    let no_ids = "cut needs id=on, or the stream could not go on where it stopped.";
-    refuse(flow.cut.is_some() && !script.has_ids, no_ids)?;
-    refuse(never_stalls, "stall is at most count.")?;
-    let large = "count times the size of an event is at most 67108864 bytes.";
-    refuse(bytes > TOTAL_BYTES, large)?;
-    let long = "count times interval, with the jitter, the speed, the silence and a millisecond for each chunk, \
-                is at most an hour.";
-    refuse(is_long, long)
+    let rules = [
+        (has_binary && script.size.is_some(), "binary and size both say how large the data is; take one."),
+        (has_binary && script.lines > 1, "binary is one line; leave out lines."),
+        (script.size.is_some_and(|size| size < script.lines - 1), "size is too small for so many lines: each line end counts as a byte."),
+        (flow.cut.is_some_and(|cut| cut >= script.count), "cut is less than count, or nothing would be left to cut."),
+        (flow.cut.is_some() && !script.has_ids, "cut needs id=on, or the stream could not go on where it stopped."),
+        (flow.stall.is_some_and(|stall| stall > script.count), "stall is at most count."),
+        (bytes > TOTAL_BYTES, "count times the size of an event is at most 67108864 bytes."),
+        (flow.duration(pauses, bytes) > TOTAL_DURATION, "count times interval, with the jitter, the speed, the silence and a \
+            millisecond for each chunk, is at most an hour."),
+    ];
+    rules.into_iter().find(|(is_broken, _)| *is_broken).map_or(Ok(()), |(_, sentence)| Err(bad(sentence)))
 }
 
 pub(super) fn bad(sentence: impl Into<String>) -> Refusal {

@@ -4,29 +4,17 @@
 
 use super::flow::Source;
 use super::line::Lines;
-use super::query::{Given, TOTAL_DURATION, number, without_content};
+use super::query::{Given, Streams, TOTAL_DURATION, number, without_content};
 use crate::http::{Framing, Named, Refusal, Request, Response, Status};
 use crate::sse::{Block, Recording, last_event_id};
 use std::io::{self, BufRead, Write};
 use std::mem::replace;
 use std::time::Duration;
 
-/// The parameters that a recording does not have: it says itself what they say.
-#[rustfmt::skip]
-const LEFT_OUT: [&str; 11] =
-    ["text", "split", "data", "count", "event", "id", "size", "lines", "binary", "type", "redirect"];
-
-/// Those that it does not have where the laboratory is off, either.
-#[rustfmt::skip]
-const OF_THE_LABORATORY: [&str; 13] = [
-    "jitter", "retry", "heartbeat", "chunk", "newline", "bom", "complete", "cut", "stall", "silence", "garbage",
-    "status", "line",
-];
-
 /// The pause before a block without a timing.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// A content in place of the stream is not larger.
+/// The largest content in place of a stream.
 const CONTENT_BYTES: usize = 1024 * 1024;
 
 /// The answer to a request for a recording. Without `lines`, the laboratory is off.
@@ -35,10 +23,8 @@ pub(crate) fn play_recording(
     file: &Named,
     lines: Option<&Lines>,
 ) -> Result<Response, Refusal> {
-    let given = match lines {
-        Some(_) => Given::parse(request, &LEFT_OUT)?,
-        None => Given::parse(request, &[&LEFT_OUT[..], &OF_THE_LABORATORY].concat())?,
-    };
+    let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
+    let given = Given::parse(request, streams)?;
     let mut flow = given.flow()?;
     // It is dropped. On a connection with unread content the end would be a reset, which erases what is on its way.
     if request.framing() != Framing::None {

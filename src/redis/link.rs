@@ -75,7 +75,7 @@ pub(super) fn refused(said: &str) -> io::Error {
     io::Error::new(kind, format!("Redis says: {shown}{hint}"))
 }
 
-/// A server that says so may be one that a failover has left behind.
+/// An error of a server that is not, or no longer, the master.
 pub(super) fn is_of_no_master(error: &str) -> bool {
     ["READONLY", "LOADING", "MASTERDOWN"].iter().any(|code| error.starts_with(code))
 }
@@ -178,7 +178,7 @@ impl Connection {
         (&*self.socket).write_all(wire)
     }
 
-    /// The next reply, however long it takes while bytes come.
+    /// The next reply. Each byte restarts the deadline.
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
         self.input.get_mut().deadline = None;
         self.most.read(&mut self.input)

@@ -38,7 +38,7 @@ pub(super) struct Pipeline {
 struct Queue {
     waiting: Vec<Arc<Request>>,
     has_leader: bool,
-    /// With the number of the session that it belongs to. It is here while no leader has it.
+    /// The connection and the number of its session. `None` while a leader has it.
     connection: Option<(u64, Connection)>,
 }
 
@@ -118,7 +118,7 @@ struct Batch<'p> {
 impl<'p> Batch<'p> {
     fn take(pipeline: &'p Pipeline, queue: &mut Queue, session: Session) -> Batch<'p> {
         let now = Instant::now();
-        // The threads of the others are about to give up.
+        // The threads of late requests remove them.
         let (requests, late) =
             std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
         queue.waiting = late;

@@ -208,7 +208,7 @@ impl Reader<'_> {
             match next.entry {
                 Ok(entry) => appended.push(entry),
                 Err(Unfit::NoEvent) => self.skipped(),
-                // The next read begins with it.
+                // The next read loads anew.
                 Err(Unfit::TooLarge) => {
                     has_more = true;
                     break;
@@ -333,6 +333,6 @@ struct Loaded {
     entries: Vec<Entry>,
     /// The newest of all entries, also of those that are no event; `None` when the stream is empty.
     last: Option<String>,
-    /// The first one that is not held, if there is one.
+    /// The newest entry that is not held, if any.
     forgotten: Option<String>,
 }

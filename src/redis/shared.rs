@@ -226,7 +226,7 @@ impl Redis {
         self.say(error.to_string());
     }
 
-    /// A line on standard error. The same sentence for each of a thousand commands is said once.
+    /// A line on standard error. A sentence that equals the last one is not written again.
     pub(super) fn say(&self, what: String) {
         let line = format!("newswire: Redis at {}: {what}\n", self.options.address);
         let before = std::mem::replace(&mut hold(&self.shared).said, what.clone());

@@ -2,11 +2,10 @@
 
 use super::emitter::{EmitterOptions, FAILED};
 use super::event::Event;
-use super::sse_writer::SseWriter;
-use super::stream::{self, event_stream};
+use super::stream;
+use crate::http::Request;
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
-use crate::http::{Refusal, Request, Response, Status};
 use std::error::Error;
 use std::mem::replace;
 use std::sync::{Arc, Condvar, Mutex};
@@ -106,7 +105,7 @@ pub(super) struct State {
     pub(super) on_completion: Option<Callback>,
     pub(super) on_timeout: Option<Callback>,
     pub(super) on_error: Option<ErrorCallback>,
-    has_response: bool,
+    pub(super) has_response: bool,
     /// Encoded events that wait for the client.
     pub(super) frames: Vec<u8>,
     /// How many bytes the writer has taken and not yet written.
@@ -283,20 +282,5 @@ impl fmt::Debug for SseEmitter {
         let mut debug = f.debug_struct("SseEmitter");
         debug.field("last_event_id", &self.last_event_id()).field("is_open", &self.is_open());
         debug.finish_non_exhaustive()
-    }
-}
-
-/// The response that begins the stream. An emitter has one client: a second response of it is `500`.
-impl From<SseEmitter> for Response {
-    fn from(emitter: SseEmitter) -> Response {
-        let mut state = hold(&emitter.0.state);
-        if replace(&mut state.has_response, true) {
-            let sentence = "The stream that answers this request has another client already.";
-            return Refusal::new(Status::INTERNAL_SERVER_ERROR, sentence).into();
-        }
-        let opening = state.options.opening();
-        drop(state);
-        let writer = SseWriter::new(emitter);
-        event_stream(opening, move |out| writer.run(out)).delayed()
     }
 }

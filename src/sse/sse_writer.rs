@@ -1,11 +1,12 @@
-//! The side of an [`SseEmitter`] that writes, on the connection's own thread.
+//! The response of an [`SseEmitter`], and its writer on the connection's own thread.
 
 use super::output::Output;
 use super::sse_emitter::SseEmitter;
-use crate::http::StreamWriter;
+use super::stream::event_stream;
 use crate::http::lock::hold;
+use crate::http::{Refusal, Response, Status, StreamWriter};
 use std::io;
-use std::mem::take;
+use std::mem::{replace, take};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -13,19 +14,30 @@ use std::time::{Duration, Instant};
 /// How often the thread of an idle stream checks whether the client has left and whether the server stops.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The response that begins the stream. An emitter has one client: a second response of it is `500`.
+impl From<SseEmitter> for Response {
+    fn from(emitter: SseEmitter) -> Response {
+        let mut state = hold(&emitter.0.state);
+        if replace(&mut state.has_response, true) {
+            let sentence = "The stream that answers this request has another client already.";
+            return Refusal::new(Status::INTERNAL_SERVER_ERROR, sentence).into();
+        }
+        let opening = state.options.opening();
+        drop(state);
+        let writer = SseWriter { emitter, outcome: None };
+        event_stream(opening, move |out| writer.run(out)).delayed()
+    }
+}
+
 /// When it is dropped the emitter ends, also when the response was never sent.
-pub(super) struct SseWriter {
+struct SseWriter {
     emitter: SseEmitter,
     /// `None` while nothing was written.
     outcome: Option<io::Result<()>>,
 }
 
 impl SseWriter {
-    pub(super) fn new(emitter: SseEmitter) -> SseWriter {
-        SseWriter { emitter, outcome: None }
-    }
-
-    pub(super) fn run(mut self, out: StreamWriter) -> io::Result<()> {
+    fn run(mut self, out: StreamWriter) -> io::Result<()> {
         let heartbeat = hold(&self.emitter.0.state).options.heartbeat;
         let mut output = Output::new(out, heartbeat);
         self.outcome = Some(self.write_all(&mut output));

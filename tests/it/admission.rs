@@ -187,20 +187,49 @@ fn a_request_does_not_wait_for_ever() {
     assert_eq!(ask(held.address, "GET", "/", &[], "").status, 200);
 }
 
-/// Only the first request in the queue looks for a connection to evict. When it has given up, the next one looks.
+/// Only the request that the next place goes to looks for a connection to evict. When it has given up, the next one looks.
 #[test]
 fn the_next_request_in_the_queue_evicts_when_the_first_has_given_up() {
-    let limits = Limits { connections: 1, head_deadline: Duration::from_secs(6), ..lenient() };
-    let held = hold(limits);
-    let working = held.begin("GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let first = held.ask();
+    let ((begin, begun), (end, ends)) = (channel(), channel::<()>());
+    let ends = Mutex::new(ends);
+    let mut router = Router::new();
+    router.get("/", |_| Response::text(Status::OK, "ok\n"));
+    router.get("/large", move |_| {
+        let _ = begin.send(());
+        let _ = ends.lock().expect("no handler panics").recv_timeout(PATIENCE);
+        Response::bytes(Status::OK, "text/plain", vec![b'x'; 64 << 20])
+    });
+    let head_deadline = Duration::from_secs(6);
+    let address = serve_with(Limits { connections: 1, head_deadline, ..lenient() }, router);
+    let ask = |target: &str| {
+        let socket = connect(address);
+        send(&socket, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        socket
+    };
+    let _unread = ask("/large");
+    begun.recv_timeout(PATIENCE).expect("it begins");
+    let first = ask("/");
     thread::sleep(Duration::from_secs(5));
-    let second = held.ask();
+    let second = ask("/");
     assert_eq!(receive_all(&first), "");
-    // From here on the connection with the place is idle.
-    held.end_one();
-    assert_eq!(receive(&working).expect("it is answered").status, 200);
+    // From here on the connection with the place makes no progress.
+    end.send(()).expect("it waits");
     assert_eq!(receive(&second).expect("there is time left").status, 200);
+}
+
+/// And so does the next one when the first has got its place.
+#[test]
+fn the_next_request_evicts_one_that_has_got_its_place_and_makes_no_progress() {
+    let held = hold(Limits { connections: 1, ..lenient() });
+    let stream = held.begin_stream();
+    let upload = connect(held.address);
+    send(&upload, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234");
+    assert_silent(&upload, SHORT);
+    let waiting = held.ask();
+    assert_silent(&waiting, SHORT);
+    held.end_one();
+    assert_eq!(receive(&waiting).expect("the upload is evicted").text(), "ok\n");
+    drop(stream);
 }
 
 /// The places of clients that left while they waited are not lost.

@@ -1,5 +1,6 @@
 //! `newswire check`: for each rule a server that breaks it, and one that keeps them all.
 
+use crate::command_line::assert_mistakes;
 use crate::server::{Publisher, Server, eventually};
 use crate::webdriver::Json;
 use std::collections::BTreeMap;
@@ -772,34 +773,28 @@ fn nothing_that_a_server_sends_controls_the_terminal() {
 
 #[test]
 fn a_mistake_on_the_command_line_is_code_2_and_one_sentence() {
-    for arguments in [
-        &[][..],
-        &["--for"],
-        &["http://127.0.0.1:1/", "--for", "0"],
-        &["http://127.0.0.1:1/", "--for=x"],
-        &["http://127.0.0.1:1/", "http://127.0.0.1:1/"],
-        &["http://127.0.0.1:1/", "--nonsense"],
-        &["http://127.0.0.1:1/", "--list=x"],
-        &["http://127.0.0.1:1/", "--only", "nonsense"],
-        &["http://127.0.0.1:1/", "--only", "bom,nonsense"],
-        &["http://127.0.0.1:1/", "--skip", ""],
-        &["http://127.0.0.1:1/", "--output", "xml"],
-        &["http://127.0.0.1:1/", "--header", "no colon"],
-        &["http://127.0.0.1:1/", "--header", "a b: c"],
-        &["http://127.0.0.1:1/", "--header", "a: b\r\nc: d"],
-        &["ftp://127.0.0.1/"],
-        &["https://127.0.0.1/"],
-        &["127.0.0.1:8080"],
-    ] {
-        let output = check(arguments);
-        let said = String::from_utf8(output.stderr).expect("it is UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(
-            said.starts_with("newswire: ") && said.lines().count() == 1,
-            "{arguments:?}: {said}"
-        );
-        assert!(output.stdout.is_empty(), "{arguments:?}");
-    }
+    let url = "http://127.0.0.1:1/";
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "say what to check"),
+        (&["--for"], "--for needs a value"),
+        (&[url, "--for", "0"], "more than 0"),
+        (&[url, "--for=x"], "more than 0"),
+        (&[url, url], "one argument too many"),
+        (&[url, "--nonsense"], "see newswire check --help"),
+        (&[url, "--list=x"], "--list takes no value"),
+        (&[url, "--only", "nonsense"], "check --list"),
+        (&[url, "--only", "bom,nonsense"], "check --list"),
+        (&[url, "--skip", ""], "check --list"),
+        (&[url, "--output", "xml"], "text, json"),
+        (&[url, "--header", "no colon"], "--header takes a field"),
+        (&[url, "--header", "a b: c"], "--header takes a field"),
+        (&[url, "--header", "a: b\r\nc: d"], "--header takes a field"),
+        (&[url, "--token-file", "no such file"], "--token-file: cannot use"),
+        (&["ftp://127.0.0.1/"], "does not begin with http://"),
+        (&["https://127.0.0.1/"], "there is no TLS"),
+        (&["127.0.0.1:8080"], "does not begin with http://"),
+    ];
+    assert_mistakes("check", cases);
 }
 
 #[test]

@@ -419,7 +419,7 @@ fn a_wrong_file_ends_the_command_with_the_number_of_the_line_and_without_the_key
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     file.write("# only a comment\n");
-    assert!(run(&["--access", file.path()]).1.contains("it has no line"));
+    assert!(run(&["--access", file.path()]).1.contains("no line of it allows anything"));
     fs::write(&file.0, b"\xff\xfe").expect("there is room");
     assert_eq!(run(&["--access", file.path()]).0, Some(2));
     fs::write(&file.0, "#".repeat(2 * 1024 * 1024)).expect("there is room");
@@ -485,10 +485,11 @@ fn a_changed_file_counts_from_then_on_and_ends_the_streams_of_keys_that_are_gone
 #[test]
 fn a_poll_ends_when_its_key_is_gone() {
     let file = KeyFile::holding(&lines());
-    let options = ["--access", file.path(), "--history-bytes", "33554432", "--quiet"];
+    let options = ["--access", file.path(), "--history-bytes", "16777216", "--quiet"];
     let server = Server::start(&options);
     let data = "x".repeat(250_000);
-    for _ in 0..120 {
+    // More than the kernel keeps for a connection.
+    for _ in 0..60 {
         let bearer = [("Authorization", &*format!("Bearer {BACKEND}"))];
         assert_eq!(ask(server.address, "POST", "/channels/user.alice", &bearer, &data).status, 200);
     }
@@ -499,7 +500,7 @@ fn a_poll_ends_when_its_key_is_gone() {
     let mut rest = Vec::new();
     // A reset is an end, too.
     let _ = slow.into_socket().read_to_end(&mut rest);
-    assert!(rest.len() < 25_000_000, "{} bytes", rest.len());
+    assert!(rest.len() < 15_000_000, "{} bytes", rest.len());
 }
 
 #[test]

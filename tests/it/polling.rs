@@ -123,6 +123,9 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
     // A poll takes the place of no view, and needs none.
     let _view = Stream::open(address, "/channels/x,y", &[]);
     let publish = |channel: &str, data: &str| Publisher::connect(address, channel).publish(data);
+    // Nothing yet: its last event ID is that of the start, and nothing is lost behind it.
+    let (events, start) = polled(address, "/channels/b,a.*?poll");
+    assert_eq!(events.len(), 0);
     let ids = [("a.1", "1"), ("b", "2"), ("a.2", "3"), ("other", "4"), ("a.1", "5")]
         .map(|(channel, data)| publish(channel, data));
     let event = |at: usize, channel: &str, data: &str| {
@@ -132,6 +135,8 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
         [event(0, "a.1", "1"), event(1, "b", "2"), event(2, "a.2", "3"), event(4, "a.1", "5")];
     let (events, last_id) = polled(address, "/channels/b,a.*?poll");
     assert_eq!((&events[..], &last_id), (&all[..], &ids[4]));
+    let behind_start = format!("/channels/b,a.*?poll&last_event_id={start}");
+    assert_eq!(polled(address, &behind_start).0, all);
     // Behind an id of whatever channel; and as a stream.
     for (at, rest) in [(0, 1), (1, 2), (3, 3), (4, 4)] {
         let target = format!("/channels/a.*,b?poll&last_event_id={}", ids[at]);

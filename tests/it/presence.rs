@@ -29,6 +29,12 @@ fn a_presence_tells_how_many_subscribers_a_channel_has_when_that_changes() {
     while last != number(3) {
         last = next(&mut presence);
     }
+    // The answer to a publisher and the description of the channel count them, too.
+    let published = ask(address, "POST", "/channels/news", &[], "x");
+    assert!(published.text().contains("\"subscribers\":3"), "{published:?}");
+    let json = [("Accept", "application/json")];
+    let described = ask(address, "GET", "/channels/news", &json, "");
+    assert!(described.text().contains("\"subscribers\":3"), "{described:?}");
     // A second one is told at once, although nothing has changed. A shell may write the at sign as it likes.
     let mut second = Stream::open(address, "/channels/%40presence.news", &[]);
     assert_eq!(next(&mut second), number(3));

@@ -1,5 +1,6 @@
 //! `newswire publish`, as its users run it, and what it sends to a server that fails.
 
+use crate::command_line::assert_mistakes;
 use crate::event_source::{Hostile, hostile, responses};
 use crate::server::{PATIENCE, Server, Stream, eventually};
 use crate::watch::{Outcome, end, run, start};
@@ -334,17 +335,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
         (&["--lines", url, "no such file"], "cannot read \"no such file\""),
         (&["--header", "a", url], "--header takes a field"),
     ];
-    for (arguments, what) in cases {
-        let outcome = publish(arguments, "");
-        assert_eq!(
-            (outcome.code, outcome.text()),
-            (Some(2), String::new()),
-            "{arguments:?}: {outcome:?}"
-        );
-        let is_sentence =
-            outcome.stderr.lines().count() == 1 && outcome.stderr.starts_with("newswire: ");
-        assert!(is_sentence && outcome.stderr.contains(what), "{arguments:?}: {outcome:?}");
-    }
+    assert_mistakes("publish", cases);
     let outcome = publish(&["--help"], "");
     assert_eq!(outcome.code, Some(0));
     assert!(

@@ -1,5 +1,6 @@
 //! `newswire watch`, as its users run it: in pipes, on a terminal, and against servers that are not ours.
 
+use crate::command_line::assert_mistakes;
 use crate::event_source::{Hostile, OPENING, hostile, responses};
 use crate::events::{interpret, web_platform_streams};
 use crate::server::{Server, ask, eventually, serve};
@@ -481,18 +482,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
         (&["--record", "/nowhere/at/all", "-"], "--record: cannot write"),
         (&["-", "--event"], "--event needs a value"),
     ];
-    for (arguments, what) in cases {
-        let outcome = watch(arguments);
-        assert_eq!(
-            (outcome.code, outcome.text()),
-            (Some(2), String::new()),
-            "{arguments:?}: {outcome:?}"
-        );
-        let is_sentence =
-            outcome.stderr.lines().count() == 1 && outcome.stderr.starts_with("newswire: ");
-        assert!(is_sentence && outcome.stderr.contains(what), "{arguments:?}: {outcome:?}");
-        assert!(!outcome.stderr.contains("secret"), "a token must not reach a log: {outcome:?}");
-    }
+    assert_mistakes("watch", cases);
     let outcome = watch(&["--help"]);
     assert!(
         outcome.good().lines().all(|line| line.len() <= 100)

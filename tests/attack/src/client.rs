@@ -112,6 +112,8 @@ pub enum Subscribed {
     Finished,
     /// A stream that only says that there is no room.
     Refused,
+    /// 401: no key allows it.
+    Forbidden,
 }
 
 /// What reading a stream comes to.
@@ -123,7 +125,7 @@ pub enum Reading {
 }
 
 impl Subscription {
-    /// Asks for a channel. `room` is the size of the socket's receive buffer, the system's if 0; a
+    /// Asks for a channel, or for several; a key stands behind the name. `room` is the size of the socket's receive buffer, the system's if 0; a
     /// small one is full soon.
     pub fn open(
         address: SocketAddr,
@@ -136,7 +138,10 @@ impl Subscription {
         socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
         let (query, field) = match last_event_id {
             None => (String::new(), String::new()),
-            Some(id) if in_query => (format!("?last_event_id={id}"), String::new()),
+            Some(id) if in_query => {
+                let separator = if channel.contains('?') { '&' } else { '?' };
+                (format!("{separator}last_event_id={id}"), String::new())
+            }
             Some(id) => (String::new(), format!("Last-Event-ID: {id}\r\n")),
         };
         let request = format!(
@@ -147,6 +152,7 @@ impl Subscription {
         let (head, mut rest) = read_head(&mut socket)?;
         match status_of(&head)? {
             204 => return Ok(Subscribed::Finished),
+            401 => return Ok(Subscribed::Forbidden),
             200 => {}
             _ => return Err(broken(&format!("a stream with the head {head:?}"))),
         }

@@ -1,11 +1,12 @@
 //! Publishers and subscribers of some channels, together; what they did and saw is for the oracle.
 
 use crate::client::Caller;
-use crate::oracle::{Findings, judge};
+use crate::oracle::{Findings, Log, judge};
 use crate::publisher::Publisher;
-use crate::stage::{Channel, Phase, Stage};
-use crate::subscriber::{HABITS, Subscriber};
+use crate::stage::{Channel, Phase, Selection, Stage};
+use crate::subscriber::Subscriber;
 use fastrand::Rng;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,28 +14,30 @@ use std::time::{Duration, Instant};
 /// At each channel.
 const PUBLISHERS: u32 = 2;
 
-/// At every channel publishers, and a subscriber of each habit, while `meanwhile` lasts. Then
+/// At every channel publishers, and at every selection subscribers, while `meanwhile` lasts. Then
 /// the publishers stop, the channels are completed, and each client reads on to the end and comes
-/// back until told 204. What the oracle makes of it.
+/// back until told 204. What the oracle makes of it: of a view, channel by channel.
 pub fn play(
     stage: &Stage<'_>,
     channels: &[Channel],
+    selections: &[Selection<'_>],
     random: &mut Rng,
     meanwhile: impl FnOnce(&mut Rng),
 ) -> Findings {
     let mut found = Findings::default();
     thread::scope(|scope| {
-        let (mut publishers, mut subscribers) = (Vec::new(), Vec::<Vec<_>>::new());
+        let (mut publishers, mut subscribers) = (Vec::new(), Vec::new());
         for channel in channels {
             for number in 0..PUBLISHERS {
                 let publisher = Publisher::new(stage, channel, number, random.u64(..));
                 publishers.push(scope.spawn(move || publisher.run()));
             }
-            let start = |habit| {
-                let subscriber = Subscriber::new(stage, channel, habit, random.u64(..));
-                scope.spawn(move || subscriber.run())
-            };
-            subscribers.push(HABITS.iter().map(start).collect());
+        }
+        for selection in selections {
+            for habit in selection.habits {
+                let subscriber = Subscriber::new(stage, selection, habit, random.u64(..));
+                subscribers.push((selection, scope.spawn(move || subscriber.run())));
+            }
         }
         let started = Instant::now();
         meanwhile(random);
@@ -52,10 +55,19 @@ pub fn play(
             complete(stage, channel);
         }
         stage.enter(Phase::Home);
-        for (channel, subscribers) in channels.iter().zip(subscribers) {
-            let logs: Vec<_> = subscribers.into_iter().filter_map(|one| one.join().ok()).collect();
-            stage.report.expect(logs.len() == HABITS.len(), "a subscriber panicked");
-            found.add(judge(&channel.name, &channel.sent, &logs, !stage.restarts, stage.remembers));
+        let mut logs: HashMap<&str, Vec<Log>> = HashMap::new();
+        for (selection, subscriber) in subscribers {
+            let Ok(told) = subscriber.join() else {
+                stage.report.violation("a subscriber panicked");
+                continue;
+            };
+            for (channel, log) in selection.channels.iter().zip(told) {
+                logs.entry(&channel.name).or_default().push(log);
+            }
+        }
+        for Channel { name, sent, .. } in channels {
+            let logs = logs.remove(name.as_str()).unwrap_or_default();
+            found.add(judge(name, sent, &logs, !stage.restarts, stage.remembers));
         }
     });
     found

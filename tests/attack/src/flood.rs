@@ -3,14 +3,15 @@
 
 use crate::report::Report;
 use crate::siege::{SIEGES, besiege};
-use crate::{Order, Outcome, shortage, visits};
+use crate::{Order, Outcome, shortage, views, visits};
 
 type Part = fn(&Order, &Report) -> Outcome<()>;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("descriptors", shortage::descriptors),
     ("threads", shortage::threads),
     ("directory", shortage::directory),
+    ("views", views::run),
     ("short", visits::run),
 ];
 

@@ -6,7 +6,7 @@ use crate::crowd::play;
 use crate::oracle::{ARGUMENTS, Findings};
 use crate::report::Report;
 use crate::server::Newswire;
-use crate::stage::{Channel, Stage, Tallies};
+use crate::stage::{Channel, Selection, Stage, Tallies};
 use crate::{Order, Outcome};
 use fastrand::Rng;
 use std::thread;
@@ -67,7 +67,8 @@ fn campaign(
     stage.remembers = remembers;
     let channels: Vec<_> =
         (0..CHANNELS).map(|at| Channel::new(format!("kill-{first}-{at}"))).collect();
-    play(&stage, &channels, random, |random| {
+    let selections: Vec<_> = channels.iter().map(Selection::of).collect();
+    play(&stage, &channels, &selections, random, |random| {
         for _ in 0..kills {
             thread::sleep(Duration::from_millis(random.u64(20..1_000)));
             let pause = Duration::from_millis(random.u64(..30));

@@ -12,15 +12,16 @@
 //!
 //! - `report`, what was seen; `client`, requests and subscriptions; `server`, a newswire process
 //!   and its vital signs; `payload`, events that can be recognized;
-//! - `visits`, that do not last; `swarm`, many attackers; `citizen`, the well-behaved client; `siege`,
+//! - `visits`, that do not last; `views` of several channels; `swarm`, many attackers; `citizen`, the well-behaved client; `siege`,
 //!   the one against the other; `shortage`, of what the system gives; `flood`, all of these;
-//! - `oracle`, what every client must have seen; `stage`, what the clients share that publish and
+//! - `habit`, of a subscriber; `oracle`, what every client must have seen; `stage`, what the clients share that publish and
 //!   subscribe; `publisher`; `subscriber`; `crowd`, all of them; `soak` and `kill`, their attacks.
 
 mod citizen;
 mod client;
 mod crowd;
 mod flood;
+mod habit;
 mod kill;
 mod oracle;
 mod payload;
@@ -33,6 +34,7 @@ mod soak;
 mod stage;
 mod subscriber;
 mod swarm;
+mod views;
 mod visits;
 
 use lexopt::prelude::*;
@@ -50,7 +52,7 @@ newswire attacked
 --newswire PATH    the server to attack
 --connections N    short connections in the last part of the flood   [500000]
 --only PART        one part of the flood: silence, heads, bodies, refused, lines,
-                   readers, streams, descriptors, threads, directory, short
+                   readers, streams, descriptors, threads, directory, views, short
 --minutes N        how long the soak takes                           [20]
 --rounds N         how often the server is killed                    [200]
 --journal WHEN     it has a journal that is synced then: always, interval or never

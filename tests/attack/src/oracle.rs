@@ -90,17 +90,29 @@ impl Sent {
 pub struct Log {
     pub name: String,
     pub seen: Vec<Seen>,
-    /// It was told 204 at the very end.
-    pub finished: bool,
+    pub ending: Ending,
 }
 
+/// How a client came to its end.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It did not.
+    #[default]
+    None,
+    /// It was told 204; or it is on a stream on which nothing comes any more, and that is never finished.
+    Home,
+    /// Its key was taken away.
+    Revoked,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub enum Seen {
     /// It subscribed without a last event ID, and had the opening at this moment.
     Began(Instant),
     /// It asked for all that is kept, as if it had seen nothing; the server looked between these.
     Earliest(Id, Id),
     /// It was told that something may be missing.
-    Gap,
+    Gap(Gap),
     Event(Id, Payload),
     /// It was told the end.
     End,
@@ -108,6 +120,14 @@ pub enum Seen {
     Broken,
     /// It was told 204.
     Finished,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The id that it asked for: in a view, the position in all channels.
+    pub asked: Option<Id>,
+    /// It was told of this very channel, not of names that begin like it.
+    pub is_sure: bool,
 }
 
 /// What was found, beside the violations.
@@ -262,7 +282,7 @@ fn unseen(run: &Run, ids: &HashMap<Payload, Id>) -> Vec<Unseen> {
 }
 
 /// Judges the logs of a channel that is completed and quiet. `one_life` says that the server was
-/// never restarted; `remembers`, that it was not, or has a journal.
+/// never restarted; `remembers`, that it was not, or has a journal, and that nothing expires.
 pub fn judge(
     channel: &str,
     sent: &Sent,
@@ -290,11 +310,18 @@ pub fn judge(
         if remembers && needless > 0 {
             violations.push(format!("{name}: {needless} gaps that hid nothing"));
         }
-        if !log.finished {
-            violations.push(format!("{name} was never told 204"));
-        } else if judged.at.is_some() && judged.at != last {
-            let (at, last) = (judged.at, last);
-            violations.push(format!("{name} was told 204 at {at:?}, but the last is {last:?}"));
+        // What has expired, the last event included, is told as a gap and never comes.
+        let is_told = one_life && !remembers && judged.fresh_gaps > 0;
+        match log.ending {
+            Ending::None => violations.push(format!("{name} never came home")),
+            Ending::Home if judged.at.is_some() && judged.at != last && !is_told => {
+                let (at, last) = (judged.at, last);
+                let seen = &log.seen[log.seen.len().saturating_sub(5)..];
+                violations.push(format!(
+                    "{name} came home at {at:?}, but the last is {last:?}; it saw at last {seen:?}"
+                ));
+            }
+            Ending::Home | Ending::Revoked => {}
         }
         // What was published after the stream had begun must be in it.
         for (at, first) in judged.began {
@@ -318,6 +345,10 @@ struct Judged {
     at: Option<Id>,
     /// Told since the event at which it stands.
     fresh_gaps: u64,
+    /// Of them, those that need not be about this channel.
+    unsure_gaps: u64,
+    /// What it asked for when it was told the last of them.
+    asked: Option<Id>,
     /// The server ended its stream early, which must have cost it something.
     broken: bool,
     /// What it asked for was kept, from here on.
@@ -337,8 +368,14 @@ impl Judged {
     fn judge_gaps_at_end(&mut self, truth: &Truth) {
         let at = self.at.filter(|_| self.at == self.last);
         if at.is_some_and(|at| !truth.possibly_between(at, Id::latest_now())) {
-            self.needless_gaps += std::mem::take(&mut self.fresh_gaps);
+            self.needless_gaps += self.take_gaps().1;
         }
+    }
+
+    /// How many gaps were told since the last event, and how many of them were sure.
+    fn take_gaps(&mut self) -> (u64, u64) {
+        let gaps = std::mem::take(&mut self.fresh_gaps);
+        (gaps, gaps - std::mem::take(&mut self.unsure_gaps))
     }
 
     fn take(&mut self, seen: &Seen, truth: &Truth) -> Result<(), String> {
@@ -347,7 +384,8 @@ impl Judged {
             Seen::Earliest(asked, answered) => {
                 self.beginning = None;
                 self.judge_gaps_at_end(truth);
-                (self.at, self.fresh_gaps, self.broken) = (None, 0, false);
+                self.take_gaps();
+                (self.at, self.broken) = (None, false);
                 // Without a journal, a restart forgets everything.
                 self.kept = truth.kept(asked, answered).filter(|_| self.remembers);
             }
@@ -366,15 +404,17 @@ impl Judged {
                     return Err("was told 204, but never the end".to_owned());
                 }
             }
-            Seen::Gap => {
+            Seen::Gap(Gap { asked, is_sure }) => {
                 self.beginning = None;
                 (self.broken, self.kept) = (false, None);
                 self.fresh_gaps += 1;
+                self.unsure_gaps += u64::from(!is_sure);
+                self.asked = asked;
                 self.gaps += 1;
             }
             Seen::Event(id, _) => {
                 self.events += 1;
-                let gaps = std::mem::take(&mut self.fresh_gaps);
+                let (gaps, sure_gaps) = self.take_gaps();
                 let before = self.at.replace(id);
                 self.began.extend(self.beginning.take().map(|moment| (moment, id)));
                 if let Some(kept) = self.kept.take().filter(|&kept| kept < id) {
@@ -383,20 +423,18 @@ impl Judged {
                 if std::mem::take(&mut self.broken) {
                     return Err(format!("its stream was ended before {id}, and nothing was lost"));
                 }
-                let Some(before) = before else {
-                    // A client that asks for all that is kept misses nothing of it.
-                    self.needless_gaps += gaps;
-                    return Ok(());
-                };
-                if id <= before {
+                if let Some(before) = before.filter(|&before| id <= before) {
                     return Err(format!("{id} came after {before}"));
                 }
                 if gaps > 0 {
-                    if !truth.possibly_between(before, id) {
-                        self.needless_gaps += gaps;
+                    // A client that asks for all that is kept misses nothing of it.
+                    let from = before.max(self.asked);
+                    if !from.is_some_and(|from| truth.possibly_between(from, id)) {
+                        self.needless_gaps += sure_gaps;
                     }
                     return Ok(());
                 }
+                let Some(before) = before else { return Ok(()) };
                 let lost = truth.certainly_between(before, id);
                 if lost > 0 {
                     return Err(format!(

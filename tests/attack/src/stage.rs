@@ -1,29 +1,84 @@
 //! What the clients share that publish and subscribe: the channels, how far the play has come, and how often
 //! what was done.
 
+use crate::habit::{HABITS, Habit};
 use crate::oracle::{Findings, Sent};
 use crate::report::{Report, hold};
 use fastrand::Rng;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub struct Channel {
     pub name: String,
+    /// The key to publish on it and to subscribe to it, if it is private.
+    pub key: Option<&'static str>,
     pub sent: Sent,
 }
 
 impl Channel {
     pub fn new(name: String) -> Channel {
-        Channel { name, sent: Sent::default() }
+        Channel { name, key: None, sent: Sent::default() }
     }
 
     pub fn target(&self, query: &str) -> String {
-        format!("/channels/{}{query}", self.name)
+        match self.key {
+            None => format!("/channels/{}{query}", self.name),
+            Some(key) => {
+                format!("/channels/{}?key={key}{}", self.name, query.replacen('?', "&", 1))
+            }
+        }
+    }
+}
+
+/// What some clients subscribe to: one channel, or a view of several.
+pub struct Selection<'s> {
+    pub channels: Vec<&'s Channel>,
+    /// The names as the request has them, or a prefix of them and `*`.
+    pub names: String,
+    pub key: Option<String>,
+    /// Its key is taken away while the clients are there.
+    pub is_revoked: bool,
+    pub habits: &'static [Habit],
+}
+
+impl<'s> Selection<'s> {
+    /// A client of each habit for one channel.
+    pub fn of(channel: &'s Channel) -> Selection<'s> {
+        Selection {
+            channels: vec![channel],
+            names: channel.name.clone(),
+            key: channel.key.map(str::to_owned),
+            is_revoked: false,
+            habits: &HABITS,
+        }
+    }
+
+    pub fn is_view(&self) -> bool {
+        self.names.contains([',', '*'])
+    }
+
+    /// The names with the key behind them.
+    pub fn target(&self) -> String {
+        let key = self.key.as_ref().map(|key| format!("?key={key}"));
+        format!("{}{}", self.names, key.unwrap_or_default())
+    }
+
+    /// Which channel an event is from, and the type that it was published with.
+    pub fn origin(&self, event_type: Option<String>) -> Option<(usize, Option<String>)> {
+        if !self.is_view() {
+            return Some((0, event_type));
+        }
+        let shown = event_type?;
+        let (name, inner) = match shown.split_once(':') {
+            Some((name, inner)) => (name, Some(inner.to_owned())),
+            None => (shown.as_str(), None),
+        };
+        Some((self.channels.iter().position(|channel| channel.name == name)?, inner))
     }
 }
 
@@ -34,8 +89,10 @@ pub struct Stage<'r> {
     pub tallies: &'r Tallies,
     /// The server is killed now and then, so that a connection may break.
     pub restarts: bool,
-    /// The server knows at any time what it has acknowledged.
+    /// The server knows at any time what it has acknowledged, and what it has forgotten.
     pub remembers: bool,
+    /// When the key of guests was taken away.
+    pub revoked: OnceLock<Instant>,
     phase: Mutex<Phase>,
 }
 
@@ -68,6 +125,9 @@ pub struct Tallies {
     pub stalled: AtomicU64,
     pub ended_by_server: AtomicU64,
     pub finished: AtomicU64,
+    /// Clients that were refused as their key was taken away, and how long the slowest stream went on.
+    pub revoked: AtomicU64,
+    pub revoked_ms: AtomicU64,
 }
 
 impl Tallies {
@@ -121,7 +181,12 @@ impl<'r> Stage<'r> {
         tallies: &'r Tallies,
     ) -> Stage<'r> {
         let (remembers, phase) = (!restarts, Mutex::new(Phase::Play));
-        Stage { address, report, tallies, restarts, remembers, phase }
+        Stage { address, report, tallies, restarts, remembers, revoked: OnceLock::new(), phase }
+    }
+
+    /// Events and channels expire.
+    pub fn expires(&self) -> bool {
+        !self.restarts && !self.remembers
     }
 
     pub fn phase(&self) -> Phase {

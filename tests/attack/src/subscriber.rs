@@ -1,73 +1,16 @@
 //! Clients that subscribe, each with a habit of its own.
 
 use crate::client::{Event, Reading, Subscribed, Subscription};
-use crate::oracle::{Log, Seen};
+use crate::habit::Habit;
+use crate::oracle::{Ending, Gap, Log, Seen};
 use crate::payload::{Id, Payload};
-use crate::stage::{Channel, Phase, Stage, count, pause};
+use crate::stage::{Phase, Selection, Stage, count, pause};
 use fastrand::Rng;
 use std::io;
 use std::net::Shutdown;
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-
-/// How a subscriber behaves.
-pub struct Habit {
-    name: &'static str,
-    /// How long it stays before it cuts its connection; for good if empty.
-    stays_ms: Range<u64>,
-    away_ms: Range<u64>,
-    /// How long it reads before it stops for a while; always if empty.
-    reads_ms: Range<u64>,
-    stalls_ms: Range<u64>,
-    /// Its socket's receive buffer, and the most it takes in one read.
-    room: usize,
-    piece: usize,
-    half_closes: bool,
-    from_earliest: bool,
-}
-
-const STEADY: Habit = Habit {
-    name: "steady",
-    stays_ms: 0..0,
-    away_ms: 1..50,
-    reads_ms: 0..0,
-    stalls_ms: 0..0,
-    room: 0,
-    piece: 16 * 1024,
-    half_closes: false,
-    from_earliest: false,
-};
-
-pub const HABITS: [Habit; 8] = [
-    STEADY,
-    Habit { name: "restless", stays_ms: 1..40, away_ms: 1..30, ..STEADY },
-    Habit { name: "cutting", stays_ms: 50..1_500, away_ms: 1..400, ..STEADY },
-    Habit { name: "away for long", stays_ms: 200..1_000, away_ms: 500..3_000, ..STEADY },
-    Habit {
-        name: "stalling",
-        reads_ms: 100..1_000,
-        stalls_ms: 200..3_000,
-        room: 8 * 1024,
-        ..STEADY
-    },
-    Habit {
-        name: "stalling and cutting",
-        stays_ms: 100..4_000,
-        reads_ms: 10..300,
-        stalls_ms: 50..2_000,
-        room: 4 * 1024,
-        piece: 700,
-        ..STEADY
-    },
-    Habit { name: "half closed", stays_ms: 300..3_000, half_closes: true, ..STEADY },
-    Habit {
-        name: "from the earliest",
-        stays_ms: 500..4_000,
-        from_earliest: true,
-        piece: 97,
-        ..STEADY
-    },
-];
 
 /// How long a client may need to come home.
 const HOMEWARD: Duration = Duration::from_secs(120);
@@ -75,14 +18,25 @@ const HOMEWARD: Duration = Duration::from_secs(120);
 /// How long a stream may be silent, with a heartbeat each second.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// One client, from its first subscription to the 204 at the very end.
+/// How long nothing but heartbeats may come to a client that is home, where no 204 tells it so: on a view, and where what
+/// it lacks may have expired.
+const NOTHING_MORE: Duration = Duration::from_secs(5);
+
+/// How long a stream may go on when its key is gone: the server says two seconds, and the machine is busy.
+const REVOKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// One client, from its first subscription to its very end.
 pub struct Subscriber<'s> {
     stage: &'s Stage<'s>,
-    channel: &'s Channel,
+    selection: &'s Selection<'s>,
     habit: &'s Habit,
     random: Rng,
-    log: Log,
+    name: String,
+    /// What it saw of each channel, in the order of the selection.
+    logs: Vec<Log>,
     last_event_id: Option<String>,
+    /// The last event, of whatever channel.
+    newest: Option<Id>,
     /// What it named when it opened the stream.
     asked: Option<String>,
     asked_at: Id,
@@ -92,17 +46,20 @@ pub struct Subscriber<'s> {
 impl<'s> Subscriber<'s> {
     pub fn new(
         stage: &'s Stage<'s>,
-        channel: &'s Channel,
+        selection: &'s Selection<'s>,
         habit: &'s Habit,
         seed: u64,
     ) -> Subscriber<'s> {
-        let name = format!("the {} one", habit.name);
+        let name = format!("the {} one of {}", habit.name, selection.names);
+        let log = |_| Log { name: name.clone(), ..Log::default() };
         Subscriber {
             stage,
-            channel,
+            selection,
             habit,
             random: Rng::with_seed(seed),
-            log: Log { name, ..Log::default() },
+            logs: selection.channels.iter().map(log).collect(),
+            name,
+            newest: None,
             last_event_id: habit.from_earliest.then(|| "earliest".to_owned()),
             asked: None,
             asked_at: Id::earliest_of(Instant::now()),
@@ -110,12 +67,13 @@ impl<'s> Subscriber<'s> {
         }
     }
 
-    pub fn run(mut self) -> Log {
+    /// What it saw of each channel.
+    pub fn run(mut self) -> Vec<Log> {
         loop {
             // Asked before the stream is: a 204 after this is the end.
             let is_home = self.is_home();
-            if self.is_late() {
-                return self.log;
+            if self.is_late() || self.logs.iter().any(|log| log.ending != Ending::None) {
+                return self.logs;
             }
             match self.open() {
                 Ok(Subscribed::Streaming(stream)) => {
@@ -124,16 +82,23 @@ impl<'s> Subscriber<'s> {
                     }
                 }
                 Ok(Subscribed::Refused) => {
-                    let what = format!("{} is refused a place", self.log.name);
+                    let what = format!("{} is refused a place", self.name);
                     self.stage.report.violation(what);
+                }
+                Ok(Subscribed::Forbidden) => {
+                    count(&self.stage.tallies.revoked);
+                    self.stage.report.expect(
+                        self.is_revoked(),
+                        format!("{} is refused, and has its key", self.name),
+                    );
+                    self.end(Ending::Revoked);
                 }
                 Ok(Subscribed::Finished) => {
                     count(&self.stage.tallies.finished);
                     self.note_earliest();
-                    self.log.seen.push(Seen::Finished);
+                    self.saw(Seen::Finished);
                     if is_home {
-                        self.log.finished = true;
-                        return self.log;
+                        self.end(Ending::Home);
                     }
                     pause(&mut self.random, 1..200);
                 }
@@ -146,6 +111,20 @@ impl<'s> Subscriber<'s> {
                 pause(&mut self.random, self.habit.away_ms.clone());
             }
         }
+    }
+
+    /// It has the end of each channel.
+    fn end(&mut self, ending: Ending) {
+        self.logs.iter_mut().for_each(|log| log.ending = ending);
+    }
+
+    /// In all channels.
+    fn saw(&mut self, seen: Seen) {
+        self.logs.iter_mut().for_each(|log| log.seen.push(seen));
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.selection.is_revoked && self.stage.revoked.get().is_some()
     }
 
     fn is_home(&self) -> bool {
@@ -161,8 +140,8 @@ impl<'s> Subscriber<'s> {
     /// What was kept is looked up no later than when the first of it comes.
     fn note_earliest(&mut self) {
         if self.asked.as_deref() == Some("earliest") {
-            let between = Seen::Earliest(self.asked_at, Id::latest_now());
-            self.log.seen.push(between);
+            self.saw(Seen::Earliest(self.asked_at, Id::latest_now()));
+            self.newest = None;
         }
     }
 
@@ -175,7 +154,7 @@ impl<'s> Subscriber<'s> {
         let in_query = self.random.bool();
         let opened = Subscription::open(
             self.stage.address,
-            &self.channel.name,
+            &self.selection.target(),
             self.asked.as_deref(),
             in_query,
             self.habit.room,
@@ -185,7 +164,7 @@ impl<'s> Subscriber<'s> {
             match self.asked {
                 Some(_) => count(&self.stage.tallies.resumed),
                 // From here on it misses nothing.
-                None => self.log.seen.push(Seen::Began(Instant::now())),
+                None => self.saw(Seen::Began(Instant::now())),
             }
         }
         Ok(opened)
@@ -195,14 +174,32 @@ impl<'s> Subscriber<'s> {
         let at = |random: &mut Rng, ms: &Range<u64>| {
             (!ms.is_empty()).then(|| Instant::now() + Duration::from_millis(random.u64(ms.clone())))
         };
+        // Otherwise its end may be that of an earlier completion.
+        let is_opened_at_home = self.is_home();
         if self.habit.half_closes {
             stream.socket.shutdown(Shutdown::Write)?;
         }
         let cut_at = at(&mut self.random, &self.habit.stays_ms);
         let mut stall_at = at(&mut self.random, &self.habit.reads_ms);
         let (mut events, mut is_first, mut has_ended) = (Vec::new(), true, false);
-        let mut heard = Instant::now();
+        let (mut heard, mut last_event) = (Instant::now(), Instant::now());
         while !self.is_late() {
+            if !self.is_home() {
+                last_event = Instant::now();
+            }
+            let never_ends = self.selection.is_view() || self.stage.expires();
+            if self.is_home() && never_ends && last_event.elapsed() > NOTHING_MORE {
+                self.end(Ending::Home);
+                return Ok(());
+            }
+            if let Some(at) = self.stage.revoked.get().filter(|_| self.selection.is_revoked)
+                && at.elapsed() > REVOKED_WITHIN
+            {
+                let what = format!("{} goes on without its key", self.name);
+                self.stage.report.violation(what);
+                self.end(Ending::Revoked);
+                return Ok(());
+            }
             let is_due =
                 |at: Option<Instant>| !self.is_home() && at.is_some_and(|at| Instant::now() > at);
             if is_due(cut_at) {
@@ -228,19 +225,29 @@ impl<'s> Subscriber<'s> {
                     self.note_earliest();
                 }
                 self.note(event, is_first, has_ended_before);
-                is_first = false;
+                (is_first, last_event) = (false, Instant::now());
             }
             match reading {
                 Reading::Some => heard = Instant::now(),
                 Reading::Silence if heard.elapsed() > SILENCE => {
-                    self.stage.report.violation(format!("{}: silence on a stream", self.log.name));
+                    self.stage.report.violation(format!("{}: silence on a stream", self.name));
                     return Ok(());
                 }
                 Reading::Silence => {}
                 Reading::End => {
-                    if !has_ended {
+                    if let Some(at) = self.stage.revoked.get().filter(|_| self.selection.is_revoked)
+                    {
+                        let ms = at.elapsed().as_millis() as u64;
+                        self.stage.tallies.revoked_ms.fetch_max(ms, Relaxed);
+                    } else if !has_ended {
                         count(&self.stage.tallies.ended_by_server);
-                        self.log.seen.push(Seen::Broken);
+                        // The channels of a view may keep what the view itself keeps no more.
+                        if !self.selection.is_view() {
+                            self.saw(Seen::Broken);
+                        }
+                    } else if is_opened_at_home && self.stage.expires() {
+                        // What it lacks is gone, and each stream will say so.
+                        self.end(Ending::Home);
                     }
                     return Ok(());
                 }
@@ -249,34 +256,65 @@ impl<'s> Subscriber<'s> {
         Ok(())
     }
 
-    fn note(&mut self, event: Event, is_first: bool, has_ended: bool) {
-        let strange = |what: &str| {
-            let (channel, client) = (&self.channel.name, &self.log.name);
-            let event: String = format!("{event:?}").chars().take(200).collect();
-            let what = format!("{channel}: {client}: {what}: {event}");
-            self.stage.report.violation(what);
-        };
+    fn note(&mut self, mut event: Event, is_first: bool, has_ended: bool) {
+        let shown: String = format!("{event:?}").chars().take(200).collect();
+        let (stage, name) = (self.stage, self.name.clone());
+        let strange = |what: &str| stage.report.violation(format!("{name}: {what}: {shown}"));
         if has_ended {
             strange("an event after the end");
         }
-        match (event.name.as_deref(), &event.id) {
+        let (event_type, id) = (event.name.take(), event.id.clone());
+        match (event_type.as_deref(), id) {
             (Some("gap"), None) => {
                 let asked =
                     format!("{{\"asked\":\"{}\",", self.asked.as_deref().unwrap_or_default());
-                if !is_first || !event.data.as_deref().unwrap_or_default().starts_with(&asked) {
+                let told = event.data.as_deref().unwrap_or_default();
+                if !is_first || !told.starts_with(&asked) || !self.note_gap(told) {
                     strange("a gap of another kind");
                 }
-                self.log.seen.push(Seen::Gap);
             }
-            (Some("end"), None) => self.log.seen.push(Seen::End),
-            (_, Some(id)) => match (Id::read(id), Payload::of(&event)) {
-                (Some(number), Some(payload)) => {
-                    self.log.seen.push(Seen::Event(number, payload));
-                    self.last_event_id = Some(id.clone());
+            (Some("end"), None) if !self.selection.is_view() => self.saw(Seen::End),
+            (_, Some(id)) => {
+                let origin = self.selection.origin(event_type);
+                let known = origin.and_then(|(channel, event_type)| {
+                    event.name = event_type;
+                    Some((channel, Id::read(&id)?, Payload::of(&event)?))
+                });
+                let Some((channel, number, payload)) = known else {
+                    return strange("not as it was published");
+                };
+                // Across all channels of a view.
+                if self.newest.replace(number).is_some_and(|newest| newest >= number) {
+                    strange("an event out of order");
                 }
-                _ => strange("not as it was published"),
-            },
+                self.logs[channel].seen.push(Seen::Event(number, payload));
+                self.last_event_id = Some(id);
+            }
             _ => strange("an event of no kind"),
         }
+    }
+
+    /// Notes a gap in each channel that it names. Whether it names any, and no other.
+    fn note_gap(&mut self, told: &str) -> bool {
+        let asked = self.asked.as_deref().and_then(Id::read);
+        if !self.selection.is_view() {
+            self.saw(Seen::Gap(Gap { asked, is_sure: true }));
+            return true;
+        }
+        let list = told.split_once("\"channels\":[").and_then(|(_, rest)| rest.split_once(']'));
+        let Some((list, _)) = list else { return false };
+        let named: Vec<&str> = list.split(',').map(|name| name.trim_matches('"')).collect();
+        let mut is_known = vec![false; named.len()];
+        for (channel, log) in self.selection.channels.iter().zip(&mut self.logs) {
+            for (named, is_known) in named.iter().zip(&mut is_known) {
+                let is_sure = *named == channel.name;
+                let begins = named.strip_suffix('*');
+                if is_sure || begins.is_some_and(|begins| channel.name.starts_with(begins)) {
+                    log.seen.push(Seen::Gap(Gap { asked, is_sure }));
+                    *is_known = true;
+                }
+            }
+        }
+        is_known.into_iter().all(|is_known| is_known)
     }
 }

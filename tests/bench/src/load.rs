@@ -161,6 +161,8 @@ pub struct Losses {
 
 pub struct Load {
     server: SocketAddrV4,
+    /// Where subscribers connect, if that is another server.
+    subscribe_at: SocketAddrV4,
     /// Two sets, so that answers to publishers can be had without looking at 10,000 subscribers.
     subscribers_poll: Poll,
     publishers_poll: Poll,
@@ -220,6 +222,7 @@ impl Load {
         let now = Instant::now();
         Ok(Self {
             server,
+            subscribe_at: server,
             subscribers_poll: Poll::new()?,
             publishers_poll: Poll::new()?,
             ready: Vec::with_capacity(1024),
@@ -263,6 +266,11 @@ impl Load {
     /// From now on, subscribers ask for these sets of channels in turn, and not for one channel each.
     pub fn subscribe_to(&mut self, sets: impl Iterator<Item = Vec<usize>>) {
         self.sets = sets.map(Set::new).collect();
+    }
+
+    /// From now on, subscribers connect to this server, and what is published at the other one must reach them.
+    pub fn subscribe_at(&mut self, server: SocketAddrV4) {
+        self.subscribe_at = server;
     }
 
     pub fn tally(&self) -> Tally {
@@ -615,9 +623,9 @@ impl Load {
     }
 
     fn open_subscriber(&mut self, role: Role, set: usize) -> io::Result<()> {
-        let mut socket = net::connect(self.server, &mut self.sources, self.receive_buffer)?;
+        let mut socket = net::connect(self.subscribe_at, &mut self.sources, self.receive_buffer)?;
         let resume = (role == Role::Returning).then_some(self.last_event_id.as_str());
-        let request = wire::subscribe(self.server, &self.sets[set].path, resume);
+        let request = wire::subscribe(self.subscribe_at, &self.sets[set].path, resume);
         // On loopback a connection is nearly always there by now, and the request goes straight
         // out.
         let phase = match socket.write(request.as_bytes()) {

@@ -1,7 +1,8 @@
 //! newswire measured beside its peers: axum, nginx with nchan, and a bare loop of `write` calls.
 //!
 //! ```text
-//! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N] [--quick]
+//! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N]
+//!     [--returning N] [--quick]
 //! ```
 //!
 //! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
@@ -37,6 +38,11 @@
 //!   asked to give back what its pools keep (which only root may; otherwise what one server leaves
 //!   behind is the next one's gain). Both ends of a connection are on this machine, so it holds the
 //!   kernel's part of both, and the little that the load generator keeps.
+//! - **Two nodes** share a Redis that keeps nothing on the disk, and CPU is that of both and of Redis. What is published
+//!   at one is received at the other. nchan stores in it and newswire commits to it, so that each can repair a loss; the
+//!   axum peer only passes events on.
+//! - **A journal** is in the directory for temporary files: where that is in memory, a sync costs nothing. A recovery finds
+//!   its files in the page cache.
 //! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor,
 //!   where history is needed; axum and the floor, where a connection has several channels.
 //!
@@ -48,6 +54,7 @@ mod load;
 mod net;
 mod peer;
 mod peer_axum;
+mod peer_axum_redis;
 mod peer_floor;
 mod probe;
 mod scenarios;
@@ -80,6 +87,7 @@ struct Options {
     peers: Vec<Peer>,
     rounds: usize,
     quick: bool,
+    returning: usize,
 }
 
 /// What is written to `figures.json`.
@@ -147,7 +155,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{date}, {machine}, {command}\n{}", servers.join("; "));
 
     let figures = Figures::default();
-    let mut bench = Bench { stage, peers, rounds: options.rounds, quick: options.quick, figures };
+    let Options { rounds, quick, returning, .. } = options;
+    let mut bench = Bench { stage, peers, rounds, quick, returning, figures };
     for scenario in &SCENARIOS {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario.name) {
             (scenario.run)(&mut bench);
@@ -206,12 +215,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The bench starts itself for the peers that it contains.
 fn be_a_peer(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
-    let [name, page] = arguments else {
-        return Err("usage: newswire-bench peer NAME PAGE".into());
+    let [name, page, redis @ ..] = arguments else {
+        return Err("usage: newswire-bench peer NAME PAGE [REDIS-PORT]".into());
     };
     let page = fs::read(page)?;
+    let redis = redis.first().and_then(|port| port.to_str()?.parse().ok());
     match name.to_str() {
-        Some("axum") => Ok(peer_axum::serve(page)?),
+        Some("axum") => Ok(peer_axum::serve(page, redis)?),
         Some("floor") => Ok(peer_floor::serve(page)?),
         _ => Err("peers are axum and floor".into()),
     }
@@ -226,6 +236,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
         peers: Peer::ALL.to_vec(),
         rounds: 0,
         quick: false,
+        returning: 5_000,
     };
     let names = |value: OsString| -> Result<Vec<String>, lexopt::Error> {
         Ok(value.string()?.split(',').map(str::to_owned).collect())
@@ -254,6 +265,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
             }
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("quick") => options.quick = true,
+            Long("returning") => options.returning = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),
         }
     }
@@ -280,6 +292,9 @@ fn command(options: &Options) -> String {
     }
     if let Some(before) = &options.before {
         flags.push(format!("--before {}", before.display()));
+    }
+    if options.returning != 5_000 {
+        flags.push(format!("--returning {}", options.returning));
     }
     if options.peers.len() < Peer::ALL.len() {
         let names: Vec<&str> = options.peers.iter().map(|peer| peer.name()).collect();

@@ -1,6 +1,6 @@
 //! The servers that are measured: how each is started, and with what settings.
 
-use crate::probe;
+use crate::{probe, wire};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
@@ -18,10 +18,29 @@ pub enum Peer {
     Axum,
     Nchan,
     Floor,
+    /// newswire with a journal, synced every second.
+    Interval,
+    /// The same, synced before each answer.
+    Always,
+    /// Two of each with a Redis behind them.
+    NewswireRedis,
+    AxumRedis,
+    NchanRedis,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 5] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan, Peer::Floor];
+    pub const ALL: [Peer; 10] = [
+        Peer::Newswire,
+        Peer::Before,
+        Peer::Axum,
+        Peer::Nchan,
+        Peer::Floor,
+        Peer::Interval,
+        Peer::Always,
+        Peer::NewswireRedis,
+        Peer::AxumRedis,
+        Peer::NchanRedis,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -30,7 +49,26 @@ impl Peer {
             Peer::Axum => "axum",
             Peer::Nchan => "nchan",
             Peer::Floor => "floor",
+            Peer::Interval => "journal-interval",
+            Peer::Always => "journal-always",
+            Peer::NewswireRedis => "newswire-redis",
+            Peer::AxumRedis => "axum-redis",
+            Peer::NchanRedis => "nchan-redis",
         }
+    }
+
+    /// Which server it is, apart from its settings.
+    fn program(self) -> Peer {
+        match self {
+            Peer::Interval | Peer::Always | Peer::NewswireRedis => Peer::Newswire,
+            Peer::AxumRedis => Peer::Axum,
+            Peer::NchanRedis => Peer::Nchan,
+            other => other,
+        }
+    }
+
+    fn is_pair(self) -> bool {
+        matches!(self, Peer::NewswireRedis | Peer::AxumRedis | Peer::NchanRedis)
     }
 }
 
@@ -46,6 +84,10 @@ pub struct Stage {
 /// A peer that runs. Dropping it ends its processes.
 pub struct Server {
     pub address: SocketAddrV4,
+    /// Of a pair, the other one, and the Redis behind them.
+    others: Vec<Server>,
+    /// Goes with the server.
+    _journal: Option<tempfile::TempDir>,
     child: Child,
     /// Kept open, so that a server that prints something more has somewhere to print it.
     _stdout: Option<BufReader<ChildStdout>>,
@@ -76,7 +118,8 @@ impl Stage {
 
     /// Whether this peer can be started here, and if not, what is missing.
     pub fn lacks(&self, peer: Peer) -> Option<&'static str> {
-        match peer {
+        match peer.program() {
+            _ if peer.is_pair() && redis().is_none() => Some("redis-server is not installed"),
             Peer::Newswire if self.newswire.is_none() => Some("no --newswire PATH given"),
             Peer::Before if self.before.is_none() => Some("no --before PATH given"),
             Peer::Nchan if nginx().is_none() => {
@@ -93,10 +136,10 @@ impl Stage {
             let text = [output.stdout, output.stderr].concat();
             Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
         };
-        match peer {
-            Peer::Newswire | Peer::Before => {
-                self.binary(peer).and_then(|newswire| said(Command::new(newswire).arg("--version")))
-            }
+        let of_program = match peer.program() {
+            program @ (Peer::Newswire | Peer::Before) => self
+                .binary(program)
+                .and_then(|newswire| said(Command::new(newswire).arg("--version"))),
             Peer::Axum => Some(format!("axum {}, tokio {}", locked("axum"), locked("tokio"))),
             Peer::Nchan => {
                 nginx().and_then(|(nginx, _)| said(Command::new(nginx).arg("-v"))).map(|version| {
@@ -105,16 +148,38 @@ impl Stage {
                     format!("{} with {module}", version.trim_start_matches("nginx version: "))
                 })
             }
-            Peer::Floor => Some("floor, std only".to_owned()),
-        }
-        .unwrap_or_else(|| peer.name().to_owned())
+            _ => Some("std only".to_owned()),
+        };
+        let of_redis = redis().filter(|_| peer.is_pair());
+        let of_redis = of_redis.and_then(|redis| said(Command::new(redis).arg("--version")));
+        let texts = [Some(peer.name().to_owned()), of_program, of_redis];
+        texts.into_iter().flatten().collect::<Vec<_>>().join(": ")
     }
 
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
+        if !peer.is_pair() {
+            return self.start_one(peer, None, &[]);
+        }
+        let redis = start_redis(self.directory.path())?;
+        let port = Some(redis.address.port());
+        let mut server = self.start_one(peer, port, &[])?;
+        server.others = vec![self.start_one(peer, port, &[])?, redis];
+        wait_until_it_publishes(server.address)?;
+        wait_until_it_publishes(server.far())?;
+        Ok(server)
+    }
+
+    /// newswire with a journal in this directory, which stays.
+    pub fn start_with_journal(&self, directory: &Path) -> io::Result<Server> {
+        let directory = directory.to_str().ok_or_else(|| io::Error::other("not UTF-8"))?;
+        self.start_one(Peer::Newswire, None, &["--journal", directory])
+    }
+
+    fn start_one(&self, peer: Peer, redis: Option<u16>, arguments: &[&str]) -> io::Result<Server> {
         let missing = || io::Error::other(self.lacks(peer).unwrap_or_default());
-        match peer {
-            Peer::Newswire | Peer::Before => {
-                let mut command = Command::new(self.binary(peer).ok_or_else(missing)?);
+        match peer.program() {
+            program @ (Peer::Newswire | Peer::Before) => {
+                let mut command = Command::new(self.binary(program).ok_or_else(missing)?);
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
                 command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
                 command.args([
@@ -128,21 +193,34 @@ impl Stage {
                     "--history-bytes",
                     "16777216",
                 ]);
-                start_and_listen(command)
+                command.args(arguments);
+                command.args(redis.map(|port| format!("--redis=127.0.0.1:{port}")));
+                let journal = match peer {
+                    Peer::Interval | Peer::Always => Some(tempfile::tempdir_in(&self.directory)?),
+                    _ => None,
+                };
+                if let Some(journal) = &journal {
+                    let sync = if peer == Peer::Always { "always" } else { "interval" };
+                    command.args(["--journal-sync", sync, "--journal"]).arg(journal.path());
+                }
+                let mut server = start_and_listen(command)?;
+                server._journal = journal;
+                Ok(server)
             }
-            Peer::Axum | Peer::Floor => {
+            program @ (Peer::Axum | Peer::Floor) => {
                 // The bench itself, told to be the peer: `cargo run` builds one binary only.
                 let mut command = Command::new(std::env::current_exe()?);
-                command.arg("peer").arg(peer.name()).arg(self.page_file());
+                command.arg("peer").arg(program.name()).arg(self.page_file());
+                command.args(redis.map(|port| port.to_string()));
                 start_and_listen(command)
             }
-            Peer::Nchan => {
+            _ => {
                 let (nginx, module) = nginx().ok_or_else(missing)?;
                 // nginx cannot say which port it was given, so one is found for it.
                 let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
                 let directory = self.directory.path();
-                let configuration = directory.join("nginx.conf");
-                fs::write(&configuration, nginx_configuration(directory, module, port))?;
+                let configuration = directory.join(format!("nginx-{port}.conf"));
+                fs::write(&configuration, nginx_configuration(directory, module, port, redis))?;
                 let mut command = Command::new(nginx);
                 command
                     .arg("-p")
@@ -150,11 +228,7 @@ impl Stage {
                     .arg("-c")
                     .arg(&configuration)
                     .stderr(Stdio::null());
-                let mut server = Server {
-                    address: SocketAddrV4::new([127, 0, 0, 1].into(), port),
-                    child: command.stdin(Stdio::null()).spawn()?,
-                    _stdout: None,
-                };
+                let mut server = Server::new(port, command.stdin(Stdio::null()).spawn()?);
                 server.wait_until_it_answers()?;
                 Ok(server)
             }
@@ -178,15 +252,42 @@ fn nginx() -> Option<(&'static Path, &'static Path)> {
     Some((nginx, module))
 }
 
+fn redis() -> Option<&'static Path> {
+    probe::first_of(&["/usr/bin/redis-server", "/usr/local/bin/redis-server"])
+}
+
+/// A Redis that keeps nothing on the disk.
+fn start_redis(directory: &Path) -> io::Result<Server> {
+    let redis = redis().ok_or_else(|| io::Error::other("no redis-server"))?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut command = Command::new(redis);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
+    command.arg(port.to_string()).arg("--dir").arg(directory);
+    let server = Server::new(port, command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    let end = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = TcpStream::connect(server.address) {
+        if Instant::now() > end {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(server)
+}
+
 /// nginx at its best for this work.
-fn nginx_configuration(directory: &Path, module: &Path, port: u16) -> String {
+fn nginx_configuration(directory: &Path, module: &Path, port: u16, redis: Option<u16>) -> String {
     let (directory, module) = (directory.display(), module.display());
+    let upstream = redis.map(|redis| {
+        format!("upstream shared {{ nchan_redis_server redis://127.0.0.1:{redis}; }}")
+    });
+    let pass = redis.map(|_| "nchan_redis_pass shared;");
+    let (upstream, pass) = (upstream.unwrap_or_default(), pass.unwrap_or_default());
     format!(
         "
 daemon off;
 load_module {module};
 worker_processes auto;                  # one per core
-pid {directory}/nginx.pid;
+pid {directory}/nginx-{port}.pid;
 error_log {directory}/error.log crit;
 worker_rlimit_nofile 20000;
 events {{
@@ -206,6 +307,7 @@ http {{
     keepalive_requests 1000000000;      # never end the load generator's connections
     open_file_cache max=16;             # the page's file stays open
     nchan_shared_memory_size 1G;        # messages are never dropped for want of memory
+    {upstream}
     server {{
         # A listen queue for each worker: connections spread evenly, and a storm of them waits.
         listen 127.0.0.1:{port} reuseport backlog=4096;
@@ -215,6 +317,7 @@ http {{
             nchan_publisher http;
             nchan_subscriber eventsource;
             nchan_channel_id $1;
+            {pass}
             nchan_channel_id_split_delimiter ',';     # bench1,bench2 is two channels on one connection
             nchan_message_buffer_length 1000;         # as the axum peer: twice what is on the way
             nchan_message_timeout 1h;
@@ -232,9 +335,10 @@ fn start_and_listen(mut command: Command) -> io::Result<Server> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().map(BufReader::new);
     let address = read_address(stdout.as_mut());
-    let mut server =
-        Server { address: SocketAddrV4::new([127, 0, 0, 1].into(), 0), child, _stdout: stdout };
+    // Dropped, and so ended, if there is no address.
+    let mut server = Server::new(0, child);
     server.address = address?;
+    server._stdout = stdout;
     server.wait_until_it_answers()?;
     Ok(server)
 }
@@ -254,9 +358,20 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
 }
 
 impl Server {
-    /// All its processes: nginx has workers.
+    fn new(port: u16, child: Child) -> Self {
+        let address = SocketAddrV4::new([127, 0, 0, 1].into(), port);
+        Self { address, others: Vec::new(), _journal: None, child, _stdout: None }
+    }
+
+    /// All its processes: nginx has workers, and a pair has another node and a Redis.
     pub fn processes(&self) -> Vec<u32> {
-        probe::family(self.child.id())
+        let others = self.others.iter().flat_map(Server::processes);
+        probe::family(self.child.id()).into_iter().chain(others).collect()
+    }
+
+    /// Of a pair, where the other one listens; otherwise its own address.
+    pub fn far(&self) -> SocketAddrV4 {
+        self.others.first().map_or(self.address, |other| other.address)
     }
 
     fn wait_until_it_answers(&mut self) -> io::Result<()> {
@@ -280,7 +395,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The workers too: nginx's would otherwise finish their connections first. These are
         // processes that we started or that the one we started did.
-        for process in self.processes() {
+        for process in probe::family(self.child.id()) {
             if let Some(process) = rustix::process::Pid::from_raw(process as i32) {
                 let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
             }
@@ -289,14 +404,34 @@ impl Drop for Server {
     }
 }
 
+/// nchan answers 503 until it has found its Redis.
+fn wait_until_it_publishes(address: SocketAddrV4) -> io::Result<()> {
+    let request = wire::publish(address, "/channels/first", 100);
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.write_all(&request)?;
+        let mut answer = [0; 4096];
+        let length = socket.read(&mut answer)?;
+        match wire::head(&answer[..length])?.map(|head| head.status) {
+            Some(200..300) => return Ok(()),
+            status if Instant::now() > end => {
+                return Err(io::Error::other(format!("a POST was answered {status:?}")));
+            }
+            _ => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
 /// Fetches `GET /` from a server, so that all of them can serve the same bytes.
 fn fetch_page(address: SocketAddrV4) -> io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-    socket.write_all(crate::wire::visit(address, false).as_bytes())?;
+    socket.write_all(wire::visit(address, false).as_bytes())?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
-    match crate::wire::head(&answer)? {
+    match wire::head(&answer)? {
         Some(head) if head.status == 200 => Ok(answer.split_off(head.length)),
         _ => Err(io::Error::other("no page at /")),
     }

@@ -20,6 +20,7 @@
 //! - The broadcast channel and the history hold 1,000 events, newswire's default and twice what the
 //!   bench keeps on the way.
 
+use crate::peer_axum_redis::{self, Publisher};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -38,7 +39,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 const HISTORY: usize = 1000;
 
-struct Channel {
+pub struct Channel {
     live: broadcast::Sender<Arc<Event>>,
     log: Mutex<Log>,
 }
@@ -50,23 +51,44 @@ struct Log {
 }
 
 #[derive(Clone, Default)]
-struct Channels(Arc<RwLock<HashMap<String, Arc<Channel>>>>);
+pub struct Channels {
+    by_name: Arc<RwLock<HashMap<String, Arc<Channel>>>>,
+    /// With a Redis behind it.
+    redis: Option<Publisher>,
+}
 
 impl Channels {
     fn named(&self, name: &str) -> Arc<Channel> {
-        if let Some(channel) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(channel) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name)
+        {
             return Arc::clone(channel);
         }
-        let mut channels = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         let channel = channels.entry(name.to_owned()).or_insert_with(|| {
             let (live, _) = broadcast::channel(HISTORY);
             Arc::new(Channel { live, log: Mutex::default() })
         });
         Arc::clone(channel)
     }
+
+    /// Puts an event into the log, and sends it to the subscribers: its id, and their number.
+    pub fn append(&self, name: &str, data: &str) -> (u64, usize) {
+        let channel = self.named(name);
+        let mut log = channel.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.last_id += 1;
+        let id = log.last_id;
+        let event = Arc::new(Event::default().id(id.to_string()).data(data));
+        if log.events.len() == HISTORY {
+            log.events.pop_front();
+        }
+        log.events.push_back(Arc::clone(&event));
+        // Sent under the lock, so that no subscriber finds an event neither in the log nor in its
+        // receiver.
+        (id, channel.live.send(event).unwrap_or_default())
+    }
 }
 
-pub fn serve(page: Vec<u8>) -> io::Result<()> {
+pub fn serve(page: Vec<u8>, redis: Option<u16>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
     runtime.block_on(async {
         let socket = TcpSocket::new_v4()?;
@@ -78,10 +100,14 @@ pub fn serve(page: Vec<u8>) -> io::Result<()> {
         let page = axum::body::Bytes::from(page);
         let front =
             move || async move { ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page) };
+        let mut channels = Channels::default();
+        if let Some(port) = redis {
+            channels.redis = Some(peer_axum_redis::connect(port, channels.clone()).await?);
+        }
         let app = Router::new()
             .route("/", get(front))
             .route("/channels/{name}", get(subscribe).post(publish))
-            .with_state(Channels::default());
+            .with_state(channels);
         axum::serve(listener, app).await
     })
 }
@@ -91,18 +117,13 @@ async fn publish(
     Path(name): Path<String>,
     data: String,
 ) -> impl IntoResponse {
-    let channel = channels.named(&name);
-    let mut log = channel.log.lock().unwrap_or_else(PoisonError::into_inner);
-    log.last_id += 1;
-    let id = log.last_id;
-    let event = Arc::new(Event::default().id(id.to_string()).data(data));
-    if log.events.len() == HISTORY {
-        log.events.pop_front();
-    }
-    log.events.push_back(Arc::clone(&event));
-    // Sent under the lock, so that no subscriber finds an event neither in the log nor in its
-    // receiver.
-    let subscribers = channel.live.send(event).unwrap_or_default();
+    let (id, subscribers) = match &channels.redis {
+        None => channels.append(&name, &data),
+        Some(redis) => {
+            redis.publish(name, data).await;
+            (0, 0)
+        }
+    };
     (
         [(header::CONTENT_TYPE, "application/json")],
         format!("{{\"id\":\"{id}\",\"subscribers\":{subscribers}}}"),

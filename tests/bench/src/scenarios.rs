@@ -1,5 +1,7 @@
 //! What is measured, scenario by scenario.
 
+mod logs;
+
 use crate::figures::{Figures, Place, Unit};
 use crate::load::{Load, Losses, Offer};
 use crate::peer::{Peer, Server, Stage};
@@ -16,6 +18,8 @@ pub struct Bench {
     pub rounds: usize,
     /// Fewer cases and shorter measurements: enough to see that everything works, not to publish.
     pub quick: bool,
+    /// Clients that come back at once.
+    pub returning: usize,
     pub figures: Figures,
 }
 
@@ -26,7 +30,7 @@ pub struct Scenario {
 }
 
 /// In the order of running: memory first, while the kernel's pools are still as they were.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: IDLE,
         about: "subscribers to whom nothing is sent; memory of the whole machine counts both ends of a connection",
@@ -64,6 +68,26 @@ pub const SCENARIOS: [Scenario; 9] = [
         run: stalled,
     },
     Scenario { name: PLAIN, about: "GET / from 64 clients at once", run: plain },
+    Scenario {
+        name: JOURNAL,
+        about: "events of 100 bytes published by so many clients at once, each waiting for its answer",
+        run: logs::journal,
+    },
+    Scenario {
+        name: RECOVERY,
+        about: "from the start to the first answer, with journals of 1 MiB a channel that were just written",
+        run: logs::recovery,
+    },
+    Scenario {
+        name: REDIS,
+        about: "published at one node, subscribed at the other; CPU of both and of the Redis behind them",
+        run: logs::redis,
+    },
+    Scenario {
+        name: REDIS_COMING_BACK,
+        about: "as coming-back, but the clients come back to the other node",
+        run: redis_coming_back,
+    },
 ];
 
 pub const IDLE: &str = "idle";
@@ -76,6 +100,11 @@ pub const COMING_BACK: &str = "coming-back";
 pub const STALLED: &str = "stalled";
 pub const PLAIN: &str = "plain";
 
+pub const JOURNAL: &str = "journal";
+pub const RECOVERY: &str = "recovery";
+pub const REDIS: &str = "redis";
+pub const REDIS_COMING_BACK: &str = "redis-coming-back";
+
 pub const DELIVERIES: &str = "deliveries";
 pub const CPU: &str = "CPU/delivery";
 pub const P50: &str = "p50";
@@ -87,6 +116,9 @@ pub const THREADS: &str = "threads";
 pub const P99_RATIO: &str = "p99 with/without";
 pub const OTHERS: &str = "others";
 pub const ANSWERS: &str = "answers";
+pub const EIGHT_PUBLISHERS: &str = "8 publishers";
+pub const MANY_PUBLISHERS: &str = "64 publishers";
+pub const ONE_PUBLISHER: &str = "1 publisher";
 pub const KEPT: &str = "kept connections";
 pub const ANEW: &str = "new connections";
 
@@ -123,6 +155,13 @@ const IDLE_CONNECTIONS: usize = 10_000;
 pub const STALLED_CASE: &str = "one in ten";
 pub const MANY_PACED: &str = "3 events/s each";
 pub const VIEWS_PACED: &str = "own three of 100, 10 events/s each";
+
+const EVERYONE: [Peer; 5] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan, Peer::Floor];
+/// The floor keeps nothing to replay, and stops for everybody when one reader does.
+const WITH_HISTORY: [Peer; 4] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan];
+/// The others have one channel on a connection.
+const WITH_VIEWS: [Peer; 2] = [Peer::Newswire, Peer::Nchan];
+const PAIRS: [Peer; 3] = [Peer::NewswireRedis, Peer::AxumRedis, Peer::NchanRedis];
 
 impl Bench {
     /// Runs every case for every peer in every round, each time with a server started for it alone.
@@ -171,16 +210,9 @@ impl Bench {
         }
     }
 
-    /// The floor keeps nothing to replay, and stops for everybody when one reader does.
-    fn with_history(&self) -> Vec<Peer> {
-        let peers = self.peers.iter().copied();
-        peers.filter(|peer| *peer != Peer::Floor).collect()
-    }
-
-    /// The others have one channel on a connection.
-    fn with_views(&self) -> Vec<Peer> {
-        let peers = self.peers.iter().copied();
-        peers.filter(|peer| matches!(peer, Peer::Newswire | Peer::Nchan)).collect()
+    /// Those of these peers that take part.
+    fn peers_of(&self, peers: &[Peer]) -> Vec<Peer> {
+        self.peers.iter().copied().filter(|peer| peers.contains(peer)).collect()
     }
 
     fn seconds(&self, usual: f64, quick: f64) -> Duration {
@@ -312,7 +344,7 @@ fn weigh(server: &Server, load: &mut Load, size: usize, place: &mut Place) -> io
 
 fn idle(bench: &mut Bench) {
     let sizes = [(idle_case(), IDLE_CONNECTIONS)];
-    let peers = bench.peers.clone();
+    let peers = bench.peers_of(&EVERYONE);
     // The first so many connections since the machine was started pay for much that stays: these
     // are weighed for nobody. If that fails, so will the measurement, and say so.
     if let Some(first) = peers.first()
@@ -336,7 +368,7 @@ fn idle(bench: &mut Bench) {
 fn flat_out(bench: &mut Bench) {
     let sizes = if bench.quick { &[1, 1_000][..] } else { &[1, 100, 1_000, 10_000] };
     let cases: Vec<_> = sizes.iter().map(|&size| (subscribers(size), size)).collect();
-    let (peers, time) = (bench.peers.clone(), bench.seconds(2.5, 1.5));
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(2.5, 1.5));
     bench.take_turns(FLAT_OUT, bench.rounds, &cases, &peers, |server, &size, place| {
         let mut load = Load::new(server.address, 1, EVENT, size)?;
         load.subscribe(size)?;
@@ -346,9 +378,9 @@ fn flat_out(bench: &mut Bench) {
 
 fn paced(bench: &mut Bench) {
     let cases = [1, 1_000].map(|size| (paced_case(size), size));
-    let (peers, time) = (bench.peers.clone(), bench.seconds(5.0, 2.0));
-    // Most is judged by this, and by differences of a few per cent: five rounds for every three.
-    let rounds = bench.rounds * 5 / 3;
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(5.0, 2.0));
+    // Most is judged by this, and by differences of a few per cent: five rounds for every three, and three for one.
+    let rounds = if bench.quick { bench.rounds } else { (bench.rounds * 5 / 3).max(3) };
     bench.take_turns(PACED, rounds, &cases, &peers, |server, &size, place| {
         let mut load = Load::new(server.address, 1, EVENT, size)?;
         load.subscribe(size)?;
@@ -359,7 +391,7 @@ fn paced(bench: &mut Bench) {
 fn many_channels(bench: &mut Bench) {
     const CHANNELS: usize = 1_000;
     let cases = [(MANY_PACED.to_owned(), true), ("flat out".to_owned(), false)];
-    let (peers, time) = (bench.peers.clone(), bench.seconds(3.0, 2.0));
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(3.0, 2.0));
     bench.take_turns(MANY_CHANNELS, bench.rounds, &cases, &peers, |server, &steadily, place| {
         let mut load = Load::new(server.address, CHANNELS, EVENT, CHANNELS * 10)?;
         load.subscribe(CHANNELS * 10)?;
@@ -388,7 +420,7 @@ fn views(bench: &mut Bench) {
         ("one channel, flat out", (1, false)),
     ]
     .map(|(case, setting)| (case.to_owned(), setting));
-    let (peers, time) = (bench.with_views(), bench.seconds(3.0, 2.0));
+    let (peers, time) = (bench.peers_of(&WITH_VIEWS), bench.seconds(3.0, 2.0));
     bench.take_turns(
         VIEWS,
         bench.rounds,
@@ -414,7 +446,7 @@ fn views(bench: &mut Bench) {
 fn growth(bench: &mut Bench) {
     let sizes = if bench.quick { &[1_000, 15_000][..] } else { &[100, 1_000, 5_000, 15_000] };
     let cases: Vec<_> = sizes.iter().map(|&size| (subscribers(size), size)).collect();
-    let (peers, time) = (bench.peers.clone(), bench.seconds(4.0, 3.0));
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(4.0, 3.0));
     bench.take_turns(GROWTH, bench.rounds, &cases, &peers, |server, &size, place| {
         let mut load = Load::new(server.address, 1, EVENT, size)?;
         weigh(server, &mut load, size, place)?;
@@ -423,13 +455,22 @@ fn growth(bench: &mut Bench) {
 }
 
 fn coming_back(bench: &mut Bench) {
+    storm(bench, COMING_BACK, &WITH_HISTORY);
+}
+
+fn redis_coming_back(bench: &mut Bench) {
+    storm(bench, REDIS_COMING_BACK, &PAIRS);
+}
+
+/// Of a pair, the clients stayed at one node, and come back to the other.
+fn storm(bench: &mut Bench, scenario: &'static str, peers: &[Peer]) {
     const STAYED: usize = 1_000;
-    const RETURNING: usize = 5_000;
-    let cases = [(format!("{} at once", count(RETURNING)), ())];
-    let peers = bench.with_history();
+    let returning = bench.returning;
+    let cases = [(format!("{} at once", count(returning)), ())];
+    let peers = bench.peers_of(peers);
     let quiet = bench.seconds(3.0, 2.0);
-    bench.take_turns(COMING_BACK, bench.rounds, &cases, &peers, |server, (), place| {
-        let mut load = Load::new(server.address, 1, EVENT, STAYED + RETURNING)?;
+    bench.take_turns(scenario, bench.rounds, &cases, &peers, |server, (), place| {
+        let mut load = Load::new(server.address, 1, EVENT, STAYED + returning)?;
         load.subscribe(STAYED)?;
         load.offer(Offer::Paced(Duration::from_millis(50)));
         load.run(Duration::from_secs(1))?;
@@ -444,7 +485,8 @@ fn coming_back(bench: &mut Bench) {
         load.take_latency();
         load.offer(Offer::Paced(Duration::from_millis(50)));
         let clock = Clock::start(server);
-        let whole = load.come_back(RETURNING, &seen, 100)?;
+        load.subscribe_at(server.far());
+        let whole = load.come_back(returning, &seen, 100)?;
         let spent = clock.stop();
         let meanwhile = load.take_latency();
         load.drain()?;
@@ -462,7 +504,7 @@ fn coming_back(bench: &mut Bench) {
         place.put("returning: lost", Unit::Count, lost as f64);
         place.put("returning: repeated", Unit::Count, repeated as f64);
         place.put("returning: cut off", Unit::Count, ended as f64);
-        place.put("CPU/returning", Unit::Microseconds, spent.cpu / RETURNING as f64 * 1e6);
+        place.put("CPU/returning", Unit::Microseconds, spent.cpu / returning as f64 * 1e6);
         spent.put_surroundings(place);
         let micros =
             |latency: &Histogram<u64>, quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
@@ -512,7 +554,7 @@ fn stalled(bench: &mut Bench) {
     const INTERVAL: Duration = Duration::from_micros(33_333);
     const FILLING: Duration = Duration::from_millis(8_700);
     let cases = [(STALLED_CASE.to_owned(), ())];
-    let peers = bench.with_history();
+    let peers = bench.peers_of(&WITH_HISTORY);
     let (judged, after) = (bench.seconds(10.0, 3.0), bench.seconds(10.0, 3.0));
     let rounds = bench.rounds;
     bench.take_turns(STALLED, rounds, &cases, &peers, |server, (), place| {
@@ -560,20 +602,32 @@ fn stalled(bench: &mut Bench) {
 
 fn plain(bench: &mut Bench) {
     let cases = [(KEPT.to_owned(), true), (ANEW.to_owned(), false)];
-    let (peers, time) = (bench.peers.clone(), bench.seconds(2.5, 1.5));
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(2.5, 1.5));
     bench.take_turns(PLAIN, bench.rounds, &cases, &peers, |server, &keep, place| {
-        let mut visits = Visits::new(server.address, keep)?;
-        visits.run(Duration::from_millis(500))?;
-        let (answered, clock) = (visits.answered, Clock::start(server));
-        visits.run(time)?;
-        let (answered, spent) = ((visits.answered - answered) as f64, clock.stop());
-        if answered == 0.0 {
-            return Err(io::Error::other("nothing was answered"));
-        }
-        place.put(ANSWERS, Unit::PerSecond, answered / spent.seconds);
-        place.put("CPU/answer", Unit::Microseconds, spent.cpu / answered * 1e6);
-        place.put("failed", Unit::Count, visits.failed as f64);
-        spent.put_surroundings(place);
+        let request = crate::wire::visit(server.address, keep).into_bytes();
+        answers(server, Visits::new(server.address, keep, request, 64)?, time, place)?;
         Ok(())
     });
+}
+
+/// Requests and their answers for this long. Returns how long they took.
+fn answers(
+    server: &Server,
+    mut visits: Visits,
+    time: Duration,
+    place: &mut Place,
+) -> io::Result<Histogram<u64>> {
+    visits.run(Duration::from_millis(500))?;
+    visits.latency.reset();
+    let (answered, clock) = (visits.answered, Clock::start(server));
+    visits.run(time)?;
+    let (answered, spent) = ((visits.answered - answered) as f64, clock.stop());
+    if answered == 0.0 {
+        return Err(io::Error::other("nothing was answered"));
+    }
+    place.put(ANSWERS, Unit::PerSecond, answered / spent.seconds);
+    place.put("CPU/answer", Unit::Microseconds, spent.cpu / answered * 1e6);
+    place.put("failed", Unit::Count, visits.failed as f64);
+    spent.put_surroundings(place);
+    Ok(visits.latency)
 }

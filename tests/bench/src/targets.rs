@@ -40,9 +40,6 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
         let pairs = these.into_iter().zip(those);
         pairs.map(|(this, that)| Some(this? / that?)).collect()
     };
-    let ratio = |scenario, case: &str, name, peer| {
-        divide(ours(scenario, case, name), of(scenario, case, peer, name))
-    };
     let mut targets = Vec::new();
     let mut add = |what: &str, bound: Bound, rounds: Vec<Option<f64>>| {
         let measured = Spread::of(rounds.into_iter().flatten());
@@ -54,70 +51,80 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
     };
     use Bound::{AtLeast, AtMost};
 
-    let thousand = subscribers(1_000);
-    add(
-        "flat out to 1,000: deliveries, of axum's",
-        AtLeast(5.0),
-        ratio(FLAT_OUT, &thousand, DELIVERIES, "axum"),
-    );
-    add(
-        "flat out to 1,000: deliveries, of nchan's",
-        AtLeast(20.0),
-        ratio(FLAT_OUT, &thousand, DELIVERIES, "nchan"),
-    );
-    let paced = paced_case(1_000);
-    add(
-        "paced to 1,000: CPU per delivery, of axum's",
-        AtMost(0.70),
-        ratio(PACED, &paced, CPU, "axum"),
-    );
-    add(
-        "paced to 1,000: CPU per delivery, of nchan's",
-        AtMost(0.80),
-        ratio(PACED, &paced, CPU, "nchan"),
-    );
-    add(
-        "paced to 1,000: CPU per delivery, of the floor's",
-        AtMost(1.10),
-        ratio(PACED, &paced, CPU, "floor"),
-    );
-    let idle = idle_case();
-    let memory = |peer| ratio(IDLE, &idle, SYSTEM_MEMORY, peer);
+    let (thousand, many) = (subscribers(1_000), subscribers(15_000));
+    let (paced, alone, idle) = (paced_case(1_000), paced_case(1), idle_case());
+    type OfPeers<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, Bound)]);
+    let of_peers: [OfPeers<'_>; 7] = [
+        (
+            "flat out to 1,000: deliveries",
+            FLAT_OUT,
+            &thousand,
+            DELIVERIES,
+            &[("axum", AtLeast(5.0)), ("nchan", AtLeast(20.0))],
+        ),
+        (
+            "paced to 1,000: CPU per delivery",
+            PACED,
+            &paced,
+            CPU,
+            &[("axum", AtMost(0.70)), ("nchan", AtMost(0.80)), ("floor", AtMost(1.10))],
+        ),
+        (
+            "idle: system's memory",
+            IDLE,
+            &idle,
+            SYSTEM_MEMORY,
+            &[("nchan", AtMost(0.55)), ("axum", AtMost(0.30))],
+        ),
+        ("one subscriber: latency p50", PACED, &alone, P50, &[("floor", AtMost(1.3))]),
+        (
+            "own three of 100 channels, paced: CPU per delivery",
+            VIEWS,
+            VIEWS_PACED,
+            CPU,
+            &[("nchan", AtMost(0.80))],
+        ),
+        ("GET / on kept connections", PLAIN, KEPT, ANSWERS, &[("axum", AtLeast(ON_A_PAR))]),
+        ("GET / on new connections", PLAIN, ANEW, ANSWERS, &[("axum", AtLeast(ON_A_PAR))]),
+    ];
+    for (what, scenario, case, name, bounds) in of_peers {
+        for (peer, bound) in bounds {
+            let rounds = divide(ours(scenario, case, name), of(scenario, case, peer, name));
+            add(&format!("{what}, of {peer}'s"), *bound, rounds);
+        }
+    }
     add("idle: system's KB per connection", AtMost(6.0), ours(IDLE, &idle, SYSTEM_MEMORY));
-    add("idle: system's memory, of nchan's", AtMost(0.55), memory("nchan"));
-    add("idle: system's memory, of axum's", AtMost(0.30), memory("axum"));
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     add("idle: threads (cores + 4)", AtMost(cores as f64 + 4.0), ours(IDLE, &idle, THREADS));
-    add(
-        "one subscriber: latency p50, of the floor's",
-        AtMost(1.3),
-        ratio(PACED, &paced_case(1), P50, "floor"),
-    );
     add(
         "stalled readers: the others' p99, with of without",
         AtMost(1.2),
         ours(STALLED, STALLED_CASE, P99_RATIO),
     );
     add(
-        "own three of 100 channels, paced: CPU per delivery, of nchan's",
-        AtMost(0.80),
-        ratio(VIEWS, VIEWS_PACED, CPU, "nchan"),
-    );
-    let many = subscribers(15_000);
-    add(
         "15,000 subscribers: CPU per delivery, of that at 1,000",
         AtMost(1.3),
         divide(ours(GROWTH, &many, CPU), ours(GROWTH, &thousand, CPU)),
     );
+    let journal = |server, case, name| of(JOURNAL, case, server, name);
+    for (name, bound) in [(ANSWERS, AtLeast(0.8)), (P99, AtMost(1.5))] {
+        let rounds = divide(
+            journal("journal-interval", EIGHT_PUBLISHERS, name),
+            journal("newswire", EIGHT_PUBLISHERS, name),
+        );
+        add(
+            &format!("journal synced every second, 8 publishers: {name}, of memory's"),
+            bound,
+            rounds,
+        );
+    }
     add(
-        "GET / on kept connections, of axum's",
-        AtLeast(ON_A_PAR),
-        ratio(PLAIN, KEPT, ANSWERS, "axum"),
-    );
-    add(
-        "GET / on new connections, of axum's",
-        AtLeast(ON_A_PAR),
-        ratio(PLAIN, ANEW, ANSWERS, "axum"),
+        "journal synced always: answers to 64 publishers, of those to one",
+        AtLeast(15.0),
+        divide(
+            journal("journal-always", MANY_PUBLISHERS, ANSWERS),
+            journal("journal-always", ONE_PUBLISHER, ANSWERS),
+        ),
     );
     targets
 }

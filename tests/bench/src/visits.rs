@@ -1,44 +1,60 @@
-//! Plain HTTP: `GET /` on connections that are kept, or each on a new one, from one thread.
+//! Requests that are answered at once, on connections that are kept, or each on a new one, from one thread.
 
 use crate::net::{self, Poll, Sources};
 use crate::wire;
+use hdrhistogram::Histogram;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
-
-/// Requests on the way at any time.
-const AT_ONCE: usize = 64;
 
 pub struct Visits {
     server: SocketAddrV4,
     /// Whether a connection is kept for the next request.
     keep: bool,
-    request: String,
+    request: Vec<u8>,
     poll: Poll,
     sources: Sources,
     visitors: Vec<Visitor>,
     pub answered: u64,
     pub failed: u64,
+    /// From each request to its whole answer, in nanoseconds.
+    pub latency: Histogram<u64>,
 }
 
 struct Visitor {
     socket: TcpStream,
-    asked: bool,
+    /// When it sent its request.
+    asked: Option<Instant>,
     inbox: Vec<u8>,
 }
 
 impl Visits {
-    pub fn new(server: SocketAddrV4, keep: bool) -> io::Result<Self> {
-        let (poll, sources, visitors) = (Poll::new()?, Sources::default(), Vec::new());
-        let request = wire::visit(server, keep);
-        let mut visits =
-            Self { server, keep, request, poll, sources, visitors, answered: 0, failed: 0 };
-        for token in 0..AT_ONCE {
+    /// So many at once, each with one request on the way.
+    pub fn new(
+        server: SocketAddrV4,
+        keep: bool,
+        request: Vec<u8>,
+        at_once: usize,
+    ) -> io::Result<Self> {
+        let mut visits = Self {
+            server,
+            keep,
+            request,
+            poll: Poll::new()?,
+            sources: Sources::default(),
+            visitors: Vec::new(),
+            answered: 0,
+            failed: 0,
+            // From a microsecond to a minute, to three digits.
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
+                .map_err(io::Error::other)?,
+        };
+        for token in 0..at_once {
             let socket = net::connect(server, &mut visits.sources, None)?;
             visits.poll.add(&socket, token as u64, true)?;
             visits.visitors.push(Visitor {
                 socket,
-                asked: false,
+                asked: None,
                 inbox: Vec::with_capacity(64 * 1024),
             });
         }
@@ -47,7 +63,7 @@ impl Visits {
 
     /// Keeps all visitors busy for this long.
     pub fn run(&mut self, time: Duration) -> io::Result<()> {
-        let mut ready = Vec::with_capacity(AT_ONCE);
+        let mut ready = Vec::with_capacity(self.visitors.len());
         let mut buffer = vec![0; 64 * 1024];
         let end = Instant::now() + time;
         loop {
@@ -68,9 +84,9 @@ impl Visits {
 
     fn serve(&mut self, token: usize, writable: bool, buffer: &mut [u8]) -> io::Result<()> {
         let visitor = &mut self.visitors[token];
-        if writable && !visitor.asked {
-            visitor.socket.write_all(self.request.as_bytes())?;
-            visitor.asked = true;
+        if writable && visitor.asked.is_none() {
+            visitor.socket.write_all(&self.request)?;
+            visitor.asked = Some(Instant::now());
             return self.poll.modify(&visitor.socket, token as u64, false);
         }
         let length = match visitor.socket.read(buffer) {
@@ -82,15 +98,18 @@ impl Visits {
         let complete = match wire::answer(&visitor.inbox)? {
             Some((length, 200)) => visitor.inbox.len() == length,
             Some((_, status)) => {
-                return Err(io::Error::other(format!("GET / was answered {status}")));
+                return Err(io::Error::other(format!("a request was answered {status}")));
             }
             None => false,
         };
         match (self.keep, complete, length) {
             (true, true, 1..) => {
                 self.answered += 1;
+                let now = Instant::now();
+                let asked = visitor.asked.replace(now).unwrap_or(now);
+                self.latency.saturating_record((now - asked).as_nanos() as u64);
                 visitor.inbox.clear();
-                visitor.socket.write_all(self.request.as_bytes())
+                visitor.socket.write_all(&self.request)
             }
             // The server ends the connection; a visit is over when it has.
             (false, true, 0) => {
@@ -108,7 +127,7 @@ impl Visits {
         self.poll.add(&socket, token as u64, true)?;
         let visitor = &mut self.visitors[token];
         visitor.socket = socket;
-        visitor.asked = false;
+        visitor.asked = None;
         visitor.inbox.clear();
         Ok(())
     }
