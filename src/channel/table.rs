@@ -215,8 +215,7 @@ impl Channels {
         let members = Members::new(name, listing);
         let Some(selection) = selection else {
             let feed = Feed::new(&self.hub, members, History::new(self.hub.ids.last()), false);
-            table.views.insert(&feed, &Log::Memory);
-            return Ok(Channel::new(&feed, &Log::Memory));
+            return Ok(table.views.insert(&feed, &Log::Memory));
         };
         let sources: Weak<dyn Sources> = Arc::<Mutex<Table>>::downgrade(&self.table);
         let view = View { selection: selection.clone(), sources, joint: None };
@@ -228,13 +227,12 @@ impl Channels {
             let feed = Feed::view(&self.hub, members, View { joint: Some(joint), ..view });
             feed.connect_joint();
             let log = Log::Several(parts.into_iter().map(Channel::into_part).collect());
-            table.views.insert(&feed, &log);
-            return Ok(Channel::new(&feed, &log));
+            return Ok(table.views.insert(&feed, &log));
         }
         let feed = Feed::view(&self.hub, members, view);
         // A channel that begins from here on finds the view. Those that are there are told without this lock.
-        table.views.insert(&feed, &Log::Memory);
-        let (channel, matching) = (Channel::new(&feed, &Log::Memory), table.matching(selection));
+        let channel = table.views.insert(&feed, &Log::Memory);
+        let matching = table.matching(selection);
         drop(table);
         view::connect(&feed, &matching.feeds);
         Ok(channel)

@@ -4,13 +4,14 @@
 //! appended while it exists. What a subscriber missed before is read from the histories of the channels, in rounds, so
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
-use super::feed::{Feed, Hub, Matching, View};
+use super::feed::{Feed, Hub, Matching, State, View};
 use super::history::{Batch, Cursor, History};
 use super::id::Id;
+use super::limits::Limits;
 use super::selection::shown;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
 /// The bytes of a round; one event may have more.
@@ -88,6 +89,33 @@ pub(super) fn round(
 }
 
 impl Feed {
+    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
+    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
+    pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+        let state = self.lock();
+        // Before the view was activated; or the event is in the history of its channel since before that.
+        if id > state.history.newest() {
+            self.append_shown(state, id, Arc::clone(frame));
+        }
+    }
+
+    pub(super) fn append_shown(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        id: Id,
+        frame: Arc<[u8]>,
+    ) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
+        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
+        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
+        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
+        self.is_behind.store(needed_from < soft, Relaxed);
+        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
+        state.history.append_shared(id, frame);
+        self.changed(&state);
+        self.notify_lanes(state);
+    }
+
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
     /// publisher that has just appended an event.
     pub(super) fn wait_for_views(&self, at_most: Duration) {

@@ -1,5 +1,6 @@
 //! The views of a server, by their names and by the channels that they show.
 
+use super::channel::Channel;
 use super::feed::Feed;
 use super::log::Log;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +27,12 @@ impl Views {
         self.by_name.values().map(|(view, _)| view)
     }
 
-    pub(super) fn insert(&mut self, view: &Arc<Feed>, log: &Log) {
+    /// A handle to the view.
+    pub(super) fn insert(&mut self, view: &Arc<Feed>, log: &Log) -> Channel {
         let name = &view.members.name;
         self.by_part.extend(parts(view).map(|part| (Arc::clone(part), Arc::clone(name))));
         self.by_name.insert(Arc::clone(name), (Arc::clone(view), log.clone()));
+        Channel::new(view, log)
     }
 
     /// What it returns must not be dropped under the lock of the table.
