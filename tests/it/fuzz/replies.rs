@@ -4,9 +4,9 @@ use super::{fuzz, mutate};
 use crate::server::Dice;
 
 #[path = "../../fuzz/src/replies.rs"]
-mod replies;
+mod oracle;
 
-use replies::{check, check_command};
+use oracle::{check, check_command};
 
 /// A reply as Redis writes it, often.
 fn wire(dice: &mut Dice, depth: usize) -> Vec<u8> {
