@@ -98,11 +98,11 @@ impl State {
         self.views.push(view);
     }
 
-    fn needed_from(&self) -> Option<Cursor> {
+    pub(super) fn needed_from(&self) -> Option<Cursor> {
         self.lanes.iter().filter_map(Lane::needed_from).min()
     }
 
-    fn forget_before(&mut self, first: Cursor, hub: &Hub) {
+    pub(super) fn forget_before(&mut self, first: Cursor, hub: &Hub) {
         if first > self.history.first {
             self.history.forget_before(first);
             self.forgot_in = hub.rounds.load(SeqCst);
@@ -245,33 +245,6 @@ impl Feed {
         state.history.append(id, frame, key);
         self.members.enter(Phase::Begun);
         self.changed(state);
-    }
-
-    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
-    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
-    fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
-        let state = self.lock();
-        // Before the view was activated; or the event is in the history of its channel since before that.
-        if id > state.history.newest() {
-            self.append_shown(state, id, Arc::clone(frame));
-        }
-    }
-
-    pub(super) fn append_shown(
-        self: &Arc<Feed>,
-        mut state: MutexGuard<'_, State>,
-        id: Id,
-        frame: Arc<[u8]>,
-    ) {
-        let Limits { history_events, history_bytes, .. } = self.hub.limits;
-        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
-        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
-        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
-        self.is_behind.store(needed_from < soft, Relaxed);
-        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
-        state.history.append(id, frame, None);
-        self.changed(&state);
-        self.notify_lanes(state);
     }
 
     /// Takes note that the completion of the channel is committed. The caller tells the lanes.

@@ -5,9 +5,10 @@
 //! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
 
 use super::asked::Asked;
-use super::feed::{Feed, Matching};
+use super::feed::{Feed, Matching, State};
 use super::history::{Batch, Cursor, History, REPLAY_BYTES};
 use super::id::Id;
+use super::limits::Limits;
 use super::place::placed;
 use super::selection::shown;
 use super::start::Start;
@@ -15,7 +16,7 @@ use super::subscriber::Departure;
 use crate::sse::{Event, json_string};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
 /// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
@@ -185,6 +186,33 @@ impl Feed {
         }
         let gap = Event::new(json + "}").name("gap");
         gap.map(|gap| gap.to_string()).unwrap_or_default()
+    }
+
+    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
+    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
+    pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
+        let state = self.lock();
+        // Before the view was activated; or the event is in the history of its channel since before that.
+        if id > state.history.newest() {
+            self.append_shown(state, id, Arc::clone(frame));
+        }
+    }
+
+    pub(super) fn append_shown(
+        self: &Arc<Feed>,
+        mut state: MutexGuard<'_, State>,
+        id: Id,
+        frame: Arc<[u8]>,
+    ) {
+        let Limits { history_events, history_bytes, .. } = self.hub.limits;
+        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
+        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
+        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
+        self.is_behind.store(needed_from < soft, Relaxed);
+        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
+        state.history.append(id, frame, None);
+        self.changed(&state);
+        self.notify_lanes(state);
     }
 
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
