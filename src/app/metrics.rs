@@ -59,11 +59,11 @@ fn of_connections(connections: &Admission) -> Vec<Row> {
 
 #[rustfmt::skip]
 fn of_channels(channels: &Channels) -> Vec<Row> {
-    let (hub, listed, (views, of_views)) = (channels.counters(), channels.list(), channels.views());
+    let (hub, listed, (views, subscribers)) = (channels.counters(), channels.list(), channels.views());
     let sum = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     const LEFT: &str = "Subscribers that have left, by reason.";
     vec![
-        ("subscribers", "Subscribers of all channels and views.", sum(|channel| channel.subscribers) + of_views as u64),
+        ("subscribers", "Subscribers of all channels and views.", subscribers as u64),
         ("disconnects_total{reason=\"client\"}", LEFT, of(&hub.left)),
         ("disconnects_total{reason=\"slow\"}", LEFT, of(&hub.slow)),
         ("disconnects_total{reason=\"stalled\"}", LEFT, of(&hub.stalled)),

@@ -130,10 +130,10 @@ impl Channels {
         }
     }
 
-    /// How many views there are, and how many subscribers they have.
+    /// How many views there are, and how many subscribers they and all channels have: each counts once.
     pub(crate) fn views(&self) -> (usize, usize) {
-        let table = hold(&self.table);
-        (table.views.len(), table.views.all().map(|view| view.members.subscribers()).sum())
+        let views = hold(&self.table).views.len();
+        (views, feeds(&self.table).iter().map(|feed| feed.members.subscribers()).sum())
     }
 
     /// The channel of this name, if it exists. With Redis it may exist although this process has never heard of it, so it
