@@ -103,6 +103,8 @@ fn a_channel_reaches_two_windows_and_says_what_is_lost() {
     // The same event, with the same id.
     assert_eq!(ids(&browser), here);
 
+    // Only the channel is cut: the words that come back into the next cut would be an error in the console.
+    browser.wait_for("/^done/.test(document.querySelector('#words-state').textContent)");
     // After the cut it misses two events, reconnects by itself, and gets them in order.
     link.cut();
     wait_for_state(&browser, "unreachable|broken|ended");
