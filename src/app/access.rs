@@ -166,7 +166,9 @@ impl Access {
 
     /// Whether a client may see that a channel is there. The application is not asked about each of a list.
     pub(super) fn sees(&self, request: &Request<'_>) -> impl Fn(&str) -> bool + Send + use<> {
-        let (keys, presented) = (self.keys(), presented(request));
+        let keys = self.keys();
+        // A list may have many channels, and a client may send a long key that no line has.
+        let presented = keys.known(presented(request));
         let sees_unnamed = self.authorization.is_none();
         move |name| match keys.judge(Action::Subscribe, name, &presented) {
             Verdict::Unnamed => sees_unnamed,

@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 pub struct App {
     /// Where to listen; `127.0.0.1:8080`.
     pub addresses: Vec<Address>,
-    /// A path under which everything is served, too, as `/push`; none. No path of the server itself begins with it.
+    /// A path under which everything is served, too, as `/push`; none. No route, and no file of the page, may begin with it.
     pub base: Option<String>,
     /// A directory that is served in place of the page; none.
     pub www: Option<PathBuf>,
@@ -93,7 +93,7 @@ impl App {
                 .map_err(failed(format!("cannot serve the directory {path:?}")))?,
         };
         self.limits.check()?;
-        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base)) {
+        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base, self.www.is_none())) {
             let sentence =
                 format!("--base cannot be {base}: the server has paths of its own under it");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));

@@ -119,10 +119,12 @@ impl Keys {
 
     /// The verdict on one channel or on several: the worst of them.
     pub(super) fn judge(&self, action: Action, channels: &str, presented: &[String]) -> Verdict {
-        let held = || presented.iter().filter_map(|key| self.rights(key)).chain([&self.anyone]);
+        // Once for all channels: a client may send a long key and ask for many.
+        let held = presented.iter().filter_map(|key| self.rights(key)).chain([&self.anyone]);
+        let held = Vec::from_iter(held);
         let verdicts = channels.split(',').map(|name| {
             let asked = (action, Pattern::new(name.strip_prefix(PRESENCE).unwrap_or(name)));
-            if held().any(|rights| rights.cover(&asked)) {
+            if held.iter().any(|rights| rights.cover(&asked)) {
                 Verdict::Allowed
             } else if self.named.overlap(&asked) {
                 Verdict::Forbidden

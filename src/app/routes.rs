@@ -73,7 +73,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
 ];
 
 /// Whether a path of the server itself begins with this base: a request could then mean either.
-pub(super) fn is_taken(base: &str) -> bool {
+pub(super) fn is_taken(base: &str, has_page: bool) -> bool {
     let base: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
     let begins = |path: &str| {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -81,7 +81,8 @@ pub(super) fn is_taken(base: &str) -> bool {
         parts.len() >= base.len()
             && pairs.all(|(part, of_base)| part == of_base || part.starts_with('{'))
     };
-    ROUTES.iter().any(|(_, path, ..)| begins(path)) || PAGE.iter().any(|(path, _)| begins(path))
+    ROUTES.iter().any(|(_, path, ..)| begins(path))
+        || has_page && PAGE.iter().any(|(path, _)| begins(path))
 }
 
 pub(super) fn router(shared: Shared) -> Router {

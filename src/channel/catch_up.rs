@@ -39,9 +39,12 @@ pub(super) fn begin(
     {
         let state = feed.lock();
         let History { first, forgotten, .. } = state.history;
-        subscriber.cursor = state.history.position_after(start.after);
-        // A history that was begun anew may have other ids.
+        // A history that was begun anew may have other ids, also smaller ones.
         let has_lost = start.has_gap.is_none() && is_lost(subscriber.joined_at, first);
+        subscriber.cursor = match has_lost {
+            true => first,
+            false => state.history.position_after(start.after),
+        };
         if has_lost || start.is_behind_gap(forgotten, &feed.hub.ids) {
             gap = feed.gap(&asked, state.history.first_id(), Vec::new());
         }

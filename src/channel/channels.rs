@@ -179,6 +179,10 @@ impl Channels {
             thread.thread().unpark();
             drop(thread.join());
         }
+        // A view may have been shown an event when the threads had stopped.
+        for feed in feeds(&self.table) {
+            (0..self.hub.notifiers.len()).for_each(|lane| feed.stop_lane(lane));
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -206,7 +210,11 @@ impl fmt::Debug for Channels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asked::Asked;
+    use super::super::history::Batch;
     use super::super::id::Id;
+    use super::super::members::Phase;
+    use super::super::replay::Replay;
     use super::*;
     use crate::http::{Router, Server};
     use std::io::{BufRead, BufReader, Write};
@@ -247,6 +255,45 @@ mod tests {
             drop(channels.find("c"));
             assert_eq!(hold(&channels.table).unused.len(), 1);
         }
+    }
+
+    /// Otherwise the key would evict a later channel of that name, also while it is in use.
+    #[test]
+    fn a_mirror_that_is_retired_leaves_no_key_among_the_unused_ones() {
+        let channels = Channels::start(Limits::default()).expect("it starts");
+        let feed = {
+            let channel = channels.open("c").expect("it is a name");
+            channel.publish("x").expect("it is small");
+            Arc::clone(&channel.feed)
+        };
+        assert_eq!(hold(&channels.table).unused.len(), 1);
+        feed.members.enter(Phase::Asked);
+        feed.members.review();
+        assert!(channels.list().is_empty());
+        assert_eq!(hold(&channels.table).unused.len(), 0);
+    }
+
+    #[test]
+    fn a_channel_that_is_evicted_and_begins_again_between_two_rounds_has_lost_events() {
+        let channels = Channels::start(Limits { channels: 2, ..Limits::default() });
+        let channels = channels.expect("it starts");
+        let publish = |name: &str, bytes: usize| {
+            let channel = channels.open(name).expect("there is room");
+            channel.publish("x".repeat(bytes)).expect("it is small");
+            channel
+        };
+        let _used = publish("a", 1);
+        (0..3).for_each(|_| drop(publish("b", 30_000)));
+        let selection = Selection::parse("a,b").expect("it is a view");
+        let view = hold(&channels.table).new_view(&selection);
+        let start = view.start(&Asked::Earliest).expect("it can be read");
+        let (mut replay, mut batch) = (Replay::new(&view.feed, start), Batch::default());
+        let until = replay.newest();
+        assert!(replay.next(&Asked::Earliest, &until, &mut batch).is_ok());
+        assert!(!replay.is_complete, "there is a second round");
+        drop(publish("c", 1));
+        drop(publish("b", 1));
+        assert!(replay.next(&Asked::Earliest, &until, &mut batch).is_err());
     }
 
     #[test]

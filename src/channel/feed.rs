@@ -110,6 +110,15 @@ impl State {
     }
 }
 
+/// The lanes whose fan-out threads must be notified now. The lock is free then.
+fn take_notifications(mut state: MutexGuard<'_, State>) -> impl Iterator<Item = usize> {
+    let mut is_due = [false; MAX_FANOUT_THREADS];
+    for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
+        *is_due = lane.take_notification();
+    }
+    (0..).zip(is_due).filter_map(|(lane, is_due)| is_due.then_some(lane))
+}
+
 impl Feed {
     pub(super) fn hub(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
         Hub::new(limits, fanout_threads, |id, Shown { frame, views }| {
@@ -291,14 +300,15 @@ impl Feed {
     }
 
     /// Notifies each fan-out thread that has subscribers of this channel.
-    pub(super) fn notify_lanes(self: &Arc<Feed>, mut state: MutexGuard<'_, State>) {
-        let mut is_due = [false; MAX_FANOUT_THREADS];
-        for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
-            *is_due = lane.take_notification();
-        }
-        drop(state);
-        for (lane, _) in is_due.iter().enumerate().filter(|(_, is_due)| **is_due) {
-            self.notify(lane);
+    pub(super) fn notify_lanes(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
+        take_notifications(state).for_each(|lane| self.notify(lane));
+    }
+
+    /// The same for a view, under the lock of its channel. If the threads have stopped, its subscribers are stopped later: a
+    /// subscriber that goes locks the table.
+    pub(super) fn notify_lanes_of_view(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
+        for lane in take_notifications(state) {
+            self.hub.notifiers[lane].notify(Arc::clone(self));
         }
     }
 

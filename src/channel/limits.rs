@@ -7,8 +7,9 @@ use std::time::Duration;
 ///
 /// ```text
 /// (channels + subscribers) * 1 KiB                          channels, with or without events
-///   + channels * (history_bytes + history_events * 120)     the histories; 280 in place of 120 for events with a key
-///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; views share the frames
+///   + channels * (history_bytes + history_events * 120)     the histories; 280 in place of 120 for events with a key;
+///                                                           with Redis also of channels that clients have asked for
+///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; but over Redis, views share the frames
 ///   + channels * views * 16 bytes                            which views a channel is shown in, at most
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + journals that are written at a time * 4 * history_bytes     queues and batches, with a journal only

@@ -51,7 +51,7 @@ impl Feed {
         self.reach(&mut state, channel, newest);
         state.history.reset(Id::FIRST);
         self.changed(&state);
-        self.notify_lanes(state);
+        self.notify_lanes_of_view(state);
     }
 
     /// The same for all views of a channel.

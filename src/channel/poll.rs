@@ -73,7 +73,7 @@ fn write(
         put(END, &mut out);
     }
     if is_json {
-        let last_id = place::text(&until);
+        let last_id = place::text(&replay.after());
         out.extend_from_slice(format!("],\"last_id\":\"{last_id}\"}}\n").as_bytes());
     }
     writer.write_all(&out)?;

@@ -17,7 +17,7 @@ use crate::sse::{Event, json_string};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
 const TOLD_NAMES: usize = 64;
@@ -212,15 +212,17 @@ impl Feed {
         state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
         state.history.append(id, frame, None);
         self.changed(&state);
-        self.notify_lanes(state);
+        self.notify_lanes_of_view(state);
     }
 
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
     /// publisher that has just appended an event.
     pub(super) fn wait_for_views(&self, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
         let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
         for view in views.iter().filter(|view| view.is_behind.load(Relaxed)) {
-            drop(view.make_room(view.lock(), 0, at_most));
+            let left = deadline.saturating_duration_since(Instant::now());
+            drop(view.make_room(view.lock(), 0, left));
         }
     }
 

@@ -147,6 +147,8 @@ impl Table {
         history: History,
     ) -> &Entry {
         let feed = self.new_feed(name, history, None);
+        // An earlier channel of this name may have been evicted between two rounds of a replay.
+        feed.lock().forgot_in = self.forgot_in;
         for view in self.views.of_channel(name) {
             feed.lock().show_in(view);
         }
@@ -279,7 +281,12 @@ impl Listing for Mutex<Table> {
         let users = members.without_handle();
         if !members.has_begun() {
             if users == Some(0) {
+                // A mirror of Redis had begun, and may have a key.
+                let unused = entry.unused.take().map(|unused| (unused, Arc::clone(&members.name)));
                 table.claimed -= usize::from(entry.is_claimed);
+                if let Some(key) = unused {
+                    table.unused.remove(&key);
+                }
                 removed.0.extend(table.channels.remove(&members.name));
             }
             return;

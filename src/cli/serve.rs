@@ -82,9 +82,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let note = limit_connections(&mut app.limits, connections, app.www.is_some());
     let streams = arguments.number("--max-subscribers", 0..=MOST)?;
     app.limits.streams = streams.unwrap_or((app.limits.connections * 9 / 10).max(1));
-    // Fewer would let a client keep new sets out with names that it invents, while there is room for subscribers.
-    let views = arguments.number("--max-views", 1..=MOST)?;
-    app.channel_limits.views = views.unwrap_or(app.limits.streams.max(1));
+    // Fewer would let a client keep new sets out with names that it invents, while there is room for subscribers. Over
+    // Redis, a view does not share its frames with others.
+    let views = match app.storage {
+        Storage::Redis(_) => app.channel_limits.views,
+        _ => app.limits.streams.max(1),
+    };
+    app.channel_limits.views = arguments.number("--max-views", 1..=MOST)?.unwrap_or(views);
     let listening = app.clone().listen().map_err(|error| {
         let remedy = match error.kind() {
             ErrorKind::AddrInUse => "; name another address with --listen",

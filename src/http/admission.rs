@@ -5,7 +5,7 @@
 //! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection with the
 //! earliest time is evicted.
 //!
-//! Two things wait for room. The accept threads wait for a connection to end. A request waits in a queue for a place. There
+//! Two things wait for room. The accept threads, which look every ten milliseconds. A request waits in a queue for a place. There
 //! are two queues, and places that are given back go to them in turn: one for requests that are whole, and one for
 //! requests with content that must still arrive. An upload that sends little holds its place until it is evicted. With
 //! one queue, many such uploads would each take that time from every other request.

@@ -8,11 +8,12 @@ use std::time::Duration;
 /// memory of a server, without that of its handlers and of the system's sockets, is at most about
 ///
 /// ```text
-///   (connections + waiting) * (48 KiB + head_bytes)    a thread with its stack, a read and a write buffer, the head
-/// + connections * content_bytes                        contents that handlers have asked for
-/// + 4,096 * target_bytes                               lines of the log that wait to be written
+///   (connections + waiting) * (48 KiB + 4 * head_bytes)    a thread with its stack, a read and a write buffer, the head
+/// + connections * content_bytes                            contents that handlers have asked for
+/// + 4,096 * target_bytes                                   lines of the log that wait to be written
 /// ```
 ///
+/// A head is held as it came and as text, in which a byte that is not UTF-8 takes three. Most heads are far smaller.
 /// A subscriber of a channel needs less than a kibibyte: it has no thread while it has room in its socket.
 ///
 /// ```

@@ -104,8 +104,9 @@ impl Response {
         opening: Vec<u8>,
         run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
+        // A program may have made the text at run time: it is cleaned as that of any field.
         Response::new(Status::OK, Body::Stream(Stream::new(opening, Box::new(run))))
-            .literal("Content-Type", content_type)
+            .field("Content-Type", content_type)
     }
 
     /// Changes the stream, if the body is one.

@@ -57,10 +57,12 @@ impl Wire {
             self.storage.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
         }
-        // It grows only when it is full, and by no more than this: its memory is bounded by what a request may have.
+        // It grows only when it is full, and by a half: its memory is bounded by what a request may have, and a long head
+        // is not copied again and again.
         if self.unread.end == self.storage.len() {
-            self.storage.reserve_exact(READ_BYTES);
-            self.storage.resize(self.unread.end + READ_BYTES, 0);
+            let more = READ_BYTES.max(self.storage.len() / 2);
+            self.storage.reserve_exact(more);
+            self.storage.resize(self.unread.end + more, 0);
         }
         loop {
             let mut socket: &TcpStream = &self.connection;
@@ -100,7 +102,7 @@ impl Wire {
         written
     }
 
-    /// An idle connection keeps no large buffer.
+    /// An idle connection keeps no large write buffer.
     fn empty(&mut self) {
         self.out.clear();
         self.out.shrink_to(READ_BYTES);

@@ -248,6 +248,11 @@ fn a_base_that_begins_a_path_of_the_server_is_refused() {
         let target = format!("{base}/healthz");
         assert_eq!(ask(server.address, "GET", &target, &[], "").status, 200, "{base}");
     }
+    // The samples belong to the page, which a directory replaces.
+    let directory = Directory::new("base");
+    let path = directory.0.to_str().expect("it is UTF-8");
+    let server = Server::start(&["--www", path, "--base", "/samples"]);
+    assert_eq!(ask(server.address, "GET", "/samples/healthz", &[], "").status, 200);
 }
 
 #[test]
