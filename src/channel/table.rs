@@ -25,7 +25,7 @@ const EXPIRED_AT_ONCE: usize = 64;
 pub enum NoChannel {
     /// The name is not one.
     Name,
-    /// There are [`Limits::channels`] already, and each of them is in use.
+    /// There are [`Limits::channels`](super::Limits::channels) already, and each of them is in use.
     Full,
 }
 
