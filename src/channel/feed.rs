@@ -110,7 +110,7 @@ impl State {
     }
 }
 
-/// The lanes whose fan-out threads must be notified now. The lock is free then.
+/// The lanes in which the fan-out thread must be notified now. The lock is free then.
 fn take_notifications(mut state: MutexGuard<'_, State>) -> impl Iterator<Item = usize> {
     let mut is_due = [false; MAX_FANOUT_THREADS];
     for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {

@@ -72,13 +72,7 @@ impl Arguments {
             true => None,
             false => {
                 let missing = || self.mistake(format!("{name} needs a value, as {form}"));
-                // A value may begin with a hyphen. One that is an option stands where the value was forgotten.
-                let is_option = |value: &OsString| {
-                    let option = value.to_str().filter(|value| value.starts_with("--"));
-                    option.is_some_and(|option| describe(self.help, option).is_some())
-                };
-                let next = || rest.next().filter(|value| !is_option(value));
-                Some(behind.or_else(next).ok_or_else(missing)?)
+                Some(behind.or_else(|| rest.next()).ok_or_else(missing)?)
             }
         };
         self.options.push((name, value));
