@@ -189,10 +189,10 @@ impl Connection {
     /// not be able to read the last HTTP response": the system answers bytes that were never read with a reset, which
     /// erases what the peer has not read yet (RFC 9112, 9.6).
     pub(crate) fn linger(&self) {
+        self.evict_first();
         if self.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.evict_first();
         let deadline = Instant::now() + LINGER;
         let mut unread = [0; 4096];
         loop {

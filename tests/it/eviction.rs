@@ -116,6 +116,7 @@ fn a_connection_that_had_its_last_response_is_evicted_before_an_idle_one() {
     let last = connect(held.address);
     send(&last, "GET / HTTP/1.0\r\n\r\n");
     assert_eq!(receive(&last).expect("it is answered").status, 200);
+    assert_eq!(receive_all(&last), "", "the server has closed its half");
     assert_eq!(ask(held.address, "GET", "/", &[], "").status, 200);
     send(&idle, GET);
     assert_eq!(receive(&idle).expect("it was not evicted").status, 200);
