@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[test]
 fn a_thousand_connections_leave_nothing_behind() {
@@ -120,7 +121,10 @@ fn start_as_ordinary_user() -> Server {
         return Server::start(&arguments[2..]);
     }
     // In a place where that user can reach it
-    let copy = std::env::temp_dir().join(format!("newswire-{}", std::process::id()));
+    // Two tests do this, perhaps at the same time.
+    static COPIES: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), COPIES.fetch_add(1, Relaxed));
+    let copy = std::env::temp_dir().join(format!("newswire-{process}-{number}"));
     std::fs::copy(env!("CARGO_BIN_EXE_newswire"), &copy).expect("there is room");
     let mut command = run_as(65534, &copy);
     command.args(arguments);
