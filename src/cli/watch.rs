@@ -128,7 +128,7 @@ impl Source {
             }
             Source::Url(source) => Some(source.step()?.map_err(|error| {
                 let (failure, comment) = failed(error.to_string());
-                let is_refused = matches!(error, EventSourceError::Status(_));
+                let is_refused = matches!(error, EventSourceError::Status(..));
                 (failure, source.response().filter(|_| is_refused).map_or(comment, refusal))
             })),
         }

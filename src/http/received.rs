@@ -146,6 +146,21 @@ impl Response {
         self.reader = None;
     }
 
+    /// What a server says of a refusal in plain text: the first line of `content`, cut at 300 characters.
+    pub fn sentence(&self, content: &[u8]) -> Option<String> {
+        let is_text = |value: &str| value.starts_with("text/plain");
+        self.field("content-type").filter(|value| is_text(value))?;
+        let line = content.split(|&byte| byte == b'\n').next()?.trim_ascii();
+        let text = String::from_utf8_lossy(line).chars().take(300).collect();
+        Some(text).filter(|text: &String| !text.is_empty())
+    }
+
+    /// What has arrived of the content together with the head, if it has no coding.
+    pub(crate) fn arrived(&self) -> &[u8] {
+        let is_chunked = matches!(self.rest, Some(Rest::Chunks(_)));
+        self.reader.as_ref().filter(|_| !is_chunked).map_or(&[], |reader| reader.buffer())
+    }
+
     /// Waits for content and appends it to `out`; `false` at its end.
     ///
     /// # Errors

@@ -80,8 +80,8 @@ pub enum Step {
 /// Why an [`EventSource`] failed for good.
 #[derive(Debug)]
 pub enum EventSourceError {
-    /// The response has another status than 200.
-    Status(Status),
+    /// The response has another status than 200, and [says](Response::sentence) this, if it had arrived with the head.
+    Status(Status, Option<String>),
     /// The response has this media type; it is empty if there was none.
     MediaType(String),
     /// The response has this content coding, although none was asked for.
@@ -97,8 +97,9 @@ impl fmt::Display for EventSourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use EventSourceError::*;
         match self {
-            Status(found) => {
-                write!(f, "the server answered with the status {} instead of 200", found.0)
+            Status(found, said) => {
+                write!(f, "the server answered with the status {} instead of 200", found.0)?;
+                said.iter().try_for_each(|sentence| write!(f, ": {sentence}"))
             }
             MediaType(found) => {
                 write!(f, "the server sent the media type {found:?} instead of text/event-stream")
@@ -229,7 +230,10 @@ impl EventSource {
             Status::NO_CONTENT => return Ok(None),
             // "Otherwise, if res's status is not 200, or if res's `Content-Type` is not `text/event-stream`, then fail the
             // connection."
-            status => return Err(EventSourceError::Status(status)),
+            status => {
+                let said = response.sentence(response.arrived());
+                return Err(EventSourceError::Status(status, said));
+            }
         }
         let media_type = media_type(response).unwrap_or_default();
         if !media_type.eq_ignore_ascii_case("text/event-stream") {

@@ -960,3 +960,12 @@ fn the_buffering_of_a_real_nginx_is_named() {
     drop(over);
     publisher.join().expect("it publishes");
 }
+
+#[test]
+fn what_a_server_says_of_its_refusal_is_shown() {
+    let server = Server::start(&["--quiet"]);
+    let url = server.url("/channels/news?typo=1");
+    let found = outcomes(&check(&[&*url, "--for", "1", "--output", "json", "--only", "status"]));
+    let (outcome, seen) = &found["status"];
+    assert!(outcome == "fail" && seen.contains(": The parameter typo is unknown."), "{found:?}");
+}

@@ -386,7 +386,7 @@ fn a_server_that_refuses_the_content_is_heard_although_it_does_not_read_it() {
     let request = Request::new(&server.url("/")).expect("it is a URL");
     let request = Request { method: Method::Post, content: vec![b'x'; 30_000_000], ..request };
     let error = failure(EventSource::new(request));
-    assert!(matches!(error, EventSourceError::Status(Status(413))), "{error}");
+    assert!(matches!(error, EventSourceError::Status(Status(413), _)), "{error}");
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn only_200_is_a_stream_and_204_is_the_end() {
         }
         // A redirect without a Location is no redirect.
         match failure(server.source()) {
-            EventSourceError::Status(found) => assert_eq!(found.0, status),
+            EventSourceError::Status(found, _) => assert_eq!(found.0, status),
             error => panic!("{status}: {error}"),
         }
     }
@@ -423,7 +423,7 @@ fn only_200_is_a_stream_and_204_is_the_end() {
     assert!(source.next().expect("it fails").is_err());
     assert!(closed.recv_timeout(PATIENCE).expect("the server reads on"));
     assert_eq!(source.response().expect("it is kept").field("reason"), Some("y"));
-    let error = EventSourceError::Status(Status(404)).to_string();
+    let error = EventSourceError::Status(Status(404), None).to_string();
     assert_eq!(error, "the server answered with the status 404 instead of 200");
 }
 

@@ -408,6 +408,10 @@ fn failures_for_good_have_code_1_and_one_sentence() {
             "the server answered with the status 429 instead of 200",
         ),
         (
+            "403 Forbidden\r\nContent-Type: text/plain\r\n\r\nNot you\u{1b}[31m.\nMore",
+            "the server answered with the status 403 instead of 200: Not you\\u{1b}[31m.\n",
+        ),
+        (
             "200 OK\r\nContent-Type: text/html\u{9b}31m",
             "the server sent the media type \"text/html",
         ),

@@ -53,7 +53,11 @@ impl Rule {
 pub(super) const RULES: &[Rule] = &[
     rule("status", Nothing, |seen| match &seen.first.response {
         Err(sentence) => (Fail, sentence.clone()),
-        Ok(r) => (Fail.unless(r.status == Status::OK), format!("{} from {}", r.status, r.url)),
+        Ok(r) => {
+            let said =
+                r.sentence(&seen.first.raw).map_or(String::new(), |said| format!(": {said}"));
+            (Fail.unless(r.status == Status::OK), format!("{} from {}{said}", r.status, r.url))
+        }
     })
     .why("EventSource opens at the status 200 only, and stops for good at any other.")
     .remedy("Start the server; answer 200; flush the head before any event, through all proxies."),
