@@ -93,7 +93,8 @@ impl App {
                 .map_err(failed(format!("cannot serve the directory {path:?}")))?,
         };
         self.limits.check()?;
-        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base, self.www.is_none())) {
+        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base, self.www.as_deref()))
+        {
             let sentence =
                 format!("--base cannot be {base}: the server has paths of its own under it");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));

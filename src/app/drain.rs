@@ -72,15 +72,19 @@ impl Drain {
         (Drain { server, deadline: OnceLock::new() }, Drained(asked))
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.deadline.get().is_some()
+    }
+
     /// `GET /readyz`: whether the server takes new clients. Without Redis, if it has its channels there, it could only tell
     /// them to come back later.
     pub(super) fn readiness(&self, is_connected: bool) -> Response {
-        let response = match self.deadline.get() {
-            Some(_) => Response::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
-            None if !is_connected => {
+        let response = match (self.is_draining(), is_connected) {
+            (true, _) => Response::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
+            (false, false) => {
                 Response::text(Status::SERVICE_UNAVAILABLE, "not connected to Redis\n")
             }
-            None => Response::text(Status::OK, "ready\n"),
+            (false, true) => Response::text(Status::OK, "ready\n"),
         };
         response.field("Cache-Control", "no-store")
     }

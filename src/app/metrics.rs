@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::authorization::Authorization;
+use super::drain::Drain;
 use crate::channel::{Channels, RedisFigures, Summary};
 use crate::http::admission::Admission;
 use crate::http::{Response, Status};
@@ -12,8 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 type Row = (&'static str, &'static str, u64);
 
 /// Prometheus text exposition format 0.0.4.
-pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Access) -> Response {
-    let mut text = described(&of_connections(connections));
+pub(super) fn respond(
+    channels: &Channels,
+    connections: &Admission,
+    access: &Access,
+    drain: &Drain,
+) -> Response {
+    let draining = drain.is_draining().into();
+    let mut text = described(&[("draining", "1 once a client drains the server.", draining)]);
+    text += &described(&of_connections(connections));
     text += &described(&of_channels(channels));
     text += &described(&of_access(access));
     if let Some(redis) = channels.redis() {

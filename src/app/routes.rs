@@ -9,6 +9,7 @@ use crate::channel::Channels;
 use crate::http::admission::Admission;
 use crate::http::{Files, Head, Method, Refusal, Request, Response, Router, Status};
 use crate::lab::{self, Lines};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the handlers share.
@@ -58,7 +59,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         publish::complete(request, &shared.channels).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
-        metrics::respond(&shared.channels, &shared.admission, &shared.access)
+        metrics::respond(&shared.channels, &shared.admission, &shared.access, &shared.drain)
     }),
     (Method::Get, "/readyz", OPEN, |_, shared| {
         shared.drain.readiness(shared.channels.redis().is_none_or(|redis| redis.is_connected))
@@ -72,8 +73,9 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     }),
 ];
 
-/// Whether a path of the server itself begins with this base: a request could then mean either.
-pub(super) fn is_taken(base: &str, has_page: bool) -> bool {
+/// Whether a path of the server itself begins with this base: a request could then mean either. `www` is the directory that
+/// stands in place of the page.
+pub(super) fn is_taken(base: &str, www: Option<&Path>) -> bool {
     let base: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
     let begins = |path: &str| {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -81,8 +83,11 @@ pub(super) fn is_taken(base: &str, has_page: bool) -> bool {
         parts.len() >= base.len()
             && pairs.all(|(part, of_base)| part == of_base || part.starts_with('{'))
     };
-    ROUTES.iter().any(|(_, path, ..)| begins(path))
-        || has_page && PAGE.iter().any(|(path, _)| begins(path))
+    let is_file = match www {
+        Some(directory) => directory.join(base.join("/")).exists(),
+        None => PAGE.iter().any(|(path, _)| begins(path)),
+    };
+    is_file || ROUTES.iter().any(|(_, path, ..)| begins(path))
 }
 
 pub(super) fn router(shared: Shared) -> Router {

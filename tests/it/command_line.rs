@@ -253,6 +253,11 @@ fn a_base_that_begins_a_path_of_the_server_is_refused() {
     let path = directory.0.to_str().expect("it is UTF-8");
     let server = Server::start(&["--www", path, "--base", "/samples"]);
     assert_eq!(ask(server.address, "GET", "/samples/healthz", &[], "").status, 200);
+    fs::create_dir_all(directory.0.join("docs/push")).expect("it can be made");
+    let own = ["--www", path, "--listen", "127.0.0.1:0", "--base"];
+    assert_all(
+        ["/docs", "/docs/push/"].map(|base| refuse(&[&own[..], &[base]].concat(), base)).into(),
+    );
 }
 
 #[test]
