@@ -36,7 +36,7 @@ function none(what, found) {
 /** Of each rule: what it needs, and how it judges. @type {Record<string, [string, (seen: any) => Finding]>} */
 const RULES = {
   status: ["nothing", ({ first }) => first.response
-    ? [pass(first.isOk, "fail"), text("found.status", { status: statusOf(first.response), url: first.response.url })]
+    ? [pass(first.isOk, "fail"), text("found.status", { status: statusOf(first.response), url: first.response.url }) + first.sentence]
     : ["fail", text(`found.${first.missing}`)]],
   "media-type": ["response", ({ first }) => [pass(first.mediaType === "text/event-stream", "fail"), said(first, "Content-Type")]],
   charset: ["response", ({ first }) => {

@@ -75,6 +75,12 @@ class Exchange {
     return this.isOk && (this.mediaType === "text/event-stream" || this.events.length > 0);
   }
 
+  /** What a server says of a refusal in plain text: the first line, cut at 300 characters. */
+  get sentence() {
+    const line = this.field("Content-Type").startsWith("text/plain") ? this.text.split("\n")[0].trim() : "";
+    return line && `: ${line.slice(0, 300)}`;
+  }
+
   field(name) {
     return this.response?.headers.get(name) ?? "";
   }

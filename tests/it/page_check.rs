@@ -48,6 +48,7 @@ fn the_page_finds_what_the_command_finds_and_says_it_in_the_same_words() {
         "/lab?interval=20&event=error&data=%7B%22a%22&data=%7B%7D&data=%5BDONE%5D",
         "/lab?interval=20&type=text/plain",
         "/lab?status=503",
+        "/channels/news?typo=1",
         "/healthz",
     ] {
         let url = server.url(path);
