@@ -203,11 +203,14 @@ fn a_large_response_that_is_not_read_ends_its_connection() {
         Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; 64 * 1024 * 1024])
     });
     let address = serve_with(Limits { write_stall: SHORT, idle: LONG, ..lenient() }, router);
-    let stalled = connect(address);
-    send(&stalled, GET);
-    // What the system has taken can still be read, and then the connection ends.
-    thread::sleep(4 * SHORT);
-    assert!(receive_all(&stalled).len() < 64 * 1024 * 1024);
+    // What the system has taken can still be read, and then the connection ends. A busy machine may take longer to end it.
+    let ends_within = |time: Duration| {
+        let stalled = connect(address);
+        send(&stalled, GET);
+        thread::sleep(time);
+        receive_all(&stalled).len() < 64 * 1024 * 1024
+    };
+    assert!([4, 16, 64].iter().any(|times| ends_within(*times * SHORT)), "it is read to its end");
 }
 
 /// Thousands of clients that read nothing must not take the processor.

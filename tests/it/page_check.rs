@@ -32,6 +32,25 @@ fn check_in_terminal(url: &str) -> BTreeMap<String, [String; 4]> {
     json["findings"].items().iter().map(finding).collect()
 }
 
+/// What the page says otherwise than the command.
+fn differences(
+    page: &BTreeMap<String, [String; 4]>,
+    terminal: &BTreeMap<String, [String; 4]>,
+) -> Vec<String> {
+    // Times, reads and the reconnection time of the words differ from run to run.
+    let timed = ["first-byte", "buffering", "heartbeat", "ending", "encoding", "resume", "retry"];
+    let is_other = |(rule, found): &(&String, &[String; 4])| {
+        let is_timed = timed.contains(&rule.as_str());
+        let parts = |[outcome, seen, why, remedy]: &[String; 4]| {
+            let seen = if is_timed { "" } else { seen };
+            [outcome, seen, why, remedy].map(str::to_owned)
+        };
+        parts(found) != parts(&terminal[*rule])
+    };
+    let other = page.iter().filter(is_other);
+    other.map(|(rule, found)| format!("{rule}: {found:?} is not {:?}", terminal[rule])).collect()
+}
+
 #[test]
 fn the_page_finds_what_the_command_finds_and_says_it_in_the_same_words() {
     let Some((server, browser)) = visit(&["--publish-open"]) else {
@@ -51,24 +70,22 @@ fn the_page_finds_what_the_command_finds_and_says_it_in_the_same_words() {
         "/channels/news?typo=1",
         "/healthz",
     ] {
-        let url = server.url(path);
-        let (page, terminal) = (check_in_page(&browser, &server, &url), check_in_terminal(&url));
-        assert!(page.len() > 18, "{page:?}");
-        for (rule, found) in page {
-            let expected = &terminal[&rule];
-            // Times, reads and the reconnection time of the words differ from run to run.
-            let is_timed =
-                ["first-byte", "buffering", "heartbeat", "ending", "encoding", "resume", "retry"];
-            let is_timed = is_timed.contains(&&*rule);
-            let parts = |all: &[String; 4]| match is_timed {
-                true => [&all[0], &all[2], &all[3]].map(String::clone).to_vec(),
-                false => all.to_vec(),
-            };
-            if parts(&found) != parts(expected) {
-                wrong.push(format!("{path}: {rule}: {found:?} is not {expected:?}"));
+        // Each watches for two seconds. On a busy machine one may see an event more than the other.
+        let mut differ = Vec::new();
+        for _ in 0..4 {
+            let url = server.url(path);
+            let (page, terminal) =
+                (check_in_page(&browser, &server, &url), check_in_terminal(&url));
+            assert!(page.len() > 18, "{page:?}");
+            differ = differences(&page, &terminal);
+            if differ.is_empty() {
+                page.into_iter().for_each(|(rule, [outcome, ..])| {
+                    outcomes.entry(rule).or_default().push(outcome);
+                });
+                break;
             }
-            outcomes.entry(rule).or_default().push(found[0].clone());
         }
+        wrong.extend(differ.into_iter().map(|differ| format!("{path}: {differ}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The streams above break most of the rules.
