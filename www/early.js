@@ -4,6 +4,9 @@
 export const freshLine = () =>
   "page-" + [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
 
+/** Shows a word at once. words.js replaces it. */
+const show = ({ data }) => document.getElementById("sentence")?.append(data, " ");
+
 /** An EventSource that keeps what it says until `replay` is called. */
 function listen(url) {
   const source = new EventSource(new URL(url, document.baseURI)), kept = [];
@@ -11,6 +14,7 @@ function listen(url) {
   for (const type of types) source.addEventListener(type, keep);
   source.replay = () => {
     for (const type of types) source.removeEventListener(type, keep);
+    source.removeEventListener("message", show);
     for (const event of kept.splice(0)) source.dispatchEvent(new event.constructor(event.type, event));
   };
   return source;
@@ -23,6 +27,7 @@ function ask() {
     watched.addEventListener("open", () => resolve(`?line=${line}`), { once: true });
     watched.addEventListener("error", () => resolve(""), { once: true });
   }).then((query) => listen(`sse/mvc/words${query}`));
+  words.then((source) => source.addEventListener("message", show));
   return { line, watched, words };
 }
 

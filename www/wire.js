@@ -142,7 +142,7 @@ export class Wire extends Tape {
       this.written.event++;
       this.pair(`${connection}:${event}`, block, null);
     } else {
-      block.note = block.notes?.join("; ") ?? text("wire.empty");
+      block.note = block.notes?.join(" · ") ?? text("wire.empty");
     }
   }
 

@@ -81,7 +81,7 @@ export function startWords() {
       wire.ended(text("words.again", { id: lastId }), "closed");
     } else {
       wire.clear();
-      $("sentence").replaceChildren(caret);
+      if (!begun) $("sentence").replaceChildren(caret);
       $("words-id").textContent = text("none");
       arrived = 0;
     }
@@ -89,6 +89,7 @@ export function startWords() {
     $("sentence").ariaLive = PACES[pace] < 500 ? "off" : "polite";
     const isWatched = !line || await wire.watch(line, begun?.watched), source = await begun?.words;
     if (mine !== run) return source?.close();
+    if (begun) $("sentence").replaceChildren(caret);
     if (!isWatched) {
       hasLab = false;
       line = "";

@@ -241,6 +241,19 @@ fn the_words_are_asked_for_once_and_before_any_module_of_the_tools() {
     assert_clean(&browser, &server);
 }
 
+/// On a slow network the words are there before the modules are.
+#[test]
+fn a_word_is_shown_before_the_modules_have_come() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start(&[]);
+    browser.devtools("Network.enable", "{}");
+    browser.devtools("Network.setBlockedURLs", r#"{"urls":["*/words.js"]}"#);
+    browser.open(&server.url("/"));
+    browser.wait_for("document.querySelector('#sentence').textContent.startsWith('The quick ')");
+}
+
 #[test]
 fn a_cut_line_comes_back_with_the_next_word() {
     let Some((server, browser)) = visit(&[]) else {

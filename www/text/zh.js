@@ -1,6 +1,7 @@
 /** 简体中文。 */
 export default {
   none: "无",
+  page: { title: "newswire：服务器发送事件，随到随看" },
   copy: "复制",
   copied: "已复制",
   copyLine: "复制 {name} 这一行",
@@ -79,7 +80,7 @@ export default {
     4000: "四秒一个单词",
   },
   wire: {
-    title: "线上字节",
+    title: "原始字节",
     lead: "同一个流的原始字节，和 telnet 看到的一样：先是响应头，然后是一行一行的文本。空行结束一个块，含有 <code>data</code> 的块成为一个事件。注释和 <code>retry</code> 不需要空行。",
     left: "服务器写出的内容",
     right: "浏览器的解读",
@@ -129,7 +130,7 @@ export default {
     wireLabel: "流的字节，以及由此产生的事件",
     type: "换一种方式：JavaScript、curl、newswire",
     played: "在本页播放",
-    summary: "{seconds} 秒内：事件 {events}，字符 {characters}，连接 {connections}，其中 {ends} 个已结束。只有用 fetch 或在线上字节中才能看到注释。",
+    summary: "{seconds} 秒内：事件 {events}，字符 {characters}，连接 {connections}，其中 {ends} 个已结束。只有用 fetch 或在原始字节中才能看到注释。",
     summaryComments: "{seconds} 秒内：事件 {events}，注释 {comments}，字符 {characters}，连接 {connections}，其中 {ends} 个已结束。",
   },
   said: {
@@ -214,7 +215,7 @@ export default {
     group: {
       payload: "载荷",
       timing: "时序",
-      bytes: "线上字节",
+      bytes: "原始字节",
       faults: "故障",
     },
     range: "{least} 到 {most}",
@@ -334,7 +335,7 @@ export default {
       "适合", "新闻、进度、token、日志", "游戏、协同编辑",
     ],
     sixTitle: "六个连接",
-    six: "在 HTTP/1.1 下，浏览器对一台主机最多开六个连接，所有标签页共用。六个标签页各有一个流时，第七个会一直等待。有三种办法：在前面放一个支持 HTTP/2 的代理，上百个流共用一个连接；所有标签页共用一个流，通过 <code>BroadcastChannel</code> 或 <code>SharedWorker</code> 共享；标签页隐藏时关闭流。本页采用最后一种：它最多有四个连接，这台服务器的另一个页面打开时，隐藏的页面立即放开自己的流；再次可见时，它会请求错过的内容。",
+    six: "在 HTTP/1.1 下，浏览器对一台主机最多开六个连接，所有标签页共用。六个标签页各有一个流时，第七个会一直等待。有三种办法：在前面放一个支持 HTTP/2 的代理，上百个流共用一个连接；所有标签页共用一个流，通过 <code>BroadcastChannel</code> 或 <code>SharedWorker</code> 共享；标签页隐藏时关闭流。本页采用最后一种：它最多有四个连接，这台服务器的另一个页面打开时，隐藏的页面立即关闭自己的流；再次可见时，它会请求错过的内容。",
   },
   footer: "页面文件来自这台服务器，它只需要 Rust 标准库。另见：<a href=\"channels\">频道</a>、<a href=\"metrics\">指标</a>、<a href=\"healthz\">健康状态</a>。",
 };
