@@ -86,9 +86,9 @@ fn word(outcome: Outcome) -> (&'static str, u8) {
 
 fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let has_color = output::has_color();
-    let (url, time) = (&request.url, seen.time.as_secs_f64());
+    let (url, time) = (&request.url, seen.first.ended_at.as_secs_f64());
     let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
-    let mut text = format!("{url} for {time} s: {events} events, {bytes} bytes\n\n");
+    let mut text = format!("{url} for {time:.1} s, events: {events}, bytes: {bytes}\n\n");
     let (mut counts, mut unjudged) = ([0; 5], BTreeMap::<&str, Vec<&str>>::new());
     for (Rule { name, why, remedy, .. }, (outcome, found)) in findings {
         counts[*outcome as usize] += 1;

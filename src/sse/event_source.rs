@@ -285,7 +285,7 @@ impl EventSource {
         self.ready_state = ReadyState::Connecting;
         self.parser.reconnect();
         // "Optionally, wait some more. In particular, if the previous attempt failed, then user agents might introduce an
-        // exponential backoff delay to avoid overloading a potentially already overloaded server." An event ends it.
+        // exponential backoff delay to avoid overloading a potentially already overloaded server." An event resets it.
         let time = self.parser.reconnection_time().unwrap_or(RECONNECTION_TIME);
         self.wait = time + jittered(self.back_off);
         self.back_off = (self.back_off * 2).clamp(BACK_OFF[0], BACK_OFF[1]);

@@ -17,7 +17,7 @@ use std::mem::{replace, take};
 use std::time::{Duration, Instant};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// A parser refuses a line or data beyond its limit. The other lines of a block have room for as much again.
+/// Room for the longest data that a parser takes, and as much again for the other lines.
 const BLOCK_BYTES: usize = 2 * Parser::LIMIT;
 
 /// A part of a stream that stands for itself.
@@ -67,7 +67,7 @@ impl Blocks {
     /// call.
     pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<Block>> {
         let (mut blocks, mut rest) = (Vec::new(), piece);
-        // The block before may have been given at the CR. This LF of the same line end then follows without a delay.
+        // The block before may have been given at the CR. Then this LF of the same line end has a delay of zero.
         if !piece.is_empty() && take(&mut self.after_cr) && piece[0] == b'\n' {
             rest = &piece[1..];
             if self.block.bytes.is_empty() && !self.after_timing {

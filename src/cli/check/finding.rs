@@ -25,7 +25,7 @@ impl Outcome {
 pub(super) type Finding = (Outcome, String);
 
 /// Passes where nothing was found.
-pub(super) fn none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
+pub(super) fn pass_if_none(what: &str, mut found: impl Iterator<Item = String>) -> Finding {
     match found.next() {
         None => (Pass, format!("no {what}")),
         Some(first) => (Warn, format!("{} {what}, first {}", found.count() + 1, shown(first))),
@@ -33,7 +33,7 @@ pub(super) fn none(what: &str, mut found: impl Iterator<Item = String>) -> Findi
 }
 
 /// What the head says in this field.
-pub(super) fn said(exchange: &Exchange, name: &str) -> String {
+pub(super) fn field_as_text(exchange: &Exchange, name: &str) -> String {
     let Ok(response) = &exchange.response else { return answered(exchange).1 };
     match response.values(&name.to_ascii_lowercase()).collect::<Vec<_>>() {
         values if values.is_empty() => format!("there is no {name}"),
@@ -44,7 +44,7 @@ pub(super) fn said(exchange: &Exchange, name: &str) -> String {
 /// Passes where the list in this field has this member.
 pub(super) fn listed(exchange: &Exchange, name: &str, member: &str, otherwise: Outcome) -> Finding {
     let has = exchange.has(&name.to_ascii_lowercase(), member);
-    (otherwise.unless(has), said(exchange, name))
+    (otherwise.unless(has), field_as_text(exchange, name))
 }
 
 pub(super) fn answered(exchange: &Exchange) -> Finding {

@@ -155,7 +155,7 @@ impl Exchange {
             let is_ended = lines(&block.bytes).last().is_some_and(|(line, _)| line.is_empty());
             match event(at, &block.bytes) {
                 Some(event) => self.events.push(event),
-                // Without a delay, it is not the LF of a CRLF that arrived in two reads.
+                // A delay of zero marks the LF of a CRLF that was split between two reads.
                 None if is_ended && block.delay.is_none() => {
                     let text = String::from_utf8_lossy(&block.bytes);
                     self.empty_blocks.push(text.trim_end_matches(['\r', '\n']).to_owned());

@@ -3,7 +3,7 @@
 use super::super::json::{is_json, is_meant_as_json};
 use super::delivery::{buffering, ending, first_byte, heartbeat, ids, resume};
 use super::finding::Outcome::*;
-use super::finding::{Finding, HELD, answered, listed, none, said, shown};
+use super::finding::{Finding, HELD, answered, field_as_text, listed, pass_if_none, shown};
 use super::observation::{BOM, ORIGIN, Seen, lines};
 use Needs::*;
 use newswire::http::Status;
@@ -63,7 +63,7 @@ pub(super) const RULES: &[Rule] = &[
     .remedy("Start the server; answer 200; flush the head before any event, through all proxies."),
     rule("media-type", Response, |seen| {
         let is_right = seen.first.media_type() == "text/event-stream";
-        (Fail.unless(is_right), said(&seen.first, "Content-Type"))
+        (Fail.unless(is_right), field_as_text(&seen.first, "Content-Type"))
     })
     .why("EventSource fails for good at any other media type.")
     .remedy("Send Content-Type: text/event-stream."),
@@ -71,7 +71,7 @@ pub(super) const RULES: &[Rule] = &[
         let content_type = seen.first.list("content-type").concat();
         let named = content_type.split("charset=").nth(1).and_then(|rest| rest.split(';').next());
         let is_right = named.is_none_or(|named| named.trim_matches(['"', ' ']) == "utf-8");
-        (Warn.unless(is_right), said(&seen.first, "Content-Type"))
+        (Warn.unless(is_right), field_as_text(&seen.first, "Content-Type"))
     })
     .why("EventSource decodes every stream as UTF-8. Other clients believe the parameter.")
     .remedy("Encode the stream as UTF-8, and leave the parameter out."),
@@ -86,7 +86,7 @@ pub(super) const RULES: &[Rule] = &[
             None if !seen.first.list("cache-control").iter().any(is_kept) => Warn,
             _ => Fail,
         };
-        (outcome, ["Cache-Control", "Age"].map(|name| said(&seen.first, name)).join(", "))
+        (outcome, ["Cache-Control", "Age"].map(|name| field_as_text(&seen.first, name)).join(", "))
     })
     .why("A cache may keep an old stream, or join a second client to the stream of the first.")
     .remedy("Send Cache-Control: no-store (or no-cache)."),
@@ -106,7 +106,7 @@ pub(super) const RULES: &[Rule] = &[
             _ if seen.cors.response.is_ok() => Fail,
             _ => Warn,
         };
-        let [coding, gzip] = exchanges.map(|exchange| said(exchange, "Content-Encoding"));
+        let [coding, gzip] = exchanges.map(|exchange| field_as_text(exchange, "Content-Encoding"));
         let first = format!("{coding}, in {plain} bursts");
         (outcome, format!("{first}; where gzip is accepted, {gzip}, in {packed} bursts"))
     })
@@ -120,7 +120,8 @@ pub(super) const RULES: &[Rule] = &[
             [origin] if !origin.contains([',', ' ', '*']) => Warn,
             _ => Fail,
         };
-        let [allowed, vary] = ["Access-Control-Allow-Origin", "Vary"].map(|n| said(&seen.cors, n));
+        let [allowed, vary] =
+            ["Access-Control-Allow-Origin", "Vary"].map(|n| field_as_text(&seen.cors, n));
         (outcome, format!("for a page of {}, {allowed}, {vary}", shown(&seen.origin)))
     })
     .why("A page of another origin reads only by * or by its own origin; caches need Vary.")
@@ -132,7 +133,7 @@ pub(super) const RULES: &[Rule] = &[
             Some("true") if !origins.contains(&"*") => Warn.unless(origins != [ORIGIN]),
             _ => Fail,
         };
-        (outcome, said(&seen.cors, "Access-Control-Allow-Credentials"))
+        (outcome, field_as_text(&seen.cors, "Access-Control-Allow-Credentials"))
     })
     .why("Browsers want `true` and no *. If any origin is echoed, any page reads as the user.")
     .remedy("Allow credentials for a list of origins, and echo only these."),
@@ -148,14 +149,14 @@ pub(super) const RULES: &[Rule] = &[
             Some(value) => value.eq_ignore_ascii_case("no"),
             None => seen.first.field("server").is_some_and(is_nginx),
         };
-        (Warn.unless(is_right), said(&seen.first, "X-Accel-Buffering"))
+        (Warn.unless(is_right), field_as_text(&seen.first, "X-Accel-Buffering"))
     })
     .why("nginx in front of the server holds events until it has a block full.")
     .remedy("Send X-Accel-Buffering: no, which nginx obeys; or set proxy_buffering off."),
     rule("connection", Stream, |seen| {
         let outcome = if seen.first.field("content-length").is_some() { Warn } else { Info };
         let names = ["Content-Length", "Transfer-Encoding"];
-        (outcome, names.map(|name| said(&seen.first, name)).join(", "))
+        (outcome, names.map(|name| field_as_text(&seen.first, name)).join(", "))
     })
     .why(
         "A length means that the stream was whole before it was sent. With HTTP/1.1 a browser \
@@ -166,7 +167,7 @@ pub(super) const RULES: &[Rule] = &[
         .why("Monitors and link checkers ask with HEAD, and wait.")
         .remedy("Answer HEAD with the head of GET, and nothing behind it."),
     rule("http-1.0", Stream, |seen| match seen.http10.field("transfer-encoding") {
-        Some(_) => (Fail, said(&seen.http10, "Transfer-Encoding")),
+        Some(_) => (Fail, field_as_text(&seen.http10, "Transfer-Encoding")),
         None => answered(&seen.http10),
     })
     .why("nginx asks in HTTP/1.0 by default. A client that speaks it does not know chunks.")
@@ -208,7 +209,7 @@ pub(super) const RULES: &[Rule] = &[
         let unknown = || seen.first.fields().map(|(name, _)| name).filter(|name| !is_known(name));
         match unknown().find(|name| is_known(&name.trim().to_ascii_lowercase())) {
             Some(name) => (Fail, format!("{} is not a field's name", shown(name))),
-            None => none("lines that begin with no known field", unknown()),
+            None => pass_if_none("lines that begin with no known field", unknown()),
         }
     })
     .why("EventSource knows data, event, id and retry, exactly so, and ignores any other line.")
@@ -225,7 +226,7 @@ pub(super) const RULES: &[Rule] = &[
     .why("EventSource ignores what is not digits alone. It takes them for milliseconds.")
     .remedy("Send whole milliseconds, such as retry: 3000, from 100 to 3600000."),
     rule("empty-blocks", Stream, |seen| {
-        none("blocks without data", seen.first.empty_blocks.iter().cloned())
+        pass_if_none("blocks without data", seen.first.empty_blocks.iter().cloned())
     })
     .why(
         "httpx-sse, niquests, the OpenAI and Anthropic SDKs for Python, fetch-event-source, \
@@ -250,14 +251,14 @@ pub(super) const RULES: &[Rule] = &[
     rule("json", Events, |seen| {
         let texts = seen.first.events.iter().map(|event| &event.data);
         let broken = texts.filter(|text| is_meant_as_json(text) && !is_json(text));
-        none("events whose data looks like JSON and is not", broken.cloned())
+        pass_if_none("events whose data looks like JSON and is not", broken.cloned())
     })
     .why("JSON.parse throws, and in many pages no later event is handled.")
     .remedy("Write JSON with a library, one value an event, with line ends escaped as \\n."),
     rule("event-names", Events, |seen| {
         let kinds = seen.first.events.iter().map(|event| &event.kind);
         let own = kinds.filter(|kind| *kind == "open" || *kind == "error");
-        none("events that have a name of EventSource's own", own.cloned())
+        pass_if_none("events that have a name of EventSource's own", own.cloned())
     })
     .why("EventSource fires `open` and `error` for the connection; a page takes one for the other.")
     .remedy("Choose another name."),
