@@ -23,7 +23,7 @@ pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
     pub(super) order: Order<Shown<F>>,
-    /// How many rounds of replays of views have begun.
+    /// How often a replay has begun to look at all its channels.
     pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<F>>>,
@@ -41,16 +41,17 @@ pub(super) struct Shown<F> {
 }
 
 impl<F> Hub<F> {
-    /// `show` brings an event into its views, in the order of the ids.
+    /// `show` brings an event into its views, in the order of the ids; `lose` tells them that they do not get it.
     pub(super) fn new(
         limits: Limits,
         fanout_threads: usize,
         show: fn(Id, Shown<F>),
+        lose: fn(Id, Shown<F>),
     ) -> Arc<Hub<F>> {
         Arc::new(Hub {
-            limits,
             ids: Ids::new(),
-            order: Order::new(show),
+            order: Order::new(limits.waiting_bytes(), show, lose),
+            limits,
             rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
@@ -80,5 +81,7 @@ impl<F> Hub<F> {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
+        // Replays that wait look again.
+        self.order.between(&self.ids, |_| ());
     }
 }
