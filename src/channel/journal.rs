@@ -283,7 +283,7 @@ impl Journal {
         Ok(segment)
     }
 
-    /// Deletes the segments before the newest one that holds all behind `forgotten`, from the oldest to the newest.
+    /// Deletes the segments before the newest one that holds all after `forgotten`, from the oldest to the newest.
     fn delete_old(&self, writer: &mut Writer, forgotten: Id) {
         let needed = writer.segments.iter().rposition(|segment| segment.forgotten <= forgotten);
         for old in writer.segments.drain(..needed.unwrap_or(0)) {

@@ -49,5 +49,5 @@ pub use directory::{JournalSummary, JournalSync, inspect_journal};
 pub use limits::Limits;
 pub use log::Storage;
 pub use publication::{PublishError, Published};
-pub(crate) use selection::Selection;
+pub(crate) use selection::{PRESENCE, Selection};
 pub use table::NoChannel;

@@ -5,6 +5,9 @@
 //! channel, in the order of their names, which is the id of the last event of that channel, as
 //! `1795363109763-0,1795363109770-2`. With it every server finds what a client lacks, and what is lost, channel by channel.
 //! The events of a channel stand in their order; between two channels there is none that all servers know.
+//!
+//! The part of a stream that was empty is `0-0`. If the stream has begun since then, a server that saw it empty knows that
+//! nothing is missing. Any other server tells a gap: a stream that was deleted and began again looks the same to it.
 
 use super::feed::{Feed, State};
 use super::id::Id;

@@ -16,8 +16,8 @@ const LONGEST_ID: &str = "id: 17592186044415-1048575\n";
 /// The result of publishing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel
-    /// of this server.
+    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel of this server; with Redis,
+    /// in this channel.
     pub id: String,
     /// How many subscribers the channel has now. The server cannot know how many of them read the event.
     pub subscribers: usize,
@@ -98,6 +98,10 @@ pub(super) struct Publication {
     pub(super) bytes: usize,
 }
 
+pub(super) fn is_key(key: &str) -> bool {
+    (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Publication {
     /// Checks the event and the key for a channel that keeps `history_bytes`.
     pub(super) fn new(
@@ -105,10 +109,7 @@ impl Publication {
         key: Option<&str>,
         history_bytes: usize,
     ) -> Result<Publication, PublishError> {
-        let is_malformed = |key: &str| {
-            !(1..=LONGEST_KEY).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic())
-        };
-        if key.is_some_and(is_malformed) {
+        if key.is_some_and(|key| !is_key(key)) {
             return Err(PublishError::MalformedKey);
         }
         let reserve = LONGEST_ID.len() + key.map_or(0, str::len);

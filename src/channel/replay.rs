@@ -103,7 +103,7 @@ impl<'f> Replay<'f> {
             channel.expire(&mut state);
             let history = &state.history;
             let has_forgotten = has_forgotten(start, history.forgotten, state.forgot_in);
-            let is_anew = in_order.is_none() && start.is_lost_in(history);
+            let is_anew = in_order.is_none() && start.find_in(history);
             if has_forgotten || is_anew && (before.is_some() || start.has_gap.is_none()) {
                 lost.insert(Arc::clone(&channel.members.name));
             }
