@@ -137,6 +137,8 @@ impl<T> Drop for Issuing<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
 
     #[test]
     fn an_event_is_shown_when_no_smaller_id_can_come_any_more() {
@@ -161,5 +163,24 @@ mod tests {
         drop(late);
         assert_eq!(*hold(&SHOWN), [a, b, d]);
         assert_eq!(order.settled(&ids), d);
+    }
+
+    #[test]
+    fn a_replay_that_waits_goes_on_when_the_settled_id_has_grown() {
+        let shared = Arc::new((Ids::new(), Order::<()>::new(9, |_, ()| (), |_, ()| ())));
+        let (ids, order) = &*shared;
+        let (issuing, id) = (order.issue(ids), ids.next());
+        let (sender, receiver) = mpsc::channel();
+        let waiting = Arc::clone(&shared);
+        thread::spawn(move || {
+            let (ids, order) = &*waiting;
+            order.wait(ids, Duration::from_secs(3600), |settled| settled < id);
+            sender.send(())
+        });
+        while hold(&order.pending).waiting == 0 {
+            thread::yield_now();
+        }
+        drop(issuing);
+        receiver.recv_timeout(Duration::from_secs(60)).expect("it goes on");
     }
 }
