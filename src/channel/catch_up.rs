@@ -1,7 +1,7 @@
 //! Brings a subscriber up to date: what it missed is written on a thread that waits for it, and then it joins a lane.
 
 use super::asked::Asked;
-use super::feed::{Feed, Hub};
+use super::feed::{Feed, Hub, State};
 use super::history::{Batch, Cursor, History, Rest};
 use super::id::Id;
 use super::replay::Replay;
@@ -67,29 +67,30 @@ fn replay_view(
     mut filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
     let (mut replay, mut batch, hub) = (Replay::new(feed, start), Batch::default(), &feed.hub);
-    let (mut until, mut end, mut is_active) = (Vec::new(), 0, false);
     start_heartbeats(hub, subscriber, hub.joined.load(Relaxed));
     while !hub.is_stopped() {
-        let after = replay.after();
-        {
-            let state = feed.lock();
-            if !feed.has_place() && after[0] >= state.history.forgotten {
-                subscriber.cursor = state.history.position_after(after[0]);
+        wait_for_view(feed, subscriber)?;
+        let (until, end) = {
+            let State { history, place, .. } = &*feed.lock();
+            let after = replay.after()[0];
+            if !feed.has_place() && after >= history.forgotten {
+                subscriber.cursor = history.position_after(after);
                 return Ok(());
-            } else if replay.is_complete {
-                until = if feed.has_place() { state.place.clone() } else { vec![Id::MAX] };
-                (end, is_active) = (state.history.end(), state.is_active());
+            }
+            (if feed.has_place() { place.clone() } else { vec![Id::MAX] }, history.end())
+        };
+        loop {
+            let gap = replay.next(asked, &until, &mut batch)?;
+            subscriber.cursor = 0;
+            subscriber.write_blocking(gap.as_bytes())?;
+            write(feed, subscriber, &batch, filter.as_deref_mut())?;
+            if replay.is_complete || hub.is_stopped() {
+                break;
             }
         }
-        let gap = replay.next(asked, &until, &mut batch)?;
-        subscriber.cursor = 0;
-        subscriber.write_blocking(gap.as_bytes())?;
-        write(feed, subscriber, &batch, filter.as_deref_mut())?;
-        if feed.has_place() && is_active && replay.is_complete {
+        if feed.has_place() && replay.is_complete {
             subscriber.cursor = end;
             return Ok(());
-        } else if replay.after() == after {
-            wait_for_view(feed, subscriber, after[0])?;
         }
     }
     // `catch_up` ends the stream.
@@ -97,19 +98,21 @@ fn replay_view(
     Ok(())
 }
 
-/// Waits until the view is active and, if that has not each event after this id, until their channels have them. At the
-/// latest a heartbeat is due.
-fn wait_for_view(feed: &Feed, subscriber: &mut Subscriber, after: Id) -> Result<(), Departure> {
+/// Waits until the view is active, and its channels have each event that it has not. A log that hangs may hold that up.
+fn wait_for_view(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     let hub = &feed.hub;
     let must_wait = |settled: Id| {
-        let state = feed.lock();
-        let is_unsettled = || settled <= after && after < state.history.forgotten;
-        let lacks_some = if feed.has_place() { !state.is_active() } else { is_unsettled() };
-        lacks_some && !hub.is_stopped()
+        let forgotten = feed.lock().history.forgotten;
+        let is_ready = if feed.has_place() { forgotten < Id::MAX } else { forgotten <= settled };
+        !is_ready && !hub.is_stopped()
     };
-    let until_heartbeat = Duration::from_millis(subscriber.heartbeat_in_ms(hub.now_ms()));
-    hub.order.wait(&hub.ids, until_heartbeat, must_wait);
-    write_heartbeat(feed, subscriber)
+    loop {
+        let until_heartbeat = Duration::from_millis(subscriber.heartbeat_in_ms(hub.now_ms()));
+        if hub.order.wait(&hub.ids, until_heartbeat, must_wait) {
+            return Ok(());
+        }
+        write_heartbeat(feed, subscriber)?;
+    }
 }
 
 /// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.

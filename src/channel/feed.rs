@@ -10,10 +10,7 @@ use super::publication::{Committed, Publication, PublishError};
 use super::selection::{Selection, shown};
 use super::subscriber::Subscriber;
 use crate::http::lock::hold;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,9 +36,8 @@ pub(super) struct Matching {
     pub(super) feeds: Vec<Arc<Feed>>,
     /// Parts that an evicted channel may have matched.
     pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id, and the look after which the last one was evicted.
+    /// No event of an evicted channel has a larger id.
     pub(super) forgotten: Id,
-    pub(super) forgot_in: u64,
 }
 
 pub(super) struct Feed {
@@ -69,8 +65,6 @@ pub(super) struct State {
     pub(super) views: Vec<Weak<Feed>>,
     /// In a view over Redis, for each channel the last event that it has.
     pub(super) place: Vec<Id>,
-    /// After which look of a replay the history has last forgotten something.
-    pub(super) forgot_in: u64,
     publishers_waiting: usize,
     filtered_waiting: usize,
 }
@@ -100,13 +94,6 @@ impl State {
 
     pub(super) fn needed_from(&self) -> Option<Cursor> {
         self.lanes.iter().filter_map(Lane::needed_from).min()
-    }
-
-    pub(super) fn forget_before(&mut self, first: Cursor, hub: &Hub) {
-        if first > self.history.first {
-            self.history.forget_before(first);
-            self.forgot_in = hub.rounds.load(SeqCst);
-        }
     }
 }
 
@@ -143,7 +130,6 @@ impl Feed {
             completed_at: None,
             views: Vec::new(),
             place: Vec::new(),
-            forgot_in: 0,
             publishers_waiting: 0,
             filtered_waiting: 0,
         });
@@ -158,7 +144,7 @@ impl Feed {
     pub(super) fn forget(&self) -> Id {
         let mut state = self.lock();
         let end = state.history.end();
-        state.forget_before(end, &self.hub);
+        state.history.forget_before(end);
         state.history.newest()
     }
 
@@ -171,7 +157,7 @@ impl Feed {
             let first = first.min(state.needed_from().unwrap_or(first));
             let expired = first.saturating_sub(state.history.first);
             self.hub.counters.events_expired.fetch_add(expired, Relaxed);
-            state.forget_before(first, &self.hub);
+            state.history.forget_before(first);
         }
     }
 
@@ -193,7 +179,7 @@ impl Feed {
             let first = state.history.first_after(bytes, history_events, history_bytes);
             let is_copied = state.needed_from().is_none_or(|needed_from| first <= needed_from);
             if is_copied || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                state.forget_before(first, &self.hub);
+                state.history.forget_before(first);
                 return state;
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + at_most);

@@ -23,8 +23,6 @@ pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
     pub(super) order: Order<Shown<F>>,
-    /// How often a replay has begun to look at all its channels.
-    pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<F>>>,
     pub(super) counters: Counters,
@@ -52,7 +50,6 @@ impl<F> Hub<F> {
             ids: Ids::new(),
             order: Order::new(limits.waiting_bytes(), show, lose),
             limits,
-            rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
             joined: AtomicU64::new(0),

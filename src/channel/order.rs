@@ -77,13 +77,21 @@ impl<T> Order<T> {
         hold(&self.pending).settled(ids)
     }
 
-    /// Waits while this holds for the settled id, but no longer than `at_most`. It may lock a view.
-    pub(super) fn wait(&self, ids: &Ids, at_most: Duration, must_wait: impl Fn(Id) -> bool) {
+    /// Waits while this holds for the settled id, but no longer than `at_most`; returns whether that was enough. It may lock
+    /// a view.
+    pub(super) fn wait(
+        &self,
+        ids: &Ids,
+        at_most: Duration,
+        must_wait: impl Fn(Id) -> bool,
+    ) -> bool {
         let mut pending = hold(&self.pending);
         pending.waiting += 1;
         let must_wait = |pending: &mut Pending<T>| must_wait(pending.settled(ids));
         let waited = self.grown.wait_timeout_while(pending, at_most, must_wait);
-        waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
+        let (mut pending, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        pending.waiting -= 1;
+        !timeout.timed_out()
     }
 
     /// Calls `call` with the largest id issued. No event is shown meanwhile, and what waits looks again then.

@@ -18,9 +18,9 @@ use super::start::Start;
 use super::subscriber::Departure;
 use crate::sse::{Event, json_string};
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::take;
+use std::mem::{replace, take};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
 const TOLD_NAMES: usize = 64;
@@ -30,8 +30,8 @@ pub(super) struct Replay<'f> {
     feed: &'f Arc<Feed>,
     /// How far the client has come: to one id, or in a view over Redis to one of each channel.
     starts: Vec<Start>,
-    /// The number of the last look at all channels.
-    looked: Option<u64>,
+    /// It has looked at all channels.
+    has_looked: bool,
     /// What was found then is replayed up to here.
     until: Vec<Id>,
     /// The channels that have more of it, by the id of their next event and by their number: two streams in Redis may have
@@ -46,7 +46,7 @@ impl<'f> Replay<'f> {
         let channels = take(&mut start.channels);
         let starts = if channels.is_empty() { vec![start] } else { channels };
         let (until, next) = (Vec::new(), BTreeMap::new());
-        Replay { feed, starts, looked: None, until, next, is_complete: true }
+        Replay { feed, starts, has_looked: false, until, next, is_complete: true }
     }
 
     /// The client has each event up to here.
@@ -85,12 +85,10 @@ impl<'f> Replay<'f> {
     /// Finds the next event of each channel, and what was lost.
     fn look(&mut self, asked: &Asked, until: &[Id]) -> Result<String, Departure> {
         let (feed, hub) = (self.feed, &self.feed.hub);
-        // What is forgotten after this line has this number or more.
-        let number = hub.rounds.fetch_add(1, SeqCst) + 1;
-        let before = self.looked.replace(number);
-        let has_forgotten = |start: &Start, forgotten: Id, forgot_in: u64| match before {
-            None => start.is_behind_gap(forgotten, &hub.ids),
-            Some(before) => start.after < forgotten && forgot_in >= before,
+        let is_first = !replace(&mut self.has_looked, true);
+        let has_forgotten = |start: &Start, forgotten: Id| match is_first {
+            true => start.is_behind_gap(forgotten, &hub.ids),
+            false => start.after < forgotten,
         };
         // Read before the channels are locked: their histories then have each event up to this id.
         let in_order = feed.view.as_ref().filter(|_| !feed.has_place());
@@ -102,9 +100,9 @@ impl<'f> Replay<'f> {
             let mut state = channel.lock();
             channel.expire(&mut state);
             let history = &state.history;
-            let has_forgotten = has_forgotten(start, history.forgotten, state.forgot_in);
+            let has_forgotten = has_forgotten(start, history.forgotten);
             let is_anew = in_order.is_none() && start.find_in(history);
-            if has_forgotten || is_anew && (before.is_some() || start.has_gap.is_none()) {
+            if has_forgotten || is_anew && start.has_gap.is_none() {
                 lost.insert(Arc::clone(&channel.members.name));
             }
             if let Some((id, _)) = history.after(start.after).next()
@@ -114,12 +112,12 @@ impl<'f> Replay<'f> {
             }
             number += 1;
         });
-        if has_forgotten(&self.starts[0], sources.forgotten, sources.forgot_in) {
+        if has_forgotten(&self.starts[0], sources.forgotten) {
             lost.extend(sources.open_parts);
         }
         if lost.is_empty() {
             return Ok(String::new());
-        } else if before.is_some() {
+        } else if !is_first {
             return Err(Departure::Slow);
         }
         // Nothing is known of an id that no channel had.

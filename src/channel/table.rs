@@ -13,7 +13,7 @@ use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -68,8 +68,6 @@ pub(super) struct Table {
     forgotten: Id,
     /// The id of the time at which the server started. The history of a new channel starts here, or after the evicted ones.
     started: Id,
-    /// The look of replays after which the last one was evicted.
-    forgot_in: u64,
 }
 
 pub(super) struct Entry {
@@ -115,7 +113,6 @@ impl Table {
                 views: Views::default(),
                 forgotten: logs.forgotten(hub),
                 started: hub.ids.last(),
-                forgot_in: 0,
             })
         })
     }
@@ -150,8 +147,7 @@ impl Table {
         history: History,
     ) -> &Entry {
         let feed = self.new_feed(name, history, None);
-        // An earlier channel of this name may have been evicted between two looks of a replay.
-        feed.begin(self.forgot_in, self.views.of_channel(name));
+        feed.begin(self.views.of_channel(name));
         let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
         self.channels.entry(name.into()).or_insert(entry)
     }
@@ -222,7 +218,6 @@ impl Table {
             feeds: feeds.take(MATCHING_AT_ONCE).cloned().collect(),
             open_parts: selection.parts().iter().filter(is_open).cloned().collect(),
             forgotten: self.forgotten,
-            forgot_in: self.forgot_in,
         }
     }
 
@@ -241,7 +236,6 @@ impl Table {
         let (_, name) = self.unused.pop_first()?;
         let entry = self.channels.remove(&name)?;
         self.forgotten = self.forgotten.max(entry.feed.forget());
-        self.forgot_in = self.hub.rounds.load(SeqCst);
         self.claimed -= usize::from(entry.is_claimed);
         Some(entry)
     }

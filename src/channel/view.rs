@@ -25,10 +25,9 @@ impl Feed {
     }
 
     /// A channel begins, and these views show it.
-    pub(super) fn begin(&self, forgot_in: u64, views: Vec<Weak<Feed>>) {
-        let mut state = self.lock();
+    pub(super) fn begin(&self, views: Vec<Weak<Feed>>) {
         self.has_views.store(!views.is_empty(), Relaxed);
-        (state.forgot_in, state.views) = (forgot_in, views);
+        self.lock().views = views;
     }
 
     /// From now on each event is shown in this view, too.
@@ -97,7 +96,7 @@ impl Feed {
         let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
         let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
         self.is_behind.store(needed_from < soft, Relaxed);
-        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
+        state.history.forget_before(hard.max(soft.min(needed_from)));
         state.history.append(id, frame, None);
         self.changed(&state);
         self.notify_lanes_of_view(state);
