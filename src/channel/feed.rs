@@ -1,7 +1,7 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock.
 
 use super::history::{Batch, Cursor, History, REPLAY_BYTES};
-use super::hub::{self, MAX_FANOUT_THREADS, Shown};
+use super::hub::{self, MAX_FANOUT_THREADS};
 use super::id::{Id, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
@@ -97,22 +97,13 @@ impl State {
     }
 }
 
-/// The lanes in which the fan-out thread must be notified now. The lock is free then.
-pub(super) fn take_notifications(mut state: MutexGuard<'_, State>) -> impl Iterator<Item = usize> {
-    let mut is_due = [false; MAX_FANOUT_THREADS];
-    for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
-        *is_due = lane.take_notification();
-    }
-    (0..).zip(is_due).filter_map(|(lane, is_due)| is_due.then_some(lane))
-}
-
 impl Feed {
     pub(super) fn hub(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
         Hub::new(
             limits,
             fanout_threads,
-            |id, Shown { frame, views }| views.iter().for_each(|view| view.show(id, &frame)),
-            |id, Shown { views, .. }| views.iter().for_each(|view| view.lose(id)),
+            |id, (frame, views)| views.iter().for_each(|view| view.show(id, &frame)),
+            |id, (_, views)| views.iter().for_each(|view| view.lose(id)),
         )
     }
 
@@ -234,7 +225,7 @@ impl Feed {
                 views.iter().for_each(|view| view.show_of(self, id, &frame));
             } else if !views.is_empty() {
                 let bytes = frame.len() + 8 * views.len() + 120;
-                self.hub.order.appended(&self.hub.ids, id, bytes, Shown { frame, views });
+                self.hub.order.appended(&self.hub.ids, id, bytes, (frame, views));
             }
         }
         state.history.append(id, frame, key);
@@ -285,9 +276,17 @@ impl Feed {
         ends_at.is_some()
     }
 
-    /// Notifies each fan-out thread that has subscribers of this channel.
-    pub(super) fn notify_lanes(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
-        take_notifications(state).for_each(|lane| self.notify(lane));
+    /// Notifies each fan-out thread that has subscribers of this channel. If they have stopped, its subscribers are stopped
+    /// elsewhere: a subscriber that goes locks the table, and the lock of another channel may be held here.
+    pub(super) fn notify_lanes(self: &Arc<Feed>, mut state: MutexGuard<'_, State>) {
+        let mut is_due = [false; MAX_FANOUT_THREADS];
+        for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
+            *is_due = lane.take_notification();
+        }
+        drop(state);
+        for (notifier, _) in self.hub.notifiers.iter().zip(is_due).filter(|(_, is_due)| *is_due) {
+            notifier.notify(Arc::clone(self));
+        }
     }
 
     /// Hands a subscriber over to the fan-out thread of a lane.
@@ -298,7 +297,7 @@ impl Feed {
         subscriber: Subscriber,
     ) {
         state.lanes[lane].joining.push(subscriber);
-        if state.lanes[lane].take_notification() {
+        if state.lanes[lane].take_notification() || self.hub.is_stopped() {
             drop(state);
             self.notify(lane);
         }

@@ -32,11 +32,12 @@ pub(super) struct Hub<F> {
     is_stopped: AtomicBool,
 }
 
-/// An event for the views of its channel.
-pub(super) struct Shown<F> {
-    pub(super) frame: Arc<[u8]>,
-    pub(super) views: Vec<Arc<F>>,
-}
+/// The frame of an event as views show it, and the views of its channel.
+pub(super) type Shown<F> = (Arc<[u8]>, Vec<Arc<F>>);
+
+/// What the events that views wait with may take, in times of what a channel may keep. A disk that writes for a while should
+/// not bring all subscribers of views back.
+const WAITING_HISTORIES: usize = 16;
 
 impl<F> Hub<F> {
     /// `show` brings an event into its views, in the order of the ids; `lose` tells them that they do not get it.
@@ -46,9 +47,11 @@ impl<F> Hub<F> {
         show: fn(Id, Shown<F>),
         lose: fn(Id, Shown<F>),
     ) -> Arc<Hub<F>> {
+        let history =
+            limits.history_events.saturating_mul(120).saturating_add(limits.history_bytes);
         Arc::new(Hub {
             ids: Ids::new(),
-            order: Order::new(limits.waiting_bytes(), show, lose),
+            order: Order::new(history.saturating_mul(WAITING_HISTORIES), show, lose),
             limits,
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),

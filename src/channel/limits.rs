@@ -93,15 +93,6 @@ impl Limits {
         }
         Err(InvalidLimits { field: "heartbeat", rule: "zero, or from a millisecond to a day" })
     }
-}
-
-impl Limits {
-    /// What the events that views wait with may take. It is what a busy server publishes while a disk writes: beyond it
-    /// all subscribers of views would come back each time.
-    pub(super) fn waiting_bytes(&self) -> usize {
-        let history = self.history_events.saturating_mul(120).saturating_add(self.history_bytes);
-        history.saturating_mul(16)
-    }
 
     /// How often the timer looks for what is too old; `None` when nothing ever is.
     pub(super) fn timer_pause(&self) -> Option<Duration> {

@@ -233,10 +233,16 @@ impl Table {
     /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
     /// from this table.
     pub(super) fn evict(&mut self) -> Option<Entry> {
-        let (_, name) = self.unused.pop_first()?;
-        let entry = self.channels.remove(&name)?;
+        let (_, name) = self.unused.first()?.clone();
+        let entry = self.remove(&name)?;
         self.forgotten = self.forgotten.max(entry.feed.forget());
+        Some(entry)
+    }
+
+    fn remove(&mut self, name: &Arc<str>) -> Option<Entry> {
+        let entry = self.channels.remove(name)?;
         self.claimed -= usize::from(entry.is_claimed);
+        entry.unused.map(|unused| self.unused.remove(&(unused, Arc::clone(name))));
         Some(entry)
     }
 
@@ -278,13 +284,7 @@ impl Listing for Mutex<Table> {
         let users = members.without_handle();
         if !members.has_begun() {
             if users == Some(0) {
-                // A mirror of Redis had begun, and may have a key.
-                let unused = entry.unused.take().map(|unused| (unused, Arc::clone(&members.name)));
-                table.claimed -= usize::from(entry.is_claimed);
-                if let Some(key) = unused {
-                    table.unused.remove(&key);
-                }
-                removed.0.extend(table.channels.remove(&members.name));
+                removed.0.extend(table.remove(&members.name));
             }
             return;
         }

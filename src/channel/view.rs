@@ -1,7 +1,7 @@
 //! A view: a feed that other feeds fill. It is made for its first subscriber, and goes with the last one. It shows what is
 //! appended to its channels while it exists.
 
-use super::feed::{Feed, Matching, State, take_notifications};
+use super::feed::{Feed, Matching, State};
 use super::history::{Cursor, History};
 use super::id::Id;
 use super::limits::Limits;
@@ -82,7 +82,7 @@ impl Feed {
     pub(super) fn restart_at(self: &Arc<Feed>, mut state: MutexGuard<'_, State>, forgotten: Id) {
         state.history.reset(forgotten);
         self.changed(&state);
-        self.notify_lanes_of_view(state);
+        self.notify_lanes(state);
     }
 
     pub(super) fn append_shown(
@@ -99,7 +99,7 @@ impl Feed {
         state.history.forget_before(hard.max(soft.min(needed_from)));
         state.history.append(id, frame, None);
         self.changed(&state);
-        self.notify_lanes_of_view(state);
+        self.notify_lanes(state);
     }
 
     /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
@@ -109,14 +109,6 @@ impl Feed {
         for view in self.views().iter().filter(|view| view.is_behind.load(Relaxed)) {
             let left = deadline.saturating_duration_since(Instant::now());
             drop(view.make_room(view.lock(), 0, left));
-        }
-    }
-
-    /// As [`notify_lanes`](Feed::notify_lanes), for a view and under the lock of its channel. If the threads have stopped,
-    /// its subscribers are stopped later: a subscriber that goes locks the table.
-    fn notify_lanes_of_view(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
-        for lane in take_notifications(state) {
-            self.hub.notifiers[lane].notify(Arc::clone(self));
         }
     }
 }

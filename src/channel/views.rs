@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn events_that_wait_while_a_log_hangs_are_bounded_and_clients_that_come_back_get_them() {
-        let limits = Limits { history_events: 1, history_bytes: 1000, ..Limits::default() };
+        let (history_events, history_bytes, heartbeat) = (1, 1000, Duration::ZERO);
+        let limits = Limits { history_events, history_bytes, heartbeat, ..Limits::default() };
         let channels = start(limits);
         let view = open(&channels, "*");
         let (hub, address) = (&view.feed.hub, serve(view.clone()));
