@@ -3,8 +3,7 @@
 use super::history::History;
 use super::id::Id;
 use crate::sse::Event;
-use std::fmt;
-use std::iter::repeat_n;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// The draft of the `Idempotency-Key` field sets no bound; this is the one of Stripe.
@@ -140,14 +139,11 @@ impl Publication {
     }
 }
 
-/// An encoded event with its id. It is allocated once, of its exact size.
+/// An encoded event with its id.
 pub(super) fn frame(id: Id, block: &str) -> Arc<[u8]> {
-    let line = format!("id: {id}\n");
-    let mut frame: Arc<[u8]> = repeat_n(0, line.len() + block.len()).collect();
-    // Nothing else has it yet.
-    if let Some(bytes) = Arc::get_mut(&mut frame) {
-        bytes[..line.len()].copy_from_slice(line.as_bytes());
-        bytes[line.len()..].copy_from_slice(block.as_bytes());
-    }
-    frame
+    // It does not grow: each time would cost as much as the rest.
+    let mut frame = String::with_capacity(LONGEST_ID.len() + block.len());
+    // A string takes everything.
+    let _ = write!(frame, "id: {id}\n{block}");
+    frame.into_bytes().into()
 }

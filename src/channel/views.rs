@@ -235,22 +235,28 @@ mod tests {
 
     /// A thread that has the lock of a channel may wait for that of the table.
     #[test]
-    fn a_view_over_redis_is_opened_without_the_lock_of_a_channel_under_that_of_the_table() {
-        let channels = start(Limits::default());
-        channels.hub.ids.share();
-        let feed = channels.open("a").expect("there is room").feed;
-        let locked = feed.lock();
-        let (sender, receiver) = mpsc::channel();
-        let others = channels.clone();
-        let opener = thread::spawn(move || open(&others, "a,b"));
-        let others = channels.clone();
-        thread::spawn(move || {
-            eventually("it is listed", || hold(&others.table).views.len() == 1);
-            sender.send(())
-        });
-        receiver.recv_timeout(PATIENCE).expect("the table is free");
-        drop(locked);
-        assert!(opener.join().expect("it opens").feed.lock().is_active());
+    fn a_view_is_opened_without_the_lock_of_a_channel_under_that_of_the_table() {
+        for (selection, is_over_redis) in [("*", false), ("a,b", true)] {
+            let channels = start(Limits::default());
+            if is_over_redis {
+                channels.hub.ids.share();
+            }
+            let a = channels.open("a").expect("there is room").feed;
+            let locked = a.lock();
+            let others = channels.clone();
+            let opener = thread::spawn(move || open(&others, selection));
+            let (sender, receiver) = mpsc::channel();
+            let others = channels.clone();
+            thread::spawn(move || {
+                eventually("it is listed", || hold(&others.table).views.len() == 1);
+                sender.send(others.open("b").expect("there is room").feed)
+            });
+            let b = receiver.recv_timeout(PATIENCE).expect("the table is free");
+            drop(locked);
+            assert!(opener.join().expect("it opens").feed.lock().is_active());
+            // Also a channel that has begun meanwhile is shown once.
+            assert_eq!([&a, &b].map(|feed| feed.lock().views.len()), [1, 1], "{selection}");
+        }
     }
 
     #[test]
