@@ -241,21 +241,22 @@ mod tests {
             if is_over_redis {
                 channels.hub.ids.share();
             }
-            let a = channels.open("a").expect("there is room").feed;
-            let locked = a.lock();
+            let a = channels.open("a").expect("there is room");
+            let locked = a.feed.lock();
             let others = channels.clone();
             let opener = thread::spawn(move || open(&others, selection));
             let (sender, receiver) = mpsc::channel();
             let others = channels.clone();
             thread::spawn(move || {
                 eventually("it is listed", || hold(&others.table).views.len() == 1);
-                sender.send(others.open("b").expect("there is room").feed)
+                sender.send(others.open("b").expect("there is room"))
             });
             let b = receiver.recv_timeout(PATIENCE).expect("the table is free");
             drop(locked);
-            assert!(opener.join().expect("it opens").feed.lock().is_active());
+            let view = opener.join().expect("it opens");
+            assert!(view.feed.lock().is_active());
             // Also a channel that has begun meanwhile is shown once.
-            assert_eq!([&a, &b].map(|feed| feed.lock().views.len()), [1, 1], "{selection}");
+            assert_eq!([&a, &b].map(|it| it.feed.lock().views.len()), [1, 1], "{selection}");
         }
     }
 
