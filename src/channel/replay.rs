@@ -1,8 +1,7 @@
 //! What a client lacks, piece by piece.
 //!
-//! A view is a feed that other feeds fill. It is made for its first subscriber, and goes with the last one. It shows what is
-//! appended while it exists. What a subscriber missed before is read from the histories of the channels, so that a busy
-//! channel does not push the events of a quiet one out.
+//! A view shows what is appended while it exists. What a subscriber missed before that is read from the histories of the
+//! channels, so that a busy channel does not push the events of a quiet one out.
 //!
 //! A replay looks at each channel once, and finds what its next event is. Then it takes the smallest id again and again
 //! (a merge of sorted sequences), so a piece costs what it writes, however many channels there are. No lock is held for more
