@@ -3,7 +3,7 @@
 //! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `notifier`, `members`, `subscriber`, `counters`,
 //! `lane`, `order`, `selection`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
 //! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`, `channels`.
-//! Each file uses only those before it; but a feed calls its views, which are feeds, too.
+//! Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a feed.
 
 mod asked;
 mod catch_up;

@@ -20,7 +20,7 @@ pub(super) struct Order<T> {
     grown: Condvar,
     /// What the events that wait may take in memory.
     most_bytes: usize,
-    /// Called with each event in the order of the ids, and under the lock. It takes the locks of views, and no other.
+    /// Called with each event in the order of the ids, and under the lock. It locks views and notifiers, and nothing else.
     show: fn(Id, T),
     /// The same, with each event that is lost.
     lose: fn(Id, T),

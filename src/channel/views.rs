@@ -213,7 +213,7 @@ mod tests {
                     Some(prefix) => name.starts_with(prefix),
                     None => name == part,
                 };
-                parts.iter().any(|part| fits(part))
+                parts.iter().any(fits)
             };
             let expected: Vec<_> = names.iter().filter(matches).cloned().collect();
             assert_eq!(shown, expected, "{selection}");
