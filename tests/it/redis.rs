@@ -164,6 +164,8 @@ fn a_client_that_lacks_nothing_is_ended_by_a_server_that_has_not_read_the_comple
     let (ahead, behind) = (redis.node(), node(relay.address, &[]));
     let resume_at_end = |channel: &str| {
         let id = publish(behind.address, channel, "last").expect("Redis runs");
+        let has = Stream::resume(behind.address, channel, "earliest").next();
+        assert_eq!(has.expect("it goes on").last_event_id, id);
         relay.rules().holds = true;
         let target = format!("/channels/{channel}");
         assert_eq!(ask(ahead.address, "DELETE", &target, &[], "").status, 204);
