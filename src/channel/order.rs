@@ -4,8 +4,8 @@
 //! several channels, could show a larger id first. A client that came back with that id would never get the event with the
 //! smaller one. That is why an event is shown only when no smaller id can come any more.
 //!
-//! A log may hang for any time. So the events that wait are bounded. Beyond the bound all of them are lost to their views,
-//! whose subscribers come back. They are then read from the histories of the channels, once no smaller id can come.
+//! A log may hang for any time. So the events that wait are bounded. Beyond the bound all of them are lost to their views, and
+//! the subscribers of these come back. They get them from the histories of the channels, once no smaller id can come.
 
 use super::id::{Id, Ids};
 use crate::http::lock::hold;

@@ -65,12 +65,12 @@ fn parts(view: &Feed) -> impl Iterator<Item = &Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::super::asked::Asked;
-    use super::super::channels::Channels;
     use super::super::history::Batch;
     use super::super::limits::Limits;
     use super::super::replay::Replay;
     use super::super::selection::Selection;
     use super::*;
+    use crate::channel::Channels;
     use crate::http::lock::hold;
     use crate::http::{Router, Server};
     use std::io::{BufRead, BufReader, Read, Write};
