@@ -1,6 +1,6 @@
 //! The file of keys: which key may publish on which channels, and subscribe to which. And the keys that a request has.
 
-use crate::channel::Channels;
+use crate::channel::{Channels, PRESENCE};
 use crate::http::Head;
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,9 +22,6 @@ const ANYONE: &str = "anyone";
 /// In place of a key: for channels that are private even when they have no key. Without such a line, a channel is public
 /// once the last line that names it is gone.
 const NONE: &str = "none";
-
-/// A presence channel tells of the channel that its name ends with, and has the rule of that one.
-const PRESENCE: &str = "@presence.";
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Action {
@@ -123,6 +120,7 @@ impl Keys {
         let held = presented.iter().filter_map(|key| self.rights(key)).chain([&self.anyone]);
         let held = Vec::from_iter(held);
         let verdicts = channels.split(',').map(|name| {
+            // A presence tells of the channel that its name ends with, and has the rule of that one.
             let asked = (action, Pattern::new(name.strip_prefix(PRESENCE).unwrap_or(name)));
             if held.iter().any(|rights| rights.cover(&asked)) {
                 Verdict::Allowed

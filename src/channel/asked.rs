@@ -1,4 +1,4 @@
-//! Where a client wants its stream to start: behind an id, at a time, or at one of two words.
+//! Where a client wants its stream to start: after an id, at a time, or at one of two words.
 
 use super::id::{Id, now_ms};
 use crate::http::Request;
@@ -10,9 +10,9 @@ pub(super) enum Asked {
     Latest,
     /// With the oldest event that is kept.
     Earliest,
-    /// Behind the event with this id. A client may send any text.
+    /// After the event with this id. A client may send any text.
     After(String),
-    /// With what was published since this time: behind this id, unless the text is no time.
+    /// With what was published since this time: after this id, unless the text is no time.
     Since(String, Option<Id>),
 }
 

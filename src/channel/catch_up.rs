@@ -9,6 +9,7 @@ use super::start::{Start, is_lost};
 use super::subscriber::{Departure, END, Subscriber, Written};
 use crate::sse::{Message, Parser, opening};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -20,7 +21,7 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Says of each event whether the subscriber gets it.
 pub(super) type Filter = Box<dyn FnMut(&Message) -> bool + Send>;
 
-/// Starts a stream behind its opening, on the thread of its connection. The event that reports a gap and the first part
+/// Starts a stream after its opening, on the thread of its connection. The event that reports a gap and the first part
 /// of the history are found at one moment.
 pub(super) fn begin(
     feed: &Arc<Feed>,
@@ -46,7 +47,7 @@ pub(super) fn begin(
             false => state.history.position_after(start.after),
         };
         if has_lost || start.is_behind_gap(forgotten, &feed.hub.ids) {
-            gap = feed.gap(&asked, state.history.first_id(), Vec::new());
+            gap = feed.gap(&asked, state.history.first_id(), BTreeSet::new());
         }
         feed.copy_for(&state, &subscriber, &mut batch);
     }
@@ -57,9 +58,6 @@ pub(super) fn begin(
     catch_up(feed, subscriber, filter)
 }
 
-/// How long a replay waits for an event that is about to be appended.
-const UNSETTLED_PAUSE: Duration = Duration::from_millis(10);
-
 /// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
 fn replay_view(
     feed: &Arc<Feed>,
@@ -68,32 +66,53 @@ fn replay_view(
     asked: &Asked,
     mut filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
-    let (mut replay, mut batch) = (Replay::new(feed, start), Batch::default());
-    while !feed.hub.is_stopped() {
-        let after = replay.after();
+    let (mut replay, mut batch, hub) = (Replay::new(feed, start), Batch::default(), &feed.hub);
+    start_heartbeats(hub, subscriber, hub.joined.load(Relaxed));
+    while !hub.is_stopped() {
+        wait_for_view(feed, subscriber)?;
         let (until, end) = {
             let State { history, place, .. } = &*feed.lock();
-            if !feed.has_place() && after[0] >= history.forgotten {
-                subscriber.cursor = history.position_after(after[0]);
+            let after = replay.after()[0];
+            if !feed.has_place() && after >= history.forgotten {
+                subscriber.cursor = history.position_after(after);
                 return Ok(());
             }
             (if feed.has_place() { place.clone() } else { vec![Id::MAX] }, history.end())
         };
-        let gap = replay.next(asked, &until, &mut batch)?;
-        subscriber.cursor = 0;
-        subscriber.write_blocking(gap.as_bytes())?;
-        write(feed, subscriber, &batch, filter.as_deref_mut())?;
+        loop {
+            let gap = replay.next(asked, &until, &mut batch)?;
+            subscriber.cursor = 0;
+            subscriber.write_blocking(gap.as_bytes())?;
+            write(feed, subscriber, &batch, filter.as_deref_mut())?;
+            if replay.is_complete || hub.is_stopped() {
+                break;
+            }
+        }
         if feed.has_place() && replay.is_complete {
             subscriber.cursor = end;
             return Ok(());
-        }
-        if replay.after() == after {
-            thread::sleep(UNSETTLED_PAUSE);
         }
     }
     // `catch_up` ends the stream.
     subscriber.cursor = feed.lock().history.end();
     Ok(())
+}
+
+/// Waits until the view is active, and its channels have each event that it has not. A log that hangs may hold that up.
+fn wait_for_view(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
+    let hub = &feed.hub;
+    let must_wait = |settled: Id| {
+        let forgotten = feed.lock().history.forgotten;
+        let is_ready = if feed.has_place() { forgotten < Id::MAX } else { forgotten <= settled };
+        !is_ready && !hub.is_stopped()
+    };
+    loop {
+        let until_heartbeat = Duration::from_millis(subscriber.heartbeat_in_ms(hub.now_ms()));
+        if hub.order.wait(&hub.ids, until_heartbeat, must_wait) {
+            return Ok(());
+        }
+        write_heartbeat(feed, subscriber)?;
+    }
 }
 
 /// Continues with a subscriber when its socket had no room for `rest`, on a thread of its own.
@@ -133,7 +152,7 @@ fn catch_up(
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     if filter.is_some() {
-        start_heartbeats(&feed.hub, &mut subscriber);
+        start_heartbeats(&feed.hub, &mut subscriber, feed.hub.joined.fetch_add(1, Relaxed));
     }
     let mut batch = Batch::default();
     loop {
@@ -198,6 +217,11 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
             return Ok(());
         }
     }
+    write_heartbeat(feed, subscriber)
+}
+
+/// Writes a heartbeat if one is due, on a thread that waits for the subscriber, and looks whether that has left.
+fn write_heartbeat(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
     let written = subscriber.heartbeat(feed.hub.now_ms(), feed.hub.heartbeat());
     subscriber.connection.set_nonblocking(false).map_err(|_| Departure::Left)?;
@@ -209,11 +233,8 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
 }
 
 /// Gives the subscriber an interval between half of the limit and all of it. The golden ratio spreads the heartbeats of
-/// subscribers that came together.
-///
-/// Returns how many subscribers came before.
-fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber) -> u64 {
-    let nth = hub.joined.fetch_add(1, Relaxed);
+/// subscribers that came together; this is the `nth`.
+fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber, nth: u64) {
     let half = hub.limits.heartbeat.as_millis() as u64 / 2;
     let fraction = u64::from((nth as u32).wrapping_mul(0x9e37_79b9) >> 16);
     // An interval is a day at most.
@@ -221,13 +242,13 @@ fn start_heartbeats(hub: &Hub, subscriber: &mut Subscriber) -> u64 {
     let has_heartbeats = !hub.limits.heartbeat.is_zero();
     subscriber.heartbeat_interval_ms = if has_heartbeats { interval_ms } else { u32::MAX };
     subscriber.written_ms = hub.now_ms();
-    nth
 }
 
 /// Hands the subscriber over to a fan-out thread, which writes what was published since it was found to lack nothing.
 fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     subscriber.connection.set_nonblocking(true).map_err(|_| Departure::Left)?;
-    let nth = start_heartbeats(&feed.hub, &mut subscriber);
+    let nth = feed.hub.joined.fetch_add(1, Relaxed);
+    start_heartbeats(&feed.hub, &mut subscriber, nth);
     let lane = nth as usize % feed.hub.notifiers.len();
     let state = feed.lock();
     if is_lost(subscriber.cursor, state.history.first) {

@@ -11,6 +11,7 @@ use super::feed::Feed;
 use super::id::Id;
 use super::log::Log;
 use super::members::{Change, Presence, User};
+use super::mirror::REDIS_DEADLINE;
 use super::publication::{Publication, PublishError, Published};
 use super::start::Start;
 use super::subscriber::Subscriber;
@@ -19,6 +20,7 @@ use crate::sse::{Emitter, Event, Message, event_stream, opening, refused_because
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// A named stream of events with any number of publishers and subscribers. Cloning it gives another handle to it.
 ///
@@ -45,7 +47,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Channel {
     pub(super) feed: Arc<Feed>,
     log: Log,
-    /// Of a view over Redis: its channels, in the order of their names, which it keeps in use.
+    /// Of a view over Redis: its channels, in the order of their names. It keeps them in use.
     pub(super) channels: Vec<Channel>,
     _user: User,
 }
@@ -192,14 +194,22 @@ impl Channel {
 
     /// Where a client starts, and what there is for it now. `None` when the channel cannot be read.
     pub(super) fn start(&self, asked: &Asked) -> Option<Start> {
-        if self.feed.hub.is_stopped() || !self.log.follow(&self.feed, asked.id()) {
+        self.start_before(asked, Instant::now() + REDIS_DEADLINE)
+    }
+
+    fn start_before(&self, asked: &Asked, deadline: Instant) -> Option<Start> {
+        if self.feed.hub.is_stopped() {
             return None;
         }
-        let of_channel =
-            |(at, it): (_, &Channel)| it.start(&asked.of_channel(at, self.channels.len()));
+        let is_current = self.log.follow(&self.feed, asked.id(), deadline)?;
+        let of_channel = |(at, it): (_, &Channel)| {
+            it.start_before(&asked.of_channel(at, self.channels.len()), deadline)
+        };
         let channels = self.channels.iter().enumerate().map(of_channel).collect::<Option<_>>()?;
         let mut start = Start::new(&self.feed, asked);
         start.channels = channels;
+        // The history may have been completed since then, and another server may have sent more.
+        start.is_finished &= is_current;
         Some(start)
     }
 
@@ -233,8 +243,9 @@ impl Summary {
         let subscribers = feed.subscribers();
         let state = feed.lock();
         let last_id = state.history.last_id();
-        // The last event may be forgotten by now.
-        let last_published = last_id.or(state.published_at.map(|_| state.history.forgotten));
+        // The last event may be forgotten by now. A history may begin without any.
+        let has_had_some = state.history.end() > 0 && state.history.forgotten > Id::FIRST;
+        let last_published = last_id.or(has_had_some.then_some(state.history.forgotten));
         Summary {
             name: feed.members.name.to_string(),
             subscribers,

@@ -22,9 +22,9 @@ use std::thread::{self, JoinHandle, available_parallelism};
 /// handle. [`Channel`] has an example.
 #[derive(Clone)]
 pub struct Channels {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     logs: Arc<Logs>,
-    table: Arc<Mutex<Table>>,
+    pub(super) table: Arc<Mutex<Table>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -151,7 +151,7 @@ impl Channels {
         self.list_after("", usize::MAX)
     }
 
-    /// So many channels at most, by name, of those behind this name.
+    /// So many channels at most, by name, of those after this name.
     pub(crate) fn list_after(&self, name: &str, at_most: usize) -> Vec<Summary> {
         // The lock is held for the copy only: other threads open channels meanwhile.
         let table = hold(&self.table);

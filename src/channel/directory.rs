@@ -142,7 +142,7 @@ impl Directory {
         hold(&self.forgotten).unwrap_or(Id::FIRST)
     }
 
-    /// No event of a channel that is removed has a larger id: new channels start behind it, also after a restart.
+    /// No event of a channel that is removed has a larger id: new channels start after it, also after a restart.
     pub(super) fn forget(&self, id: Id) -> io::Result<()> {
         let mut forgotten = hold(&self.forgotten);
         if forgotten.is_some_and(|before| before >= id) {
@@ -190,7 +190,7 @@ pub struct JournalSummary {
     pub last_id: Option<String>,
     /// Whether the channel is completed, and nothing was published since.
     pub completed: bool,
-    /// What a crash has left of a record behind the last whole one. A server that starts here cuts it off.
+    /// What a crash has left of a record after the last whole one. A server that starts here cuts it off.
     pub torn_bytes: u64,
 }
 

@@ -1,7 +1,7 @@
 //! What the threads of a channel share: its history, its completion and its lanes, under one lock.
 
 use super::history::{Batch, Cursor, History, REPLAY_BYTES};
-use super::hub::{self, MAX_FANOUT_THREADS, Shown};
+use super::hub::{self, MAX_FANOUT_THREADS};
 use super::id::{Id, now_ms};
 use super::lane::Lane;
 use super::limits::Limits;
@@ -10,36 +10,34 @@ use super::publication::{Committed, Publication, PublishError};
 use super::selection::{Selection, shown};
 use super::subscriber::Subscriber;
 use crate::http::lock::hold;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// What all channels of a server share.
 pub(super) type Hub = hub::Hub<Feed>;
 
-/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event behind
-/// `forgotten`, in the order of the ids; what stands before that is in the histories of the channels.
+/// What makes a feed a view: the channels that it shows, and where they are. Its history has each event after `forgotten`;
+/// what came before that is in the histories of the channels. It is in the order of the ids, but over Redis in the order in
+/// which this server has read the events.
 pub(super) struct View {
     pub(super) selection: Selection,
     pub(super) sources: Weak<dyn Sources>,
 }
 
 pub(super) trait Sources: Send + Sync {
-    fn matching(&self, selection: &Selection) -> Matching;
+    /// Some of the channels of a selection, in the order of their names: those after `name`.
+    fn matching(&self, selection: &Selection, name: &str) -> Matching;
 }
 
-/// The channels that a selection has at one moment.
+/// Channels of a selection at one moment.
 #[derive(Default)]
 pub(super) struct Matching {
     pub(super) feeds: Vec<Arc<Feed>>,
     /// Parts that an evicted channel may have matched.
     pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id, and the round in which the last one was evicted.
+    /// No event of an evicted channel has a larger id.
     pub(super) forgotten: Id,
-    pub(super) forgot_in: u64,
 }
 
 pub(super) struct Feed {
@@ -47,6 +45,8 @@ pub(super) struct Feed {
     pub(super) view: Option<View>,
     /// It is a view, and its fan-out threads have much to copy.
     pub(super) is_behind: AtomicBool,
+    /// Whether views may show the channel: without any, publishing needs no lock a second time.
+    pub(super) has_views: AtomicBool,
     pub(super) members: Arc<Members>,
     state: Mutex<State>,
     /// Frames that a publisher wants to push out have been copied.
@@ -65,8 +65,6 @@ pub(super) struct State {
     pub(super) views: Vec<Weak<Feed>>,
     /// In a view over Redis, for each channel the last event that it has.
     pub(super) place: Vec<Id>,
-    /// In which round the history has last forgotten something.
-    pub(super) forgot_in: u64,
     publishers_waiting: usize,
     filtered_waiting: usize,
 }
@@ -89,41 +87,24 @@ impl State {
         }
     }
 
-    /// From now on each event is shown in this view, too.
-    pub(super) fn show_in(&mut self, view: Weak<Feed>) {
-        // Otherwise the views that come and go would fill the memory while nothing is published.
-        if self.views.len() == self.views.capacity() {
-            self.views.retain(|view| view.strong_count() > 0);
-        }
-        self.views.push(view);
+    /// Whether a view shows what is published from now on. Before that its history starts after all ids.
+    pub(super) fn is_active(&self) -> bool {
+        self.history.forgotten != Id::MAX
     }
 
     pub(super) fn needed_from(&self) -> Option<Cursor> {
         self.lanes.iter().filter_map(Lane::needed_from).min()
     }
-
-    pub(super) fn forget_before(&mut self, first: Cursor, hub: &Hub) {
-        if first > self.history.first {
-            self.history.forget_before(first);
-            self.forgot_in = hub.rounds.load(SeqCst);
-        }
-    }
-}
-
-/// The lanes in which the fan-out thread must be notified now. The lock is free then.
-fn take_notifications(mut state: MutexGuard<'_, State>) -> impl Iterator<Item = usize> {
-    let mut is_due = [false; MAX_FANOUT_THREADS];
-    for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
-        *is_due = lane.take_notification();
-    }
-    (0..).zip(is_due).filter_map(|(lane, is_due)| is_due.then_some(lane))
 }
 
 impl Feed {
     pub(super) fn hub(limits: Limits, fanout_threads: usize) -> Arc<Hub> {
-        Hub::new(limits, fanout_threads, |id, Shown { frame, views }| {
-            views.iter().for_each(|view| view.show(id, &frame));
-        })
+        Hub::new(
+            limits,
+            fanout_threads,
+            |id, (frame, views)| views.iter().for_each(|view| view.show(id, &frame)),
+            |id, (_, views)| views.iter().for_each(|view| view.lose(id)),
+        )
     }
 
     /// A feed that goes on from `history`.
@@ -140,20 +121,13 @@ impl Feed {
             completed_at: None,
             views: Vec::new(),
             place: Vec::new(),
-            forgot_in: 0,
             publishers_waiting: 0,
             filtered_waiting: 0,
         });
         let (room, changed) = (Condvar::new(), Condvar::new());
-        let (hub, is_behind) = (Arc::clone(hub), AtomicBool::new(false));
-        Arc::new(Feed { hub, view, is_behind, members, state, room, changed })
-    }
-
-    /// How many subscribers it has, with those of its views.
-    pub(super) fn subscribers(&self) -> usize {
-        let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
-        let of_views = views.iter().map(|view| view.members.subscribers());
-        self.members.subscribers() + of_views.sum::<usize>()
+        let (hub, is_behind, has_views) =
+            (Arc::clone(hub), AtomicBool::default(), AtomicBool::default());
+        Arc::new(Feed { hub, view, is_behind, has_views, members, state, room, changed })
     }
 
     /// Drops all events of a channel that is removed from the table, and returns the newest id. A subscriber that lacks
@@ -161,7 +135,7 @@ impl Feed {
     pub(super) fn forget(&self) -> Id {
         let mut state = self.lock();
         let end = state.history.end();
-        state.forget_before(end, &self.hub);
+        state.history.forget_before(end);
         state.history.newest()
     }
 
@@ -174,7 +148,7 @@ impl Feed {
             let first = first.min(state.needed_from().unwrap_or(first));
             let expired = first.saturating_sub(state.history.first);
             self.hub.counters.events_expired.fetch_add(expired, Relaxed);
-            state.forget_before(first, &self.hub);
+            state.history.forget_before(first);
         }
     }
 
@@ -196,7 +170,7 @@ impl Feed {
             let first = state.history.first_after(bytes, history_events, history_bytes);
             let is_copied = state.needed_from().is_none_or(|needed_from| first <= needed_from);
             if is_copied || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                state.forget_before(first, &self.hub);
+                state.history.forget_before(first);
                 return state;
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + at_most);
@@ -231,7 +205,7 @@ impl Feed {
         }
     }
 
-    /// Puts a committed event behind all others: every event of every log comes into the history here, in the order in
+    /// Puts a committed event after all others: every event of every log comes into the history here, in the order in
     /// which it was committed. The caller has made room for it, and tells the lanes.
     pub(super) fn append(
         &self,
@@ -242,13 +216,16 @@ impl Feed {
     ) {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
         self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
-        state.views.retain(|view| view.strong_count() > 0);
-        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
-        if !views.is_empty() {
+        if !state.views.is_empty() {
+            state.views.retain(|view| view.strong_count() > 0);
+            self.has_views.store(!state.views.is_empty(), Relaxed);
+            let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
             let frame = shown(&self.members.name, &frame);
-            match self.hub.ids.are_shared() {
-                true => views.iter().for_each(|view| view.show_of(self, id, &frame)),
-                false => self.hub.order.appended(&self.hub.ids, id, Shown { frame, views }),
+            if self.hub.ids.are_shared() {
+                views.iter().for_each(|view| view.show_of(self, id, &frame));
+            } else if !views.is_empty() {
+                let bytes = frame.len() + 8 * views.len() + 120;
+                self.hub.order.appended(&self.hub.ids, id, bytes, (frame, views));
             }
         }
         state.history.append(id, frame, key);
@@ -286,7 +263,7 @@ impl Feed {
         waited.unwrap_or_else(PoisonError::into_inner).0.filtered_waiting -= 1;
     }
 
-    /// Copies some of what a subscriber lacks. Returns whether its stream ends behind all that it lacks.
+    /// Copies some of what a subscriber lacks. Returns whether its stream ends after all that it lacks.
     pub(super) fn copy_for(
         &self,
         state: &State,
@@ -299,16 +276,16 @@ impl Feed {
         ends_at.is_some()
     }
 
-    /// Notifies each fan-out thread that has subscribers of this channel.
-    pub(super) fn notify_lanes(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
-        take_notifications(state).for_each(|lane| self.notify(lane));
-    }
-
-    /// The same for a view, under the lock of its channel. If the threads have stopped, its subscribers are stopped later: a
-    /// subscriber that goes locks the table.
-    pub(super) fn notify_lanes_of_view(self: &Arc<Feed>, state: MutexGuard<'_, State>) {
-        for lane in take_notifications(state) {
-            self.hub.notifiers[lane].notify(Arc::clone(self));
+    /// Notifies each fan-out thread that has subscribers of this channel. If they have stopped, its subscribers are stopped
+    /// elsewhere: a subscriber that goes locks the table, and the lock of another channel may be held here.
+    pub(super) fn notify_lanes(self: &Arc<Feed>, mut state: MutexGuard<'_, State>) {
+        let mut is_due = [false; MAX_FANOUT_THREADS];
+        for (lane, is_due) in state.lanes.iter_mut().zip(&mut is_due) {
+            *is_due = lane.take_notification();
+        }
+        drop(state);
+        for (notifier, _) in self.hub.notifiers.iter().zip(is_due).filter(|(_, is_due)| *is_due) {
+            notifier.notify(Arc::clone(self));
         }
     }
 
@@ -320,7 +297,7 @@ impl Feed {
         subscriber: Subscriber,
     ) {
         state.lanes[lane].joining.push(subscriber);
-        if state.lanes[lane].take_notification() {
+        if state.lanes[lane].take_notification() || self.hub.is_stopped() {
             drop(state);
             self.notify(lane);
         }

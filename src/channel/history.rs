@@ -57,7 +57,7 @@ impl History {
         self.frames.back().map(|frame| frame.id)
     }
 
-    /// The position behind the last event with an id not larger than `id`.
+    /// The position after the last event with an id not larger than `id`.
     pub(super) fn position_after(&self, id: Id) -> Cursor {
         self.first + self.frames.partition_point(|frame| frame.id <= id) as u64
     }
@@ -99,7 +99,7 @@ impl History {
         self.frames.push_back(frame);
     }
 
-    /// The events behind this id.
+    /// The events after this id.
     pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &Arc<[u8]>)> {
         let first = self.frames.partition_point(|frame| frame.id <= id);
         self.frames.range(first..).map(|frame| (frame.id, &frame.bytes))
@@ -131,7 +131,7 @@ impl History {
         }
     }
 
-    /// Begins anew behind all positions that a subscriber may have: each of them has lost something.
+    /// Begins anew after all positions that a subscriber may have: each of them has lost something.
     pub(super) fn reset(&mut self, forgotten: Id) {
         let first = self.end() + 1;
         *self = History { first, ..History::new(forgotten) };
@@ -209,7 +209,7 @@ impl Batch {
     }
 
     /// For a subscriber at `cursor`, of which the socket took `taken` bytes: the rest of the frame that it took a part of, and
-    /// the position behind that frame.
+    /// the position after that frame.
     pub(super) fn split(&self, cursor: Cursor, taken: usize) -> (Rest, Cursor) {
         let at = self.start(cursor) + taken;
         let whole = self.ends.partition_point(|&end| end <= at);

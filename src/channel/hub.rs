@@ -23,8 +23,6 @@ pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
     pub(super) order: Order<Shown<F>>,
-    /// How many rounds of replays of views have begun.
-    pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<F>>>,
     pub(super) counters: Counters,
@@ -34,24 +32,27 @@ pub(super) struct Hub<F> {
     is_stopped: AtomicBool,
 }
 
-/// An event for the views of its channel.
-pub(super) struct Shown<F> {
-    pub(super) frame: Arc<[u8]>,
-    pub(super) views: Vec<Arc<F>>,
-}
+/// The frame of an event as views show it, and the views of its channel.
+pub(super) type Shown<F> = (Arc<[u8]>, Vec<Arc<F>>);
+
+/// What the events that views wait with may take, in times of what a channel may keep. A disk that writes for a while should
+/// not bring all subscribers of views back.
+const WAITING_HISTORIES: usize = 16;
 
 impl<F> Hub<F> {
-    /// `show` brings an event into its views, in the order of the ids.
+    /// `show` brings an event into its views, in the order of the ids; `lose` tells them that they do not get it.
     pub(super) fn new(
         limits: Limits,
         fanout_threads: usize,
         show: fn(Id, Shown<F>),
+        lose: fn(Id, Shown<F>),
     ) -> Arc<Hub<F>> {
+        let history =
+            limits.history_events.saturating_mul(120).saturating_add(limits.history_bytes);
         Arc::new(Hub {
-            limits,
             ids: Ids::new(),
-            order: Order::new(show),
-            rounds: AtomicU64::new(0),
+            order: Order::new(history.saturating_mul(WAITING_HISTORIES), show, lose),
+            limits,
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
             joined: AtomicU64::new(0),
@@ -80,5 +81,7 @@ impl<F> Hub<F> {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.notifiers.iter().for_each(Notifier::close);
+        // Replays that wait look again.
+        self.order.between(&self.ids, |_| ());
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Id(u64);
 
 impl Id {
     pub(super) const FIRST: Id = Id(0);
+    /// Larger than each id that is issued.
+    pub(super) const MAX: Id = Id(u64::MAX);
 
     /// ```text
     /// id = 1*DIGIT "-" 1*DIGIT
@@ -30,11 +32,6 @@ impl Id {
         let (ms, n) = (number(ms)?, number(n)?);
         (ms < 1 << (64 - N_BITS) && n < 1 << N_BITS).then_some(Id(ms << N_BITS | n))
     }
-}
-
-impl Id {
-    /// Larger than each id that is issued.
-    pub(super) const MAX: Id = Id(u64::MAX);
 
     /// The largest id that is smaller.
     pub(super) fn previous(self) -> Id {

@@ -172,11 +172,12 @@ impl Journal {
             queue.keys.remove(key);
         }
         queue.writer = Some(writer);
-        // It is a system call, also when no thread waits.
-        if queue.asleep > 0 {
+        // It is a system call, also when no thread waits. A thread that wakes needs the queue.
+        let wakes = queue.asleep > 0;
+        drop(queue);
+        if wakes {
             self.done.notify_all();
         }
-        drop(queue);
         // Not before: a callback of a subscriber that leaves may publish here, and would wait for this thread.
         fanout::tell(feed, feed.lock());
         hold(&self.queue)
@@ -283,7 +284,7 @@ impl Journal {
         Ok(segment)
     }
 
-    /// Deletes the segments before the newest one that holds all behind `forgotten`, from the oldest to the newest.
+    /// Deletes the segments before the newest one that holds all after `forgotten`, from the oldest to the newest.
     fn delete_old(&self, writer: &mut Writer, forgotten: Id) {
         let needed = writer.segments.iter().rposition(|segment| segment.forgotten <= forgotten);
         for old in writer.segments.drain(..needed.unwrap_or(0)) {

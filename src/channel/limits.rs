@@ -11,6 +11,8 @@ use std::time::Duration;
 ///                                                           with Redis also of channels that clients have asked for
 ///   + views * 2 * (history_bytes + history_events * 120)    what they have shown; but over Redis, views share the frames
 ///   + channels * views * 16 bytes                            which views a channel is shown in, at most
+///   + 16 * (history_bytes + history_events * 120)           what views wait with while a log hangs
+///   + views that are being replayed * channels * 40 bytes   which channels have more, for each subscriber
 ///   + (fan-out threads + publishers at a time) * 2 * (history_bytes + 8 * history_events)     batches to write
 ///   + journals that are written at a time * 4 * history_bytes     queues and batches, with a journal only
 ///   + 10 * history_bytes + 8 MiB                            with Redis: a page that is read, and commands that wait
@@ -91,9 +93,7 @@ impl Limits {
         }
         Err(InvalidLimits { field: "heartbeat", rule: "zero, or from a millisecond to a day" })
     }
-}
 
-impl Limits {
     /// How often the timer looks for what is too old; `None` when nothing ever is.
     pub(super) fn timer_pause(&self) -> Option<Duration> {
         let ages = [self.channel_idle, self.history_age].into_iter().filter(|age| !age.is_zero());

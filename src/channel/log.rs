@@ -20,6 +20,7 @@ use std::mem::replace;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Where the logs of all channels are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,11 +149,17 @@ impl Log {
         }
     }
 
-    /// Waits until the history knows what came after this id. `false` when that takes too long.
-    pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>) -> bool {
+    /// Waits until the history knows what came after this id; `None` when that takes longer. Returns whether the history
+    /// has all that there is now: otherwise another server may have sent more, or completed the channel.
+    pub(super) fn follow(
+        &self,
+        feed: &Feed,
+        last_event_id: Option<&str>,
+        deadline: Instant,
+    ) -> Option<bool> {
         match self {
-            Log::Memory | Log::Journal(_) => true,
-            Log::Redis(stream) => mirror::follow(stream, feed, last_event_id).is_ok(),
+            Log::Memory | Log::Journal(_) => Some(true),
+            Log::Redis(stream) => mirror::follow(stream, feed, last_event_id, deadline).ok(),
         }
     }
 

@@ -5,13 +5,13 @@ use super::feed::Feed;
 use super::id::Id;
 use super::limits::Limits;
 use super::members::Phase;
-use super::publication::{Committed, Publication, PublishError, frame};
+use super::publication::{Committed, Publication, PublishError, frame, is_key};
 use crate::redis::{Bounds, Content, Entry, Failure, Mirror, Stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a publisher or a subscriber waits for Redis, in all.
-const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the thread that reads waits for fan-out threads, for all entries that came in one piece: a thread that hangs
 /// must not stop the other channels.
@@ -19,7 +19,8 @@ const ROOM_DEADLINE: Duration = Duration::from_millis(250);
 
 pub(super) fn bounds(limits: &Limits) -> Bounds {
     let Limits { history_events, history_bytes, .. } = *limits;
-    Bounds { events: history_events, bytes: history_bytes, is_id: |id| Id::parse(id).is_some() }
+    let is_id = |id: &str| Id::parse(id).is_some();
+    Bounds { events: history_events, bytes: history_bytes, is_id, is_key }
 }
 
 pub(super) fn commit(
@@ -60,22 +61,27 @@ pub(super) fn commit(
     Ok(id)
 }
 
-/// Waits until the feed knows what came after this id. An id beyond the history may be of an event that another server
-/// has sent and this one has not read yet. A completion ends the client for good, so it is read again.
+/// Waits until the feed knows what came after this id. A client that seems to lack nothing, or has an id beyond the history,
+/// may be ahead of this server; and a completion ends the client for good. So the stream is read again then. Returns
+/// whether it was.
 pub(super) fn follow(
     stream: &Stream,
     feed: &Feed,
     last_event_id: Option<&str>,
-) -> Result<(), Failure> {
-    let deadline = Instant::now() + REDIS_DEADLINE;
+    deadline: Instant,
+) -> Result<bool, Failure> {
     stream.follow(deadline)?;
     let asked = last_event_id.and_then(Id::parse);
     let (is_completed, last) = {
         let state = feed.lock();
         (state.is_completed(), state.history.last_id())
     };
-    let is_later = asked.is_some_and(|id| last.is_none_or(|last| id > last));
-    if is_later || is_completed { stream.refresh(deadline) } else { Ok(()) }
+    let is_last = asked.is_some_and(|id| last.is_none_or(|last| id >= last));
+    let is_refreshed = is_last || is_completed;
+    if is_refreshed {
+        stream.refresh(deadline)?
+    }
+    Ok(is_refreshed)
 }
 
 impl From<Failure> for PublishError {

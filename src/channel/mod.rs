@@ -1,9 +1,9 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `place`, `start`, `replay`, `catch_up`,
-//! `fanout`, `segment`, `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`,
-//! `timer`, `channels`.
+//! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `notifier`, `members`, `subscriber`, `counters`,
+//! `lane`, `order`, `selection`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
+//! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`, `channels`.
+//! Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a feed.
 
 mod asked;
 mod catch_up;
@@ -37,6 +37,7 @@ mod start;
 mod subscriber;
 mod table;
 mod timer;
+mod view;
 mod views;
 
 pub(crate) use crate::redis::Figures as RedisFigures;
@@ -48,5 +49,5 @@ pub use directory::{JournalSummary, JournalSync, inspect_journal};
 pub use limits::Limits;
 pub use log::Storage;
 pub use publication::{PublishError, Published};
-pub(crate) use selection::Selection;
+pub(crate) use selection::{PRESENCE, Selection};
 pub use table::NoChannel;

@@ -1,10 +1,13 @@
 //! Views of channels in Redis, where each stream has ids of its own.
 //!
-//! Two events of two streams may have one id, and behind a failover the clock of Redis may be late: one id cannot say which
+//! Two events of two streams may have one id, and after a failover the clock of Redis may be late: one id cannot say which
 //! events of several streams came before it. So the id of an event in such a view is a place: it has a part for each
 //! channel, in the order of their names, which is the id of the last event of that channel, as
 //! `1795363109763-0,1795363109770-2`. With it every server finds what a client lacks, and what is lost, channel by channel.
 //! The events of a channel stand in their order; between two channels there is none that all servers know.
+//!
+//! The part of a stream that was empty is `0-0`. If the stream has begun since then, a server that saw it empty knows that
+//! nothing is missing. Any other server tells a gap: a stream that was deleted and began again looks the same to it.
 
 use super::feed::{Feed, State};
 use super::id::Id;
@@ -15,7 +18,7 @@ pub(super) fn text(place: &[Id]) -> String {
     place.iter().map(Id::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The frame of an event as a view shows it, with the place behind the event as its id.
+/// The frame of an event as a view shows it, with the place after the event as its id.
 pub(super) fn placed(place: &[Id], shown: &[u8]) -> Arc<[u8]> {
     let own_id = shown.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     [format!("id: {}\n", text(place)).as_bytes(), &shown[own_id..]].concat().into()
@@ -38,20 +41,22 @@ impl Feed {
     pub(super) fn show_of(self: &Arc<Feed>, channel: &Feed, id: Id, shown: &[u8]) {
         let mut state = self.lock();
         self.reach(&mut state, channel, id);
-        let frame = placed(&state.place, shown);
-        // The history of the view is in the order in which the events came. Its ids only tell how old they are.
-        let id = id.max(state.history.newest());
-        self.append_shown(state, id, frame);
+        if state.is_active() {
+            let frame = placed(&state.place, shown);
+            // The history of the view is in the order in which the events came. Its ids only tell how old they are.
+            let id = id.max(state.history.newest());
+            self.append_shown(state, id, frame);
+        }
     }
 
-    /// The history of a channel has begun anew behind this event. The subscribers of the view come back with their places,
-    /// and are told what is lost. Called under the lock of the channel.
+    /// The history of a channel ends with this event, and it has begun anew unless the view has. The subscribers of the view
+    /// come back with their places, and are told what is lost. Called under the lock of the channel.
     pub(super) fn restart(self: &Arc<Feed>, channel: &Feed, newest: Id) {
         let mut state = self.lock();
         self.reach(&mut state, channel, newest);
-        state.history.reset(Id::FIRST);
-        self.changed(&state);
-        self.notify_lanes_of_view(state);
+        if state.is_active() {
+            self.restart_at(state, Id::FIRST);
+        }
     }
 
     /// The same for all views of a channel.

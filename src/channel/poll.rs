@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Write};
 use std::mem::{replace, take};
 
 impl Channel {
-    /// Everything behind the client's last event ID; without one, everything that is kept. It is an event stream that ends
+    /// Everything after the client's last event ID; without one, everything that is kept. It is an event stream that ends
     /// at once, or with `is_json` an object with an array of the same events, and the last event ID for the next time.
     pub(crate) fn poll(&self, request: &Request<'_>, is_json: bool) -> Response {
         let asked = Asked::by(request).unwrap_or(Asked::Earliest);

@@ -3,8 +3,7 @@
 use super::history::History;
 use super::id::Id;
 use crate::sse::Event;
-use std::fmt;
-use std::iter::repeat_n;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// The draft of the `Idempotency-Key` field sets no bound; this is the one of Stripe.
@@ -16,8 +15,8 @@ const LONGEST_ID: &str = "id: 17592186044415-1048575\n";
 /// The result of publishing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel
-    /// of this server.
+    /// The event's id, `<unix-ms>-<n>`: larger than that of every event before it, in any channel of this server; with Redis,
+    /// in this channel.
     pub id: String,
     /// How many subscribers the channel has now. The server cannot know how many of them read the event.
     pub subscribers: usize,
@@ -98,6 +97,10 @@ pub(super) struct Publication {
     pub(super) bytes: usize,
 }
 
+pub(super) fn is_key(key: &str) -> bool {
+    (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Publication {
     /// Checks the event and the key for a channel that keeps `history_bytes`.
     pub(super) fn new(
@@ -105,10 +108,7 @@ impl Publication {
         key: Option<&str>,
         history_bytes: usize,
     ) -> Result<Publication, PublishError> {
-        let is_malformed = |key: &str| {
-            !(1..=LONGEST_KEY).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic())
-        };
-        if key.is_some_and(is_malformed) {
+        if key.is_some_and(|key| !is_key(key)) {
             return Err(PublishError::MalformedKey);
         }
         let reserve = LONGEST_ID.len() + key.map_or(0, str::len);
@@ -139,14 +139,11 @@ impl Publication {
     }
 }
 
-/// An encoded event with its id. It is allocated once, of its exact size.
+/// An encoded event with its id.
 pub(super) fn frame(id: Id, block: &str) -> Arc<[u8]> {
-    let line = format!("id: {id}\n");
-    let mut frame: Arc<[u8]> = repeat_n(0, line.len() + block.len()).collect();
-    // Nothing else has it yet.
-    if let Some(bytes) = Arc::get_mut(&mut frame) {
-        bytes[..line.len()].copy_from_slice(line.as_bytes());
-        bytes[line.len()..].copy_from_slice(block.as_bytes());
-    }
-    frame
+    // It does not grow: each time would cost as much as the rest.
+    let mut frame = String::with_capacity(LONGEST_ID.len() + block.len());
+    // A string takes everything.
+    let _ = write!(frame, "id: {id}\n{block}");
+    frame.into_bytes().into()
 }

@@ -18,7 +18,7 @@ pub(super) struct Recovered {
     pub(super) segments: Vec<Old>,
     /// Where the last whole record of the newest one ends; `None` if it has no whole header.
     pub(super) newest: Option<u64>,
-    /// Bytes behind them.
+    /// Bytes after it.
     pub(super) torn_bytes: u64,
 }
 

@@ -1,23 +1,25 @@
 //! What a client lacks, piece by piece.
 //!
-//! A view is a feed that other feeds fill. It is made for its first subscriber, and goes with the last one. It shows what is
-//! appended while it exists. What a subscriber missed before is read from the histories of the channels, in rounds, so
-//! that a busy channel does not push the events of a quiet one out. No lock is held for more than one history at a time.
+//! A view shows what is appended while it exists. What a subscriber missed before that is read from the histories of the
+//! channels, so that a busy channel does not push the events of a quiet one out.
+//!
+//! A replay looks at each channel once, and finds what its next event is. Then it takes the smallest id again and again
+//! (a merge of sorted sequences), so a piece costs what it writes, however many channels there are. No lock is held for more
+//! than one history at a time.
 
 use super::asked::Asked;
-use super::feed::{Feed, Matching, State};
+use super::feed::Feed;
 use super::history::{Batch, Cursor, History, REPLAY_BYTES};
 use super::id::Id;
-use super::limits::Limits;
 use super::place::placed;
 use super::selection::shown;
 use super::start::Start;
 use super::subscriber::Departure;
 use crate::sse::{Event, json_string};
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::{replace, take};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// So many names, at most, are told in a gap. If there are more, it tells the parts of the selection.
 const TOLD_NAMES: usize = 64;
@@ -25,19 +27,25 @@ const TOLD_NAMES: usize = 64;
 /// Reads what the channels of a view keep, or what one channel keeps, in the order of the ids.
 pub(super) struct Replay<'f> {
     feed: &'f Arc<Feed>,
-    /// How far the client has come: behind one id, or in a view over Redis behind one of each channel.
+    /// How far the client has come: to one id, or in a view over Redis to one of each channel.
     starts: Vec<Start>,
-    /// The client has each event up to where the last round was to end.
+    /// It has looked at all channels.
+    has_looked: bool,
+    /// What was found then is replayed up to here.
+    until: Vec<Id>,
+    /// The channels that have more of it, by the id of their next event and by their number: two streams in Redis may have
+    /// the same id.
+    next: BTreeMap<(Id, usize), Arc<Feed>>,
+    /// Nothing is left of what was found. The client has each event up to the end.
     pub(super) is_complete: bool,
-    /// The number of the round before.
-    round: Option<u64>,
 }
 
 impl<'f> Replay<'f> {
     pub(super) fn new(feed: &'f Arc<Feed>, mut start: Start) -> Replay<'f> {
-        let channels = std::mem::take(&mut start.channels);
+        let channels = take(&mut start.channels);
         let starts = if channels.is_empty() { vec![start] } else { channels };
-        Replay { feed, starts, is_complete: false, round: None }
+        let (until, next) = (Vec::new(), BTreeMap::new());
+        Replay { feed, starts, has_looked: false, until, next, is_complete: true }
     }
 
     /// The client has each event up to here.
@@ -50,131 +58,120 @@ impl<'f> Replay<'f> {
         self.starts.iter().map(|start| start.newest).collect()
     }
 
-    /// Fills the batch with the first events that the client lacks, none of them behind `until`. Returns the gap that it is
-    /// told before the first round, or nothing.
+    /// Fills the batch with the first events that the client lacks. If nothing was left, it looks at all channels, for events
+    /// up to `until`. Returns the gap that the client is told before the first event, or nothing.
     ///
     /// # Errors
-    /// [`Departure::Slow`] if a channel has lost an event since the round before.
+    /// [`Departure::Slow`] if a channel has lost an event since then.
     pub(super) fn next(
         &mut self,
         asked: &Asked,
         until: &[Id],
         batch: &mut Batch,
     ) -> Result<String, Departure> {
+        let gap = if self.is_complete { self.look(asked, until)? } else { String::new() };
+        let mut history = History::new(Id::FIRST);
+        self.fill(&mut history)?;
+        history.copy(0, Cursor::MAX, usize::MAX, batch);
+        self.is_complete = self.next.is_empty();
+        if self.is_complete {
+            let ends = self.starts.iter_mut().zip(&self.until);
+            ends.for_each(|(start, until)| start.after = start.after.max(*until));
+        }
+        Ok(gap)
+    }
+
+    /// Finds the next event of each channel, and what was lost.
+    fn look(&mut self, asked: &Asked, until: &[Id]) -> Result<String, Departure> {
         let (feed, hub) = (self.feed, &self.feed.hub);
-        // What is forgotten after this line has this number or more.
-        let number = hub.rounds.fetch_add(1, SeqCst) + 1;
-        let before = self.round.replace(number);
-        let has_forgotten = |start: &Start, forgotten: Id, forgot_in: u64| match before {
-            None => start.is_behind_gap(forgotten, &hub.ids),
-            Some(before) => start.after < forgotten && forgot_in >= before,
+        let is_first = !replace(&mut self.has_looked, true);
+        let has_forgotten = |start: &Start, forgotten: Id| match is_first {
+            true => start.is_behind_gap(forgotten, &hub.ids),
+            false => start.after < forgotten,
         };
         // Read before the channels are locked: their histories then have each event up to this id.
         let in_order = feed.view.as_ref().filter(|_| !feed.has_place());
-        let settled = in_order.map(|_| hub.order.settled(&hub.ids));
-        let until: Vec<Id> =
-            until.iter().map(|until| settled.map_or(*until, |it| it.min(*until))).collect();
-        let (mut found, mut lost) = (Found::default(), Vec::new());
-        let (sources, last) = (feed.sources(), self.starts.len() - 1);
-        if has_forgotten(&self.starts[0], sources.forgotten, sources.forgot_in) {
-            lost.extend(sources.open_parts);
-        }
-        for (at, channel) in sources.feeds.iter().enumerate() {
-            let (start, until) = (&mut self.starts[at.min(last)], until[at.min(last)]);
+        let settled = in_order.map_or(Id::MAX, |_| hub.order.settled(&hub.ids));
+        self.until = until.iter().map(|until| settled.min(*until)).collect();
+        let (mut lost, mut number, last) = (BTreeSet::new(), 0, self.starts.len() - 1);
+        let sources = feed.each_source(|channel| {
+            let (at, start) = (number.min(last), &mut self.starts[number.min(last)]);
             let mut state = channel.lock();
             channel.expire(&mut state);
             let history = &state.history;
-            let has_forgotten = has_forgotten(start, history.forgotten, state.forgot_in);
-            let is_anew = settled.is_none() && start.is_lost_in(history);
-            if has_forgotten || is_anew && (before.is_some() || start.has_gap.is_none()) {
-                lost.push(Arc::clone(&channel.members.name));
+            let has_forgotten = has_forgotten(start, history.forgotten);
+            let is_anew = in_order.is_none() && start.find_in(history);
+            if has_forgotten || is_anew && start.has_gap.is_none() {
+                lost.insert(Arc::clone(&channel.members.name));
             }
-            let name = feed.view.as_ref().map(|_| &*channel.members.name);
-            let events = history.after(start.after);
-            found.add(at, name, events.take_while(|(id, _)| *id <= until));
+            if let Some((id, _)) = history.after(start.after).next()
+                && id <= self.until[at]
+            {
+                self.next.insert((id, number), Arc::clone(channel));
+            }
+            number += 1;
+        });
+        if has_forgotten(&self.starts[0], sources.forgotten) {
+            lost.extend(sources.open_parts);
         }
-        if before.is_some() && !lost.is_empty() {
+        if lost.is_empty() {
+            return Ok(String::new());
+        } else if !is_first {
             return Err(Departure::Slow);
         }
         // Nothing is known of an id that no channel had.
         if let Some(view) = in_order
-            && !lost.is_empty()
             && (lost.len() > TOLD_NAMES || self.starts[0].has_gap.is_some())
         {
-            lost = view.selection.parts().to_vec();
+            lost = view.selection.parts().iter().cloned().collect();
         }
-        let gap = match lost.is_empty() {
-            true => String::new(),
-            false => feed.gap(asked, found.frames.keys().next().map(|(id, _)| *id), lost),
-        };
-        let mut history = History::new(Id::FIRST);
-        for ((id, at), frame) in found.frames {
-            let start = &mut self.starts[at.min(last)];
-            (start.after, start.end) = (id, start.end + 1);
-            let frame = if feed.has_place() { placed(&self.after(), &frame) } else { frame };
-            history.append(id, frame, None);
-        }
-        history.copy(0, Cursor::MAX, usize::MAX, batch);
-        self.is_complete = found.left.is_none();
-        if self.is_complete {
-            let ends = self.starts.iter_mut().zip(until);
-            ends.for_each(|(start, until)| start.after = start.after.max(until));
-        }
-        Ok(gap)
+        Ok(feed.gap(asked, self.next.keys().next().map(|(id, _)| *id), lost))
     }
-}
 
-/// The first events of several histories, in one order.
-#[derive(Default)]
-struct Found {
-    /// By the id, and the number of the channel: two streams in Redis may have the same id.
-    frames: BTreeMap<(Id, usize), Arc<[u8]>>,
-    bytes: usize,
-    /// The first one that did not fit.
-    left: Option<(Id, usize)>,
-}
-
-impl Found {
-    /// Adds those of one history that fit, with the name of their channel if they are for a view.
-    fn add<'h>(
-        &mut self,
-        at: usize,
-        channel: Option<&str>,
-        events: impl Iterator<Item = (Id, &'h Arc<[u8]>)>,
-    ) {
-        for (id, frame) in events {
-            if self.left.is_some_and(|left| (id, at) > left) {
-                break;
+    /// Takes events in the order of their ids, as many as fit in a piece, but at least one.
+    fn fill(&mut self, piece: &mut History) -> Result<(), Departure> {
+        let last = self.starts.len() - 1;
+        while let Some(((next, number), channel)) = self.next.pop_first() {
+            let (at, others_turn) = (number.min(last), self.next.keys().next().copied());
+            let mut state = channel.lock();
+            channel.expire(&mut state);
+            let mut events = state.history.after(next.previous()).peekable();
+            if events.peek().is_none_or(|(id, _)| *id != next) {
+                return Err(Departure::Slow);
             }
-            let frame = channel.map_or_else(|| Arc::clone(frame), |name| shown(name, frame));
-            self.bytes += frame.len();
-            self.frames.insert((id, at), frame);
-            // The largest ids are for the next round.
-            while self.bytes > REPLAY_BYTES
-                && self.frames.len() > 1
-                && let Some((key, frame)) = self.frames.pop_last()
-            {
-                self.bytes -= frame.len();
-                self.left = Some(key);
+            for (id, frame) in events.take_while(|(id, _)| *id <= self.until[at]) {
+                let is_full = piece.end() > 0 && piece.bytes + frame.len() > REPLAY_BYTES;
+                if is_full || others_turn.is_some_and(|turn| turn < (id, number)) {
+                    self.next.insert((id, number), Arc::clone(&channel));
+                    if is_full {
+                        return Ok(());
+                    }
+                    break;
+                }
+                let start = &mut self.starts[at];
+                (start.after, start.end) = (id, start.end + 1);
+                let frame = match &self.feed.view {
+                    None => Arc::clone(frame),
+                    Some(_) => shown(&channel.members.name, frame),
+                };
+                let frame =
+                    if self.feed.has_place() { placed(&self.after(), &frame) } else { frame };
+                piece.append(id, frame, None);
             }
         }
+        Ok(())
     }
 }
 
 impl Feed {
-    /// The channels that a replay reads: those of a view, or the channel itself.
-    fn sources(self: &Arc<Feed>) -> Matching {
-        let Some(view) = &self.view else {
-            let feeds = vec![Arc::clone(self)];
-            return Matching { feeds, ..Matching::default() };
-        };
-        let sources = view.sources.upgrade();
-        sources.map(|sources| sources.matching(&view.selection)).unwrap_or_default()
-    }
-
     /// The event that tells a client what it missed; in a view, with the channels that have lost something. It has no id, so
     /// that the client keeps its own.
-    pub(super) fn gap(&self, asked: &Asked, oldest: Option<Id>, lost: Vec<Arc<str>>) -> String {
+    pub(super) fn gap(
+        &self,
+        asked: &Asked,
+        oldest: Option<Id>,
+        lost: BTreeSet<Arc<str>>,
+    ) -> String {
         self.hub.counters.gaps.fetch_add(1, Relaxed);
         // The client may have sent as much as a head has room for.
         let asked: String = asked.text().chars().take(64).collect();
@@ -187,65 +184,4 @@ impl Feed {
         let gap = Event::new(json + "}").name("gap");
         gap.map(|gap| gap.to_string()).unwrap_or_default()
     }
-
-    /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:
-    /// while fan-out threads are behind, the history grows to twice its size. See [`wait_for_views`](Feed::wait_for_views).
-    pub(super) fn show(self: &Arc<Feed>, id: Id, frame: &Arc<[u8]>) {
-        let state = self.lock();
-        // Before the view was activated; or the event is in the history of its channel since before that.
-        if id > state.history.newest() {
-            self.append_shown(state, id, Arc::clone(frame));
-        }
-    }
-
-    pub(super) fn append_shown(
-        self: &Arc<Feed>,
-        mut state: MutexGuard<'_, State>,
-        id: Id,
-        frame: Arc<[u8]>,
-    ) {
-        let Limits { history_events, history_bytes, .. } = self.hub.limits;
-        let soft = state.history.first_after(frame.len(), history_events, history_bytes);
-        let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);
-        let needed_from = state.needed_from().unwrap_or(Cursor::MAX);
-        self.is_behind.store(needed_from < soft, Relaxed);
-        state.forget_before(hard.max(soft.min(needed_from)), &self.hub);
-        state.history.append(id, frame, None);
-        self.changed(&state);
-        self.notify_lanes_of_view(state);
-    }
-
-    /// Waits until the fan-out threads have copied what the views of a channel lack. To be called without a lock by a
-    /// publisher that has just appended an event.
-    pub(super) fn wait_for_views(&self, at_most: Duration) {
-        let deadline = Instant::now() + at_most;
-        let views: Vec<_> = self.lock().views.iter().filter_map(Weak::upgrade).collect();
-        for view in views.iter().filter(|view| view.is_behind.load(Relaxed)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            drop(view.make_room(view.lock(), 0, left));
-        }
-    }
-
-    /// The view shows each event from now on: all channels have it among their views. The older ones are in their
-    /// histories.
-    pub(super) fn activate(&self) {
-        self.hub.order.between(&self.hub.ids, |last| {
-            let mut state = self.lock();
-            if state.history.forgotten == Id::MAX {
-                state.history = History::new(last);
-            }
-        });
-    }
-}
-
-/// Makes each of the channels feed a view.
-pub(super) fn connect(view: &Arc<Feed>, feeds: &[Arc<Feed>]) {
-    for feed in feeds {
-        let mut state = feed.lock();
-        state.show_in(Arc::downgrade(view));
-        if view.has_place() {
-            view.restart(feed, state.history.newest());
-        }
-    }
-    view.activate();
 }

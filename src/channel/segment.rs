@@ -157,7 +157,7 @@ impl Segment {
         file.map(Segment::from).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
-    /// To go on with one that was recovered; what stands behind `length` is cut off.
+    /// To go on with one that was recovered; what stands after `length` is cut off.
     pub(super) fn open(directory: &Path, name: Id, length: u64) -> io::Result<Segment> {
         let file = OpenOptions::new().append(true).open(path(directory, name))?;
         if file.metadata()?.len() > length {
@@ -177,7 +177,7 @@ impl Segment {
         })
     }
 
-    /// Cuts off what stands behind `length`.
+    /// Cuts off what stands after `length`.
     pub(super) fn cut(&self, length: u64) -> io::Result<()> {
         self.file.set_len(length)
     }

@@ -9,7 +9,7 @@ const MAX_PARTS: usize = 16;
 
 /// How many subscribers a channel has is told on a channel of its own, with this before the name. No client can publish on
 /// it: it is no name. A dollar sign, which other servers have here, would be replaced by a shell.
-pub(super) const PRESENCE: &str = "@presence.";
+pub(crate) const PRESENCE: &str = "@presence.";
 
 /// ```text
 /// selection = name / view / "@presence." name
@@ -82,7 +82,7 @@ impl Selection {
 }
 
 /// The frame of an event as a view shows it: `event: news`, or `event: news:TYPE` if it has a type of its own. A channel may be
-/// named as a type that is reserved; then the default type stands behind it, as `error:message`.
+/// named as a type that is reserved; then the default type stands after it, as `error:message`.
 pub(super) fn shown(channel: &str, frame: &[u8]) -> Arc<[u8]> {
     // Comments, the id and a reconnection time stand before these lines.
     let mut start = 0;

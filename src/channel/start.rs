@@ -19,7 +19,7 @@ use super::id::{Id, Ids};
 /// Ids grow across all channels. So what came after an id of another channel is known, too; and a view starts as a channel
 /// does, with a gap if one of its channels has lost something.
 pub(super) struct Start {
-    /// Behind this id.
+    /// After this id.
     pub(super) after: Id,
     /// Whether there is a gap; `None` if that depends on what is forgotten by then.
     pub(super) has_gap: Option<bool>,
@@ -74,9 +74,10 @@ impl Start {
         self.has_gap.unwrap_or(self.after < forgotten && !is_whole)
     }
 
-    /// Whether the history of its channel has lost what stood at `end`; it may have begun anew, with other ids. From then on
-    /// `after` is an id that every server knows, and `end` the position behind it.
-    pub(super) fn is_lost_in(&mut self, history: &History) -> bool {
+    /// Finds `after` in the history of its channel, and makes it an id that every server knows; `end` is the position after it.
+    /// The history may have begun anew, with other ids. Returns whether what stood at the old `end` is lost: then this starts
+    /// with the oldest event.
+    pub(super) fn find_in(&mut self, history: &History) -> bool {
         let is_lost = is_lost(self.end, history.first);
         self.after = history.last_until(if is_lost { Id::FIRST } else { self.after });
         self.end = history.position_after(self.after);

@@ -6,19 +6,22 @@ use super::history::History;
 use super::id::Id;
 use super::log::{Log, Logs, Restored};
 use super::members::{Listing, Members, Phase};
-use super::replay;
 use super::selection::Selection;
+use super::view;
 use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Bound::{Included, Unbounded};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 /// How many channels expire, at most, while the table is locked.
 const EXPIRED_AT_ONCE: usize = 64;
+
+/// How many channels of a selection are found, at most, while the table is locked.
+const MATCHING_AT_ONCE: usize = 256;
 
 /// Why there is no such channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +66,8 @@ pub(super) struct Table {
     pub(super) views: Views,
     /// No event of an evicted channel has a larger id.
     forgotten: Id,
-    /// The id of the time at which the server started. The history of a new channel starts here, or behind the evicted ones.
+    /// The id of the time at which the server started. The history of a new channel starts here, or after the evicted ones.
     started: Id,
-    /// The round of replays in which the last one was evicted.
-    forgot_in: u64,
 }
 
 pub(super) struct Entry {
@@ -112,7 +113,6 @@ impl Table {
                 views: Views::default(),
                 forgotten: logs.forgotten(hub),
                 started: hub.ids.last(),
-                forgot_in: 0,
             })
         })
     }
@@ -147,11 +147,7 @@ impl Table {
         history: History,
     ) -> &Entry {
         let feed = self.new_feed(name, history, None);
-        // An earlier channel of this name may have been evicted between two rounds of a replay.
-        feed.lock().forgot_in = self.forgot_in;
-        for view in self.views.of_channel(name) {
-            feed.lock().show_in(view);
-        }
+        feed.begin(self.views.of_channel(name));
         let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
         self.channels.entry(name.into()).or_insert(entry)
     }
@@ -205,22 +201,24 @@ impl Table {
         true
     }
 
-    pub(super) fn matching(&self, selection: &Selection) -> Matching {
-        let (mut feeds, mut open_parts) = (Vec::new(), Vec::new());
-        for part in selection.parts() {
-            let Some(prefix) = part.strip_suffix('*') else {
-                match self.channels.get(part) {
-                    Some(entry) => feeds.push(Arc::clone(&entry.feed)),
-                    None => open_parts.push(Arc::clone(part)),
-                }
-                continue;
-            };
-            let behind = self.channels.range::<str, _>((Included(prefix), Unbounded));
-            let matching = behind.take_while(|(name, _)| name.starts_with(prefix));
-            feeds.extend(matching.map(|(_, entry)| Arc::clone(&entry.feed)));
-            open_parts.push(Arc::clone(part));
+    fn matching(&self, selection: &Selection, name: &str) -> Matching {
+        let feeds = selection.parts().iter().flat_map(|part| {
+            let prefix = part.strip_suffix('*');
+            let first = prefix.unwrap_or(part);
+            let start = if name < first { Included(first) } else { Excluded(name) };
+            let after =
+                self.channels.range::<str, _>((start, Unbounded)).map(|(_, entry)| &entry.feed);
+            after.take_while(move |feed| {
+                let name = &*feed.members.name;
+                prefix.map_or(name == first, |prefix| name.starts_with(prefix))
+            })
+        });
+        let is_open = |part: &&Arc<str>| part.ends_with('*') || !self.channels.contains_key(*part);
+        Matching {
+            feeds: feeds.take(MATCHING_AT_ONCE).cloned().collect(),
+            open_parts: selection.parts().iter().filter(is_open).cloned().collect(),
+            forgotten: self.forgotten,
         }
-        Matching { feeds, open_parts, forgotten: self.forgotten, forgot_in: self.forgot_in }
     }
 
     /// How many subscribers a channel has, with those of its views, also before it begins.
@@ -235,11 +233,16 @@ impl Table {
     /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
     /// from this table.
     pub(super) fn evict(&mut self) -> Option<Entry> {
-        let (_, name) = self.unused.pop_first()?;
-        let entry = self.channels.remove(&name)?;
+        let (_, name) = self.unused.first()?.clone();
+        let entry = self.remove(&name)?;
         self.forgotten = self.forgotten.max(entry.feed.forget());
-        self.forgot_in = self.hub.rounds.load(SeqCst);
+        Some(entry)
+    }
+
+    fn remove(&mut self, name: &Arc<str>) -> Option<Entry> {
+        let entry = self.channels.remove(name)?;
         self.claimed -= usize::from(entry.is_claimed);
+        entry.unused.map(|unused| self.unused.remove(&(unused, Arc::clone(name))));
         Some(entry)
     }
 
@@ -257,14 +260,14 @@ impl Table {
 }
 
 impl Sources for Mutex<Table> {
-    fn matching(&self, selection: &Selection) -> Matching {
-        hold(self).matching(selection)
+    fn matching(&self, selection: &Selection, name: &str) -> Matching {
+        hold(self).matching(selection, name)
     }
 }
 
 impl Listing for Mutex<Table> {
     fn review(&self, members: &Members) {
-        // A view keeps its channels in use. Like these, it is dropped when the lock is free.
+        // A view over Redis keeps its channels in use. Like these, it is dropped when the lock is free.
         let (mut removed, mut gone) = (Removed::default(), Vec::new());
         let table = &mut *hold(self);
         let now = table.hub.uptime();
@@ -281,13 +284,7 @@ impl Listing for Mutex<Table> {
         let users = members.without_handle();
         if !members.has_begun() {
             if users == Some(0) {
-                // A mirror of Redis had begun, and may have a key.
-                let unused = entry.unused.take().map(|unused| (unused, Arc::clone(&members.name)));
-                table.claimed -= usize::from(entry.is_claimed);
-                if let Some(key) = unused {
-                    table.unused.remove(&key);
-                }
-                removed.0.extend(table.channels.remove(&members.name));
+                removed.0.extend(table.remove(&members.name));
             }
             return;
         }
@@ -333,16 +330,9 @@ pub(super) fn open_view(table: &Mutex<Table>, selection: &Selection) -> Result<C
         return Ok(presence);
     }
     let channel = table.new_view(selection);
-    let feeds = table.matching(selection).feeds;
-    if channel.feed.has_place() {
-        // It has all its channels, and they are few: no other client finds the view before they feed it.
-        replay::connect(&channel.feed, &feeds);
-        table.views.insert(&channel);
-    } else {
-        // A channel that begins from here on finds the view. Those that are there are told without this lock.
-        table.views.insert(&channel);
-        drop(table);
-        replay::connect(&channel.feed, &feeds);
-    }
+    // A channel that begins from here on finds the view. Those that are there are told without this lock.
+    table.views.insert(&channel);
+    drop(table);
+    view::connect(&channel.feed);
     Ok(channel)
 }

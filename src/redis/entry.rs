@@ -32,6 +32,7 @@ pub(crate) struct Bounds {
     /// Of all encoded events with their ids, and of their keys.
     pub(crate) bytes: usize,
     pub(crate) is_id: fn(&str) -> bool,
+    pub(crate) is_key: fn(&str) -> bool,
 }
 
 /// The copy of a stream in this process. One thread changes it.
@@ -39,7 +40,7 @@ pub(crate) trait Mirror: Send + Sync {
     /// Whether it has subscribers, itself or in a view.
     fn is_wanted(&self) -> bool;
 
-    /// Puts entries behind all others.
+    /// Puts entries after all others.
     fn extend(self: Arc<Self>, entries: Vec<Entry>);
 
     /// Begins anew with these entries, which are within the bounds. Whatever it held may not be what the stream holds, so
@@ -129,10 +130,8 @@ fn read(reply: &Reply, bounds: &Bounds) -> Option<Read> {
         if let Reply::Text(value) = &pair[1] { Some(value) } else { None }
     };
     let text = |name: &str| field(name).map(|value| String::from_utf8_lossy(value).into_owned());
-    let is_key = |key: &String| {
-        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    let event = |block| Content::Event { block, key: text("k").filter(is_key) };
+    let key = || text("k").filter(|key| (bounds.is_key)(key));
+    let event = |block| Content::Event { block, key: key() };
     let content = match (field("f"), text("data")) {
         _ if fields.contains(&Reply::Dropped) || !(bounds.is_id)(&id) => Err(Unfit::TooLarge),
         (Some(block), _) => own_block(block, bounds).map(event),
@@ -198,7 +197,8 @@ fn encode_event(data: String, name: Option<String>, bounds: &Bounds) -> Result<S
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { events: 10, bytes: 100, is_id: |id| id != "9-9" };
+    const BOUNDS: Bounds =
+        Bounds { events: 10, bytes: 100, is_id: |id| id != "9-9", is_key: |_| true };
 
     fn list(texts: &[&str]) -> Reply {
         Reply::List(texts.iter().map(|text| Reply::Text((*text).into())).collect())

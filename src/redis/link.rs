@@ -236,7 +236,7 @@ fn check_version(hello: &Reply) -> io::Result<()> {
     }
 }
 
-/// How long to wait behind so many attempts to connect. With full jitter, servers that lost Redis in one instant do not come
+/// How long to wait after so many attempts to connect. With full jitter, servers that lost Redis in one instant do not come
 /// back in one instant.
 pub(super) fn back_off(attempts: u32) -> Duration {
     let most = Duration::from_millis(50 << attempts.min(6)).min(Duration::from_secs(2));

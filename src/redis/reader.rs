@@ -1,7 +1,7 @@
 //! The one thread that reads streams, on one connection.
 //!
 //! Redis pushes the key of each stream that changes (`CLIENT TRACKING ON BCAST`). A push only wakes; what is read is the
-//! truth. A read begins with the last entry that is held: if Redis does not have that entry any more, entries behind it
+//! truth. A read begins with the last entry that is held: if Redis does not have that entry any more, entries after it
 //! may be lost, too, and the stream is loaded anew. So a stream that was trimmed too far, deleted, or cut off by a
 //! failover is noticed at the first read, and a new connection needs no other check.
 
@@ -194,7 +194,7 @@ impl Reader<'_> {
         loading.into_iter().try_for_each(|due| self.load(due))
     }
 
-    /// Appends what follows the last entry. `false` when that entry is not there, or something behind it cannot be held.
+    /// Appends what follows the last entry. `false` when that entry is not there, or something after it cannot be held.
     fn go_on(&mut self, due: &Due, reply: Reply) -> io::Result<bool> {
         let Some(Page { entries, is_cut }) = self.page(reply)? else { return Ok(false) };
         let mut has_more = is_cut || entries.len() > PAGE;

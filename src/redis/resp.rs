@@ -53,7 +53,7 @@ pub(super) struct Most {
 
 impl Most {
     /// Reads one reply. It keeps only bytes that have arrived, and drops values beyond the limits: a reply that is too large
-    /// costs its own content, and the replies behind it are read all the same.
+    /// costs its own content, and the replies after it are read all the same.
     ///
     /// After an error, where the next reply begins is unknown.
     pub(super) fn read(self, input: &mut impl BufRead) -> io::Result<Reply> {

@@ -69,7 +69,7 @@ pub(super) struct Shared {
     pub(super) counted: Figures,
     /// The token of each command that waits for its reply, and the id under which the reader has met it.
     pub(super) awaited: HashMap<String, Option<String>>,
-    /// Idempotency keys, behind the key of their stream, with which an event is being published.
+    /// Idempotency keys, each after the key of its stream, with which an event is being published.
     pub(super) claimed: HashSet<String>,
     /// The last line on standard error.
     said: String,

@@ -158,6 +158,48 @@ fn a_client_is_not_ended_for_good_by_a_server_that_has_not_read_what_follows() {
 }
 
 #[test]
+fn a_client_that_lacks_nothing_is_ended_by_a_server_that_has_not_read_the_completion() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let relay = Relay::start(redis.address());
+    let (ahead, behind) = (redis.node(), node(relay.address, &[]));
+    let resume_at_end = |channel: &str| {
+        let id = publish(behind.address, channel, "last").expect("Redis runs");
+        let has = Stream::resume(behind.address, channel, "earliest").next();
+        assert_eq!(has.expect("it goes on").last_event_id, id);
+        relay.rules().holds = true;
+        let target = format!("/channels/{channel}");
+        assert_eq!(ask(ahead.address, "DELETE", &target, &[], "").status, 204);
+        let address = behind.address;
+        let resumed =
+            thread::spawn(move || ask(address, "GET", &target, &[("Last-Event-ID", &id)], ""));
+        thread::sleep(Duration::from_millis(300));
+        relay.rules().holds = false;
+        resumed.join().expect("it is answered")
+    };
+    for number in 0..5 {
+        let answer = resume_at_end(&format!("news{number}"));
+        // A machine that runs nothing for long looks like a Redis that does not answer.
+        let is_refused = answer.text().contains("come back later");
+        assert!(answer.status == 204 || is_refused, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_channel_whose_events_have_expired_says_when_the_last_one_was_published() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let node = node(redis.address(), &["--history-seconds", "1"]);
+    let id = publish(node.address, "news", "x").expect("Redis runs");
+    let json = [("Accept", "application/json")];
+    let mut description = String::new();
+    eventually("the event expires", || {
+        description = ask(node.address, "GET", "/channels/news", &json, "").text().to_owned();
+        description.contains("\"events\":0")
+    });
+    let ms = id.split_once('-').expect("it is an id").0;
+    assert!(description.contains(&format!("\"last_published_ms\":{ms}")), "{description}");
+}
+
+#[test]
 fn a_burst_that_is_larger_than_the_history_reaches_a_subscriber_that_reads() {
     let Some(redis) = Redis::start(&[]) else { return };
     let node = node(redis.address(), &["--history-events", "1"]);
