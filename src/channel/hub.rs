@@ -5,6 +5,7 @@ use super::id::{Id, Ids};
 use super::limits::Limits;
 use super::notifier::Notifier;
 use super::order::Order;
+use super::reservation::Reservations;
 use super::subscriber::{HEARTBEAT, HEARTBEAT_EVENT};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -23,6 +24,7 @@ pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
     pub(super) order: Order<Shown<F>>,
+    pub(super) reservations: Reservations,
     /// How many rounds of replays of views have begun.
     pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
@@ -51,6 +53,7 @@ impl<F> Hub<F> {
             limits,
             ids: Ids::new(),
             order: Order::new(show),
+            reservations: Reservations::default(),
             rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a publisher or a subscriber waits for Redis, in all.
-const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the thread that reads waits for fan-out threads, for all entries that came in one piece: a thread that hangs
 /// must not stop the other channels.
@@ -26,11 +26,9 @@ pub(super) fn commit(
     stream: &Stream,
     feed: &Feed,
     publication: Option<Publication>,
+    deadline: Instant,
 ) -> Result<Id, PublishError> {
-    let deadline = Instant::now() + REDIS_DEADLINE;
     let key = publication.as_ref().and_then(|publication| publication.key.as_deref());
-    // While it is held, another publisher with the key waits. What that one sees then has this event.
-    let _claim = key.map(|key| stream.claim(key, deadline)).transpose()?;
     match &publication {
         Some(Publication { key: None, .. }) => stream.follow(deadline)?,
         // Whether it is there already must be true now.

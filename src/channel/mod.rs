@@ -1,9 +1,9 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `notifier`,
-//! `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `place`, `start`, `replay`, `catch_up`,
+//! Read it in this order; each file uses only those before it: `limits`, `id`, `asked`, `history`, `publication`, `reservation`,
+//! `notifier`, `members`, `subscriber`, `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `place`, `start`, `replay`, `catch_up`,
 //! `fanout`, `segment`, `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`,
-//! `timer`, `channels`.
+//! `timer`, `channels`, `several`.
 
 mod asked;
 mod catch_up;
@@ -31,8 +31,10 @@ mod presence;
 mod publication;
 mod recovery;
 mod replay;
+mod reservation;
 mod segment;
 mod selection;
+mod several;
 mod start;
 mod subscriber;
 mod table;
@@ -49,4 +51,5 @@ pub use limits::Limits;
 pub use log::Storage;
 pub use publication::{PublishError, Published};
 pub(crate) use selection::Selection;
+pub(crate) use several::NotPublished;
 pub use table::NoChannel;

@@ -506,24 +506,24 @@ fn a_poll_ends_when_its_key_is_gone() {
 
 #[test]
 fn a_token_file_is_a_line_that_publishes_everywhere_beside_those_of_the_file() {
-    let token = KeyFile::holding("short-token\n");
+    let token = KeyFile::holding("token-of-publishers\n");
     let file = KeyFile::holding(&format!("{ALICE} allow subscribe user.alice\n"));
     let server = Server::start(&["--access", file.path(), "--publish-token-file", token.path()]);
     let post =
         |key: &str, way: usize| with_key(&server, "POST", "/channels/user.alice", key, way).status;
     for way in 0..3 {
-        assert_eq!(post("short-token", way), 200);
+        assert_eq!(post("token-of-publishers", way), 200);
         assert_eq!(post(ALICE, way), 401);
     }
     assert_eq!(
-        ask(server.address, "HEAD", "/channels/user.alice?key=short-token", &[], "").status,
+        ask(server.address, "HEAD", "/channels/user.alice?key=token-of-publishers", &[], "").status,
         401
     );
     assert_eq!(ask(server.address, "HEAD", "/channels/other", &[], "").status, 200);
     // It stays when the file changes.
     file.write(&format!("{ALICE} allow all user.alice\n"));
     eventually("the file is read again", || post(ALICE, 0) == 200);
-    assert_eq!(post("short-token", 0), 200);
+    assert_eq!(post("token-of-publishers", 0), 200);
 }
 
 /// A stream that has ended must not be kept in mind: a server lives for years.
