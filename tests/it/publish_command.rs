@@ -82,7 +82,10 @@ fn the_token_is_read_from_a_file_and_fields_are_sent() {
     let (_server, mut stream, url) = channel_of(&["--publish-token-file", token_file]);
     published(&publish(&["--token-file", token_file, &url, "mine"], ""));
     assert_eq!(next(&mut stream), event("message", "mine"));
-    published(&publish(&["--header", "Authorization: Bearer s3cret-of-publishers", &url, "also mine"], ""));
+    published(&publish(
+        &["--header", "Authorization: Bearer s3cret-of-publishers", &url, "also mine"],
+        "",
+    ));
     assert_eq!(next(&mut stream), event("message", "also mine"));
 
     let outcome = publish(&[&url, "not mine"], "");
