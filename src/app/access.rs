@@ -120,7 +120,6 @@ impl Access {
 
     /// Publishing an event, and completing a channel.
     pub(super) fn publish(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
-        self.check_host_and_origin(request)?;
         self.grant(Action::Publish, request, || match self.publishers {
             Publishers::Anyone => Ok(()),
             // With keys, a client does not learn which channels have one.
@@ -162,7 +161,15 @@ impl Access {
             (Verdict::Forbidden, _) => return Err(self.refuse()),
         };
         let presented = keys.known(presented);
-        Ok(Grant { action, channels: channels.to_owned(), presented, keys, verdict, until })
+        Ok(Grant {
+            action,
+            channels: channels.to_owned(),
+            presented,
+            keys,
+            verdict,
+            until,
+            upload: None,
+        })
     }
 
     /// Ends the stream of a response when its grant does not hold any more.
@@ -171,14 +178,14 @@ impl Access {
             return response;
         }
         let access = Arc::clone(self);
-        response.prepare(move |writer, _| access.granted.add(writer.closer(), grant, None))
+        response.prepare(move |writer, _| access.granted.add(writer.closer(), grant))
     }
 
     /// Ends the connection of an upload when its grant does not hold any more, until what this returns is dropped.
     pub(super) fn watch_upload(&self, grant: Grant, closer: Closer) -> Arc<()> {
         let upload = Arc::new(());
         if self.reviews() {
-            self.granted.add(closer, grant, Some(Arc::downgrade(&upload)));
+            self.granted.add(closer, Grant { upload: Some(Arc::downgrade(&upload)), ..grant });
         }
         upload
     }

@@ -22,9 +22,15 @@ pub(super) struct Grant {
     pub(super) verdict: Verdict,
     /// When the decision of the application ends, and the stream with it: the client comes back, and it is asked again.
     pub(super) until: Option<Instant>,
+    /// Of an upload, which ends before its connection does.
+    pub(super) upload: Option<Weak<()>>,
 }
 
 impl Grant {
+    fn is_over(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.strong_count() == 0)
+    }
+
     /// Whether it holds up to the next review.
     fn holds(&mut self, keys: &Arc<Keys>) -> bool {
         if !Arc::ptr_eq(&self.keys, keys) {
@@ -44,14 +50,13 @@ impl Grant {
 /// them: each subscriber belongs to a fan-out thread, which must not read a file.
 #[derive(Default)]
 pub(super) struct Granted {
-    /// An upload ends before its connection, which may go on with other requests.
-    streams: Mutex<Vec<(Closer, Grant, Option<Weak<()>>)>>,
+    streams: Mutex<Vec<(Closer, Grant)>>,
     pub(super) revoked: AtomicU64,
 }
 
 impl Granted {
-    pub(super) fn add(&self, closer: Closer, grant: Grant, upload: Option<Weak<()>>) {
-        hold(&self.streams).push((closer, grant, upload));
+    pub(super) fn add(&self, closer: Closer, grant: Grant) {
+        hold(&self.streams).push((closer, grant));
     }
 
     /// How many there are, with those that have ended since the last review.
@@ -62,9 +67,8 @@ impl Granted {
     /// Ends the streams with a grant that does not hold, and forgets those that have ended. The lock is free meanwhile.
     pub(super) fn review(&self, keys: &Arc<Keys>) {
         let mut streams = take(&mut *hold(&self.streams));
-        streams.retain_mut(|(closer, grant, upload)| {
-            let is_over = |upload: &Weak<()>| upload.strong_count() == 0;
-            if !closer.is_open() || upload.as_ref().is_some_and(is_over) {
+        streams.retain_mut(|(closer, grant)| {
+            if grant.is_over() || !closer.is_open() {
                 return false;
             }
             let holds = grant.holds(keys);

@@ -53,9 +53,9 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         };
         subscribe::subscribe(request, &shared.channels, &shared.access, may_begin).into()
     }),
-    (Method::Post, "/channels/{name}", OPEN, publish),
-    (Method::Put, "/channels/{name}", OPEN, publish),
-    (Method::Delete, "/channels/{name}", OPEN, |request, shared| {
+    (Method::Post, "/channels/{name}", Access::check_host_and_origin, publish),
+    (Method::Put, "/channels/{name}", Access::check_host_and_origin, publish),
+    (Method::Delete, "/channels/{name}", Access::check_host_and_origin, |request, shared| {
         publish::complete(request, &shared.channels, &shared.access).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
