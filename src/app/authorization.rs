@@ -139,12 +139,12 @@ impl Authorization {
     fn question(
         &self,
         request: &Request<'_>,
-        channels: &str,
+        channel: &str,
     ) -> Result<(Question, String), MalformedUrl> {
         let (url, method) = (self.url.to_string(), request.method().name());
         let mark = if url.contains('?') { '&' } else { '?' };
         let question =
-            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channels)))?;
+            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channel)))?;
         // The client's own query must not add to ours: of two parameters of one name, some programs take the last.
         let pairs =
             request.queries().map(|(name, value)| [encode(&name), encode(&value)].join("="));

@@ -233,11 +233,14 @@ const EVENT_TOO_LARGE: Refusal = Refusal::new(
 fn refusal_for(why: NotPublished, names: &[String], has_key: bool) -> Refusal {
     let (published, error) = match why {
         NotPublished::NoRoom => return refusal_of(NoChannel::Full),
-        NotPublished::Failed { published: 0, error } => return refusal_to_publish(error),
         NotPublished::Failed { published, error } => (published, error),
     };
+    let is_unknown = error == PublishError::Unknown;
+    if names.len() < 2 || (published == 0 && !is_unknown) {
+        return refusal_to_publish(error);
+    }
     let (have, others) = names.split_at(published);
-    let (may_have, lack) = others.split_at((error == PublishError::Unknown).into());
+    let (may_have, lack) = others.split_at(is_unknown.into());
     let list = |said: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!(" {said}: {}.", names.join(", ")),

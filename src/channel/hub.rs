@@ -24,12 +24,12 @@ pub(super) struct Hub<F> {
     pub(super) limits: Limits,
     pub(super) ids: Ids,
     pub(super) order: Order<Shown<F>>,
-    pub(super) reservations: Reservations,
     /// How many rounds of replays of views have begun.
     pub(super) rounds: AtomicU64,
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<F>>>,
     pub(super) counters: Counters,
+    pub(super) reservations: Reservations,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
     started: Instant,
@@ -53,10 +53,10 @@ impl<F> Hub<F> {
             limits,
             ids: Ids::new(),
             order: Order::new(show),
-            reservations: Reservations::default(),
             rounds: AtomicU64::new(0),
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
+            reservations: Reservations::default(),
             joined: AtomicU64::new(0),
             started: Instant::now(),
             is_stopped: AtomicBool::new(false),

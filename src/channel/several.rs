@@ -53,8 +53,8 @@ impl Channels {
         if channels.len() > 1 {
             channels.iter().try_for_each(|channel| channel.check(&publication, deadline))?;
         }
-        let begin = channels.iter().any(|channel| !channel.feed.members.has_begun());
-        if begin && !hold(&self.table).take_places(channels) {
+        let has_new = channels.iter().any(|channel| !channel.feed.members.has_begun());
+        if has_new && !hold(&self.table).take_places(channels) {
             return Err(NotPublished::NoRoom);
         }
         let (mut published, copies) = (Vec::new(), repeat_n(publication, channels.len()));
@@ -62,7 +62,7 @@ impl Channels {
             published.push(channel.commit(publication, deadline)?);
             Ok(())
         });
-        if begin {
+        if has_new {
             let mut evicted = Removed::default();
             hold(&self.table).settle(channels, &mut evicted);
         }
