@@ -1,8 +1,10 @@
-//! Which requests may read, publish and cut: the one place that decides it.
+//! Which requests may read and publish: the one place that decides it.
 
 use super::authorization::Authorization;
-use super::keys::{Action, Keys, Line, Verdict, is_same, presented, read_file};
+use super::host::{host_of, is_at_loopback};
+use super::keys::{Action, Keys, Line, SHORTEST_KEY, Verdict, is_same, presented, read_file};
 use super::revocation::{Grant, Granted, INTERVAL};
+use crate::http::connection::Closer;
 use crate::http::lock::hold;
 use crate::http::{Address, Cors, Head, Refusal, Request, Response, Status, Url};
 use std::fmt;
@@ -72,6 +74,11 @@ impl Access {
             text = read_file(file).map_err(|error| unusable(file, &error))?;
             lines = Line::parse_all(&text).map_err(|what| unusable(file, &what))?;
         }
+        if let Publishers::Bearer(token) = &publishers
+            && token.len() < SHORTEST_KEY
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, SHORT_TOKEN));
+        }
         let ip = |address: &Address| match address {
             Address::Tcp(addr) => Some(addr.ip()),
             _ => None,
@@ -102,32 +109,23 @@ impl Access {
         if self.cors.is_open() {
             return Ok(());
         }
-        self.cut(request)
+        self.check_host_and_origin(request)
     }
 
-    /// Breaking the connections of a line. It needs no key, because the page cuts lines of its own.
-    pub(super) fn cut(&self, request: &Request<'_>) -> Result<(), Refusal> {
+    /// That no page of another site has sent the request. Cutting a line needs no more, because the page cuts lines of its own.
+    pub(super) fn check_host_and_origin(&self, request: &Request<'_>) -> Result<(), Refusal> {
         self.check_host(request)?;
         self.check_origin(request)
     }
 
     /// Publishing an event, and completing a channel.
-    pub(super) fn publish(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        self.cut(request)?;
-        let channels = channels_of(request)?;
-        let verdict = self.keys().judge(Action::Publish, channels, &presented(request));
-        match (verdict, &self.authorization, &self.publishers) {
-            (Verdict::Allowed, ..) => Ok(()),
-            (Verdict::Unnamed, Some(application), _) => {
-                application.ask(request, channels).map(drop)
-            }
-            (Verdict::Unnamed, None, Publishers::Anyone) => Ok(()),
+    pub(super) fn publish(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
+        self.grant(Action::Publish, request, || match self.publishers {
+            Publishers::Anyone => Ok(()),
             // With keys, a client does not learn which channels have one.
-            (Verdict::Unnamed, None, Publishers::None) if self.file.is_none() => {
-                Err(PUBLISHING_IS_OFF)
-            }
+            Publishers::None if self.file.is_none() => Err(PUBLISHING_IS_OFF),
             _ => Err(self.refuse()),
-        }
+        })
     }
 
     /// Whether the client has a key to publish, or needs none. The application that authorizes is not asked: it decides about
@@ -137,22 +135,41 @@ impl Access {
         let is_open = self.publishers == Publishers::Anyone && self.authorization.is_none();
         match self.keys().judge(Action::Publish, channels, &presented(request)) {
             Verdict::Allowed => true,
-            Verdict::Unnamed => is_open && self.cut(request).is_ok(),
+            Verdict::Unnamed => is_open && self.check_host_and_origin(request).is_ok(),
             Verdict::Forbidden => false,
         }
     }
 
     /// Subscribing to a channel, or to several.
     pub(super) fn subscribe(&self, request: &Request<'_>) -> Result<Grant, Refusal> {
+        self.grant(Action::Subscribe, request, || Ok(()))
+    }
+
+    /// `unnamed` decides about channels that no line names, when there is no application to ask.
+    fn grant(
+        &self,
+        action: Action,
+        request: &Request<'_>,
+        unnamed: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<Grant, Refusal> {
         let (channels, keys, presented) = (channels_of(request)?, self.keys(), presented(request));
-        let verdict = keys.judge(Action::Subscribe, channels, &presented);
+        let verdict = keys.judge(action, channels, &presented);
         let until = match (verdict, &self.authorization) {
+            (Verdict::Allowed, _) => None,
             (Verdict::Unnamed, Some(application)) => application.ask(request, channels)?,
+            (Verdict::Unnamed, None) => unnamed().map(|()| None)?,
             (Verdict::Forbidden, _) => return Err(self.refuse()),
-            _ => None,
         };
         let presented = keys.known(presented);
-        Ok(Grant { channels: channels.to_owned(), presented, keys, verdict, until })
+        Ok(Grant {
+            action,
+            channels: channels.to_owned(),
+            presented,
+            keys,
+            verdict,
+            until,
+            upload: None,
+        })
     }
 
     /// Ends the stream of a response when its grant does not hold any more.
@@ -162,6 +179,15 @@ impl Access {
         }
         let access = Arc::clone(self);
         response.prepare(move |writer, _| access.granted.add(writer.closer(), grant))
+    }
+
+    /// Ends the connection of an upload when its grant does not hold any more, until what this returns is dropped.
+    pub(super) fn watch_upload(&self, grant: Grant, closer: Closer) -> Arc<()> {
+        let upload = Arc::new(());
+        if self.reviews() {
+            self.granted.add(closer, Grant { upload: Some(Arc::downgrade(&upload)), ..grant });
+        }
+        upload
     }
 
     /// Whether a client may see that a channel is there. The application is not asked about each of a list.
@@ -290,6 +316,8 @@ fn review(access: &Weak<Access>, mut reading: Reading) {
     }
 }
 
+const SHORT_TOKEN: &str = "the token in the file of --publish-token-file has fewer than 16 characters, so that it could be guessed; \
+     openssl rand -hex 16 makes one";
 const PUBLISHING_IS_OFF: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with --publish-open.",
@@ -315,27 +343,3 @@ const FOREIGN_ORIGIN: Refusal = Refusal::new(
     "A page of another origin may not do this here. Start the server with --allow-origin and the origin of the page, \
      as https://your.name.",
 );
-
-/// Whether the host that the request names is loopback; also when it names none.
-pub(super) fn is_at_loopback(head: &Head) -> bool {
-    let authority = head.authority().to_ascii_lowercase();
-    authority.is_empty() || is_loopback_name(host_of(&authority))
-}
-
-/// The host of an authority, without the port and the brackets.
-fn host_of(authority: &str) -> &str {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// Whether a host, which is in lower case, means this machine to every browser: a loopback address, `localhost`, or a
-/// name below it (RFC 6761, 6.3).
-fn is_loopback_name(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}

@@ -4,7 +4,8 @@ use crate::http::client::{CloseHandle, Request as Question, Response as Reply};
 use crate::http::grammar::encode;
 use crate::http::lock::hold;
 use crate::http::{MalformedUrl, Refusal, Request, Status, Url};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::mem::take;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -26,11 +27,27 @@ const LONGEST_AGE: u64 = 365 * 86_400;
 /// The thread finds a name and reads a head.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What the application has said of one question, and until when that holds.
+/// What the application has said of one question, when, and until when that holds.
 #[derive(Clone, Copy)]
 struct Said {
     status: Status,
+    at: Instant,
     until: Option<Instant>,
+}
+
+/// A question that waits for its reply.
+struct Sent {
+    /// The same for the same question only.
+    name: String,
+    reply: mpsc::Receiver<Option<Reply>>,
+    handle: CloseHandle,
+}
+
+/// The client does not wait any more.
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
 }
 
 pub(super) struct Authorization {
@@ -79,6 +96,9 @@ impl Authorization {
 
     /// Whether the client may do what it asks for, and until when; `None` is without an end.
     ///
+    /// Each channel has a question of its own: an application that looks at how a list begins would let a client into the
+    /// last of its channels. All are sent before the first reply is awaited.
+    ///
     /// # Errors
     /// `401` and `403` as the application says. `503` when it says anything else, or nothing in time.
     pub(super) fn ask(
@@ -86,34 +106,45 @@ impl Authorization {
         request: &Request<'_>,
         channels: &str,
     ) -> Result<Option<Instant>, Refusal> {
-        let (question, name) = self.question(request, channels).map_err(|_| NO_DECISION)?;
-        let kept = hold(&self.kept).get(&name).copied();
-        if let Some(said) = kept.filter(|said| said.until > Some(Instant::now())) {
-            self.cache_hits.fetch_add(1, Relaxed);
-            return said.decision();
-        }
-        self.questions.fetch_add(1, Relaxed);
-        let decision = self.send(question).ok_or(NO_DECISION).and_then(|reply| {
-            let until = max_age(&reply).map(|age| Instant::now() + age);
-            let said = Said { status: reply.status, until };
-            self.keep(name, said);
-            said.decision()
-        });
+        let deadline = Instant::now() + DEADLINE;
+        let channels = BTreeSet::from_iter(channels.split(','));
+        let (mut sent, mut ends) = (Vec::new(), Vec::new());
+        let decide = || {
+            for channel in channels {
+                let (question, name) = self.question(request, channel).map_err(|_| NO_DECISION)?;
+                match self.find(&name) {
+                    Some(said) => ends.push(said.decision()?),
+                    None => sent.push(self.send(question, name, deadline).ok_or(NO_DECISION)?),
+                }
+            }
+            for mut sent in sent {
+                ends.push(self.receive(&mut sent, deadline).ok_or(NO_DECISION)?.decision()?);
+            }
+            Ok(ends.into_iter().flatten().min())
+        };
+        let decision = decide();
         let has_failed = decision.as_ref().is_err_and(|refusal| *refusal == NO_DECISION);
         self.failures.fetch_add(u64::from(has_failed), Relaxed);
         decision
+    }
+
+    fn find(&self, name: &str) -> Option<Said> {
+        let kept = hold(&self.kept).get(name).copied();
+        let kept = kept.filter(|said| said.until > Some(Instant::now()));
+        self.cache_hits.fetch_add(kept.is_some().into(), Relaxed);
+        kept
     }
 
     /// The question, and a text that is the same for the same question only: a field has no line end.
     fn question(
         &self,
         request: &Request<'_>,
-        channels: &str,
+        channel: &str,
     ) -> Result<(Question, String), MalformedUrl> {
         let (url, method) = (self.url.to_string(), request.method().name());
         let mark = if url.contains('?') { '&' } else { '?' };
         let question =
-            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channels)))?;
+            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channel)))?;
         // The client's own query must not add to ours: of two parameters of one name, some programs take the last.
         let pairs =
             request.queries().map(|(name, value)| [encode(&name), encode(&value)].join("="));
@@ -133,16 +164,22 @@ impl Authorization {
     }
 
     /// On a thread of its own: finding a name has no deadline, and a reply byte by byte has one for each byte.
-    fn send(self: &Arc<Authorization>, question: Question) -> Option<Reply> {
-        let deadline = Instant::now() + DEADLINE;
+    fn send(
+        self: &Arc<Authorization>,
+        question: Question,
+        name: String,
+        deadline: Instant,
+    ) -> Option<Sent> {
+        self.questions.fetch_add(1, Relaxed);
         let mut asking = hold(&self.asking);
         if asking.sent >= self.most {
             if asking.waiting >= self.most {
                 return None;
             }
             asking.waiting += 1;
+            let time = deadline.saturating_duration_since(Instant::now());
             let is_full = |asking: &mut Asking| asking.sent >= self.most;
-            let waited = self.answered.wait_timeout_while(asking, DEADLINE, is_full);
+            let waited = self.answered.wait_timeout_while(asking, time, is_full);
             let timeout;
             (asking, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             asking.waiting -= 1;
@@ -153,20 +190,25 @@ impl Authorization {
         asking.sent += 1;
         drop(asking);
         let (permit, handle) = (Permit(Arc::clone(self)), CloseHandle::default());
-        let (sender, receiver) = mpsc::channel();
+        let (sender, reply) = mpsc::channel();
         let closed = handle.clone();
         let send = move || {
             let _permit = permit;
             // The client was answered meanwhile if the channel is closed.
-            let _ = sender.send(question.send_once(&closed));
+            let _ = sender.send(question.send_once(&closed).ok());
         };
         let thread = thread::Builder::new().name("authorize".into()).stack_size(STACK_BYTES);
         thread.spawn(send).ok()?;
-        let reply = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-        if reply.is_err() {
-            handle.close();
-        }
-        reply.ok()?.ok()
+        Some(Sent { name, reply, handle })
+    }
+
+    fn receive(&self, sent: &mut Sent, deadline: Instant) -> Option<Said> {
+        let time = deadline.saturating_duration_since(Instant::now());
+        let reply = sent.reply.recv_timeout(time).ok()??;
+        let (status, at) = (reply.status, Instant::now());
+        let said = Said { status, at, until: max_age(&reply).map(|age| at + age) };
+        self.keep(take(&mut sent.name), said);
+        Some(said)
     }
 
     fn keep(&self, name: String, said: Said) {
@@ -175,12 +217,14 @@ impl Authorization {
             return;
         }
         let mut kept = hold(&self.kept);
-        if kept.len() >= KEPT_REPLIES {
-            kept.retain(|_, said| said.until > Some(Instant::now()));
+        // The oldest one goes. Otherwise a client could fill the cache with keys of its own invention.
+        if kept.len() >= KEPT_REPLIES
+            && let Some((oldest, _)) = kept.iter().min_by_key(|(_, said)| said.at)
+        {
+            let oldest = oldest.clone();
+            kept.remove(&oldest);
         }
-        if kept.len() < KEPT_REPLIES {
-            kept.insert(name, said);
-        }
+        kept.insert(name, said);
     }
 }
 

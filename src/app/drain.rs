@@ -1,6 +1,7 @@
 //! `POST /drain`: the server stops without a loss, so that another one can take its place.
 
-use super::access::{Access, is_at_loopback};
+use super::access::Access;
+use super::host::is_at_loopback;
 use crate::channel::Channels;
 use crate::http::admission::Admission;
 use crate::http::tcp_table::user_of_peer;
@@ -35,7 +36,7 @@ const FORWARDING: [&str; 6] =
 /// server with a signal: one of the same user, which has asked this machine. A proxy mostly has a user of its own, names its
 /// client, or keeps the `Host`.
 pub(super) fn check(request: &Request<'_>, access: &Access) -> Result<(), Refusal> {
-    access.cut(request)?;
+    access.check_host_and_origin(request)?;
     if let Some(has_token) = access.has_token(request) {
         return has_token;
     }

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// A guess at a shorter key may come true.
-const SHORTEST_KEY: usize = 16;
+pub(super) const SHORTEST_KEY: usize = 16;
 const LONGEST_KEY: usize = 256;
 
 /// The largest file.

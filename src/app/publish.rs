@@ -1,7 +1,8 @@
 //! Publishing on a channel, by request and from standard input, and completing it.
 
+use super::access::Access;
 use super::subscribe::{NO_SUCH_CHANNEL, check_parameters, is_on, name, refusal_of};
-use crate::channel::{Channel, Channels, NoChannel, PublishError, Published};
+use crate::channel::{Channel, Channels, NoChannel, NotPublished, PublishError, Published};
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
 use crate::sse::{Event, Parser, json_string};
 use std::io::{self, BufRead, Read};
@@ -10,24 +11,41 @@ use std::time::Duration;
 /// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one, or it is an
 /// event stream. One event may be for several channels, with commas between their names.
 ///
-/// What stands in the head is checked before any content is read, and before a channel begins to exist.
-pub(super) fn publish(request: &mut Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+/// What stands in the head is checked before any content is read, and everything before a channel begins to exist.
+pub(super) fn publish(
+    request: &mut Request<'_>,
+    channels: &Channels,
+    access: &Access,
+) -> Result<Response, Refusal> {
+    let grant = access.publish(request)?;
     let names = names(request)?;
     if request.query("id").is_some() {
         return Err(refusal_to_publish(PublishError::OwnId));
     }
     check_parameters(request, &["event", "retry", "lines", "key"])?;
+    check_once(request)?;
     let template = with_retry(request, event_of_type(request.query("event").unwrap_or_default())?)?;
     let is_stream = is_event_stream(request);
     match (is_on(request, "lines")?, idempotency_key(request)?) {
         (is_by_lines, Some(_)) if is_by_lines || is_stream => Err(KEY_WITH_LINES),
         (is_by_lines, _) if (is_by_lines || is_stream) && names.len() > 1 => Err(LINES_TO_SEVERAL),
         (true, _) if is_stream => Err(LINES_OF_EVENTS),
-        (true, _) => publish_by_lines(request, channels, template),
         _ if is_stream && template != Event::default() => Err(TYPE_OF_EVENTS),
-        _ if is_stream => publish_event_stream(request, channels),
-        (false, key) => publish_whole(request, channels, &names, template, key),
+        (is_by_lines, _) if is_by_lines || is_stream => {
+            let _granted = access.watch_upload(grant, request.connection().closer());
+            let upload = Upload { channels, channel: Vec::new(), count: 0, last_id: String::new() };
+            upload.publish_all(request, is_by_lines.then_some(template))
+        }
+        (_, key) => publish_whole(request, channels, &names, template, key.as_deref()),
     }
+}
+
+/// Of a parameter that is given twice, one would be ignored without a word.
+fn check_once(head: &Head) -> Result<(), Refusal> {
+    let mut names: Vec<String> = head.queries().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    let is_once = names.windows(2).all(|pair| pair[0] != pair[1]);
+    if is_once { Ok(()) } else { Err(Refusal::bad("A parameter is given twice. Leave one out.")) }
 }
 
 /// The channels in the path, each once.
@@ -39,29 +57,22 @@ fn names(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
     if are_names { Ok(names) } else { Err(refusal_of(NoChannel::Name)) }
 }
 
-/// Publishes one event on all of the channels, or on none: what can be refused is refused before the first of them has
-/// it. Only a failure can come in between. When memory is exhausted the process ends, and the events of all of them are
-/// gone with its memory.
 fn publish_whole(
     request: &mut Request<'_>,
     channels: &Channels,
     names: &[String],
     template: Event,
-    key: Option<String>,
+    key: Option<&str>,
 ) -> Result<Response, Refusal> {
-    let (event, key) = (template.data(text(request.content()?)?), key.as_deref());
-    let opened = names.iter().map(|name| channels.open(name)).collect::<Result<Vec<_>, _>>();
-    let opened = opened.map_err(refusal_of)?;
-    if opened.len() > 1 {
-        let checked = opened.iter().try_for_each(|channel| channel.check(&event, key));
-        checked.map_err(refusal_to_publish)?;
-    }
+    let event = template.data(text(request.content()?)?);
+    let opened = names.iter().map(|name| channels.handle(name)).collect::<Result<Vec<_>, _>>();
+    let published = channels.publish(&opened.map_err(refusal_of)?, &event, key);
+    let published = published.map_err(|why| refusal_for(why, names, key.is_some()))?;
     let mut answers = Vec::new();
-    for channel in &opened {
-        let Published { id, subscribers } = publish_event(channel, event.clone(), key)?;
+    for (name, Published { id, subscribers }) in names.iter().zip(published) {
         let name = match names {
             [_] => String::new(),
-            _ => format!("\"channel\":{},", json_string(channel.name())),
+            _ => format!("\"channel\":{},", json_string(name)),
         };
         answers.push(match prefers_text(request) {
             true => id,
@@ -75,53 +86,61 @@ fn publish_whole(
     })
 }
 
-/// Publishes each line as it arrives.
-fn publish_by_lines(
-    request: &mut Request<'_>,
-    channels: &Channels,
-    template: Event,
-) -> Result<Response, Refusal> {
-    let channel = open(request, channels)?;
-    let (mut count, mut last_id) = (0u64, String::new());
-    request.lines(|line| {
-        let event = template.clone().data(text(line.to_vec())?);
-        last_id = publish_event(&channel, event, None)?.id;
-        count += 1;
-        Ok(())
-    })?;
-    Ok(answer_of_many(request, &channel, count, last_id))
+/// The content has many events for one channel. Each is published as it arrives.
+struct Upload<'c> {
+    channels: &'c Channels,
+    /// From the first event on.
+    channel: Vec<Channel>,
+    count: u64,
+    last_id: String,
 }
 
-/// Publishes each event of an event stream as it arrives: its type and its data. The channel gives the ids; comments and
-/// reconnection times are between the publisher and this server.
-fn publish_event_stream(
-    request: &mut Request<'_>,
-    channels: &Channels,
-) -> Result<Response, Refusal> {
-    let channel = open(request, channels)?;
-    let (mut count, mut last_id) = (0u64, String::new());
-    let mut parser = Parser::with_limit(request.limits().content_bytes);
-    let mut publish = |piece: &[u8]| {
-        for message in parser.feed(piece).map_err(|_| EVENT_TOO_LARGE)? {
-            let is_default = message.event_type == "message";
-            let event = event_of_type(if is_default { String::new() } else { message.event_type })?;
-            last_id = publish_event(&channel, event.data(message.data), None)?.id;
-            count += 1;
+impl Upload<'_> {
+    /// With a template, each line is the data of an event. Otherwise the content is an event stream: the channel gives the
+    /// ids, and comments and reconnection times are between the publisher and this server.
+    fn publish_all(
+        mut self,
+        request: &mut Request<'_>,
+        template: Option<Event>,
+    ) -> Result<Response, Refusal> {
+        let name = name(request).to_owned();
+        if let Some(template) = template {
+            request
+                .lines(|line| self.publish(&name, template.clone().data(text(line.to_vec())?)))?;
+        } else {
+            let mut parser = Parser::with_limit(request.limits().content_bytes);
+            let mut publish = |piece: &[u8]| {
+                for message in parser.feed(piece).map_err(|_| EVENT_TOO_LARGE)? {
+                    let is_default = message.event_type == "message";
+                    let event_type = if is_default { String::new() } else { message.event_type };
+                    self.publish(&name, event_of_type(event_type)?.data(message.data))?;
+                }
+                Ok(())
+            };
+            // An event that outgrows the limit is refused at the next call, behind the events before it.
+            request.pieces(|piece| publish(piece).and_then(|()| publish(b"")))?;
         }
-        Ok(())
-    };
-    // An event that outgrows the limit is refused at the next call, behind the events before it.
-    request.pieces(|piece| publish(piece).and_then(|()| publish(b"")))?;
-    Ok(answer_of_many(request, &channel, count, last_id))
-}
-
-fn answer_of_many(head: &Head, channel: &Channel, count: u64, last_id: String) -> Response {
-    if prefers_text(head) {
-        return Response::text(Status::OK, last_id + "\n");
+        if prefers_text(request) {
+            return Ok(Response::text(Status::OK, self.last_id + "\n"));
+        }
+        let id = if self.count == 0 { "null".to_owned() } else { json_string(&self.last_id) };
+        let channel = self.channel.pop().or_else(|| self.channels.find(&name));
+        let (count, subscribers) = (self.count, channel.map_or(0, |it| it.subscribers()));
+        let json = format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n");
+        Ok(Response::json(json))
     }
-    let id = if count == 0 { "null".to_owned() } else { json_string(&last_id) };
-    let subscribers = channel.subscribers();
-    Response::json(format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n"))
+
+    fn publish(&mut self, name: &str, event: Event) -> Result<(), Refusal> {
+        if self.channel.is_empty() {
+            self.channel.push(self.channels.handle(name).map_err(refusal_of)?);
+        }
+        let published = self.channels.publish(&self.channel, &event, None);
+        for Published { id, .. } in published.map_err(|why| refusal_for(why, &[], false))? {
+            self.last_id = id;
+        }
+        self.count += 1;
+        Ok(())
+    }
 }
 
 fn is_event_stream(head: &Head) -> bool {
@@ -210,13 +229,33 @@ const EVENT_TOO_LARGE: Refusal = Refusal::new(
     "An event of the content is larger than this server takes.",
 );
 
-/// Publishes one event; with a key, once for each key in the history.
-fn publish_event(channel: &Channel, event: Event, key: Option<&str>) -> Result<Published, Refusal> {
-    match key {
-        Some(key) => channel.publish_once(key, event),
-        None => channel.publish(event),
+/// Says the truth about each of the channels when not all of them have the event.
+fn refusal_for(why: NotPublished, names: &[String], has_key: bool) -> Refusal {
+    let (published, error) = match why {
+        NotPublished::NoRoom => return refusal_of(NoChannel::Full),
+        NotPublished::Failed { published, error } => (published, error),
+    };
+    let is_unknown = error == PublishError::Unknown;
+    if names.len() < 2 || (published == 0 && !is_unknown) {
+        return refusal_to_publish(error);
     }
-    .map_err(refusal_to_publish)
+    let (have, others) = names.split_at(published);
+    let (may_have, lack) = others.split_at(is_unknown.into());
+    let list = |said: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!(" {said}: {}.", names.join(", ")),
+    };
+    let advice = match has_key {
+        true => "Publish it again with the same key: only the others get it then.",
+        false => "Publish it again on the others.",
+    };
+    let sentence = format!(
+        "The log of a channel failed.{}{}{} {advice}",
+        list("These channels have the event", have),
+        list("This one may have it", may_have),
+        list("These do not have it", lack),
+    );
+    Refusal::with_sentence(refusal_to_publish(error).status, sentence)
 }
 
 fn refusal_to_publish(error: PublishError) -> Refusal {
@@ -233,7 +272,12 @@ fn refusal_to_publish(error: PublishError) -> Refusal {
 }
 
 /// `DELETE /channels/{name}`: subscribers get what they lack, then an event named `end`.
-pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Result<Response, Refusal> {
+pub(super) fn complete(
+    request: &Request<'_>,
+    channels: &Channels,
+    access: &Access,
+) -> Result<Response, Refusal> {
+    access.publish(request)?;
     check_parameters(request, &["key"])?;
     if !Channels::is_name(name(request)) {
         return Err(refusal_of(NoChannel::Name));
@@ -241,10 +285,6 @@ pub(super) fn complete(request: &Request<'_>, channels: &Channels) -> Result<Res
     let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?;
     channel.complete().map_err(refusal_to_publish)?;
     Ok(Response::empty(Status::NO_CONTENT))
-}
-
-fn open(request: &Request<'_>, channels: &Channels) -> Result<Channel, Refusal> {
-    channels.open(name(request)).map_err(refusal_of)
 }
 
 /// Publishes each line of `input` on a channel, and completes the channel at the end. A line longer than

@@ -39,7 +39,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Get, "/lab/lines/{line}", Access::read, |request, shared| {
         with_lab(shared, |lines| lab::watch(request, lines))
     }),
-    (Method::Delete, "/lab/lines/{line}", Access::cut, |request, shared| {
+    (Method::Delete, "/lab/lines/{line}", Access::check_host_and_origin, |request, shared| {
         with_lab(shared, |lines| lab::cut(request, lines))
     }),
     (Method::Get, "/channels", Access::read, |request, shared| {
@@ -53,10 +53,10 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         };
         subscribe::subscribe(request, &shared.channels, &shared.access, may_begin).into()
     }),
-    (Method::Post, "/channels/{name}", Access::publish, publish),
-    (Method::Put, "/channels/{name}", Access::publish, publish),
-    (Method::Delete, "/channels/{name}", Access::publish, |request, shared| {
-        publish::complete(request, &shared.channels).into()
+    (Method::Post, "/channels/{name}", Access::check_host_and_origin, publish),
+    (Method::Put, "/channels/{name}", Access::check_host_and_origin, publish),
+    (Method::Delete, "/channels/{name}", Access::check_host_and_origin, |request, shared| {
+        publish::complete(request, &shared.channels, &shared.access).into()
     }),
     (Method::Get, "/metrics", Access::read, |_, shared| {
         metrics::respond(&shared.channels, &shared.admission, &shared.access, &shared.drain)
@@ -113,7 +113,7 @@ pub(super) fn router(shared: Shared) -> Router {
 }
 
 fn publish(request: &mut Request<'_>, shared: &Shared) -> Response {
-    publish::publish(request, &shared.channels).into()
+    publish::publish(request, &shared.channels, &shared.access).into()
 }
 
 /// The ending of files that are played.

@@ -72,9 +72,15 @@ pub(super) fn subscribe(
         }
         Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(NoChannel::Name) => Err(NO_SELECTION),
+        Err(_) if !may_begin => Err(NOT_BEGUN),
         Err(full) => Err(refusal_of(full)),
     }
 }
+
+const NOT_BEGUN: Refusal = Refusal::new(
+    Status::SERVICE_UNAVAILABLE,
+    "The channel has not begun, and this client may not begin it; come back later.",
+);
 
 const NO_SELECTION: Refusal = Refusal::new(
     Status::NOT_FOUND,

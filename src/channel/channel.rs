@@ -115,21 +115,41 @@ impl Channel {
         self.publish_encoded(&event.into(), Some(key))
     }
 
-    /// Whether [`publish`](Channel::publish), or with a key [`publish_once`](Channel::publish_once), would refuse the
-    /// event now.
-    pub(crate) fn check(&self, event: &Event, key: Option<&str>) -> Result<(), PublishError> {
-        let publication = Publication::new(event, key, self.feed.hub.limits.history_bytes)?;
-        publication.find_in(&self.feed.lock().history).map(|_| ())
+    fn publish_encoded(&self, event: &Event, key: Option<&str>) -> Result<Published, PublishError> {
+        let (hub, deadline) = (&self.feed.hub, Instant::now() + REDIS_DEADLINE);
+        let publication = Publication::new(event, key, hub.limits.history_bytes)?;
+        let names = std::iter::once(self.name());
+        let _reservation = hub.reservations.reserve(key, names, deadline)?;
+        self.commit(publication, deadline)
     }
 
-    fn publish_encoded(&self, event: &Event, key: Option<&str>) -> Result<Published, PublishError> {
-        let hub = &self.feed.hub;
-        if hub.is_stopped() {
+    /// Publishes an event. Its key is reserved.
+    pub(super) fn commit(
+        &self,
+        publication: Publication,
+        deadline: Instant,
+    ) -> Result<Published, PublishError> {
+        if self.feed.hub.is_stopped() {
             return Err(PublishError::Stopped);
         }
-        let publication = Publication::new(event, key, hub.limits.history_bytes)?;
-        let id = self.log.commit(&self.feed, Some(publication))?;
+        let id = self.log.commit(&self.feed, Some(publication), deadline)?;
         Ok(Published { id: id.to_string(), subscribers: self.subscribers() })
+    }
+
+    /// Whether the key of an event, which is reserved, was another one's.
+    pub(super) fn check(
+        &self,
+        publication: &Publication,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
+        self.log.refresh(deadline)?;
+        publication.find_in(&self.feed.lock().history).map(drop)
+    }
+
+    /// `false` only if nothing was published, by any server.
+    pub(super) fn may_have_begun(&self) -> bool {
+        let is_unknown = self.log.refresh(Instant::now() + REDIS_DEADLINE).is_err();
+        is_unknown || self.feed.members.has_begun()
     }
 
     /// Completes the channel: each subscriber gets what it lacks, then an event named `end`, and its response ends. A
@@ -138,7 +158,7 @@ impl Channel {
     /// # Errors
     /// [`PublishError::Unavailable`] and [`PublishError::Unknown`]; never while the log is in memory.
     pub fn complete(&self) -> Result<(), PublishError> {
-        self.log.commit(&self.feed, None)?;
+        self.log.commit(&self.feed, None, Instant::now() + REDIS_DEADLINE)?;
         self.feed.members.review();
         Ok(())
     }

@@ -90,11 +90,11 @@ impl Channels {
         let mut evicted = Removed::default();
         let table = &mut *hold(&self.table);
         let is_claimed = table.channels.get(name).is_some_and(|entry| entry.is_claimed);
-        if !is_claimed && !table.make_room(&mut evicted) {
+        if !is_claimed && !table.make_room(1, &mut evicted) {
             return Err(NoChannel::Full);
         }
         let channel = table.open(name);
-        table.claim(&channel.feed.members);
+        table.claim(&channel.feed.members, true);
         Ok(channel)
     }
 
@@ -136,14 +136,12 @@ impl Channels {
         (views, feeds(&self.table).iter().map(|feed| feed.members.subscribers()).sum())
     }
 
-    /// The channel of this name, if it exists. With Redis it may exist although this process has never heard of it, so it
-    /// is opened.
+    /// The channel of this name, if it exists. With Redis that is looked up there; while Redis does not answer, each channel
+    /// may exist.
     pub fn find(&self, name: &str) -> Option<Channel> {
-        // This process does not know all channels that others have published on.
-        if let Logs::Redis(_) = *self.logs {
-            return self.open(name).ok();
-        }
-        hold(&self.table).find(name)
+        let Some(redis) = self.redis() else { return hold(&self.table).find(name) };
+        let channel = self.handle(name).ok()?;
+        (!redis.is_connected || channel.may_have_begun()).then_some(channel)
     }
 
     /// All channels, by name. With Redis these are the ones that this process keeps a copy of.

@@ -5,6 +5,7 @@ use super::id::{Id, Ids};
 use super::limits::Limits;
 use super::notifier::Notifier;
 use super::order::Order;
+use super::reservation::Reservations;
 use super::subscriber::{HEARTBEAT, HEARTBEAT_EVENT};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -26,6 +27,7 @@ pub(super) struct Hub<F> {
     /// One for each fan-out thread.
     pub(super) notifiers: Vec<Notifier<Arc<F>>>,
     pub(super) counters: Counters,
+    pub(super) reservations: Reservations,
     /// How many subscribers ever joined a lane.
     pub(super) joined: AtomicU64,
     started: Instant,
@@ -55,6 +57,7 @@ impl<F> Hub<F> {
             limits,
             notifiers: (0..fanout_threads).map(|_| Notifier::new()).collect(),
             counters: Counters::default(),
+            reservations: Reservations::default(),
             joined: AtomicU64::new(0),
             started: Instant::now(),
             is_stopped: AtomicBool::new(false),

@@ -13,7 +13,6 @@ use super::publication::{Publication, PublishError};
 use super::recovery::{Old, Recovered};
 use super::segment::{self, Segment};
 use crate::http::lock::hold;
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::mem::take;
@@ -41,8 +40,6 @@ struct Queue {
     outcome: Arc<Outcome>,
     /// How many publishers sleep.
     asleep: usize,
-    /// The keys of all that waits or is being written.
-    keys: HashSet<Arc<str>>,
     /// `None` while a leader works.
     writer: Option<Writer>,
 }
@@ -103,23 +100,19 @@ impl Journal {
     ) -> Result<Id, PublishError> {
         let mut queue = hold(&self.queue);
         let bytes = publication.as_ref().map_or(0, |publication| publication.bytes);
-        let key = publication.as_ref().and_then(|publication| publication.key.clone());
         let history_bytes = feed.hub.limits.history_bytes;
-        // A batch is bounded. A key that is being written is neither new nor known.
-        while (queue.bytes + bytes > history_bytes && !queue.waiting.is_empty())
-            || key.as_ref().is_some_and(|key| queue.keys.contains(key))
-        {
+        // A batch is bounded.
+        while queue.bytes + bytes > history_bytes && !queue.waiting.is_empty() {
             queue = self.sleep(queue);
         }
         // Completions alone would fill the disk: no event would push them out.
-        if (key.is_some() || publication.is_none())
+        if publication.as_ref().is_none_or(|publication| publication.key.is_some())
             && let Some(id) = feed.lock().find(publication.as_ref())?
         {
             return Ok(id);
         }
         let place = queue.waiting.len();
         queue.bytes += bytes;
-        queue.keys.extend(key);
         queue.waiting.push(publication);
         let outcome = Arc::clone(&queue.outcome);
         let mut yields = if self.directory.sync == JournalSync::Always { 0 } else { YIELDS };
@@ -158,8 +151,6 @@ impl Journal {
         let (batch, outcome) = (take(&mut queue.waiting), take(&mut queue.outcome));
         queue.bytes = 0;
         drop(queue);
-        let keys = batch.iter().flatten().filter_map(|publication| publication.key.clone());
-        let keys: Vec<Arc<str>> = keys.collect();
         let write = AssertUnwindSafe(|| self.write(feed, &mut writer, batch));
         let written = catch_unwind(write).unwrap_or_else(|_| {
             writer.current = None;
@@ -168,9 +159,6 @@ impl Journal {
         let mut queue = hold(&self.queue);
         // Nothing else sets it.
         let _ = outcome.set(written);
-        for key in &keys {
-            queue.keys.remove(key);
-        }
         queue.writer = Some(writer);
         // It is a system call, also when no thread waits. A thread that wakes needs the queue.
         let wakes = queue.asleep > 0;

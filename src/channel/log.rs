@@ -136,16 +136,17 @@ pub(super) enum Log {
 
 impl Log {
     /// Commits an event, or without one that the channel is completed, and brings it into the history. Returns its id. What
-    /// is there already, by its key or as a completion, is not committed again.
+    /// is there already, by its key or as a completion, is not committed again. The deadline is for Redis.
     pub(super) fn commit(
         &self,
         feed: &Arc<Feed>,
         publication: Option<Publication>,
+        deadline: Instant,
     ) -> Result<Id, PublishError> {
         match self {
             Log::Memory => commit_to_memory(feed, publication),
             Log::Journal(journal) => journal.commit(feed, publication),
-            Log::Redis(stream) => mirror::commit(stream, feed, publication),
+            Log::Redis(stream) => mirror::commit(stream, feed, publication, deadline),
         }
     }
 
@@ -174,6 +175,11 @@ impl Log {
                 journal.discard(feed.members.has_begun().then_some(newest));
             }
         }
+    }
+
+    /// Waits until the history has all that is in the log now: other servers may have added to it.
+    pub(super) fn refresh(&self, deadline: Instant) -> Result<(), PublishError> {
+        if let Log::Redis(stream) = self { Ok(stream.refresh(deadline)?) } else { Ok(()) }
     }
 }
 

@@ -27,11 +27,9 @@ pub(super) fn commit(
     stream: &Stream,
     feed: &Feed,
     publication: Option<Publication>,
+    deadline: Instant,
 ) -> Result<Id, PublishError> {
-    let deadline = Instant::now() + REDIS_DEADLINE;
     let key = publication.as_ref().and_then(|publication| publication.key.as_deref());
-    // While it is held, another publisher with the key waits. What that one sees then has this event.
-    let _claim = key.map(|key| stream.claim(key, deadline)).transpose()?;
     match &publication {
         Some(Publication { key: None, .. }) => stream.follow(deadline)?,
         // Whether it is there already must be true now.

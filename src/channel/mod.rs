@@ -1,9 +1,9 @@
 //! Publish once, reach every subscriber.
 //!
-//! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `notifier`, `members`, `subscriber`, `counters`,
-//! `lane`, `order`, `selection`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
-//! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`, `channels`.
-//! Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a feed.
+//! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `reservation`, `notifier`, `members`, `subscriber`,
+//! `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
+//! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`, `channels`,
+//! `several`. Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a feed.
 
 mod asked;
 mod catch_up;
@@ -31,8 +31,10 @@ mod presence;
 mod publication;
 mod recovery;
 mod replay;
+mod reservation;
 mod segment;
 mod selection;
+mod several;
 mod start;
 mod subscriber;
 mod table;
@@ -50,4 +52,5 @@ pub use limits::Limits;
 pub use log::Storage;
 pub use publication::{PublishError, Published};
 pub(crate) use selection::{PRESENCE, Selection};
+pub(crate) use several::NotPublished;
 pub use table::NoChannel;

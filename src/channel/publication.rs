@@ -88,6 +88,7 @@ impl std::error::Error for PublishError {}
 pub(super) type Committed = (Id, Option<(Arc<[u8]>, Option<Arc<str>>)>);
 
 /// An event that can be published, encoded but for its id.
+#[derive(Clone)]
 pub(super) struct Publication {
     /// Without the id.
     pub(super) block: String,

@@ -55,12 +55,12 @@ impl std::error::Error for NoChannel {}
 
 pub(super) struct Table {
     itself: Weak<Mutex<Table>>,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     logs: Arc<Logs>,
     pub(super) channels: BTreeMap<Arc<str>, Entry>,
     /// How many of them were opened to publish, or completed. Subscribers have asked for the others, each of which goes
     /// with its last subscriber.
-    claimed: usize,
+    pub(super) claimed: usize,
     /// Those that keep something and that nothing uses, in the order in which they are evicted.
     pub(super) unused: BTreeSet<(Unused, Arc<str>)>,
     pub(super) views: Views,
@@ -125,7 +125,7 @@ impl Table {
             true => feed.complete(&mut feed.lock()),
             false => feed.members.enter(Phase::Begun),
         }
-        self.claim(&feed.members);
+        self.claim(&feed.members, true);
         feed
     }
 
@@ -174,11 +174,11 @@ impl Table {
         std::ptr::eq(&*entry.feed.members, members).then_some(entry)
     }
 
-    pub(super) fn claim(&mut self, members: &Members) {
-        if let Some(entry) = self.entry(members)
-            && !std::mem::replace(&mut entry.is_claimed, true)
-        {
-            self.claimed += 1;
+    /// Whether a channel counts from now on.
+    pub(super) fn claim(&mut self, members: &Members, counts: bool) {
+        if let Some(entry) = self.entry(members) {
+            let before = std::mem::replace(&mut entry.is_claimed, counts);
+            self.claimed = self.claimed + usize::from(counts) - usize::from(before);
         }
     }
 
@@ -191,9 +191,9 @@ impl Table {
         Some(Channel::new(&entry.feed, &entry.log))
     }
 
-    /// Whether one more channel can be claimed. Evicts as many as it takes.
-    pub(super) fn make_room(&mut self, evicted: &mut Removed) -> bool {
-        while self.claimed >= self.hub.limits.channels {
+    /// Whether so many more channels can be claimed. Evicts as many as it takes.
+    pub(super) fn make_room(&mut self, more: usize, evicted: &mut Removed) -> bool {
+        while self.claimed + more > self.hub.limits.channels {
             let Some(entry) = self.evict() else { return false };
             self.hub.counters.channels_evicted.fetch_add(1, Relaxed);
             evicted.0.push(entry);
@@ -297,12 +297,8 @@ impl Listing for Mutex<Table> {
         }
         table.unused.extend(unused.map(key));
         // It was perhaps only asked for by subscribers. It keeps something now, and counts, so another one goes.
-        table.claim(members);
-        while table.claimed > table.hub.limits.channels
-            && let Some(entry) = table.evict()
-        {
-            removed.0.push(entry);
-        }
+        table.claim(members, true);
+        table.make_room(0, &mut removed);
     }
 }
 

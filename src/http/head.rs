@@ -126,8 +126,9 @@ impl Head {
     pub(super) fn line(&self) -> String {
         let (method, target) = (self.method.name(), &self.target);
         let mark = if target.query.is_empty() { "" } else { "?" };
+        let is_key = |name: &str| decode_form(name).to_ascii_lowercase().ends_with("key");
         let shown = |pair| match str::split_once(pair, '=') {
-            Some((name, _)) if decode_form(name) == "key" => format!("{name}=***"),
+            Some((name, _)) if is_key(name) => format!("{name}=***"),
             _ => pair.to_owned(),
         };
         let query: Vec<String> = target.query.split('&').map(shown).collect();

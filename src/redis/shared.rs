@@ -7,7 +7,7 @@ use super::link::{Options, random};
 use super::pipeline::{Pipeline, Session};
 use super::resp::Reply;
 use crate::http::lock::hold;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::AtomicU64;
@@ -69,8 +69,6 @@ pub(super) struct Shared {
     pub(super) counted: Figures,
     /// The token of each command that waits for its reply, and the id under which the reader has met it.
     pub(super) awaited: HashMap<String, Option<String>>,
-    /// Idempotency keys, each after the key of its stream, with which an event is being published.
-    pub(super) claimed: HashSet<String>,
     /// The last line on standard error.
     said: String,
     pub(super) is_stopped: bool,

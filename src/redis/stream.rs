@@ -30,12 +30,6 @@ pub(crate) struct Stream {
     mirror: Weak<dyn Mirror>,
 }
 
-/// An idempotency key with which no other thread of this process publishes meanwhile.
-pub(crate) struct Claim<'s> {
-    stream: &'s Stream,
-    claimed: String,
-}
-
 impl Redis {
     /// The stream of the channel with this name. Braces keep all keys of a channel in one slot of a cluster.
     pub(crate) fn stream(self: &Arc<Redis>, name: &str, mirror: Weak<dyn Mirror>) -> Stream {
@@ -90,17 +84,6 @@ impl Stream {
             *followed = new();
         }
         followed
-    }
-
-    /// Waits until no other thread publishes with this idempotency key.
-    pub(crate) fn claim(&self, key: &str, deadline: Instant) -> Result<Claim<'_>, Failure> {
-        let claimed = format!("{}\n{key}", self.key);
-        let mut shared = hold(&self.redis.shared);
-        while shared.claimed.contains(&claimed) {
-            shared = self.redis.wait(shared, deadline).ok_or(Failure::Down)?;
-        }
-        shared.claimed.insert(claimed.clone());
-        Ok(Claim { stream: self, claimed })
     }
 
     /// Adds an entry, and gives its id. `oldest` is the id before which the stream may be trimmed.
@@ -170,12 +153,5 @@ impl Drop for Stream {
         if shared.streams.get(&self.key).is_some_and(is_own) {
             shared.streams.remove(&self.key);
         }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        hold(&self.stream.redis.shared).claimed.remove(&self.claimed);
-        self.stream.redis.changed.notify_all();
     }
 }

@@ -129,7 +129,7 @@ fn check(server: &Server, address: SocketAddr, from: &From, has_named: bool) -> 
     let port = address.port().to_string();
     let host = from.host.replace("PORT", &port);
     let origin = from.origin.map(|origin| origin.replace("PORT", &port));
-    let mut fields = vec![("Host", host.as_str()), ("Authorization", "Bearer token")];
+    let mut fields = vec![("Host", host.as_str()), ("Authorization", "Bearer token-of-publishers")];
     fields.extend(origin.as_deref().map(|origin| ("Origin", origin)));
     let may_write = from.writes[usize::from(has_named)];
     let cases = READS.iter().map(|case| (case, from.reads[usize::from(has_named)]));
@@ -168,7 +168,7 @@ fn host_and_origin_decide_the_same_for_every_route_of_a_kind() {
 /// On an address that other machines reach, the server cannot know its own names. A token protects publishing there.
 #[test]
 fn off_loopback_any_host_may_be_ours_and_a_foreign_origin_is_refused_all_the_same() {
-    let file = Secret::holding("off-loopback", "token");
+    let file = Secret::holding("off-loopback", "token-of-publishers");
     let start = |named: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
         command.args(["--listen", "0.0.0.0:0", "--lab", "--quiet", "--publish-token-file"]);
@@ -375,16 +375,16 @@ fn only_the_whole_token_publishes_and_no_log_line_shows_it() {
 
 #[test]
 fn a_token_counts_in_its_own_field_only() {
-    let file = Secret::holding("elsewhere", "token");
+    let token = "token-of-publishers";
+    let file = Secret::holding("elsewhere", token);
     let server = Server::start(&["--publish-token-file", file.path(), "--quiet"]);
-    for query in
-        ["token=token", "access_token=token", "Authorization=Bearer%20token", "Bearer=token"]
-    {
-        let target = format!("/channels/c?{query}");
-        assert_refused(&ask(server.address, "POST", &target, &[], "Bearer token"), 401, "Bearer");
+    for query in ["token=", "access_token=", "Authorization=Bearer%20", "Bearer="] {
+        let target = format!("/channels/c?{query}{token}");
+        let content = format!("Bearer {token}");
+        assert_refused(&ask(server.address, "POST", &target, &[], content), 401, "Bearer");
     }
     for field in ["Proxy-Authorization", "Cookie", "X-Authorization", "X-Token"] {
-        let fields = [(field, "Bearer token")];
+        let fields = [(field, "Bearer token-of-publishers")];
         let answer = ask(server.address, "POST", "/channels/c", &fields, "x");
         assert_refused(&answer, 401, "Bearer");
     }

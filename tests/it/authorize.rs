@@ -7,7 +7,7 @@ use newswire::{EventSource, Router};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -128,8 +128,8 @@ fn the_application_is_told_what_the_client_says_and_nothing_of_it_can_be_forged(
         assert!(head.lines().any(|found| found == line), "no {line:?} in {head}");
     }
     assert!(!head.contains("not for others"), "{head}");
-    let head = told("PUT", "/channels/a,b?event=x", &[]);
-    assert!(head.starts_with("GET /auth?app=1&method=PUT&channel=a%2Cb HTTP/1.1\n"), "{head}");
+    let head = told("PUT", "/channels/c?event=x", &[]);
+    assert!(head.starts_with("GET /auth?app=1&method=PUT&channel=c HTTP/1.1\n"), "{head}");
 
     // The client's query does not come behind ours, where some programs would take the last of two parameters.
     for (method, target, line) in [
@@ -318,10 +318,11 @@ fn the_kept_decisions_are_bounded() {
     };
     (0..1_100).for_each(|number| assert_eq!(question(number), 200));
     assert_eq!(count.load(SeqCst), 1_100);
-    assert_eq!(question(0), 200);
-    assert_eq!(count.load(SeqCst), 1_100, "it is kept");
     assert_eq!(question(1_099), 200);
-    assert_eq!(count.load(SeqCst), 1_101, "there was no room for it");
+    assert_eq!(question(1_100 - 1_024), 200);
+    assert_eq!(count.load(SeqCst), 1_100, "they are kept");
+    assert_eq!(question(0), 200);
+    assert_eq!(count.load(SeqCst), 1_101, "the oldest have gone");
     let long = format!("user={}", "x".repeat(8_000));
     let (server, count) = counting("max-age=3600");
     for _ in 0..2 {
@@ -411,4 +412,50 @@ fn an_application_that_hangs_is_asked_about_one_in_four_connections_at_a_time() 
     }
     assert_eq!(server.metric("newswire_authorize_errors_total"), 10);
     assert!((1..=3).contains(&most.load(SeqCst)), "{most:?}");
+}
+
+/// One that looks at how the text begins must not let a client into the rest of a list.
+#[test]
+fn of_several_channels_each_has_a_question_of_its_own() {
+    let server = start(&application(|request| {
+        let channel = request.query("channel").unwrap_or_default();
+        let is_public = channel.starts_with("public.");
+        let age = if channel == "public.short" { "max-age=2" } else { "max-age=3600" };
+        let status = if is_public { Status::OK } else { Status::FORBIDDEN };
+        Response::text(status, "said\n").field("Cache-Control", age)
+    }));
+    let address = server.address;
+    for names in ["public.a,secret", "secret,public.a", "public.*,secret", "public.a,*"] {
+        let target = format!("/channels/{names}");
+        for method in ["GET", "POST"] {
+            assert_eq!(ask(address, method, &target, &[], "x").status, 403, "{method} {names}");
+        }
+    }
+    assert_eq!(post(address, "public.a,public.b").status, 200);
+    // Each decision is kept, and the one that ends first counts.
+    let asked = server.metric("newswire_authorize_requests_total");
+    assert_eq!(post(address, "public.a,public.b").status, 200);
+    assert_eq!(server.metric("newswire_authorize_requests_total"), asked);
+    let mut stream = Stream::subscribe(address, "public.a,public.short");
+    assert_eq!(stream.next(), None, "its time is over");
+}
+
+/// Sixty-four answers one after the other would take too long.
+#[test]
+fn the_questions_about_several_channels_are_asked_at_the_same_time() {
+    let together = Arc::new(Barrier::new(8));
+    let server = start(&application(move |request| {
+        together.wait();
+        by_channel(request)
+    }));
+    assert_eq!(post(server.address, "a,b,c,d,e,f,g,h").status, 200);
+}
+
+#[test]
+fn an_upload_ends_when_its_authorization_does() {
+    let server =
+        start(&application(|request| by_channel(request).field("Cache-Control", "max-age=3")));
+    let mut upload = crate::keys::upload(server.address, "/channels/c?lines", "");
+    assert_eq!(upload.read_to_end(&mut Vec::new()).unwrap_or(0), 0, "its time is over");
+    assert_eq!(server.metric("newswire_access_revoked_total"), 1);
 }

@@ -132,7 +132,7 @@ fn a_page_and_a_proxied_client_cannot_drain_a_server() {
 fn a_server_with_a_token_is_drained_with_the_token_only() {
     let directory = Directory::new("drain-token");
     let path = directory.0.join("token");
-    fs::write(&path, "opensesame\n").expect("it can be written");
+    fs::write(&path, "opensesame-opensesame\n").expect("it can be written");
     let path = path.to_str().expect("it is UTF-8");
     let mut server = Server::start(&["--publish-token-file", path]);
     let output = drain(server.address, &[]);
@@ -146,7 +146,7 @@ fn a_server_with_a_token_is_drained_with_the_token_only() {
 fn a_key_to_publish_on_all_channels_does_not_drain_a_server_that_has_a_token() {
     let directory = Directory::new("drain-key");
     let [token, keys] = ["token", "keys"].map(|name| directory.0.join(name));
-    fs::write(&token, "opensesame\n").expect("it can be written");
+    fs::write(&token, "opensesame-opensesame\n").expect("it can be written");
     let lines = "anyone allow publish *\na-key-of-the-file allow all *\n";
     fs::write(&keys, lines).expect("it can be written");
     let [token, keys] = [&token, &keys].map(|path| path.to_str().expect("it is UTF-8"));

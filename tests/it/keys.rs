@@ -1,8 +1,10 @@
 //! `--access FILE`: which key may do what, how a key comes, and what becomes of it when the file changes.
 
-use crate::server::{Answer, Dice, Server, Stream, ask, eventually};
+use crate::server::{Answer, Dice, Server, Stream, ask, connect, eventually};
 use crate::webdriver::Browser;
 use std::fs;
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -41,6 +43,16 @@ impl Drop for KeyFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// An upload in chunks, of which none is sent yet.
+pub(crate) fn upload(address: SocketAddr, target: &str, field: &str) -> TcpStream {
+    let mut socket = connect(address);
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{field}\r\n"
+    );
+    socket.write_all(head.as_bytes()).expect("the server reads");
+    socket
 }
 
 fn lines() -> String {
@@ -506,24 +518,24 @@ fn a_poll_ends_when_its_key_is_gone() {
 
 #[test]
 fn a_token_file_is_a_line_that_publishes_everywhere_beside_those_of_the_file() {
-    let token = KeyFile::holding("short-token\n");
+    let token = KeyFile::holding("token-of-publishers\n");
     let file = KeyFile::holding(&format!("{ALICE} allow subscribe user.alice\n"));
     let server = Server::start(&["--access", file.path(), "--publish-token-file", token.path()]);
     let post =
         |key: &str, way: usize| with_key(&server, "POST", "/channels/user.alice", key, way).status;
     for way in 0..3 {
-        assert_eq!(post("short-token", way), 200);
+        assert_eq!(post("token-of-publishers", way), 200);
         assert_eq!(post(ALICE, way), 401);
     }
     assert_eq!(
-        ask(server.address, "HEAD", "/channels/user.alice?key=short-token", &[], "").status,
+        ask(server.address, "HEAD", "/channels/user.alice?key=token-of-publishers", &[], "").status,
         401
     );
     assert_eq!(ask(server.address, "HEAD", "/channels/other", &[], "").status, 200);
     // It stays when the file changes.
     file.write(&format!("{ALICE} allow all user.alice\n"));
     eventually("the file is read again", || post(ALICE, 0) == 200);
-    assert_eq!(post("short-token", 0), 200);
+    assert_eq!(post("token-of-publishers", 0), 200);
 }
 
 /// A stream that has ended must not be kept in mind: a server lives for years.
@@ -591,4 +603,38 @@ fn a_page_subscribes_with_a_cookie_and_stops_when_its_key_is_gone() {
     // Revoked: it comes back once, is refused, and is closed for good.
     file.write(&format!("{BACKEND} allow all *\n"));
     browser.wait_for("heard.includes('error 2') && source.readyState === EventSource.CLOSED");
+}
+
+#[test]
+fn an_upload_ends_when_its_key_is_gone_and_its_connection_does_not_when_the_upload_is_over() {
+    let file = KeyFile::holding(&lines());
+    let server = start(&file);
+    let mut stream = Stream::open(
+        server.address,
+        "/channels/user.bob",
+        &[("Authorization", &*format!("Bearer {BACKEND}"))],
+    );
+    let target = format!("/channels/user.bob?key={}", BOB.replace('+', "%2B"));
+    let lines_target = format!("{target}&lines");
+    let events = "Content-Type: text/event-stream\r\n";
+    let uploads = [
+        upload(server.address, &lines_target, ""),
+        upload(server.address, &target, events),
+        upload(server.address, &lines_target, ""),
+    ];
+    let pieces = ["4\r\none\n\r\n", "b\r\ndata: two\n\n\r\n", "5\r\nthree\r\n0\r\n\r\n"];
+    for ((mut upload, piece), data) in uploads.iter().zip(pieces).zip(["one", "two", "three"]) {
+        upload.write_all(piece.as_bytes()).expect("the server reads");
+        assert_eq!(stream.next().expect("it is live").data, data);
+    }
+    let mut over = BufReader::new(&uploads[2]);
+    assert_eq!(Answer::read(&mut over, "POST").expect("it is answered").status, 200);
+    file.write(&format!("{BACKEND} allow all *\n"));
+    for mut upload in &uploads[..2] {
+        assert_eq!(upload.read_to_end(&mut Vec::new()).unwrap_or(0), 0, "its key is gone");
+    }
+    assert_eq!(server.metric("newswire_access_revoked_total"), 2);
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    (&uploads[2]).write_all(request).expect("the server reads");
+    assert_eq!(Answer::read(&mut over, "GET").expect("it goes on").status, 200);
 }

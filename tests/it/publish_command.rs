@@ -77,12 +77,15 @@ fn one_event_comes_from_the_argument_or_from_standard_input() {
 #[test]
 fn the_token_is_read_from_a_file_and_fields_are_sent() {
     let token = std::env::temp_dir().join(format!("newswire-token-{}", std::process::id()));
-    fs::write(&token, "s3cret\n").expect("there is room for it");
+    fs::write(&token, "s3cret-of-publishers\n").expect("there is room for it");
     let token_file = token.to_str().expect("it is UTF-8");
     let (_server, mut stream, url) = channel_of(&["--publish-token-file", token_file]);
     published(&publish(&["--token-file", token_file, &url, "mine"], ""));
     assert_eq!(next(&mut stream), event("message", "mine"));
-    published(&publish(&["--header", "Authorization: Bearer s3cret", &url, "also mine"], ""));
+    published(&publish(
+        &["--header", "Authorization: Bearer s3cret-of-publishers", &url, "also mine"],
+        "",
+    ));
     assert_eq!(next(&mut stream), event("message", "also mine"));
 
     let outcome = publish(&[&url, "not mine"], "");

@@ -1,5 +1,6 @@
 //! Publishing: what arrives, what it is answered, who may do it, and every refusal.
 
+use crate::files::Directory;
 use crate::server::{Answer, Server, Stream, ask, connect, eventually};
 use newswire::sse::Message;
 use std::io::{BufReader, Write};
@@ -205,6 +206,15 @@ fn an_unknown_parameter_is_refused_by_its_name_when_that_is_harmless() {
         assert_eq!(answer.field("set-cookie"), None);
     }
     assert_eq!(listed(server.address), "[]\n", "what is refused makes no channel");
+}
+
+#[test]
+fn a_parameter_that_is_given_twice_is_refused() {
+    let server = Server::start(&OPEN);
+    for query in ["retry=5&retry=6", "event=a&event=b", "lines&lines=off", "event=a&e%76ent=a"] {
+        assert_refused(&post(server.address, &format!("/channels/c?{query}"), "x"), 400, "twice");
+    }
+    assert_eq!(post(server.address, "/channels/c?retry=5&event=6", "x").status, 200);
 }
 
 #[test]
@@ -724,4 +734,103 @@ fn of_several_channels_all_get_the_event_or_none() {
         assert_eq!(listed(address), before, "{target}");
     }
     assert_eq!(post(address, "/channels/a,new", "x").status, 200);
+}
+
+/// Otherwise a client that may publish on names of its own could delete those of all others, and their history.
+#[test]
+fn a_refused_publish_and_an_upload_without_an_event_cost_no_channel_its_place() {
+    let directory = Directory::new("refused");
+    let journal = directory.0.join("journal");
+    let journal = journal.to_str().expect("it is UTF-8");
+    for storage in [&[][..], &["--journal", journal]] {
+        let server = Server::start(&[&OPEN[..], &["--max-channels", "4"], storage].concat());
+        let address = server.address;
+        let key = [("Idempotency-Key", "k")];
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(ask(address, "POST", &format!("/channels/{name}"), &key, name).status, 200);
+        }
+        let before = listed(address);
+        let idle = ["e", "f", "g", "h"]
+            .map(|name| crate::keys::upload(address, &format!("/channels/{name}?lines"), ""));
+        let zipped = [("Content-Encoding", "gzip")];
+        let zipped_events = [zipped[0], ("Content-Type", "text/event-stream")];
+        let large = "\n".repeat(400_000);
+        if !storage.is_empty() {
+            // The journal cannot make a directory with the name of a file.
+            let blocked = ["n1", "n2"].map(|name| std::path::Path::new(journal).join(name));
+            blocked.iter().for_each(|path| std::fs::write(path, "").expect("there is room"));
+            assert_refused(&post(address, "/channels/n1,n2", "x"), 503, "has not kept it");
+            assert_eq!(listed(address), before);
+        }
+        for (target, fields, content, status) in [
+            ("/channels/d,n1,n2", &key[..], "another", 422),
+            ("/channels/n1,n2", &[], &large, 413),
+            ("/channels/n1?lines", &zipped, "x", 415),
+            ("/channels/n1", &zipped_events, "x", 415),
+            ("/channels/n1,n2,n3,n4,n5", &[], "x", 503),
+        ] {
+            assert_eq!(ask(address, "POST", target, fields, content).status, status, "{target}");
+            assert_eq!(listed(address), before, "{target}");
+        }
+        assert_eq!(server.metric("newswire_channels_evicted_total"), 0);
+        for mut upload in &idle {
+            upload.write_all(b"0\r\n\r\n").expect("the server reads");
+            let answer = Answer::read(&mut BufReader::new(upload), "POST");
+            assert_eq!(answer.expect("it is answered").status, 200);
+        }
+        assert_eq!(listed(address), before);
+        // As many go as are needed, those that are unused for longest.
+        assert_eq!(post(address, "/channels/n3,a,n4", "x").status, 200);
+        assert_eq!(server.metric("newswire_channels_evicted_total"), 2);
+        let listed = listed(address);
+        let names: Vec<&str> = listed.split("\"name\":\"").skip(1).map(|it| &it[..1]).collect();
+        assert_eq!(names.len(), 4, "{listed}");
+        assert_eq!((names[0], &names[2..]), ("a", &["n", "n"][..]));
+    }
+}
+
+/// Two requests with one key and different events: one of them is refused, and none of its channels has its event.
+#[test]
+fn a_key_is_reserved_on_all_channels_for_the_whole_request() {
+    let server = Server::start(&OPEN);
+    let address = server.address;
+    let names = (10..26).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
+    let mut published = 0;
+    for round in 0..300 {
+        let publish = |names: &str, data: &'static str| {
+            let (key, target) = (format!("k{round}"), format!("/channels/{names}"));
+            thread::spawn(move || {
+                ask(address, "POST", &target, &[("Idempotency-Key", &key)], data).status
+            })
+        };
+        let publishers = [publish(&names, "one"), publish("c25", "other")];
+        match publishers.map(|it| it.join().expect("no panic")) {
+            [200, 422] => published += 16,
+            [422, 200] => published += 1,
+            statuses => panic!("{statuses:?}"),
+        }
+        assert_eq!(server.metric("newswire_events_published_total"), published, "{round}");
+    }
+}
+
+#[test]
+fn a_log_that_fails_in_between_is_told_channel_by_channel() {
+    let directory = Directory::new("between");
+    let journal = directory.0.join("journal");
+    let path = journal.to_str().expect("it is UTF-8");
+    let server = Server::start(&[&OPEN[..], &["--journal", path]].concat());
+    let blocked = journal.join("b");
+    std::fs::write(&blocked, "").expect("there is room");
+    let key = [("Idempotency-Key", "k")];
+    let publish = |fields: &[_]| ask(server.address, "POST", "/channels/c,a,b", fields, "x");
+    let answer = publish(&key);
+    for words in ["have the event: a.", "do not have it: b, c.", "with the same key"] {
+        assert_refused(&answer, 503, words);
+    }
+    assert_refused(&publish(&[]), 503, "Publish it again on the others.");
+    std::fs::remove_file(&blocked).expect("it is there");
+    assert_eq!(publish(&key).status, 200);
+    // Once with the key, and once without it.
+    assert_eq!(member(&listed(server.address), "events"), "2");
+    assert_eq!(server.metric("newswire_events_published_total"), 4);
 }

@@ -294,3 +294,40 @@ fn what_redis_refuses_is_said_before_the_server_listens() {
     let (code, said) = run(&["--redis", &deaf.address().to_string()]);
     assert!(code == Some(2) && said.contains("CLIENT"), "{said}");
 }
+
+#[test]
+fn of_several_channels_all_get_the_event_or_none_although_this_server_has_read_none() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let (one, other) = (redis.node(), redis.node());
+    let publish = |node: &Node, names: &str, data: &str| {
+        let target = format!("/channels/{names}");
+        ask(node.address, "POST", &target, &[("Idempotency-Key", "k")], data).status
+    };
+    assert_eq!(publish(&one, "bb", "first"), 200);
+    assert_eq!(publish(&other, "aa,bb", "another"), 422);
+    assert_eq!(redis.cli(&["EXISTS", "newswire:{aa}"]), "0");
+    redis.cli(&["SET", "newswire:{cc}", "no stream"]);
+    assert_eq!(publish(&other, "aa,cc", "another"), 503);
+    let without_key = ask(other.address, "POST", "/channels/aa,cc", &[], "x");
+    assert_eq!(without_key.status, 503);
+    assert_eq!(redis.cli(&["EXISTS", "newswire:{aa}"]), "0");
+}
+
+#[test]
+fn a_channel_without_an_entry_has_not_begun() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let (node, other) = (node(redis.address(), &["--create", "nobody"]), redis.node());
+    let json = [("Accept", "application/json")];
+    let get = |query: &str, fields: &[_]| {
+        ask(node.address, "GET", &format!("/channels/news{query}"), fields, "")
+    };
+    assert_eq!(get("", &json).status, 404);
+    assert!(get("?poll", &json).text().contains("has not begun"));
+    assert_eq!(ask(node.address, "DELETE", "/channels/news", &[], "").status, 404);
+    // If it had begun, this would wait for events.
+    assert!(get("", &[]).text().contains("has not begun"));
+    publish(other.address, "news", "x").expect("Redis runs");
+    assert!(get("", &json).text().contains("\"events\":1"));
+    let mut stream = Stream::resume(node.address, "news", "earliest");
+    assert_eq!(stream.next().expect("it is kept").data, "x");
+}
