@@ -6,9 +6,10 @@ use super::keys::{Action, Keys, Line, SHORTEST_KEY, Verdict, is_same, presented,
 use super::revocation::{Grant, Granted, INTERVAL};
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
+use crate::http::log;
 use crate::http::{Address, Cors, Head, Refusal, Request, Response, Status, Url};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -228,9 +229,7 @@ impl Access {
         match text.and_then(|text| Line::parse_all(&text)) {
             Ok(lines) => *hold(&self.keys) = Arc::new(keys(lines, &self.publishers)),
             Err(what) => {
-                let sentence = unusable(file, &what);
-                // Standard error may be closed.
-                let _ = writeln!(io::stderr(), "newswire: {sentence}; the keys stay as they were");
+                log::say(&format!("{}; the keys stay as they were", unusable(file, &what)));
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::http::{self, Address, Cors, Files, LogOptions, Router, Server, Server
 use crate::lab::Lines;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -200,12 +200,13 @@ impl Listening {
     /// # Errors
     /// As [`serve`](Listening::serve).
     pub fn run(self) -> io::Result<()> {
-        // The thread does not panic, and if it did, the server would be gone.
-        let _ = self.start()?.1.join();
+        // The thread does not panic, and if it did, the server would be gone. What it returns is dropped here, when
+        // everything else of the server is gone.
+        drop(self.start()?.1.join());
         Ok(())
     }
 
-    fn start(self) -> io::Result<(ServerHandle, JoinHandle<()>)> {
+    fn start(self) -> io::Result<(ServerHandle, JoinHandle<Vec<TcpStream>>)> {
         let connections = Arc::clone(&self.admission);
         let handle = self.server.serve_with(self.router, self.admission)?;
         let (drained, stopping) = (self.drained, handle.clone());

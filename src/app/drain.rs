@@ -2,14 +2,18 @@
 
 use super::access::Access;
 use super::host::is_at_loopback;
+use super::subscribe::check_parameters;
 use crate::channel::Channels;
 use crate::http::admission::Admission;
+use crate::http::lock::hold;
 use crate::http::tcp_table::user_of_peer;
 use crate::http::{Head, Refusal, Request, Response, ServerHandle, Status};
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +25,13 @@ const MOST_SECONDS: u64 = 3600;
 /// must see that before a connection is refused.
 const NOTICE: u32 = 10;
 
-/// So long before the deadline the client that drains is answered, whatever is left.
+/// So long before the deadline the clients that drain are answered, whatever is left.
 const LAST_ANSWER: Duration = Duration::from_millis(300);
+
+/// So long before the deadline streams end at the latest, if a tenth of the time is shorter.
+const LAST_FAREWELL: Duration = Duration::from_millis(600);
+
+const STEP: Duration = Duration::from_millis(10);
 
 /// How often a server looks for connections that the network does not reach. A look at 10,000 connections takes 20 ms.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
@@ -59,22 +68,45 @@ const ELSEWHERE: Refusal = Refusal::new(
 
 /// What the handlers know of it.
 pub(super) struct Drain {
-    server: Sender<Duration>,
-    /// Set by the one request that drains the server.
-    deadline: OnceLock<Instant>,
+    server: Sender<()>,
+    progress: Arc<Progress>,
 }
 
 /// What the thread that stops the server waits for.
-pub(super) struct Drained(Receiver<Duration>);
+pub(super) struct Drained {
+    asked: Receiver<()>,
+    progress: Arc<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// When the server was asked, and how long it takes at most. Set by the first request that drains the server.
+    begun: OnceLock<(Instant, Duration)>,
+    /// How many connections were left in the end.
+    left: OnceLock<usize>,
+    /// Requests that drain the server and do not have their answer yet.
+    requests: AtomicUsize,
+    /// The connections of those that have it.
+    answered: Mutex<Vec<TcpStream>>,
+}
+
+/// A request that drains the server, until it has its answer or its client has left.
+struct Asking(Arc<Progress>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, SeqCst);
+    }
+}
 
 impl Drain {
     pub(super) fn new() -> (Drain, Drained) {
-        let (server, asked) = channel();
-        (Drain { server, deadline: OnceLock::new() }, Drained(asked))
+        let ((server, asked), progress) = (channel(), Arc::<Progress>::default());
+        (Drain { server, progress: Arc::clone(&progress) }, Drained { asked, progress })
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.deadline.get().is_some()
+        self.progress.begun.get().is_some()
     }
 
     /// `GET /readyz`: whether the server takes new clients. Without Redis, if it has its channels there, it could only tell
@@ -90,56 +122,89 @@ impl Drain {
         response.field("Cache-Control", "no-store")
     }
 
-    /// `POST /drain`: answers when nothing is left but this request, or the time is over. So the command that stops a
-    /// service returns when the service has stopped.
-    pub(super) fn respond(
-        &self,
-        head: &Head,
-        connections: &Admission,
-    ) -> Result<Response, Refusal> {
+    /// `POST /drain`: answers when nothing is left but such requests, or the time is over. The answer ends when the process
+    /// does: the command that stops a service returns when the service has stopped, and its journal is free.
+    pub(super) fn respond(&self, head: &Head) -> Result<Response, Refusal> {
+        check_parameters(head, &["seconds"])?;
         let time = match head.query("seconds").map(|seconds| seconds.parse()) {
             None => SECONDS,
             Some(Ok(seconds @ 1..=MOST_SECONDS)) => seconds,
             Some(_) => return Err(Refusal::bad("seconds is a number from 1 to 3600.")),
         };
-        let time = Duration::from_secs(time);
-        let deadline = Instant::now() + time;
-        if self.deadline.set(deadline).is_err() {
-            return Ok(Response::text(Status::OK, "This server is draining already.\n"));
+        let progress = Arc::clone(&self.progress);
+        progress.requests.fetch_add(1, SeqCst);
+        let asking = Asking(Arc::clone(&progress));
+        if progress.begun.set((Instant::now(), Duration::from_secs(time))).is_ok() {
+            // The thread that stops the server waits for this as long as a handler may run.
+            let _ = self.server.send(());
         }
-        // The thread that stops the server waits for this as long as a handler may run.
-        let _ = self.server.send(time);
-        while connections.len() > 1 && Instant::now() + LAST_ANSWER < deadline {
-            thread::sleep(Duration::from_millis(10));
-        }
-        let sentence = match connections.len().saturating_sub(1) {
+        let left = *progress.left.wait();
+        let sentence = match left {
             0 => "This server has served all its clients.\n".to_owned(),
             left => format!("This server closes {left} connections, since the time is over.\n"),
         };
-        Ok(Response::text(Status::OK, sentence))
+        let response = Response::streamed(TEXT, sentence.clone().into(), move |writer| {
+            hold(&progress.answered).extend(writer.connection().try_clone());
+            drop(asking);
+            Ok(())
+        });
+        Ok(response.with_stream(|stream| stream.when_full = Some(sentence.into())))
     }
 }
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 impl Drained {
-    /// Waits until a client drains the server, and stops it. Returns when it has stopped, or another one has stopped it.
-    /// From time to time it ends connections that the network does not reach.
-    pub(super) fn wait(self, server: &ServerHandle, channels: &Channels, connections: &Admission) {
+    /// Waits until a client drains the server, and stops it. Returns when it has stopped, or another one has stopped it, with
+    /// connections that the end of the process is to close. From time to time it ends connections that the network does
+    /// not reach.
+    pub(super) fn wait(
+        self,
+        server: &ServerHandle,
+        channels: &Channels,
+        connections: &Admission,
+    ) -> Vec<TcpStream> {
         let mut unreachable = Vec::new();
-        let time = loop {
-            match self.0.recv_timeout(LOOK_INTERVAL) {
-                Ok(time) => break time,
+        loop {
+            match self.asked.recv_timeout(LOOK_INTERVAL) {
+                Ok(()) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     unreachable = connections.end_unreachable(&unreachable);
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return Vec::new(),
             }
-        };
-        let deadline = Instant::now() + time;
+        }
+        self.progress.stop(server, channels, connections);
+        std::mem::take(&mut *hold(&self.progress.answered))
+    }
+}
+
+impl Progress {
+    /// Streams end last. Each of their clients comes back some seconds later, and where a proxy is in front, it must find the
+    /// next server: a browser that gets a `502` does not come back again.
+    fn stop(&self, server: &ServerHandle, channels: &Channels, connections: &Admission) {
+        let Some(&(begun, time)) = self.begun.get() else { return };
+        let deadline = begun + time;
         thread::sleep(time / NOTICE);
         server.stop_accepting();
-        // From here on a publish is refused: the answer would promise what no subscriber gets.
+        connections.end_idle();
+        let farewell_at = deadline - (time / NOTICE).max(LAST_FAREWELL);
+        wait_until(farewell_at, || connections.requests() <= self.requests.load(SeqCst));
+        // Until here a publish reaches the streams. From here on it is refused: the answer would promise what no subscriber
+        // gets.
         channels.stop();
+        connections.end_streams();
+        let left = || connections.len().saturating_sub(self.requests.load(SeqCst));
+        wait_until(deadline - LAST_ANSWER, || left() == 0);
+        let _ = self.left.set(left());
+        wait_until(deadline, || self.requests.load(SeqCst) == 0);
         // A handler that does not return is left behind.
         let _ = server.join(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn wait_until(deadline: Instant, is_over: impl Fn() -> bool) {
+    while !is_over() && Instant::now() < deadline {
+        thread::sleep(STEP);
     }
 }

@@ -1,7 +1,7 @@
 //! URLs to handlers: the server that the command line starts, for a program that wants all of it.
 //!
-//! Read it in this order; each file uses only those before it: `words`, `keys`, `authorization`, `host`,
-//! `revocation`, `access`, `drain`, `metrics`, `subscribe`, `publish`, `site`, `routes`, `application`.
+//! Read it in this order; each file uses only those before it: `words`, `keys`, `authorization`, `host`, `revocation`,
+//! `access`, `subscribe`, `drain`, `metrics`, `publish`, `site`, `routes`, `application`.
 
 mod access;
 mod application;

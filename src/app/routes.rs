@@ -66,7 +66,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     }),
     (Method::Post, "/drain", OPEN, |request, shared| {
         let allowed = drain::check(request, &shared.access);
-        allowed.and_then(|()| shared.drain.respond(request, &shared.admission)).into()
+        allowed.and_then(|()| shared.drain.respond(request)).into()
     }),
     (Method::Get, "/healthz", OPEN, |_, _| {
         Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")

@@ -7,7 +7,7 @@ use super::id::Id;
 use super::replay::Replay;
 use super::start::{Start, is_lost};
 use super::subscriber::{Departure, END, Subscriber, Written};
-use crate::sse::{Message, Parser, opening};
+use crate::sse::{Message, Parser, farewell};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -163,11 +163,11 @@ fn catch_up(
             }
             feed.copy_for(&state, &subscriber, &mut batch)
         };
-        if feed.hub.is_stopped() {
-            subscriber.write_last_blocking(&opening())?;
-            return Err(Departure::Stopped);
-        } else if subscriber.cursor < batch.end() {
+        if subscriber.cursor < batch.end() {
             write(feed, &mut subscriber, &batch, filter.as_mut())?;
+        } else if feed.hub.is_stopped() {
+            subscriber.write_last_blocking(&farewell())?;
+            return Err(Departure::Stopped);
         } else if ends {
             subscriber.write_last_blocking(END)?;
             return Err(Departure::Completed);

@@ -7,9 +7,10 @@ use super::limits::{Limits, is_name};
 use super::recovery::{Recovered, malformed};
 use super::segment::{self, Segment};
 use crate::http::lock::hold;
+use crate::http::log;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -92,7 +93,7 @@ impl Directory {
                 // Not in the head of the block, where the lock would be held to its end.
                 let failure = hold(&directory.failure).take();
                 if let Some(failure) = failure {
-                    let _ = writeln!(io::stderr(), "newswire: {failure}");
+                    log::say(&failure);
                 }
                 if is_last {
                     return;

@@ -72,6 +72,7 @@ pub(super) enum Departure {
 
 impl Subscriber {
     pub(super) fn new(connection: Connection, presence: Presence, joined_at: Cursor) -> Subscriber {
+        connection.spare();
         Subscriber {
             connection,
             cursor: joined_at,

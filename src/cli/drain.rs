@@ -1,4 +1,4 @@
-//! `newswire drain`: asks a server to stop without a loss, and waits for that.
+//! `newswire drain`: asks a server to stop without a loss, and waits for its end.
 
 use super::{Arguments, Failure, print_answer, read_answer};
 use newswire::http::Method;
@@ -11,8 +11,9 @@ newswire drain: a server stops accepting, serves what it has begun, and ends
 USAGE
     newswire drain [OPTIONS] URL
 
-Each stream ends with a time to come back. For the first tenth of the time the server goes on
-as before, and only /readyz answers 503. Without a token, the command must run on the same
+For the first tenth of the time the server goes on as before, and only /readyz answers 503.
+Then it finishes requests. Streams end last, each with a time to come back. The command returns
+when the process of the server has ended. Without a token, the command must run on the same
 machine and as the same user as the server.
 
 OPTIONS
@@ -32,5 +33,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let url = url.map_err(|error| Failure::usage(error.to_string()))?;
     let idle_deadline = Some(Duration::from_secs(seconds) + PATIENCE);
     let request = Request { method: Method::Post, url, idle_deadline, ..request };
+    // The server ends the answer with its process.
     print_answer(request.send_once(&CloseHandle::default()).and_then(read_answer)?)
 }

@@ -1,11 +1,11 @@
 //! `newswire serve`: the server, the page and the channels.
 
 use super::descriptors::limit_connections;
-use super::{Arguments, Failure, say, tell};
+use super::{Arguments, Failure, say};
 use newswire::Cors;
 use newswire::app::{App, Create, Publishers, publish_lines};
 use newswire::channel::{self, Channel, Channels, JournalSync, RedisOptions, Storage};
-use newswire::http::{Address, Limits, Url};
+use newswire::http::{self, Address, Limits, Url};
 use std::io::{self, BufRead, ErrorKind};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -113,7 +113,7 @@ fn publish_stdin(channel: &Channel, limits: &Limits) {
     let mut input = io::stdin().lock();
     let is_empty = input.fill_buf().is_ok_and(<[u8]>::is_empty);
     let end = if is_empty { "is closed or empty" } else { "has ended" };
-    tell(&match publish_lines(input, channel, limits) {
+    http::say(&match publish_lines(input, channel, limits) {
         Ok(()) => format!("standard input {end}; the channel {} is complete", channel.name()),
         Err(error) => format!("cannot read standard input: {error}"),
     });
@@ -127,6 +127,7 @@ fn greeting(addresses: &[Address], app: &App, stdin: Option<&str>, note: Option<
         _ => address.to_string(),
     };
     let places: Vec<String> = addresses.iter().map(place).collect();
+    let has_page = app.www.as_ref().is_none_or(|www| www.join("index.html").is_file());
     let url = places.iter().find(|place| place.starts_with("http:"));
     let (curl, server) = match url {
         Some(url) => ("curl".to_owned(), url.trim_end_matches('/')),
@@ -157,7 +158,7 @@ fn greeting(addresses: &[Address], app: &App, stdin: Option<&str>, note: Option<
         notes.collect::<String>(),
         places.join(", "),
         app.limits.connections,
-        if url.is_some() { "Open it in a browser, or" } else { "Try" }
+        if url.is_some() && has_page { "Open it in a browser, or" } else { "Try" }
     )
 }
 
@@ -171,7 +172,7 @@ const MOST: usize = 10_000_000;
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
 const LISTEN: &str =
-    "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=660, or stdin";
+    "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=600, or stdin";
 const BASE: &str = "a path of letters, digits and -._~, as /push";
 const PROXY: &str = "an IP address without a port, as 127.0.0.1, or unix";
 const REDIS: &str = "HOST:PORT, as 127.0.0.1:6379";

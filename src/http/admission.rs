@@ -31,6 +31,8 @@ pub(crate) struct Admission {
     table: Mutex<Table>,
     /// It is set under the lock of the table: no connection is admitted after it.
     is_stopping: AtomicBool,
+    /// No connection waits for another request.
+    ends_idle: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -67,6 +69,7 @@ impl Admission {
             limits: limits.clone(),
             table: Mutex::default(),
             is_stopping: AtomicBool::new(false),
+            ends_idle: AtomicBool::new(false),
             counters: Counters::default(),
         })
     }
@@ -80,6 +83,12 @@ impl Admission {
     pub(crate) fn waiting(&self) -> usize {
         let table = hold(&self.table);
         table.slots.len() - table.places_taken
+    }
+
+    /// How many connections are open that are no streams.
+    pub(crate) fn requests(&self) -> usize {
+        let table = hold(&self.table);
+        table.slots.len() - table.streams_taken
     }
 
     /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
@@ -167,7 +176,7 @@ impl Admission {
     /// Whether connections are kept for a next request: not when the server stops, and not while requests wait for a
     /// place. A connection that asks again and again would never be evicted, and would keep them out for ever.
     pub(super) fn keeps_connections(&self) -> bool {
-        !self.is_stopping() && hold(&self.table).queues.iter().all(VecDeque::is_empty)
+        !self.ends_idle() && hold(&self.table).queues.iter().all(VecDeque::is_empty)
     }
 
     /// Grants free places to the first requests in the queues.
@@ -215,11 +224,31 @@ impl Admission {
         let table = hold(&self.table);
         let is_first = !self.is_stopping.swap(true, Relaxed);
         drop(table);
-        fence(SeqCst);
+        self.end_idle();
         if is_first {
-            self.slots().iter().for_each(|slot| slot.stop());
+            self.slots().iter().for_each(|slot| slot.end_stream());
         }
         is_first
+    }
+
+    pub(super) fn ends_idle(&self) -> bool {
+        // As in `is_stopping`.
+        fence(SeqCst);
+        self.ends_idle.load(Relaxed)
+    }
+
+    /// Ends connections that are idle, from now on, too.
+    pub(crate) fn end_idle(&self) {
+        self.ends_idle.store(true, Relaxed);
+        fence(SeqCst);
+        self.slots().iter().for_each(|slot| slot.end_idle());
+    }
+
+    /// Ends streams, but none that its owner ends.
+    pub(crate) fn end_streams(&self) {
+        let slots = self.slots();
+        let others = slots.iter().filter(|slot| !slot.is_spared.load(Relaxed));
+        others.for_each(|slot| slot.end_stream());
     }
 
     /// Ends every connection.

@@ -54,8 +54,8 @@ impl Connection {
     pub(super) fn wait_for_request(&self) -> bool {
         self.is_idle.store(true, Relaxed);
         self.wait_for_peer();
-        // After the two stores: either this sees that the server stops, or `Admission::stop` sees them.
-        !self.admission.is_stopping()
+        // After the two stores: either this sees that such connections end, or `Admission::end_idle` sees them.
+        !self.admission.ends_idle()
     }
 
     /// A request is here, with all of its content if it `is_whole`. Waits for a place if all are taken. `false` when there
@@ -81,8 +81,13 @@ impl Connection {
         let _ = self.farewell.set(farewell);
         // After the store, as in `wait_for_request`.
         if self.admission.is_stopping() {
-            self.stop();
+            self.end_stream();
         }
+    }
+
+    /// The caller ends the stream when the server is drained.
+    pub(crate) fn spare(&self) {
+        self.is_spared.store(true, Relaxed);
     }
 
     /// Lets another thread end the connection.

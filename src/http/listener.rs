@@ -71,7 +71,7 @@ impl FromStr for Address {
             (_, Some(rest)) => unix(rest),
             (_, None) => text.parse().ok().map(Address::Tcp),
         }
-        .ok_or("it is not ADDR:PORT, unix:PATH, unix:PATH,mode=660 or stdin")
+        .ok_or("it is not ADDR:PORT, unix:PATH, unix:PATH,mode=600 or stdin")
     }
 }
 
@@ -225,8 +225,13 @@ fn inherit(socket: OwnedFd) -> io::Result<Socket> {
             let path = addr.as_pathname().unwrap_or(Path::new("")).to_owned();
             Ok(Socket::Unix(unix, path, None))
         }
-        // Only TCP has this option.
-        Err(_) if listens && stream.nodelay().is_ok() => {
+        // Only TCP has this option. Linux refuses to shut down a socket that is not connected, unless it listens; that it
+        // sends nothing more changes nothing then.
+        Err(_)
+            if listens
+                && stream.nodelay().is_ok()
+                && stream.shutdown(std::net::Shutdown::Write).is_ok() =>
+        {
             Ok(Socket::Tcp(OwnedFd::from(unix).into()))
         }
         _ => Err(io::Error::new(

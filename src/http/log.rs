@@ -1,50 +1,54 @@
 //! Lines on standard error, which a thread of its own writes: a paused terminal, or a pipe that is not read, must not
-//! hold up a connection.
+//! hold up anything else. A process has one standard error, and so one such thread.
 
 use super::date::Date;
 use super::json::json_string;
-use super::pool::Threads;
+use super::lock::hold;
 use std::io::{self, Write};
+use std::mem::{replace, take};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-/// So many lines may wait to be written. More are counted, and not kept.
-const LINES_WAITING: usize = 4 * 1024;
+/// So much text may wait to be written. Lines beyond it are counted, and not kept.
+const WAITING_BYTES: usize = 512 * 1024;
 
-/// A write takes more lines up to this size.
-const WRITE_BYTES: usize = 16 * 1024;
+static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+    text: String::new(),
+    lost: 0,
+    is_json: false,
+    has_thread: false,
+    is_busy: false,
+});
+static CHANGED: Condvar = Condvar::new();
+
+struct Waiting {
+    text: String,
+    /// How many lines had no room.
+    lost: u64,
+    is_json: bool,
+    has_thread: bool,
+    /// The thread writes, or something waits for it.
+    is_busy: bool,
+}
 
 /// What is logged, and how.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogOptions {
     /// Whether there is a line for each request. Errors are written in any case.
     pub(crate) accesses: bool,
-    /// Whether each line is a JSON object.
+    /// Whether each line is a JSON object. One such server makes it so for the process.
     pub(crate) json: bool,
     /// The peers that say for which client they ask; `None` is a client of a Unix socket.
     pub(crate) trusted_proxies: Vec<Option<IpAddr>>,
 }
 
 pub(super) struct Log {
-    lines: SyncSender<String>,
-    lost: Arc<AtomicU64>,
     pub(super) options: LogOptions,
 }
 
 impl Log {
-    /// Starts the thread that writes; it ends with the log.
-    pub(super) fn start(options: LogOptions, threads: &Arc<Threads>) -> io::Result<Log> {
-        let (lines, waiting) = sync_channel(LINES_WAITING);
-        let lost = Arc::new(AtomicU64::new(0));
-        let (counter, is_json) = (Arc::clone(&lost), options.json);
-        let thread = thread::Builder::new().name("log".into()).stack_size(64 * 1024);
-        threads.start(thread, move || write_lines(&waiting, &counter, is_json))?;
-        Ok(Log { lines, lost, options })
-    }
-
     /// Writes an access line: the client, the method and the target unless the request could not be read, and the status.
     /// It is made only if it is wanted.
     pub(super) fn access(&self, request: impl FnOnce() -> (String, Option<String>, u16)) {
@@ -52,53 +56,85 @@ impl Log {
             return;
         }
         let (date, (client, line, status)) = (Date::now().rfc3339(), request());
-        self.send(if self.options.json {
+        send(&if self.options.json {
             let parts = line.as_deref().and_then(|line| line.split_once(' ')).unzip();
-            let [method, target] = [parts.0, parts.1]
-                .map(|part| part.map_or("null".to_owned(), json_string));
+            let [method, target] =
+                [parts.0, parts.1].map(|part| part.map_or("null".to_owned(), json_string));
             let client = json_string(&client);
             format!(
-                r#"{{"time":"{date}","client":{client},"method":{method},"target":{target},"status":{status}}}"#
+                "{{\"time\":\"{date}\",\"client\":{client},\"method\":{method},\"target\":{target},\"status\":{status}}}\n"
             )
         } else {
-            format!("{date} {client} {} {status}", line.as_deref().unwrap_or("-"))
+            format!("{date} {client} {} {status}\n", line.as_deref().unwrap_or("-"))
         });
     }
-
-    pub(super) fn say(&self, sentence: String) {
-        self.send(as_line(sentence, self.options.json));
-    }
-
-    fn send(&self, line: String) {
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
-            self.lost.fetch_add(1, Relaxed);
-        }
-    }
 }
 
-fn as_line(sentence: String, is_json: bool) -> String {
+/// Each line of this process becomes a JSON object.
+pub(super) fn begin_json() {
+    hold(&WAITING).is_json = true;
+}
+
+/// Writes a line on standard error, in JSON if a server of this process was told so. It waits for no reader: when the
+/// lines before it are not read, this one is counted, and not kept.
+pub fn say(sentence: &str) {
+    let is_json = hold(&WAITING).is_json;
+    send(&as_line(sentence, is_json));
+}
+
+/// Waits until all lines are written, but no longer than this: they may have no reader.
+pub(super) fn wait_until_written(at_most: Duration) {
+    let waited = CHANGED.wait_timeout_while(hold(&WAITING), at_most, |waiting| waiting.is_busy);
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
+}
+
+fn as_line(sentence: &str, is_json: bool) -> String {
+    let sentence = format!("newswire: {sentence}");
     if !is_json {
-        return sentence;
+        return sentence + "\n";
     }
-    format!(r#"{{"time":"{}","message":{}}}"#, Date::now().rfc3339(), json_string(&sentence))
+    let (date, sentence) = (Date::now().rfc3339(), json_string(&sentence));
+    format!("{{\"time\":\"{date}\",\"message\":{sentence}}}\n")
 }
 
-fn write_lines(waiting: &Receiver<String>, lost: &AtomicU64, is_json: bool) {
-    while let Ok(mut text) = waiting.recv() {
-        text.push('\n');
+fn send(line: &str) {
+    let mut waiting = hold(&WAITING);
+    if waiting.text.len() + line.len() > WAITING_BYTES {
+        waiting.lost += 1;
+        return;
+    }
+    waiting.text.push_str(line);
+    let was_busy = replace(&mut waiting.is_busy, true);
+    if !waiting.has_thread {
+        // When the system refuses the thread, the next line asks for it again.
+        let thread = thread::Builder::new().name("log".into()).stack_size(64 * 1024);
+        waiting.has_thread = thread.spawn(write_lines).is_ok();
+    }
+    drop(waiting);
+    if !was_busy {
+        CHANGED.notify_all();
+    }
+}
+
+fn write_lines() {
+    let mut waiting = hold(&WAITING);
+    loop {
         // All lines that wait leave in one write.
-        while let Some(more) = waiting.try_recv().ok().filter(|_| text.len() < WRITE_BYTES) {
-            text.push_str(&more);
-            text.push('\n');
+        let mut text = take(&mut waiting.text);
+        if text.is_empty() {
+            waiting.is_busy = false;
+            CHANGED.notify_all();
+            waiting = CHANGED.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            continue;
         }
-        match lost.swap(0, Relaxed) {
-            0 => {}
-            lines => {
-                let sentence = format!("newswire: {lines} lines of this log were lost");
-                text.push_str(&(as_line(sentence, is_json) + "\n"));
-            }
+        let lost = take(&mut waiting.lost);
+        if lost > 0 {
+            let sentence = format!("{lost} lines of this log were lost");
+            text.push_str(&as_line(&sentence, waiting.is_json));
         }
+        drop(waiting);
         // There is no other place to say that standard error is closed.
         let _ = io::stderr().write_all(text.as_bytes());
+        waiting = hold(&WAITING);
     }
 }

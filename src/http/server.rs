@@ -6,7 +6,7 @@ use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
 use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
-use super::log::{Log, LogOptions};
+use super::log::{self, Log, LogOptions};
 use super::pool::{Pool, Threads, back_off};
 use super::router::Router;
 use std::fmt;
@@ -79,6 +79,9 @@ impl Server {
     }
 
     pub(crate) fn log(mut self, log: LogOptions) -> Server {
+        if log.json {
+            log::begin_json();
+        }
         self.log = log;
         self
     }
@@ -130,13 +133,12 @@ impl Server {
         self.listeners.iter().try_for_each(Listener::prepare)?;
         let addr = self.local_addr().unwrap_or(NO_ADDRESS);
         let threads = Arc::new(Threads::default());
-        let log = Log::start(self.log, &threads)?;
         let service = Arc::new(Service {
             router,
             limits: self.limits,
             cors: self.cors,
             admission: Arc::clone(&admission),
-            log,
+            log: Log { options: self.log },
         });
         let (working, refused) = (Arc::clone(&service), Arc::clone(&service));
         let pool = Pool::start(
@@ -145,7 +147,7 @@ impl Server {
             move |error| {
                 refused.admission.evict_one();
                 refused.admission.counters.threads_refused.fetch_add(1, Relaxed);
-                refused.log.say(format!("newswire: cannot start a thread: {error}; trying again"));
+                log::say(&format!("cannot start a thread: {error}; trying again"));
             },
         )?;
         let listeners: Vec<_> = self.listeners.into_iter().map(Arc::new).collect();
@@ -182,9 +184,7 @@ fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
             Err(error) => {
                 admission.counters.accept_errors.fetch_add(1, Relaxed);
                 admission.evict_one();
-                let sentence =
-                    format!("newswire: cannot accept a connection: {error}; trying again");
-                service.log.say(sentence);
+                log::say(&format!("cannot accept a connection: {error}; trying again"));
                 thread::sleep(*pause.insert(back_off(pause)));
             }
         }
@@ -257,17 +257,19 @@ impl ServerHandle {
     }
 
     /// Stops the server, and waits for the end of its threads. When `deadline` has passed, all connections are closed,
-    /// and the threads get another second.
+    /// and the threads get another second. The lines of the log get a second, too.
     ///
     /// # Errors
     /// [`StillRunning`] when a handler does not return.
     pub fn join(&self, deadline: Duration) -> Result<(), StillRunning> {
         self.stop();
-        if self.threads.join(deadline) == 0 {
-            return Ok(());
+        let mut threads = self.threads.join(deadline);
+        if threads > 0 {
+            self.admission.end_all();
+            threads = self.threads.join(LAST_SECOND);
         }
-        self.admission.end_all();
-        match self.threads.join(LAST_SECOND) {
+        log::wait_until_written(LAST_SECOND);
+        match threads {
             0 => Ok(()),
             threads => Err(StillRunning { threads }),
         }
@@ -277,7 +279,7 @@ impl ServerHandle {
 /// A handler of a stopped server has not returned in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StillRunning {
-    /// How many threads are left: one for each such handler, and the one that writes the log.
+    /// How many threads are left: one for each such handler.
     pub threads: usize,
 }
 

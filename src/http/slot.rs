@@ -55,6 +55,8 @@ pub(crate) struct Slot {
     pub(super) has_place: AtomicBool,
     /// Whether the connection counts among `Limits::streams`. It changes under the table's lock.
     pub(super) is_stream: AtomicBool,
+    /// The owner of the stream ends it when the server is drained, as soon as the client has all of it.
+    pub(super) is_spared: AtomicBool,
     /// Makes what a stream is sent when the server stops. It is set when the opening of the stream has left.
     pub(super) farewell: OnceLock<fn() -> Vec<u8>>,
 }
@@ -68,6 +70,7 @@ impl Slot {
             is_idle: AtomicBool::new(true),
             has_place: AtomicBool::new(false),
             is_stream: AtomicBool::new(false),
+            is_spared: AtomicBool::new(false),
             farewell: OnceLock::new(),
         }
     }
@@ -128,15 +131,20 @@ impl Slot {
         self.socket.shutdown(Shutdown::Both).is_ok()
     }
 
-    /// Ends the connection if it is idle or a stream, because the server stops. A request is still answered.
-    pub(super) fn stop(&self) {
+    /// Ends the connection if it is a stream, because the server stops.
+    pub(super) fn end_stream(&self) {
         if let Some(farewell) = self.farewell.get() {
             // A stream that is being written to may be in the middle of a frame, and may have no room.
             if self.evictable_from_ms.load(Relaxed) == BUSY {
                 let _ = (&self.socket).write(&farewell());
             }
             let _ = self.socket.shutdown(Shutdown::Write);
-        } else if self.is_idle.load(Relaxed) {
+        }
+    }
+
+    /// Ends the connection if it is idle. A request is still answered.
+    pub(super) fn end_idle(&self) {
+        if self.is_idle.load(Relaxed) {
             // The peer may make progress between the two steps.
             while let Some(from_ms) = self.evictable_from_ms() {
                 if self.evict(from_ms) {

@@ -211,6 +211,8 @@ impl Outlet<'_> {
 
 impl Write for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A block of a recording may be large, and this copies it.
+        let bytes = &bytes[..bytes.len().min(PIECE_BYTES)];
         let ended = self.flow.end_lines(bytes);
         let mut rest = &ended[..];
         while !rest.is_empty() {

@@ -9,6 +9,7 @@ use crate::http::{Refusal, Request, Response, Status, StreamWriter};
 use crate::sse::{base64, event_stream, opening};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
+use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -115,9 +116,9 @@ pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refu
         Status::NOT_FOUND,
         "There is no such line now: no stream is on it, and no client watches it.",
     ))?;
-    for stream in std::mem::take(&mut *hold(&line.streams)) {
-        stream.close();
-    }
+    // Not in the head of a loop, where the lock would be held to its end.
+    let streams = take(&mut *hold(&line.streams));
+    streams.iter().for_each(|stream| _ = stream.close());
     let response = Response::empty(Status::NO_CONTENT);
     Ok(sandboxed(response.field("X-Content-Type-Options", "nosniff")))
 }
@@ -210,7 +211,7 @@ impl Queue {
         let waited =
             self.changed.wait_timeout_while(waiting, LOOK_INTERVAL, |w| w.pieces.is_empty());
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let next = (std::mem::take(&mut waiting.missed_bytes), waiting.pop());
+        let next = (take(&mut waiting.missed_bytes), waiting.pop());
         self.changed.notify_all();
         next
     }

@@ -6,7 +6,9 @@
 //!
 //! - A stream costs at most 128 KiB of memory besides the kernel's socket, whatever it plays: its texts (24 KiB), a
 //!   piece of a frame (8 KiB) and the stack of its thread. Frames are generated while they are written.
-//! - A recording has no bound but its file. It is read while it is played: a stream holds one block, of at most 32 MiB.
+//! - A recording has no bound but its file. It is read while it is played: a stream holds one block besides. A block has at
+//!   most 5 MiB, which is more than a frame of the laboratory, and its buffer 8 MiB.
+//! - At most two clients at a time are brought to their last event ID in a recording. Others are told to come back.
 //! - A watcher of a line costs as much: up to 64 KiB of pieces wait for it, then the oldest are dropped.
 //! - A stream has at most 64 MiB and lasts at most an hour. An order for more is `400`.
 //! - All streams together write 10,000 chunks a second at most. When they want more, each takes longer.

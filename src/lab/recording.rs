@@ -5,20 +5,40 @@
 use super::flow::Source;
 use super::line::Lines;
 use super::query::{Given, Streams, TOTAL_DURATION, number, without_content};
+use super::sandboxed;
 use crate::http::{Framing, Named, Refusal, Request, Response, Status};
-use crate::sse::{Block, Recording, last_event_id};
+use crate::sse::{Block, Recording, last_event_id, refused_because};
 use std::io::{self, BufRead, Write};
 use std::mem::replace;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// The pause before a block without a timing.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// A frame of the laboratory, of 4 MiB of data, fits in a block.
+const BLOCK_BYTES: usize = 5 * 1024 * 1024;
+
+/// So many clients at a time are brought to their last event ID. That reads the file up to there, and a stranger could have it
+/// read on every core.
+const SKIPS: usize = 2;
+static SKIP: LazyLock<Arc<()>> = LazyLock::new(Arc::default);
+
 /// The largest content in place of a stream.
 const CONTENT_BYTES: usize = 1024 * 1024;
 
-/// The answer to a request for a recording. Without `lines`, the laboratory is off.
+/// The answer to a request for a recording. Without `lines`, the laboratory is off. A recording may be the stream of a
+/// stranger, with directives that the stranger has put in front of it: no answer may run as a page of this server.
 pub(crate) fn play_recording(
+    request: &mut Request<'_>,
+    file: &Named,
+    lines: Option<&Lines>,
+) -> Result<Response, Refusal> {
+    let response = sandboxed(play(request, file, lines)?).without(NOSNIFF);
+    Ok(response.field(NOSNIFF, "nosniff"))
+}
+
+fn play(
     request: &mut Request<'_>,
     file: &Named,
     lines: Option<&Lines>,
@@ -46,6 +66,10 @@ pub(crate) fn play_recording(
     }
     let mut first = 1;
     if let Some(id) = &id {
+        let skip = Arc::clone(&SKIP);
+        if Arc::strong_count(&skip) > 1 + SKIPS {
+            return Ok(refused_because("too many clients look for their place in a recording"));
+        }
         match recording.skip_to(id).map_err(|_| UNPLAYABLE)? {
             Some(number) if recording.next.is_some() => {
                 (first, flow.delay) = (number, recording.pause())
@@ -67,14 +91,20 @@ pub(crate) fn play_recording(
 
 const UNPLAYABLE: Refusal = Refusal::new(
     Status::INTERNAL_SERVER_ERROR,
-    "This recording cannot be read. A block of it has at most 32 MiB, and a content in place of the stream 1 MiB.",
+    "This recording cannot be read. A block of it has at most 5 MiB, and a content in place of the stream 1 MiB.",
 );
 
 const MALFORMED: Refusal = Refusal::new(
     Status::INTERNAL_SERVER_ERROR,
     "The first lines of this recording are malformed. A status is a number from 200 to 599. A header is a name, a colon \
-     and a value; the server itself writes those of the framing, of the connection and of CORS.",
+     and a value; the server itself writes those of the framing, of the connection, of CORS and of the sandbox, and no cookie.",
 );
+
+const NOSNIFF: &str = "X-Content-Type-Options";
+
+/// A recording that a stranger has made must not change what other pages of this origin are and have.
+const REFUSED: [&str; 4] =
+    ["set-cookie", "content-security-policy", "x-content-type-options", "clear-site-data"];
 
 /// What the comments in front of the first block order.
 ///
@@ -102,8 +132,10 @@ impl Directives {
                 directives.status = Status(status.ok_or(MALFORMED)? as u16);
             } else if let Some(field) = text.strip_prefix(": header ") {
                 let (name, value) = field.split_once(':').ok_or(MALFORMED)?;
+                let lower = name.to_ascii_lowercase();
                 if !Response::takes(name)
-                    || name.to_ascii_lowercase().starts_with("access-control-")
+                    || lower.starts_with("access-control-")
+                    || REFUSED.contains(&&*lower)
                 {
                     return Err(MALFORMED);
                 }
@@ -142,7 +174,7 @@ struct Played {
 
 impl Played {
     fn open(file: &Named, given: &Given) -> Result<(Directives, Played), Refusal> {
-        let blocks = Recording::new(file.open().map_err(|_| UNPLAYABLE)?);
+        let blocks = Recording::within(file.open().map_err(|_| UNPLAYABLE)?, BLOCK_BYTES);
         let interval = given.milliseconds("interval").filter(|_| given.has("interval"));
         let (interval, ends_in_lf) = (interval.unwrap_or(INTERVAL), given.has("newline"));
         let mut played =

@@ -7,8 +7,9 @@ use super::link::{Options, random};
 use super::pipeline::{Pipeline, Session};
 use super::resp::Reply;
 use crate::http::lock::hold;
+use crate::http::log;
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -226,11 +227,9 @@ impl Redis {
 
     /// A line on standard error. A sentence that equals the last one is not written again.
     pub(super) fn say(&self, what: String) {
-        let line = format!("newswire: Redis at {}: {what}\n", self.options.address);
         let before = std::mem::replace(&mut hold(&self.shared).said, what.clone());
         if before != what {
-            // There is no other place to say that standard error is closed.
-            let _ = io::stderr().write_all(line.as_bytes());
+            log::say(&format!("Redis at {}: {what}", self.options.address));
         }
     }
 

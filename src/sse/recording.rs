@@ -52,6 +52,8 @@ pub struct Blocks {
     takes_timings: bool,
     /// The last line was a timing that was taken.
     after_timing: bool,
+    /// The bytes of a block at most, if fewer than usual.
+    at_most: Option<usize>,
 }
 
 impl Blocks {
@@ -87,7 +89,7 @@ impl Blocks {
             rest = after;
         }
         self.block.bytes.extend(rest);
-        if blocks.is_empty() && self.block.bytes.len() > BLOCK_BYTES {
+        if blocks.is_empty() && self.block.bytes.len() > self.at_most.unwrap_or(BLOCK_BYTES) {
             let sentence = "a block of the stream is larger than 32 MiB";
             return Err(io::Error::new(ErrorKind::InvalidData, sentence));
         }
@@ -217,6 +219,13 @@ impl<R: BufRead> Recording<R> {
     pub fn new(input: R) -> Recording<R> {
         let blocks = Blocks { takes_timings: true, ..Blocks::new() };
         Recording { blocks, ..Recording::live(input) }
+    }
+
+    /// As [`new`](Recording::new), with blocks of at most so many bytes.
+    pub(crate) fn within(input: R, at_most: usize) -> Recording<R> {
+        let mut recording = Recording::new(input);
+        recording.blocks.at_most = Some(at_most);
+        recording
     }
 
     /// Of a stream that arrives now. A timing is a comment of it, and what [`release`](Blocks::release) gives is a block.

@@ -3,7 +3,7 @@
 
 use crate::channels::metric;
 use crate::files::Directory;
-use crate::server::{Server, Stream, ask, connect, eventually, read_opening, read_until};
+use crate::server::{Server, Stream, ask, connect, eventually, read_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_newswire");
 
@@ -29,34 +29,101 @@ fn a_drained_server_finishes_what_it_has_begun_and_ends_with_exit_code_0() {
     let head = "POST /channels/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
     uploading.write_all(head.as_bytes()).expect("the server reads");
     uploading.write_all(b"12").expect("the server reads");
-    let mut words = connect(address);
-    let request = b"GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    words.write_all(request).expect("the server reads");
-    read_opening(&mut words);
-    let subscriber = Stream::subscribe(address, "news");
+    let mut idle = connect(address);
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    read_until(&mut idle, "ok\n");
+    let mut slow = Stream::open(address, "/lab?interval=60000&count=9", &[]);
+    slow.next().expect("the first event comes at once");
+    let mut subscriber = Stream::subscribe(address, "news");
 
-    let draining = thread::spawn(move || drain(address, &["--deadline", "60"]));
+    let draining = thread::spawn(move || drain(address, &["--deadline", "100"]));
     eventually("it is not ready", || ask(address, "GET", "/readyz", &[], "").status == 503);
     assert_eq!(metric(address, "newswire_draining"), 1, "it goes on for a moment");
-    // The end of a stream, with a time to come back
-    let mut rest = String::new();
-    words.read_to_string(&mut rest).expect("it ends");
-    assert!(rest.trim_end().rsplit('\n').next().is_some_and(is_retry), "{rest:?}");
-    subscriber.until_closed();
+    let again = thread::spawn(move || drain(address, &[]));
     eventually("it does not accept", || TcpStream::connect(address).is_err());
-    // One request is still being sent.
-    assert!(!draining.is_finished());
+    assert_eq!(idle.read(&mut [0]).expect("it is closed"), 0);
+    // One request is still being sent. Streams end last, and get what it publishes.
     uploading.write_all(b"34").expect("the server reads");
     let answer = read_until(&mut uploading, "\r\n\r\n");
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert!(!draining.is_finished() && !again.is_finished());
     drop(uploading);
+    assert_eq!(subscriber.next().map(|message| message.data).as_deref(), Some("1234"));
+    // The end of a stream, with a time to come back
+    for mut stream in [subscriber, slow] {
+        assert_eq!(stream.next(), None);
+        let text = String::from_utf8(stream.bytes).expect("it is text");
+        assert!(text.trim_end().rsplit('\n').next().is_some_and(is_retry), "{text:?}");
+    }
+    for draining in [draining, again] {
+        let output = draining.join().expect("it only waits");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(said(&output), "This server has served all its clients.\n");
+    }
+    assert_eq!(server.wait(), Some(0));
+}
 
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `newswire drain URL; newswire serve`, and what a service manager does.
+#[test]
+fn the_next_server_can_take_the_place_of_a_drained_one_when_the_command_returns() {
+    let directory = Directory::new("drain-again");
+    let journal = directory.0.join("journal");
+    let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
+    for _ in 0..3 {
+        let mut command = Command::new(BINARY);
+        command.args(["--listen", &address.to_string(), "--journal"]).arg(&journal);
+        let server = Server::spawn(command);
+        address = server.address;
+        let _subscriber = Stream::subscribe(address, "news");
+        assert_eq!(drain(address, &["--deadline", "5"]).status.code(), Some(0));
+        // Killing it would free its place.
+        std::mem::forget(server);
+    }
+}
+
+const EVENTS: usize = 60;
+
+/// A server, and a stream that is far behind: what it lacks is larger than all buffers of the system.
+fn fall_behind() -> (Server, Stream) {
+    let server = Server::start(&["--publish-open", "--history-bytes", "100000000"]);
+    for number in 0..EVENTS {
+        let data = format!("{number} {}", "x".repeat(500_000));
+        assert_eq!(ask(server.address, "POST", "/channels/news", &[], data).status, 200);
+    }
+    let stream = Stream::resume(server.address, "news", "earliest");
+    (server, stream)
+}
+
+#[test]
+fn a_slow_reader_gets_all_that_it_lacks_of_a_drained_server() {
+    let (mut server, mut stream) = fall_behind();
+    let address = server.address;
+    let draining = thread::spawn(move || drain(address, &["--deadline", "40"]));
+    let mut is_accepting = true;
+    for number in 0..EVENTS {
+        // It is slow, but reads.
+        is_accepting = is_accepting && TcpStream::connect(address).is_ok();
+        thread::sleep(Duration::from_millis(if is_accepting { 300 } else { 20 }));
+        let message = stream.next().unwrap_or_else(|| panic!("it is cut before {number}"));
+        assert!(message.data.starts_with(&format!("{number} ")), "{number}");
+    }
+    assert_eq!(stream.next(), None);
+    let end = String::from_utf8_lossy(&stream.bytes[stream.bytes.len() - 20..]).into_owned();
+    assert!(end.trim_end().rsplit('\n').next().is_some_and(is_retry), "{end:?}");
     let output = draining.join().expect("it only waits");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "This server has served all its clients.\n"
-    );
+    assert_eq!(said(&output), "This server has served all its clients.\n");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn the_command_says_how_many_readers_a_drained_server_has_cut() {
+    let (mut server, _unread) = fall_behind();
+    let output = drain(server.address, &["--deadline", "2"]);
+    assert!(said(&output).contains("closes 1 connections"), "{output:?}");
     assert_eq!(server.wait(), Some(0));
 }
 
@@ -84,8 +151,7 @@ fn a_request_that_does_not_end_keeps_a_drained_server_until_the_deadline() {
     uploading.write_all(head.as_bytes()).expect("the server reads");
     let _subscriber = Stream::subscribe(server.address, "news");
     let output = drain(server.address, &["--deadline", "2"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("closes 1 connections"), "{output:?}");
+    assert!(said(&output).contains("closes 1 connections"), "{output:?}");
     assert_eq!(server.wait(), Some(0));
 }
 
@@ -124,6 +190,8 @@ fn a_page_and_a_proxied_client_cannot_drain_a_server() {
     for seconds in ["", "0", "x", "-1", "1.5", "3601"] {
         assert_eq!(refused(&[], &format!("/drain?seconds={seconds}")), 400, "{seconds}");
     }
+    let answer = ask(server.address, "POST", "/drain?second=5", &[], "");
+    assert!(answer.status == 400 && answer.text().contains("second is unknown"), "{answer:?}");
     assert_eq!(ask(server.address, "GET", "/drain", &[], "").status, 405);
     assert_eq!(ask(server.address, "GET", "/readyz", &[], "").status, 200, "it goes on");
 }

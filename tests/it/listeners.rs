@@ -5,7 +5,7 @@ use crate::files::Directory;
 use crate::server::{PATIENCE, Server, ask, eventually};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -224,6 +224,10 @@ fn a_standard_input_that_does_not_listen_is_refused_in_one_sentence() {
     assert!(refusal(&arguments, OwnedFd::from(connection).into()).contains("Accept=no"));
     let (one, _other) = UnixStream::pair().expect("there are descriptors");
     assert!(refusal(&arguments, OwnedFd::from(one).into()).contains("Accept=no"));
+    // Bound, but not listening
+    let bound = TcpStream::from(OwnedFd::from(listener));
+    bound.shutdown(Shutdown::Both).expect("it listens");
+    assert!(refusal(&arguments, OwnedFd::from(bound).into()).contains("no socket that listens"));
     let datagrams = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
     assert!(
         refusal(&arguments, OwnedFd::from(datagrams).into()).contains("no socket that listens")
@@ -234,6 +238,15 @@ fn a_standard_input_that_does_not_listen_is_refused_in_one_sentence() {
     let everywhere = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let open = ["--listen", "stdin", "--publish-open"];
     assert!(refusal(&open, OwnedFd::from(everywhere).into()).contains("loopback"));
+}
+
+#[test]
+fn a_server_without_a_page_does_not_send_the_user_to_a_browser() {
+    let directory = Directory::new("no-page");
+    directory.write("site/a.sse", "data: a\n\n");
+    assert!(!directory.serve().greeting.contains("browser"));
+    directory.write("site/index.html", "<!doctype html>");
+    assert!(directory.serve().greeting.contains("Open it in a browser"));
 }
 
 /// The strictest of its addresses decides what a server allows.

@@ -50,6 +50,7 @@ mod resumption;
 mod server;
 mod shortage;
 mod slow_readers;
+mod standard_error;
 mod stopping;
 mod unreachable;
 mod views;

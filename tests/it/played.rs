@@ -8,6 +8,7 @@ use newswire::sse::{Blocks, Recorder};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 fn get(address: SocketAddr, target: &str) -> Answer {
@@ -39,7 +40,6 @@ fn a_recording_is_played_for_get_and_post_with_and_without_its_ending() {
             assert_eq!(answer.field("content-type"), Some("text/event-stream"));
             assert_eq!(answer.field("cache-control"), Some("no-store, no-transform"));
             assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
-            assert_eq!(answer.field("content-security-policy"), None);
             assert_eq!(answer.text(), FOX, "the file is sent as it is, without an opening");
         }
         let head = ask(server.address, "HEAD", target, &[], "");
@@ -313,7 +313,7 @@ fn where_the_laboratory_is_off_a_recording_plays_without_its_faults() {
 fn the_first_lines_of_a_recording_can_make_it_a_refusal() {
     let json = "{\"error\":\n{\"type\":\"rate_limit\"}}";
     let busy = ": status 429\n: header Retry-After: 3\n: header Content-Type: application/json\n: header Cache-Control: private\n\
-                : header Set-Cookie: a=1\n: header Set-Cookie: b=2\ndata: {\"error\":\ndata: {\"type\":\"rate_limit\"}}\n\n";
+                : header Link: </a>\n: header Link: </b>\ndata: {\"error\":\ndata: {\"type\":\"rate_limit\"}}\n\n";
     let bare = ": status 503\r\n\r\n";
     let named =
         ": by hand\n: header X-Request-Id:fox \n: +0 ms\ndata: a\n\n: status 500\ndata: b\n\n";
@@ -333,7 +333,7 @@ fn the_first_lines_of_a_recording_can_make_it_a_refusal() {
         assert_eq!(answer.field("retry-after"), Some("3"));
         assert_eq!(answer.field("content-type"), Some("application/json"));
         assert_eq!(answer.field("cache-control"), Some("private"));
-        assert_eq!(answer.head.matches("Set-Cookie: ").count(), 2);
+        assert_eq!(answer.head.matches("Link: ").count(), 2);
     }
     let answer = get(server.address, "/bare");
     assert_eq!((answer.status, answer.text()), (503, ""));
@@ -362,6 +362,10 @@ fn malformed_first_lines_are_an_error_that_says_what_is_wrong() {
         ": header Connection: close",
         ": header Date: now",
         ": header Access-Control-Allow-Origin: *",
+        ": header Set-Cookie: newswire_key=x",
+        ": header content-security-policy: default-src *",
+        ": header X-Content-Type-Options: none",
+        ": header Clear-Site-Data: \"*\"",
     ];
     for line in malformed {
         let file = format!("{line}\ndata: a\n\n");
@@ -427,9 +431,77 @@ fn a_large_recording_costs_no_more_memory_than_a_small_one() {
 }
 
 #[test]
-fn a_line_without_an_end_is_refused_beyond_32_mib() {
+fn the_block_that_a_player_holds_is_not_copied_as_a_whole() {
+    let directory = Directory::new("played-block");
+    // The system takes some megabytes of it.
+    let block = format!("data: {}\n\n", "x\ndata: ".repeat(600_000));
+    directory.write("site/a.sse", block.repeat(4));
+    let server = directory.serve();
+    let before = resident_kib(&server);
+    let streams: Vec<Stream> =
+        (0..8).map(|_| Stream::open(server.address, "/a?newline=crlf&interval=0", &[])).collect();
+    let mut most = 0;
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        most = resident_kib(&server).saturating_sub(before).max(most);
+    }
+    assert!(most / 8 <= 11 * 1024, "{most} KiB for eight");
+    drop(streams);
+}
+
+#[test]
+fn clients_that_ask_for_an_id_far_behind_do_not_take_every_core() {
+    let directory = Directory::new("played-skips");
+    directory.write("site/a.sse", "data: a\n\n".repeat(500_000));
+    let server = directory.serve();
+    let address = server.address;
+    let open = move || Stream::open(address, "/a?last_event_id=no&interval=0", &[]);
+    let clients: Vec<_> = (0..8).map(|_| thread::spawn(open)).collect();
+    let refused = clients.into_iter().map(|client| {
+        let mut stream = client.join().expect("it is answered");
+        assert_eq!(stream.answer.status, 200);
+        match stream.next() {
+            Some(message) => {
+                assert_eq!(message.data, "a");
+                0
+            }
+            None => {
+                let text = String::from_utf8_lossy(&stream.bytes).into_owned();
+                assert!(text.contains("come back later\nretry: "), "{text}");
+                1
+            }
+        }
+    });
+    assert!((1..=6).contains(&refused.sum::<usize>()));
+    assert_eq!(open().next().expect("there is room again").data, "a");
+}
+
+/// `newswire watch --record` keeps what a stranger sends, and a stranger may send what looks like a directive.
+#[test]
+fn no_recording_runs_as_a_page_of_the_server() {
+    let page = ": header Content-Type: text/html\ndata: <script>alert(1)</script>\n\n";
+    let missing = format!(": status 404\n{page}");
+    let (server, _directory) =
+        serve("played-page", &[("page.sse", page), ("missing.sse", &missing), ("a.sse", FOX)]);
+    for target in [
+        "/page",
+        "/missing",
+        "/a",
+        "/a?status=503",
+        "/a?last_event_id=c&complete=204",
+        "/a?last_event_id=c",
+    ] {
+        let answer = get(server.address, target);
+        let policy = answer.field("content-security-policy");
+        assert_eq!(policy, Some("sandbox; default-src 'none'"), "{target}");
+        assert_eq!(answer.field("x-content-type-options"), Some("nosniff"), "{target}");
+    }
+}
+
+#[test]
+fn a_line_without_an_end_is_refused_beyond_5_mib() {
     let directory = Directory::new("played-endless");
-    let endless = format!("data: {}", "x".repeat(40 << 20));
+    let endless = format!("data: {}", "x".repeat(8 << 20));
     directory.write("site/first.sse", &endless);
     directory.write("site/second.sse", format!("data: a\n\n{endless}"));
     let server = directory.serve();

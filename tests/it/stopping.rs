@@ -190,8 +190,7 @@ fn a_handler_that_does_not_return_is_a_typed_error() {
     let stuck = begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n");
     thread::sleep(SHORT);
     let error = server.join(SHORT).expect_err("a handler waits");
-    // That of the handler, and that of the log
-    assert_eq!(error.threads, 2);
+    assert_eq!(error.threads, 1);
     assert_refused(&server);
     assert_eq!(receive_all(&stuck), "", "its connection is closed at the deadline");
     latch.open();

@@ -3,6 +3,7 @@
 use super::clients::{Client, publish};
 use super::machines::{Redis, Relay, node};
 use crate::server::{PATIENCE, Stream, ask, eventually};
+use crate::standard_error::Unheard;
 use std::time::{Duration, Instant};
 
 /// Publishes until it succeeds. An event whose publisher was answered 503 may be there all the same.
@@ -211,4 +212,18 @@ fn redis_may_be_slow() {
         assert_eq!(stream.next().expect("it goes on").data, n.to_string());
     }
     assert_eq!(node.metric("newswire_redis_reconnects_total"), 0);
+}
+
+#[test]
+fn a_log_that_is_not_read_stops_no_publisher_over_redis() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
+    let address = redis.address().to_string();
+    let mut server = Unheard::start(&["--publish-open", "--redis", &address]);
+    let publish = || ask(server.address, "POST", "/channels/news", &[], "x").status;
+    eventually("Redis is there", || publish() == 200);
+    redis.kill();
+    assert_eq!(publish(), 503);
+    redis.restart();
+    eventually("Redis is there again", || publish() == 200);
+    server.drain(&[]);
 }
