@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How many channels expire, at most, while the table is locked.
 const EXPIRED_AT_ONCE: usize = 64;
 
+/// When so many channels have subscribers of views only, one of them is evicted for another channel.
+const VIEWED_AT_ONCE: usize = 16;
+
 /// How many channels of a selection are found, at most, while the table is locked.
 const MATCHING_AT_ONCE: usize = 256;
 
@@ -233,6 +236,7 @@ impl Table {
     /// Evicts the channel that is unused for longest. Nothing can be published on it meanwhile: a handle would have to come
     /// from this table.
     pub(super) fn evict(&mut self) -> Option<Entry> {
+        (0..VIEWED_AT_ONCE).find(|_| !self.renew_viewed());
         let (_, name) = self.unused.first()?.clone();
         let entry = self.remove(&name)?;
         self.forgotten = self.forgotten.max(entry.feed.forget());
@@ -246,16 +250,36 @@ impl Table {
         Some(entry)
     }
 
+    /// If a view with a subscriber shows the channel that is unused for longest, it counts as used until now. Returns
+    /// whether it does.
+    fn renew_viewed(&mut self) -> bool {
+        let Some((unused, name)) = self.unused.first().cloned() else { return false };
+        let views = self.views.of_channel(&name).into_iter().filter_map(|view| view.upgrade());
+        let is_viewed =
+            !unused.is_read && views.map(|view| view.members.subscribers()).sum::<usize>() > 0;
+        if let Some(entry) = self.channels.get_mut(&name).filter(|_| is_viewed) {
+            let renewed = Unused { since: self.hub.uptime(), ..unused };
+            self.unused.remove(&(unused, Arc::clone(&name)));
+            entry.unused = Some(renewed);
+            self.unused.insert((renewed, name));
+        }
+        is_viewed
+    }
+
     /// Evicts the channels that are unused since `before`, or some of them. Returns whether there were any.
     pub(super) fn expire(&mut self, before: Duration, expired: &mut Removed) -> bool {
-        while expired.0.len() < EXPIRED_AT_ONCE
+        let mut looked = 0;
+        while looked < EXPIRED_AT_ONCE
             && let Some((Unused { is_read: false, since }, _)) = self.unused.first()
             && *since <= before
         {
-            expired.0.extend(self.evict());
+            looked += 1;
+            if !self.renew_viewed() {
+                expired.0.extend(self.evict());
+            }
         }
         self.hub.counters.channels_expired.fetch_add(expired.0.len() as u64, Relaxed);
-        !expired.0.is_empty()
+        looked > 0
     }
 }
 

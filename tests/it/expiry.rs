@@ -1,7 +1,7 @@
 //! Channels and events that go by their age.
 
 use crate::channels::{metric, start};
-use crate::server::{Publisher, Server, Stream, eventually};
+use crate::server::{Publisher, Server, Stream, ask, eventually};
 use newswire::channel::Limits;
 use std::time::Duration;
 
@@ -24,6 +24,28 @@ fn a_channel_that_is_unused_for_long_is_forgotten_and_its_client_is_told_of_a_ga
     assert_eq!(back.next().expect("it is told").event_type, "gap");
     drop((live, back));
     eventually("all have expired", || channels() == 0);
+}
+
+#[test]
+fn a_channel_with_a_subscriber_of_a_view_is_in_use() {
+    let limits = ["--publish-open", "--quiet", "--max-channels", "3", "--channel-idle", "1"];
+    let server = Server::start(&limits);
+    let publish = |name: &str| Publisher::connect(server.address, name).publish("x");
+    let lists = |name: &str| {
+        let listed = ask(server.address, "GET", "/channels", &[], "");
+        listed.text().contains(&format!("\"name\":\"{name}\""))
+    };
+    publish("a");
+    let reader = Stream::subscribe(server.address, "a,b");
+    publish("c");
+    eventually("the one without a reader expires", || !lists("c"));
+    assert!(lists("a"));
+    for name in ["d", "e", "f"] {
+        publish(name);
+        assert!(lists("a"), "another channel is evicted for {name}");
+    }
+    drop(reader);
+    eventually("it expires after its reader", || !lists("a"));
 }
 
 #[test]
