@@ -319,8 +319,8 @@ impl Feed {
         lane: usize,
         subscriber: Subscriber,
     ) {
-        state.lanes[lane].joining.push(subscriber);
-        if state.lanes[lane].take_notification() {
+        let State { lanes, completed_at, .. } = &mut *state;
+        if lanes[lane].join(subscriber, *completed_at) && lanes[lane].take_notification() {
             drop(state);
             self.notify(lane);
         }
