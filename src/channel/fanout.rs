@@ -21,7 +21,7 @@ const LOOKS_PER_INTERVAL: u32 = 32;
 /// A publisher writes to so few subscribers itself, if its event comes so long after the one before: waking a fan-out
 /// thread would take longer than the writes. Events in quick succession are for the fan-out thread, which writes many
 /// with one call; `make bench` shows both in the rows of one subscriber.
-const FEW: usize = 4;
+const FEW: usize = 16;
 const APART: Duration = Duration::from_micros(500);
 
 /// Starts one thread for each of the notifiers.
@@ -186,9 +186,9 @@ fn put_back(feed: &Arc<Feed>, round: Round) -> bool {
     let mut state = feed.lock();
     let (end, completed_at) = (state.history.end(), state.completed_at);
     let lane = &mut state.lanes[round.lane];
-    lane.put_back(round.subscribers);
+    let has_newcomers = lane.put_back(round.subscribers, completed_at);
     let has_some = lane.len() > 0;
-    let lags = lane.copied < end || !lane.joining.is_empty() || completed_at != round.completed_at;
+    let lags = lane.copied < end || has_newcomers || completed_at != round.completed_at;
     let must_notify = lags && lane.take_notification();
     // If no subscriber is left in the lane, nothing is to be copied for it.
     feed.copied(state);
@@ -292,6 +292,38 @@ mod tests {
         feed.hub.stop();
         put_back(&feed, round);
         assert!(read_to_end(clients).all(|received| received.matches("retry: ").count() == 2));
+    }
+
+    /// In a channel of thousands, each client that comes would cost a look at all others.
+    #[test]
+    fn a_subscriber_that_joins_and_lacks_nothing_wakes_no_thread_and_gets_what_follows() {
+        let (feed, mut clients) = start_without_thread();
+        let is_notified =
+            || matches!(feed.hub.notifiers[0].wait(Some(Instant::now())), Wake::Notified(_));
+        assert!(is_notified(), "the first one wakes the thread");
+        let mut batch = Batch::default();
+        assert!(deliver(&feed, 0, &mut batch));
+        let join = |subscriber| feed.join(feed.lock(), 0, subscriber);
+        let subscribers = feed.lock().lanes[0].drain();
+        let mut subscribers = subscribers.into_iter();
+        join(subscribers.next().expect("there are some"));
+        assert!(is_notified() && deliver(&feed, 0, &mut batch));
+        let round = take_out(&mut feed.lock(), 0).expect("there is one");
+        join(subscribers.next().expect("there are some"));
+        put_back(&feed, round);
+        subscribers.for_each(join);
+        assert!(!is_notified(), "nothing is to be written");
+        feed.lock().history.append(feed.hub.ids.next(), b"data: x\n\n"[..].into(), None);
+        feed.notify_lanes(feed.lock());
+        assert!(is_notified() && deliver(&feed, 0, &mut batch));
+        for client in &mut clients {
+            let mut received = [0; 4096];
+            let mut text = String::new();
+            while !text.contains("data: x") {
+                let bytes = client.read(&mut received).expect("it is written");
+                text += &String::from_utf8_lossy(&received[..bytes]);
+            }
+        }
     }
 
     #[test]

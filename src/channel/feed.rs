@@ -296,8 +296,9 @@ impl Feed {
         lane: usize,
         subscriber: Subscriber,
     ) {
-        state.lanes[lane].joining.push(subscriber);
-        if state.lanes[lane].take_notification() || self.hub.is_stopped() {
+        let State { lanes, completed_at, .. } = &mut *state;
+        let waits = lanes[lane].join(subscriber, *completed_at);
+        if waits && lanes[lane].take_notification() || self.hub.is_stopped() {
             drop(state);
             self.notify(lane);
         }

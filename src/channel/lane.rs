@@ -10,7 +10,7 @@ pub(super) struct Lane {
     /// The history was copied for them up to here.
     pub(super) copied: Cursor,
     /// Subscribers that have come since, each at a position of its own.
-    pub(super) joining: Vec<Subscriber>,
+    joining: Vec<Subscriber>,
     /// A thread has taken the subscribers out, to write to them. It looks for more to write when it puts them back.
     pub(super) is_out: bool,
     /// The fan-out thread was notified, and has not looked yet.
@@ -21,6 +21,20 @@ impl Lane {
     /// How many subscribers are in it now.
     pub(super) fn len(&self) -> usize {
         self.subscribers.len() + self.joining.len()
+    }
+
+    /// Takes a subscriber in. `false` when no thread has to look at the lane for it: it lacks nothing that was copied, and
+    /// the fan-out thread knows of the lane. Otherwise each client that comes would cost a look at all others.
+    pub(super) fn join(&mut self, subscriber: Subscriber, completed_at: Option<Cursor>) -> bool {
+        let is_known = !self.is_out && self.len() > 0;
+        let is_level = is_known && self.is_level(&subscriber, completed_at);
+        let place = if is_level { &mut self.subscribers } else { &mut self.joining };
+        place.push(subscriber);
+        !is_level
+    }
+
+    fn is_level(&self, subscriber: &Subscriber, completed_at: Option<Cursor>) -> bool {
+        subscriber.cursor == self.copied && subscriber.ends_at(completed_at).is_none()
     }
 
     /// Whether the fan-out thread must be notified now. The caller then does so.
@@ -56,12 +70,23 @@ impl Lane {
         Some(std::mem::take(&mut self.subscribers))
     }
 
-    pub(super) fn put_back(&mut self, subscribers: Vec<Subscriber>) {
+    /// Puts those back that were taken out. `true` when a thread has to look at some that have come since.
+    pub(super) fn put_back(
+        &mut self,
+        subscribers: Vec<Subscriber>,
+        completed_at: Option<Cursor>,
+    ) -> bool {
         self.is_out = false;
         self.subscribers = subscribers;
+        let joining = std::mem::take(&mut self.joining).into_iter();
+        let is_level = |one: &Subscriber| self.is_level(one, completed_at);
+        let (mut level, joining): (Vec<_>, Vec<_>) = joining.partition(is_level);
+        self.subscribers.append(&mut level);
+        self.joining = joining;
         if self.subscribers.capacity() > 4 * self.subscribers.len() + 64 {
             self.subscribers.shrink_to_fit();
         }
+        !self.joining.is_empty()
     }
 
     /// Takes out everything for good. A subscriber that joins later needs a notification of its own.

@@ -91,6 +91,10 @@ impl Admission {
         table.slots.len() - table.streams_taken
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        hold(&self.table).places_taken >= self.limits.connections
+    }
+
     /// Counts an accepted socket; `None` when the server stops. At the limit it waits until a connection is closed or may
     /// be evicted.
     pub(super) fn admit(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Option<Arc<Slot>> {
@@ -260,6 +264,12 @@ impl Admission {
     /// network that is gone sends no reset.
     pub(crate) fn end_unreachable(&self, last: &[Ends]) -> Vec<Ends> {
         let now = tcp_table::unreachable();
+        self.end_unreachable_twice(last, &now);
+        now
+    }
+
+    /// When the network of this machine is down for a moment, a first look finds connections that it will reach again.
+    fn end_unreachable_twice(&self, last: &[Ends], now: &[Ends]) {
         let lost: Vec<&Ends> = now.iter().filter(|ends| last.contains(ends)).collect();
         // Most often there is none, and no connection has to be asked for its address.
         for slot in self.slots().iter().filter(|_| !lost.is_empty()) {
@@ -269,7 +279,6 @@ impl Admission {
                 self.counters.unreachable.fetch_add(1, Relaxed);
             }
         }
-        now
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {
@@ -316,5 +325,28 @@ pub(crate) struct UploadPermit(Arc<Admission>);
 impl Drop for UploadPermit {
     fn drop(&mut self) {
         hold(&self.0.table).uploads_taken -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A network that is down for three seconds would end all streams.
+    #[test]
+    fn a_connection_is_ended_when_two_looks_find_it_unreachable() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let addr = listener.local_addr().expect("it listens");
+        let _client = TcpStream::connect(addr).expect("it listens");
+        let (socket, peer) = listener.accept().expect("it has come");
+        let ends = [[addr, peer].map(entry)];
+        let admission = Admission::new(&Limits::default());
+        admission.admit(socket, Some(peer)).expect("there is room");
+        let ended = |last| {
+            admission.end_unreachable_twice(last, &ends);
+            admission.counters.unreachable.load(Relaxed)
+        };
+        assert_eq!((ended(&[]), ended(&ends)), (0, 1));
     }
 }

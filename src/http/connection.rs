@@ -10,10 +10,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// A blocked write returns this often to say what the peer has taken, until the connection may be evicted. It must be
-/// well below that half second.
-const WRITE_STEP: Duration = Duration::from_millis(100);
-
 /// How long the server goes on reading after its last byte.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -34,22 +30,6 @@ impl Connection {
         Some(Connection { slot, admission: Arc::clone(admission) })
     }
 
-    /// Sets the socket's options: small frames leave at once, and a blocked write returns from time to time.
-    ///
-    /// # Errors
-    /// When the peer has left already.
-    pub(super) fn set_options(&self) -> io::Result<()> {
-        // A Unix socket has no such option: what is written is there at once.
-        if self.peer.is_some() {
-            self.set_nodelay(true)?;
-        }
-        self.set_write_timeout(Some(self.write_step()))
-    }
-
-    fn write_step(&self) -> Duration {
-        self.admission.limits.write_stall.min(WRITE_STEP)
-    }
-
     /// The server waits for a request. `false` when the server stops.
     pub(super) fn wait_for_request(&self) -> bool {
         self.is_idle.store(true, Relaxed);
@@ -65,6 +45,11 @@ impl Connection {
         self.is_idle.store(false, Relaxed);
         let has_place = self.has_place.load(Relaxed);
         has_resumed && (has_place || self.admission.take_place(&self.slot, is_whole))
+    }
+
+    /// Whether its first request will wait for a place.
+    pub(super) fn must_wait(&self) -> bool {
+        !self.has_place.load(Relaxed) && self.admission.is_full()
     }
 
     /// Counts the connection as a stream; `false` when there is no room for one more.
@@ -106,9 +91,9 @@ impl Connection {
 
     /// As [`write_all`](Connection::write_all), for two pieces in one call.
     pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
-        let mut pieces = [IoSlice::new(first), IoSlice::new(second)];
-        let mut rest = &mut pieces[..];
-        // Removes empty pieces.
+        let mut pieces = [first, second].map(IoSlice::new);
+        let mut rest = &mut pieces[..=usize::from(!second.is_empty())];
+        // Removes the first piece if it is empty.
         IoSlice::advance_slices(&mut rest, 0);
         let before = self.begin_write();
         if !rest.is_empty() {
@@ -142,7 +127,8 @@ impl Connection {
     /// Writes what the first call has left.
     fn write_rest(&self, mut rest: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.wait_for_peer();
-        let (stall, short) = (self.admission.limits.write_stall, self.write_step());
+        let (stall, short) =
+            (self.admission.limits.write_stall, self.admission.limits.write_step());
         let (mut progress_at, mut step) = (Instant::now(), short);
         let mut deadline = progress_at + stall;
         while !rest.is_empty() {
@@ -247,5 +233,49 @@ impl Closer {
 
     pub(crate) fn is_open(&self) -> bool {
         self.0.strong_count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::Limits;
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    fn connection() -> (Connection, UnixStream) {
+        let (own, peer) = UnixStream::pair().expect("there are descriptors");
+        own.set_write_timeout(Some(GRACE / 10)).expect("it is not zero");
+        let write_stall = Duration::from_secs(3600);
+        let admission = Admission::new(&Limits { write_stall, ..Limits::default() });
+        let connection = Connection::admit(&admission, OwnedFd::from(own).into(), None);
+        (connection.expect("there is room"), peer)
+    }
+
+    #[test]
+    fn an_evicted_connection_takes_no_place_with_the_request_that_it_has_read() {
+        for is_whole in [true, false] {
+            let (connection, _peer) = connection();
+            assert!(connection.take_place(is_whole), "its first request has a place");
+            assert!(connection.wait_for_request());
+            let from_ms = connection.evictable_from_ms().expect("it waits for its peer");
+            assert!(connection.evict(from_ms) && !connection.take_place(is_whole));
+        }
+    }
+
+    /// The buffer of a Unix socket is full after the first call.
+    #[test]
+    fn a_connection_may_be_evicted_when_its_peer_takes_nothing_of_a_response() {
+        let (connection, _peer) = connection();
+        let slot = Arc::clone(&connection.slot);
+        let writing = thread::spawn(move || connection.write_all(&vec![0; 16 << 20]));
+        let mut looks = (0..600).map(|_| {
+            thread::sleep(GRACE / 5);
+            slot.evictable_from_ms()
+        });
+        let from_ms = looks.find_map(|from_ms| from_ms).expect("it waits for its peer");
+        assert!(slot.evict(from_ms) && slot.end());
+        assert!(writing.join().expect("it does not panic").is_err());
     }
 }

@@ -14,9 +14,10 @@ use super::pool::Pool;
 use super::request::Request;
 use super::response::{Body, Response};
 use super::router::Router;
+use super::slot::GRACE;
 use super::status::{Refusal, Status};
 use super::stream::{Run, Stream, StreamWriter};
-use super::wire::Wire;
+use super::wire::{READ_BYTES, Wire};
 use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -84,9 +85,6 @@ impl Service {
     /// Answers one request after another. An error in between means that the peer has left, or that the connection was
     /// evicted.
     fn serve(&self, connection: Connection, pool: &Pool<Job>) {
-        if connection.set_options().is_err() {
-            return;
-        }
         let mut wire = Wire::new(connection);
         let (mut wait, mut has_published) = (self.limits.head_deadline, false);
         loop {
@@ -134,11 +132,7 @@ impl Service {
                 && let Some((head, length)) = parser.parse(wire.unread(), &self.limits)?
             {
                 wire.consume(length);
-                let is_whole = match head.framing() {
-                    Framing::None => true,
-                    Framing::Length(bytes) => bytes <= wire.unread().len() as u64,
-                    Framing::Chunked => false,
-                };
+                let is_whole = self.has_arrived(&head, wire);
                 return Ok(Some(head).filter(|_| wire.connection().take_place(is_whole)));
             }
             if wire.flush().is_err() {
@@ -167,6 +161,21 @@ impl Service {
                 Err(_) => return Ok(None),
             }
         }
+    }
+
+    /// Whether the content has arrived, too. Many clients send it in a write of its own, right behind the head. When a
+    /// request must wait for a place, that is waited for, so that a publish does not stand in the queue of the uploads.
+    fn has_arrived(&self, head: &Head, wire: &mut Wire) -> bool {
+        let missing = |wire: &Wire| match head.framing() {
+            Framing::None => 0,
+            Framing::Length(bytes) => bytes.saturating_sub(wire.unread().len() as u64),
+            Framing::Chunked => u64::MAX,
+        };
+        let is_short = (1..=READ_BYTES as u64).contains(&missing(wire));
+        if is_short && !head.continue_awaited && wire.connection().must_wait() {
+            let _ = wire.fill(GRACE);
+        }
+        missing(wire) == 0
     }
 
     /// Answers a head that cannot be read, and closes the connection.

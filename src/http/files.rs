@@ -5,6 +5,7 @@ use super::head::{Head, Method};
 use super::request::Request;
 use super::response::{Body, Response};
 use super::status::{Refusal, Status};
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -38,14 +39,14 @@ struct Embedded {
 }
 
 impl Embedded {
-    fn is_named(&self, segments: &[String]) -> bool {
+    fn is_named(&self, segments: &[Cow<str>]) -> bool {
         let named = folders_and_name(segments);
         named.is_some_and(|(folders, name)| self.name == name && self.folders == folders)
     }
 }
 
 /// The name of a file, and the folders that it is in.
-fn folders_and_name(segments: &[String]) -> Option<(&[String], &str)> {
+fn folders_and_name<'s>(segments: &'s [Cow<str>]) -> Option<(&'s [Cow<'s, str>], &'s str)> {
     let (last, folders) = segments.split_last()?;
     Some((folders, if last.is_empty() { "index.html" } else { last }))
 }
@@ -84,7 +85,7 @@ impl Files {
     /// The file with this ending that the path names, with or without the ending. Without it, a file of the very path
     /// comes first.
     pub(crate) fn with_ending(&self, head: &Head, ending: &str) -> Result<Option<Named>, Refusal> {
-        let mut segments = head.segments().to_vec();
+        let mut segments = head.segments();
         if !segments.last().is_some_and(|last| last.ends_with(ending)) {
             if self.find(&segments)?.is_some() {
                 return Ok(None);
@@ -94,7 +95,7 @@ impl Files {
         self.find(&segments)
     }
 
-    fn find(&self, segments: &[String]) -> Result<Option<Named>, Refusal> {
+    fn find(&self, segments: &[Cow<str>]) -> Result<Option<Named>, Refusal> {
         match &self.0 {
             Source::Embedded(files) => {
                 let found = files.iter().find(|file| file.is_named(segments));
@@ -160,7 +161,7 @@ const UNREADABLE: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
-    let file = files.iter().find(|file| file.is_named(head.segments()))?;
+    let file = files.iter().find(|file| file.is_named(&head.segments()))?;
     let response = check_preconditions(head, &file.etag)
         .unwrap_or_else(|| content_of(file.path, Body::Bytes(file.content.into())));
     Some(
@@ -171,7 +172,7 @@ fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
 }
 
 /// The file that the segments of a path name.
-fn locate(root: &Path, segments: &[String]) -> io::Result<PathBuf> {
+fn locate(root: &Path, segments: &[Cow<str>]) -> io::Result<PathBuf> {
     let path = path_below(root, segments).ok_or(io::ErrorKind::NotFound)?;
     let path = fs::canonicalize(path)?;
     // This is checked before the file is opened: opening a named pipe would wait for its writer.
@@ -180,7 +181,7 @@ fn locate(root: &Path, segments: &[String]) -> io::Result<PathBuf> {
 }
 
 fn find_file(root: &Path, head: &Head) -> io::Result<Response> {
-    let path = locate(root, head.segments())?;
+    let path = locate(root, &head.segments())?;
     let file = open(&path)?;
     let metadata = file.metadata()?;
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -219,10 +220,10 @@ fn is_for_now(error: &io::Error) -> bool {
 
 /// Each segment was decoded by itself, once. A segment that could mean anything but a name in its folder is not found:
 /// `..`, an empty segment, a separator of any system, a drive, a hidden name.
-fn path_below(root: &Path, segments: &[String]) -> Option<PathBuf> {
+fn path_below(root: &Path, segments: &[Cow<str>]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
     let (folders, name) = folders_and_name(segments)?;
-    for segment in folders.iter().map(String::as_str).chain([name]) {
+    for segment in folders.iter().map(Cow::as_ref).chain([name]) {
         let is_no_name =
             segment.is_empty() || segment.starts_with('.') || segment.contains(['/', '\\', ':']);
         path.push(Some(segment).filter(|_| !is_no_name)?);

@@ -2,6 +2,7 @@
 //! authorities, percent-encoding. No socket, no request.
 
 use super::status::Refusal;
+use std::borrow::Cow;
 use std::iter::from_fn;
 use std::net::Ipv6Addr;
 
@@ -116,12 +117,16 @@ fn is_reg_name(text: &str) -> bool {
 }
 
 /// `pct-encoded = "%" HEXDIG HEXDIG` (RFC 3986, 2.1), decoded once: what still looks encoded afterwards is literal.
-pub(super) fn decode_segment(segment: &str) -> Result<String, Refusal> {
+pub(super) fn decode_segment(segment: &str) -> Result<Cow<'_, str>, Refusal> {
+    // A request target is visible ASCII.
+    if !segment.contains('%') {
+        return Ok(segment.into());
+    }
     let (decoded, is_well_formed) = decode(segment);
     Refusal::bad("A % in the path is not followed by two hexadecimal digits.")
         .unless(is_well_formed)?;
     match String::from_utf8(decoded) {
-        Ok(text) if !text.contains('\0') => Ok(text),
+        Ok(text) if !text.contains('\0') => Ok(text.into()),
         _ => Err(Refusal::bad("The path is not UTF-8, or it has a NUL.")),
     }
 }

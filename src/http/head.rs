@@ -1,7 +1,8 @@
 //! The head of a request: the request line and the fields, and what they say of the content.
 
-use super::grammar::{decode_form, is_authority, list, trim_ows, weight_of};
+use super::grammar::{decode_form, decode_segment, is_authority, list, trim_ows, weight_of};
 use super::status::{Refusal, Status};
+use std::borrow::Cow;
 use std::fmt;
 
 /// The request line and the fields.
@@ -22,23 +23,25 @@ use std::fmt;
 pub struct Head {
     pub(super) method: Method,
     pub(super) version: Version,
-    pub(super) target: Target,
-    /// Their names are in lower case.
-    pub(super) fields: Vec<(String, String)>,
+    pub(super) scheme: &'static str,
+    /// The pieces of the head, one behind the other: with one text, many small fields cost no more memory than a large one.
+    /// First come the authority, which only the absolute-form has, the path and the query; then each field's name, in lower
+    /// case, and its value.
+    text: String,
+    /// Where each piece ends.
+    ends: Vec<usize>,
+    /// How many segments of the path belong to the base of the router.
+    pub(super) base: usize,
     pub(super) framing: Framing,
     /// Whether the peer waits for `100 Continue` before it sends its content.
     pub(super) continue_awaited: bool,
 }
 
-#[derive(Clone)]
-pub(super) struct Target {
-    pub(super) scheme: &'static str,
-    /// Only the absolute-form has it.
-    pub(super) authority: Option<String>,
-    pub(super) path: String,
-    pub(super) segments: Vec<String>,
-    pub(super) query: String,
-}
+/// Which piece of the head is which. The fields stand behind these.
+const AUTHORITY: usize = 0;
+const PATH: usize = 1;
+const QUERY: usize = 2;
+const FIELDS: usize = 3;
 
 /// The methods that newswire knows (RFC 9110, 9.3). Any other is `501`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,51 @@ const SINGLE: [&str; 4] = ["host", "content-length", "origin", "authorization"];
 const SECRET: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 impl Head {
+    /// A head without fields, in a text that begins with room for so many `bytes`.
+    pub(super) fn new(
+        (method, version): (Method, Version),
+        (scheme, authority): (&'static str, &str),
+        (path, query): (&str, &str),
+        bytes: usize,
+    ) -> Head {
+        let (text, ends) = (String::with_capacity(bytes), Vec::new());
+        let (base, framing, continue_awaited) = (0, Framing::None, false);
+        let mut head =
+            Head { method, version, scheme, text, ends, base, framing, continue_awaited };
+        [authority, path, query].iter().for_each(|piece| head.push(piece));
+        head
+    }
+
+    fn push(&mut self, piece: &str) {
+        // It does not grow by doubling: its memory is bounded by what has arrived.
+        self.text.reserve_exact(piece.len());
+        self.text.push_str(piece);
+        self.ends.push(self.text.len());
+    }
+
+    pub(super) fn add_field(&mut self, name: &str, value: &str) {
+        let start = self.text.len();
+        self.push(name);
+        self.text[start..].make_ascii_lowercase();
+        self.push(value);
+    }
+
+    /// How much text it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn piece(&self, at: usize) -> &str {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[at]]
+    }
+
+    /// The names and values of all fields, in order.
+    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let names = (FIELDS..self.ends.len()).step_by(2);
+        names.map(|name| (self.piece(name), self.piece(name + 1)))
+    }
+
     /// Checks the fields against each other, and finds what they say of the content.
     pub(super) fn check(&mut self) -> Result<(), Refusal> {
         if let Some(name) = SINGLE.into_iter().find(|name| self.values(name).nth(1).is_some()) {
@@ -119,26 +167,33 @@ impl Head {
 
     /// The path as it was sent, still percent-encoded; `*` for the asterisk-form.
     pub fn path(&self) -> &str {
-        &self.target.path
+        self.piece(PATH)
     }
 
     /// The method and the target, for a log, which learns no `key`. A target that was parsed is visible ASCII.
     pub(super) fn line(&self) -> String {
-        let (method, target) = (self.method.name(), &self.target);
-        let mark = if target.query.is_empty() { "" } else { "?" };
+        let (method, query) = (self.method.name(), self.piece(QUERY));
+        let mark = if query.is_empty() { "" } else { "?" };
         let is_key = |name: &str| decode_form(name).to_ascii_lowercase().ends_with("key");
         let shown = |pair| match str::split_once(pair, '=') {
             Some((name, _)) if is_key(name) => format!("{name}=***"),
             _ => pair.to_owned(),
         };
-        let query: Vec<String> = target.query.split('&').map(shown).collect();
-        format!("{method} {}{mark}{}", target.path, query.join("&"))
+        let query: Vec<String> = query.split('&').map(shown).collect();
+        format!("{method} {}{mark}{}", self.path(), query.join("&"))
     }
 
     /// The segments of the path. Each is decoded by itself, so that an encoded slash stays within its segment:
     /// `["a/b"]` for `/a%2Fb`, `[""]` for `/`, none for `*`.
-    pub fn segments(&self) -> &[String] {
-        &self.target.segments
+    pub fn segments(&self) -> Vec<Cow<'_, str>> {
+        self.parts().collect()
+    }
+
+    /// The same, without memory for all of them: a path may have a segment for each two of its bytes.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        // The parser has refused a path that cannot be decoded.
+        let decoded = |part| decode_segment(part).unwrap_or_default();
+        self.path().split('/').skip(1 + self.base).map(decoded)
     }
 
     /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded` (WHATWG URL, 5.1).
@@ -148,7 +203,7 @@ impl Head {
 
     /// All query parameters in order, decoded.
     pub fn queries(&self) -> impl Iterator<Item = (String, String)> {
-        let pairs = self.target.query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = self.piece(QUERY).split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode_form(name), decode_form(value))
@@ -163,7 +218,11 @@ impl Head {
 
     /// The values of all fields with this name, which is given in lower case, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+        let mut start = self.ends[QUERY];
+        self.ends[FIELDS..].as_chunks().0.iter().filter_map(move |&[middle, end]| {
+            let found = &self.text.as_bytes()[std::mem::replace(&mut start, end)..middle];
+            (found == name.as_bytes()).then(|| &self.text[middle..end])
+        })
     }
 
     /// Whether a field that is a list of tokens has this token, in any case (RFC 9110, 5.6.1). The name of the field is
@@ -188,15 +247,15 @@ impl Head {
     /// The host and port that the request is for: the target's in absolute-form, which overrides `Host` (RFC 9112,
     /// 3.2.2), else the `Host` field's. Empty for an HTTP/1.0 request without either.
     pub fn authority(&self) -> &str {
-        match &self.target.authority {
-            Some(authority) => authority,
-            None => self.field("host").unwrap_or(""),
+        match self.piece(AUTHORITY) {
+            "" => self.field("host").unwrap_or(""),
+            authority => authority,
         }
     }
 
     /// The scheme of an absolute-form target, in lower case, else `http`: this server speaks no TLS.
     pub fn scheme(&self) -> &str {
-        self.target.scheme
+        self.scheme
     }
 
     /// Whether the peer may send another request on this connection (RFC 9112, 9.3).
@@ -271,8 +330,8 @@ impl Head {
 
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.fields.iter().map(|(name, value)| {
-            let is_secret = SECRET.contains(&name.as_str());
+        let shown = self.fields().map(|(name, value)| {
+            let is_secret = SECRET.contains(&name);
             (name, if is_secret { "(not shown)" } else { value })
         });
         f.debug_struct("Head")

@@ -4,12 +4,11 @@
 //! choice that two programs could make differently, the parser refuses: a proxy in front and this server must not
 //! disagree on where a request ends (request smuggling).
 
-use super::grammar::{
-    decode_segment, is_authority, is_text_byte, is_token, is_token_byte, trim_ows,
-};
-use super::head::{Framing, Head, Method, Target, Version};
+use super::grammar::{decode_segment, is_authority, is_text_byte, is_token, is_token_byte};
+use super::head::{Head, Method, Version};
 use super::limits::Limits;
 use super::status::{Refusal, Status};
+use std::borrow::Cow;
 
 /// Reads a head that arrives in pieces. Each byte is searched once, so that a client that sends one byte at a time does
 /// not cost more than its bytes do.
@@ -84,8 +83,11 @@ impl HeadParser {
                     return Ok(self.head.take().map(|head| (head, self.start)));
                 }
                 Some(line) => {
-                    TOO_MANY_FIELDS.unless(head.fields.len() < limits.fields)?;
-                    head.fields.push(parse_field(line)?);
+                    TOO_MANY_FIELDS.unless(head.fields().len() < limits.fields)?;
+                    let (name, value) = parse_field(line)?;
+                    head.add_field(name, &value);
+                    // A byte that is not UTF-8 becomes three.
+                    TOO_LARGE.unless(head.bytes() <= limits.head_bytes)?;
                 }
             }
         }
@@ -171,10 +173,12 @@ fn parse_request_line(line: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     URI_TOO_LONG.unless(target.len() <= limits.target_bytes)?;
     let method = Method::ALL.into_iter().find(|known| known.name().as_bytes() == method);
     let method = method.ok_or(UNKNOWN_METHOD)?;
-    let target = parse_target(target, method)?;
-    let (fields, framing) = (Vec::new(), Framing::None);
-    Ok(Head { method, version, target, fields, framing, continue_awaited: false })
+    let (origin, path) = parse_target(target, method)?;
+    Ok(Head::new((method, version), origin, path, line.len()))
 }
+
+/// The scheme and the authority of a target.
+type Origin<'t> = (&'static str, &'t str);
 
 /// ```text
 /// request-target = origin-form / absolute-form / authority-form / asterisk-form        (RFC 9112, 3.2)
@@ -183,16 +187,17 @@ fn parse_request_line(line: &[u8], limits: &Limits) -> Result<Head, Refusal> {
 /// ```
 /// The authority-form belongs to CONNECT, which is `501`. A fragment is never sent. Every byte of a URI is visible ASCII.
 /// Userinfo is "an error" here, "likely being used to obscure the authority" (RFC 9110, 4.2.4).
-fn parse_target(target: &[u8], method: Method) -> Result<Target, Refusal> {
+///
+/// Returns the scheme and the authority, and the path and the query.
+fn parse_target(target: &[u8], method: Method) -> Result<(Origin<'_>, (&str, &str)), Refusal> {
     let is_visible = target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#');
     let target = str::from_utf8(target).unwrap_or_default();
     Refusal::bad("The request target has a character that no request target has.")
         .unless(is_visible && !target.is_empty())?;
-    let (mut scheme, mut authority, mut rest) = ("http", None, target);
+    let (mut scheme, mut authority, mut rest) = ("http", "", target);
     if target == "*" {
-        let path = target.to_owned();
         Refusal::bad("The request target * is for OPTIONS.").unless(method == Method::Options)?;
-        return Ok(Target { scheme, authority, path, segments: vec![], query: String::new() });
+        return Ok(((scheme, authority), (target, "")));
     }
     if !target.starts_with('/') {
         let (given, after) = target.split_once("://").unwrap_or_default();
@@ -204,12 +209,12 @@ fn parse_target(target: &[u8], method: Method) -> Result<Target, Refusal> {
             ))?;
         let (host, path) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
         Refusal::bad("The request target has no valid host.").unless(is_authority(host))?;
-        (authority, rest) = (Some(host.to_owned()), path);
+        (authority, rest) = (host, path);
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let path = if path.is_empty() { "/" } else { path };
-    let segments = path[1..].split('/').map(decode_segment).collect::<Result<_, _>>()?;
-    Ok(Target { scheme, authority, path: path.to_owned(), segments, query: query.to_owned() })
+    path.split('/').try_for_each(|segment| decode_segment(segment).map(drop))?;
+    Ok(((scheme, authority), (path, query)))
 }
 
 /// ```text
@@ -219,7 +224,7 @@ fn parse_target(target: &[u8], method: Method) -> Result<Target, Refusal> {
 /// ```
 /// "No whitespace is allowed between the field name and colon" (RFC 9112, 5.1), and a line that begins with whitespace
 /// is obs-fold, which "a server MUST either reject ... or replace" (5.2).
-pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
+pub(super) fn parse_field(line: &[u8]) -> Result<(&str, Cow<'_, str>), Refusal> {
     Refusal::bad("A field line begins with whitespace; a field is one line.")
         .unless(!line.starts_with(b" ") && !line.starts_with(b"\t"))?;
     let colon = line.iter().position(|&byte| byte == b':');
@@ -228,8 +233,9 @@ pub(super) fn parse_field(line: &[u8]) -> Result<(String, String), Refusal> {
         .unless(is_token(name))?;
     Refusal::bad("A field value has a control character.")
         .unless(value.iter().all(|&byte| is_text_byte(byte)))?;
-    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    Ok((name, trim_ows(&String::from_utf8_lossy(&value[1..])).to_owned()))
+    // A token is ASCII, and of the white space that is trimmed here only OWS can be left.
+    let name = str::from_utf8(name).unwrap_or_default();
+    Ok((name, String::from_utf8_lossy(value[1..].trim_ascii())))
 }
 
 /// The origin in a head that was refused: the page there is told why.
@@ -238,5 +244,5 @@ pub(super) fn origin_of(refused: &[u8]) -> Option<String> {
     let lines = refused.trim_ascii_start().split(|&byte| byte == b'\n').skip(1);
     let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut fields = lines.take_while(|line| !line.is_empty()).flat_map(parse_field);
-    fields.find_map(|(name, value)| (name == "origin").then_some(value))
+    fields.find_map(|(name, value)| name.eq_ignore_ascii_case("origin").then(|| value.into_owned()))
 }

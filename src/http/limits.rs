@@ -8,12 +8,13 @@ use std::time::Duration;
 /// memory of a server, without that of its handlers and of the system's sockets, is at most about
 ///
 /// ```text
-///   (connections + waiting) * (48 KiB + 4 * head_bytes)    a thread with its stack, a read and a write buffer, the head
+///   (connections + waiting) * (40 KiB + 3 * head_bytes)    a thread with its stack, a read and a write buffer, the head
 /// + connections * content_bytes                            contents that handlers have asked for
 /// + 4,096 * target_bytes                                   lines of the log that wait to be written
 /// ```
 ///
-/// A head is held as it came and as text, in which a byte that is not UTF-8 takes three. Most heads are far smaller.
+/// A head is held as it came and as one text, which is no larger: of the text, too, more than `head_bytes` are `431`. Most
+/// heads are far smaller.
 /// A subscriber of a channel needs less than a kibibyte: it has no thread while it has room in its socket.
 ///
 /// ```
@@ -90,7 +91,15 @@ impl From<InvalidLimits> for std::io::Error {
 /// A longer one could overflow the clock of some system.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// A blocked write returns this often to say what the peer has taken, until the connection may be evicted. It must be
+/// well below the half second after which it may.
+const WRITE_STEP: Duration = Duration::from_millis(100);
+
 impl Limits {
+    pub(super) fn write_step(&self) -> Duration {
+        self.write_stall.min(WRITE_STEP)
+    }
+
     /// # Errors
     /// The first field that is out of range.
     pub(crate) fn check(&self) -> Result<(), InvalidLimits> {

@@ -1,9 +1,10 @@
 //! Where a server listens: a TCP port, a Unix socket, or a socket that another program has opened.
 
+use super::limits::Limits;
 use std::fmt;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// two accept threads, and after 2.5 to 5 s with one.
 pub(super) const ACCEPT_THREADS: usize = 2;
 
-/// How often an accept thread looks whether its listener was closed, where no connection of ours can wake it.
+/// How often an accept thread looks whether its listener was closed, where the socket is not ours to shut down.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a thread may take to see that its connection was closed, or that one has come.
@@ -103,14 +104,19 @@ enum Socket {
 }
 
 impl Listener {
+    fn new(socket: Socket) -> Listener {
+        Listener { socket, is_inherited: false, is_closed: AtomicBool::new(false) }
+    }
+
     pub(crate) fn bind(address: &Address) -> io::Result<Listener> {
         let socket = match address {
             Address::Tcp(addr) => Socket::Tcp(TcpListener::bind(addr)?),
             Address::Unix { path, mode } => bind_unix(path, *mode)?,
             Address::Stdin => inherit(io::stdin().as_fd().try_clone_to_owned()?)?,
         };
-        let is_inherited = *address == Address::Stdin;
-        Ok(Listener { socket, is_inherited, is_closed: AtomicBool::new(false) })
+        let mut listener = Listener::new(socket);
+        listener.is_inherited = *address == Address::Stdin;
+        Ok(listener)
     }
 
     /// Where it listens, with the port that the system has chosen.
@@ -124,31 +130,43 @@ impl Listener {
         })
     }
 
-    /// Accepts in blocking mode.
-    pub(super) fn prepare(&self) -> io::Result<()> {
-        let socket = match &self.socket {
-            Socket::Tcp(listener) => listener.as_fd(),
-            Socket::Unix(listener, ..) => listener.as_fd(),
-        };
-        let socket = TcpStream::from(socket.try_clone_to_owned()?);
+    /// Accepts in blocking mode. A TCP connection that comes from now on has the options of its listener, which spares it a
+    /// call for each.
+    pub(super) fn prepare(&self, limits: &Limits) -> io::Result<()> {
+        let socket = self.as_stream()?;
         socket.set_nonblocking(false)?;
-        match self.own_addr() {
-            Some(_) => Ok(()),
+        set_options(&socket, limits)?;
+        if self.is_inherited {
             // It is the timeout of `accept`, too (socket(7) of Linux).
-            None => socket.set_read_timeout(Some(LOOK_INTERVAL)),
+            socket.set_read_timeout(Some(LOOK_INTERVAL))?;
         }
+        Ok(())
     }
 
-    /// The next connection, and the address of its peer; a client of a Unix socket has none. `WouldBlock` from time to
-    /// time, while none comes.
-    pub(super) fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        match &self.socket {
-            Socket::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, Some(peer))),
+    /// The next connection, with its options, and the address of its peer; a client of a Unix socket has none. `WouldBlock`
+    /// from time to time, while none comes. `passes_on` is false at first, and one for each thread: connections are accepted
+    /// in the order in which they have come, and after one that has the options of the listener, all have them.
+    pub(super) fn accept(
+        &self,
+        limits: &Limits,
+        passes_on: &mut bool,
+    ) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (socket, peer) = match &self.socket {
+            Socket::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                (socket, Some(peer))
+            }
             // A `TcpStream` is a socket that is written to with `send`. Its family does not matter but for options of TCP.
-            Socket::Unix(listener, ..) => {
-                listener.accept().map(|(socket, _)| (OwnedFd::from(socket).into(), None))
+            Socket::Unix(listener, ..) => (OwnedFd::from(listener.accept()?.0).into(), None),
+        };
+        // Those that have come before the listener had the options lack them.
+        if !*passes_on {
+            *passes_on = socket.read_timeout()? == Some(limits.head_deadline);
+            if !*passes_on {
+                set_options(&socket, limits)?;
             }
         }
+        Ok((socket, peer))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -158,28 +176,34 @@ impl Listener {
     /// Ends the accept threads. The socket is closed when the last of them drops the listener.
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
-        // `accept` has no deadline here. One connection for each thread wakes it.
-        for _ in 0..ACCEPT_THREADS {
-            self.own_addr().map(|addr| TcpStream::connect_timeout(&addr, LAST_SECOND));
+        // It wakes all that accept, and would do so in another process, too.
+        if !self.is_inherited {
+            let _ = self.as_stream().map(|socket| socket.shutdown(Shutdown::Both));
         }
     }
 
-    /// An address at which this process, and no other, accepts a connection.
-    fn own_addr(&self) -> Option<SocketAddr> {
-        match &self.socket {
-            Socket::Tcp(listener) if !self.is_inherited => {
-                listener.local_addr().ok().map(reachable)
-            }
-            _ => None,
-        }
+    fn as_stream(&self) -> io::Result<TcpStream> {
+        let socket = match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener, ..) => listener.as_fd(),
+        };
+        Ok(socket.try_clone_to_owned()?.into())
     }
 }
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Listener {
-        let (socket, is_closed) = (Socket::Tcp(listener), AtomicBool::new(false));
-        Listener { socket, is_inherited: false, is_closed }
+        Listener::new(Socket::Tcp(listener))
     }
+}
+
+/// Small frames leave at once, and a read or a write that has to wait returns from time to time.
+fn set_options(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
+    // Only TCP has this option.
+    let _ = socket.set_nodelay(true);
+    socket.set_write_timeout(Some(limits.write_step()))?;
+    // The last one: a connection that has it has the others.
+    socket.set_read_timeout(Some(limits.head_deadline))
 }
 
 impl Drop for Listener {
@@ -241,12 +265,40 @@ fn inherit(socket: OwnedFd) -> io::Result<Socket> {
     }
 }
 
-/// An address at which this machine reaches a listener of its own.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_is_ready(listener: &Listener, connect: impl Fn()) {
+        let limits = Limits { head_deadline: LAST_SECOND * 7, ..Limits::default() };
+        // It waits while the server starts.
+        connect();
+        listener.prepare(&limits).expect("it is a socket");
+        let mut passes_on = false;
+        for _ in 0..3 {
+            let (socket, peer) =
+                listener.accept(&limits, &mut passes_on).expect("a client has come");
+            let timeouts = [socket.read_timeout(), socket.write_timeout()].map(Result::ok);
+            assert_eq!(timeouts, [limits.head_deadline, limits.write_step()].map(Some).map(Some));
+            assert!(peer.is_none() || socket.nodelay().is_ok_and(|is_set| is_set));
+            connect();
+        }
+        let spares_calls = matches!(listener.socket, Socket::Tcp(_)) && !listener.is_inherited;
+        assert_eq!(passes_on, spares_calls);
     }
-    addr
+
+    #[test]
+    fn an_accepted_connection_has_its_options_wherever_and_whenever_it_comes() {
+        for is_inherited in [false, true] {
+            let tcp = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+            let addr = tcp.local_addr().expect("it listens");
+            let mut listener = Listener::from(tcp);
+            listener.is_inherited = is_inherited;
+            assert_is_ready(&listener, || drop(TcpStream::connect(addr).expect("it listens")));
+        }
+        let path = std::env::temp_dir().join(format!("newswire-options-{}", std::process::id()));
+        let unix = Address::Unix { path: path.clone(), mode: 0o600 };
+        let listener = Listener::bind(&unix).expect("the directory can be written");
+        assert_is_ready(&listener, || drop(UnixStream::connect(&path).expect("it listens")));
+    }
 }

@@ -1,11 +1,12 @@
 //! HTTP/1.1 by hand: a listener, a thread for each connection, and a parser that refuses what two programs could read
 //! differently. Nothing here knows of Server-Sent Events.
 //!
-//! Read it in this order; each file uses only those before it: `lock`, `status`, `date`, `json`, `limits`, `tcp_table`, `listener`,
+//! Read it in this order; each file uses only those before it: `lock`, `back_off`, `status`, `date`, `json`, `limits`, `tcp_table`, `listener`,
 //! `pool`, `log`, `grammar`, `head`, `head_parser`, `forwarded`, `chunked`, `slot`, `admission`, `connection`, `wire`, `content`,
 //! `request`, `stream`, `response`, `files`, `router`, `cors`, `exchange`, `server`; for the client `url`, `received`, `client`.
 
 pub(crate) mod admission;
+pub(crate) mod back_off;
 mod chunked;
 pub mod client;
 pub(crate) mod connection;

@@ -4,6 +4,7 @@
 //! The accept threads only submit jobs, and one thread starts the workers: that takes longer than to accept a
 //! connection, and the system drops connections that are not accepted soon enough.
 
+use super::back_off;
 use super::lock::hold;
 use std::collections::VecDeque;
 use std::io;
@@ -23,12 +24,7 @@ const DELAY: Duration = Duration::from_millis(10);
 const DUE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The first and the longest pause between attempts at what the system has refused.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
-
-/// The pause after a refusal, by the one before, if the attempt before was refused, too.
-pub(super) fn back_off(before: Option<Duration>) -> Duration {
-    before.map_or(BACK_OFF[0], |before| (before * 2).min(BACK_OFF[1]))
-}
+pub(super) const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
 /// Starts threads and counts those that run, so that a server can wait for their end.
 #[derive(Default)]
@@ -161,7 +157,7 @@ impl<J: Send + 'static> Pool<J> {
         work: &Arc<impl Fn(J, &Pool<J>) + Send + Sync + 'static>,
         refused: impl Fn(io::Error),
     ) {
-        let mut pause = None;
+        let mut pause = Duration::ZERO;
         // After a refusal no worker is started until then. Delayed jobs still become due.
         let mut retry = None;
         let mut queue = hold(&self.queue);
@@ -180,12 +176,13 @@ impl<J: Send + 'static> Pool<J> {
             let worker = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES);
             match self.threads.start(worker, move || pool.run_jobs(&*work)) {
                 Ok(()) => {
-                    pause = None;
+                    pause = Duration::ZERO;
                     queue = hold(&self.queue);
                 }
                 Err(error) => {
                     refused(error);
-                    retry = Some(Instant::now() + *pause.insert(back_off(pause)));
+                    pause = back_off::longer(pause, BACK_OFF);
+                    retry = Some(Instant::now() + pause);
                     queue = hold(&self.queue);
                     queue.free -= 1;
                 }

@@ -216,7 +216,9 @@ impl Response {
             let lines = read_lines(&mut head)?;
             let (line, lines) = lines.split_first().ok_or(NOT_HTTP)?;
             let (version, status) = parse_status_line(line).ok_or(NOT_HTTP)?;
-            let fields: Result<Vec<_>, _> = lines.iter().map(|line| parse_field(line)).collect();
+            let owned = |(name, value): (&str, Cow<str>)| (name.to_ascii_lowercase(), value.into());
+            let fields: Result<Vec<_>, _> =
+                lines.iter().map(|line| parse_field(line).map(owned)).collect();
             let fields = fields.map_err(|refusal| NetworkError::Malformed(refusal.sentence))?;
             if status.0 >= 200 {
                 break (version, status, fields);

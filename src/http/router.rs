@@ -5,6 +5,7 @@ use super::head::{Head, Method};
 use super::request::{Parameters, Request};
 use super::response::Response;
 use super::status::{Refusal, Status};
+use std::borrow::Cow;
 use std::fmt;
 
 type Methods = Box<dyn Fn(&Head) -> &'static [Method] + Send + Sync>;
@@ -101,9 +102,11 @@ impl Router {
 
     /// Removes the base from the segments of a path below it.
     pub(super) fn enter_base(&self, head: &mut Head) {
-        let segments = &mut head.target.segments;
-        if segments.len() > self.base.len() && segments.starts_with(&self.base) {
-            segments.drain(..self.base.len());
+        let mut segments = head.parts();
+        let is_below = self.base.iter().all(|part| segments.next().as_deref() == Some(part));
+        if is_below && segments.next().is_some() {
+            drop(segments);
+            head.base = self.base.len();
         }
     }
 
@@ -118,7 +121,7 @@ impl Router {
         // A route for HEAD comes before one for GET.
         let is_head = request.method() == Method::Head;
         if let Some(route) = of(request.method()).or_else(|| of(Method::Get).filter(|_| is_head)) {
-            request.parameters = route.parameters(request.segments());
+            request.parameters = route.parameters(request.parts());
             return (route.handler)(request);
         }
         if request.method() == Method::Options && request.path() == "*" {
@@ -142,7 +145,9 @@ impl Router {
 
     /// The routes that the path of a request fits.
     fn fitting(&self, head: &Head) -> Vec<&Route> {
-        self.routes.iter().filter(|route| route.fits(head.segments())).collect()
+        let most = self.routes.iter().map(|route| route.parts.len()).max().unwrap_or(0);
+        let segments: Vec<_> = head.parts().take(most + 1).collect();
+        self.routes.iter().filter(|route| route.fits(&segments)).collect()
     }
 }
 
@@ -151,17 +156,17 @@ fn methods_of(routes: &[&Route]) -> Vec<Method> {
 }
 
 impl Route {
-    fn fits(&self, segments: &[String]) -> bool {
+    fn fits(&self, segments: &[Cow<str>]) -> bool {
         let mut pairs = self.parts.iter().zip(segments);
         self.parts.len() == segments.len()
             && pairs.all(|(part, segment)| part == segment || name_of(part).is_some())
     }
 
     /// The parameters of a path that fits.
-    fn parameters(&self, segments: &[String]) -> Parameters {
+    fn parameters<'s>(&self, segments: impl Iterator<Item = Cow<'s, str>>) -> Parameters {
         let pairs = self.parts.iter().zip(segments);
         let named = pairs.filter_map(|(part, segment)| Some((name_of(part)?, segment)));
-        named.map(|(name, segment)| (name.to_owned(), segment.clone())).collect()
+        named.map(|(name, segment)| (name.to_owned(), segment.into_owned())).collect()
     }
 }
 

@@ -1,13 +1,14 @@
 //! A server: it listens, accepts on two threads, and can be stopped.
 
 use super::admission::Admission;
+use super::back_off;
 use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
 use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
 use super::log::{self, Log, LogOptions};
-use super::pool::{Pool, Threads, back_off};
+use super::pool::{BACK_OFF, Pool, Threads};
 use super::router::Router;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -46,7 +47,7 @@ impl Server {
         Ok(Server::from_listener(TcpListener::bind(address)?))
     }
 
-    /// Serves on a listener that listens already. It is put in blocking mode.
+    /// Serves on a listener that listens already. It is put in blocking mode, and gets the timeouts of connections.
     pub fn from_listener(listener: TcpListener) -> Server {
         Server::from_listeners(vec![listener.into()])
     }
@@ -130,7 +131,7 @@ impl Server {
         router: Router,
         admission: Arc<Admission>,
     ) -> io::Result<ServerHandle> {
-        self.listeners.iter().try_for_each(Listener::prepare)?;
+        self.listeners.iter().try_for_each(|listener| listener.prepare(&self.limits))?;
         let addr = self.local_addr().unwrap_or(NO_ADDRESS);
         let threads = Arc::new(Threads::default());
         let service = Arc::new(Service {
@@ -170,22 +171,25 @@ const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 /// Accepts until the listener is closed.
 fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
     let admission = &service.admission;
-    let mut pause = None;
+    let (mut pause, mut passes_on) = (Duration::ZERO, false);
     while !listener.is_closed() {
-        match listener.accept() {
+        match listener.accept(&service.limits, &mut passes_on) {
             Ok((socket, peer)) => {
-                pause = None;
+                pause = Duration::ZERO;
                 if let Some(connection) = Connection::admit(admission, socket, peer) {
                     pool.submit(Job::Serve(connection));
                 }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error)
+                if listener.is_closed()
+                    || matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // Most likely the process has no descriptor left. One comes back when a connection ends.
             Err(error) => {
                 admission.counters.accept_errors.fetch_add(1, Relaxed);
                 admission.evict_one();
                 log::say(&format!("cannot accept a connection: {error}; trying again"));
-                thread::sleep(*pause.insert(back_off(pause)));
+                pause = back_off::longer(pause, BACK_OFF);
+                thread::sleep(pause);
             }
         }
     }

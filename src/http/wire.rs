@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// How much one read asks for. The head of a browser has one or two kilobytes.
-const READ_BYTES: usize = 8 * 1024;
+pub(super) const READ_BYTES: usize = 8 * 1024;
 
 pub(crate) struct Wire {
     connection: Connection,
@@ -15,12 +15,14 @@ pub(crate) struct Wire {
     unread: Range<usize>,
     out: Vec<u8>,
     /// The read timeout of the socket: only a change costs a system call.
-    read_timeout: Option<Duration>,
+    read_timeout: Duration,
 }
 
 impl Wire {
+    /// The socket has the read timeout that its listener has given it.
     pub(crate) fn new(connection: Connection) -> Wire {
-        Wire { connection, storage: Vec::new(), unread: 0..0, out: Vec::new(), read_timeout: None }
+        let read_timeout = connection.admission().limits.head_deadline;
+        Wire { connection, storage: Vec::new(), unread: 0..0, out: Vec::new(), read_timeout }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -49,9 +51,9 @@ impl Wire {
         if wait.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        if self.read_timeout != Some(wait) {
+        if self.read_timeout != wait {
             self.connection.set_read_timeout(Some(wait))?;
-            self.read_timeout = Some(wait);
+            self.read_timeout = wait;
         }
         if self.unread.start > 0 {
             self.storage.copy_within(self.unread.clone(), 0);

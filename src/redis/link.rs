@@ -1,9 +1,8 @@
 //! The way to Redis: a connection with deadlines, and the pauses between two attempts to connect.
 
 use super::resp::{Most, Reply, encode, malformed};
-use std::collections::hash_map::RandomState;
+use crate::http::back_off::random_fraction;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -240,10 +239,5 @@ fn check_version(hello: &Reply) -> io::Result<()> {
 /// back in one instant.
 pub(super) fn back_off(attempts: u32) -> Duration {
     let most = Duration::from_millis(50 << attempts.min(6)).min(Duration::from_secs(2));
-    most.mul_f64(random() as f64 / u64::MAX as f64)
-}
-
-/// The keys of a hash map are the one source of randomness in the standard library.
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    most.mul_f64(random_fraction())
 }

@@ -3,9 +3,10 @@
 //! The reader is the only thread that reads streams, and the only one that changes a mirror.
 
 use super::entry::{Bounds, Mirror};
-use super::link::{Options, random};
+use super::link::Options;
 use super::pipeline::{Pipeline, Session};
 use super::resp::Reply;
+use crate::http::back_off::random;
 use crate::http::lock::hold;
 use crate::http::log;
 use std::collections::{BTreeSet, HashMap};

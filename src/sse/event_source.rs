@@ -2,6 +2,7 @@
 
 use super::parser::{Message, Parser};
 use super::stream::jittered;
+use crate::http::back_off::longer;
 use crate::http::client::{CloseHandle, NetworkError, Request, Response};
 use crate::http::{MalformedUrl, Status};
 use std::collections::VecDeque;
@@ -288,7 +289,7 @@ impl EventSource {
         // exponential backoff delay to avoid overloading a potentially already overloaded server." An event resets it.
         let time = self.parser.reconnection_time().unwrap_or(RECONNECTION_TIME);
         self.wait = time + jittered(self.back_off);
-        self.back_off = (self.back_off * 2).clamp(BACK_OFF[0], BACK_OFF[1]);
+        self.back_off = longer(self.back_off, BACK_OFF);
         Ok(Some(Step::Reconnecting { after: self.wait, cause }))
     }
 }

@@ -1,8 +1,7 @@
 //! The response that begins an event stream, and what a client says when it asks for one.
 
+use crate::http::back_off::random_fraction;
 use crate::http::{Request, Response, Status, StreamWriter};
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ pub(crate) fn opening_with(reconnection_time: Duration) -> Vec<u8> {
 
 /// What a stream gets last when the server stops.
 pub(crate) fn farewell() -> Vec<u8> {
-    retry_line(RECONNECTION_TIME + RECONNECTION_SPREAD.mul_f64(random())).into_bytes()
+    retry_line(RECONNECTION_TIME + RECONNECTION_SPREAD.mul_f64(random_fraction())).into_bytes()
 }
 
 const NO_ROOM: &str = "there is no room for another stream now";
@@ -91,11 +90,5 @@ fn with_stream_fields(response: Response) -> Response {
 
 /// Between `time` and half as much again, so that not all clients come back in the same instant after a restart.
 pub(super) fn jittered(time: Duration) -> Duration {
-    time + time.mul_f64(0.5 * random())
-}
-
-/// From 0 to 1. The keys of a hash map are the one source of randomness in the standard library.
-fn random() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    (random >> 11) as f64 / (1u64 << 53) as f64
+    time + time.mul_f64(0.5 * random_fraction())
 }

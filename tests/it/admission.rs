@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How often a request that waits for a place looks for a connection to evict.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A server with handlers that run until the test ends them.
 pub(crate) struct Held {
     pub(crate) address: SocketAddr,
@@ -150,6 +153,49 @@ fn a_request_that_is_whole_does_not_wait_for_the_uploads_before_it() {
     assert!(waited < Duration::from_secs(5), "it has waited for {waited:?}");
 }
 
+/// Many clients send the head and the content in two writes.
+#[test]
+fn a_publish_in_two_writes_does_not_wait_for_the_uploads_before_it() {
+    let held = hold(Limits { connections: 2, waiting: 100, ..lenient() });
+    let upload = "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234";
+    let uploads: Vec<_> = (0..40).map(|_| connect(held.address)).collect();
+    uploads.iter().for_each(|socket| send(socket, upload));
+    // They stand in their queue by then.
+    thread::sleep(SHORT + Duration::from_secs(1));
+    let (started, publish) = (Instant::now(), connect(held.address));
+    send(&publish, upload);
+    thread::sleep(Duration::from_millis(50));
+    send(&publish, "5");
+    held.end_one();
+    assert_eq!(receive(&publish).expect("it is answered").text(), "12345");
+    let waited = started.elapsed();
+    assert!(waited < Duration::from_secs(4), "it has waited for {waited:?}");
+}
+
+/// A request that waits for a place looks for a connection to evict every ten milliseconds. A place that is given back must
+/// not be free until then.
+#[test]
+fn a_place_that_is_given_back_is_taken_at_once() {
+    let held = hold(Limits { connections: 1, waiting: 100, ..lenient() });
+    eventually(
+        "24 requests take the place one after another, in less time than four looks",
+        || {
+            let stream = held.begin_stream();
+            let waiting = [(); 24].map(|()| connect(held.address));
+            for socket in &waiting {
+                send(socket, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            }
+            thread::sleep(SHORT);
+            let started = Instant::now();
+            held.end_one();
+            receive_all(&stream);
+            drop(stream);
+            waiting.iter().for_each(|socket| drop(receive_all(socket)));
+            started.elapsed() < 4 * LOOK
+        },
+    );
+}
+
 #[test]
 fn an_upload_has_its_turn_among_requests_that_are_whole() {
     let held = hold(Limits { connections: 1, ..lenient() });
@@ -223,7 +269,10 @@ fn the_next_request_evicts_one_that_has_got_its_place_and_makes_no_progress() {
     let held = hold(Limits { connections: 1, ..lenient() });
     let stream = held.begin_stream();
     let upload = connect(held.address);
-    send(&upload, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234");
+    // Its content is not waited for before it stands in the queue.
+    let chunked =
+        "POST /works HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+    send(&upload, chunked);
     assert_silent(&upload, SHORT);
     let waiting = held.ask();
     assert_silent(&waiting, SHORT);

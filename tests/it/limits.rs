@@ -183,13 +183,18 @@ fn a_server_without_streams_answers_everything_else() {
 fn a_connection_costs_no_more_memory_than_the_limits_say() {
     const CONNECTIONS: usize = 200;
     let limits = Limits::default();
-    let most = (48 * 1024 + limits.head_bytes) / 1024;
+    let most = (40 * 1024 + 3 * limits.head_bytes) / 1024;
     let large_head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(limits.head_bytes - 100));
     let content = format!(
         "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{}",
         limits.content_bytes,
         "x".repeat(limits.content_bytes - 1)
     );
+    let fields: String = (0..98).map(|n| format!("X{n:02}: {}\r\n", "x".repeat(143))).collect();
+    let many_fields = format!("GET / HTTP/1.1\r\n{fields}");
+    let many_segments = format!("GET /{} HTTP/1.1\r\nX: ", "/".repeat(8000));
+    let behind_many =
+        format!("POST /channels/c HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n{fields}\r\n1");
     let most_with_content = most + limits.content_bytes / 1024;
     let get = "GET /favicon.svg HTTP/1.1\r\nHost: h\r\n\r\n";
     for (what, bytes, most) in [
@@ -198,6 +203,9 @@ fn a_connection_costs_no_more_memory_than_the_limits_say() {
         // Its responses wait for each other in the write buffer, which must not be kept.
         ("idle after many requests", &get.repeat(300), most),
         ("in the middle of a head", &large_head, most),
+        ("in the middle of a head of many fields", &many_fields, most),
+        ("in the middle of a content behind many fields", &behind_many, most),
+        ("in the middle of a head behind many segments", &many_segments, most),
         ("in the middle of a content", &content, most_with_content),
     ] {
         let server = Server::start(&["--publish-open", "--quiet", "--max-connections", "300"]);
