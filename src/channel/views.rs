@@ -294,7 +294,7 @@ mod tests {
         };
         channels.hub.stop();
         // The threads are not told of it: that would be under the lock of the channel that is shown.
-        view.feed.lock().lanes[0].joining.append(&mut taken);
+        taken.drain(..).for_each(|it| _ = view.feed.lock().lanes[0].join(it, None));
         view.feed.show(super::super::id::Id::MAX.previous(), &b"data: x\n\n"[..].into());
         assert_eq!(view.feed.lock().lanes[0].len(), 1);
         channels.stop();
