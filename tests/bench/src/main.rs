@@ -53,11 +53,18 @@ mod figures;
 mod load;
 mod net;
 mod peer;
+mod peer_actix;
 mod peer_axum;
 mod peer_axum_redis;
+mod peer_common;
+mod peer_epoll;
 mod peer_floor;
+mod peer_hyper;
+mod peer_tail;
+mod peer_uring;
 mod probe;
 mod scenarios;
+mod self_test;
 mod targets;
 mod visits;
 mod wire;
@@ -154,7 +161,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
     println!("{date}, {machine}, {command}\n{}", servers.join("; "));
 
-    let figures = Figures::default();
+    let mut figures = Figures::default();
+    let (peers, broken): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| {
+        let tested = peer.is_pair() || {
+            let outcome = stage.start(*peer).and_then(|server| self_test::run(*peer, &server));
+            let failed = outcome.map_err(|error| format!("self test of {}: {error}", peer.name()));
+            failed.map_err(|failure| figures.failures.push(failure)).is_ok()
+        };
+        tested
+    });
+    for peer in broken {
+        eprintln!("{} is left out: it fails the self test", peer.name());
+    }
     let Options { rounds, quick, returning, .. } = options;
     let mut bench = Bench { stage, peers, rounds, quick, returning, figures };
     for scenario in &SCENARIOS {
@@ -221,10 +239,16 @@ fn be_a_peer(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
     let page = fs::read(page)?;
     let redis = redis.first().and_then(|port| port.to_str()?.parse().ok());
     match name.to_str() {
-        Some("axum") => Ok(peer_axum::serve(page, redis)?),
-        Some("floor") => Ok(peer_floor::serve(page)?),
-        _ => Err("peers are axum and floor".into()),
+        Some("axum") => peer_axum::serve(page, redis)?,
+        Some("hyper") => peer_hyper::serve(page)?,
+        Some("actix") => peer_actix::serve(page)?,
+        Some("epoll") => peer_epoll::serve(page, 1)?,
+        Some("epoll-2") => peer_epoll::serve(page, 2)?,
+        Some("io-uring") => peer_uring::serve(page)?,
+        Some("floor") => peer_floor::serve(page)?,
+        _ => return Err("peers are axum, hyper, actix, epoll, epoll-2, io-uring and floor".into()),
     }
+    Ok(())
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
