@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N]
-//!     [--returning N] [--quick]
+//!     [--returning N] [--quick] [--calls]
 //! ```
 //!
 //! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
@@ -48,6 +48,7 @@
 //!
 //! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
 
+mod calls;
 mod chart;
 mod figures;
 mod load;
@@ -79,7 +80,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
-use targets::Target;
+use targets::{Loss, Target};
 
 /// What the rest of a machine may do during a measurement, in per cent of one core. The kernel's
 /// own threads are in it. And in how many of all measurements it may do more, in per cent.
@@ -94,6 +95,7 @@ struct Options {
     peers: Vec<Peer>,
     rounds: usize,
     quick: bool,
+    calls: bool,
     returning: usize,
 }
 
@@ -106,6 +108,8 @@ struct Report<'a> {
     rounds: usize,
     quick: bool,
     servers: &'a [String],
+    left_out: &'a [String],
+    losses: &'a [Loss],
     targets: &'a [Target],
     noise: Option<Noise>,
     #[serde(flatten)]
@@ -152,15 +156,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (date, machine, command) = (&date[..10], probe::description(), command(&options));
 
-    let stage = Stage::new(options.newswire, options.before)?;
+    let stage = Stage::new(options.newswire, options.before, options.calls)?;
     let (peers, missing): (Vec<_>, Vec<_>) =
         options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
-    for peer in missing {
-        eprintln!("{} is left out: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
-    }
+    let why = |peer: Peer| format!("{}: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
+    let missing: Vec<String> = missing.into_iter().map(why).collect();
+    eprintln!("left out: {missing:?}");
     let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
-    println!("{date}, {machine}, {command}\n{}", servers.join("; "));
-
     let mut figures = Figures::default();
     let (peers, broken): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| {
         let tested = peer.is_pair() || {
@@ -178,17 +180,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     for scenario in &SCENARIOS {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario.name) {
             (scenario.run)(&mut bench);
-            println!(
-                "\n{}: {}\n\n{}",
-                scenario.name,
-                scenario.about,
-                bench.figures.table(scenario.name)
-            );
+            eprintln!("\n{}", bench.figures.table(scenario.name));
         }
     }
     let figures = bench.figures;
-    let targets = targets::targets(&figures);
-    println!("{}", targets::table(&targets));
+    let (losses, targets) = (targets::losses(&figures), targets::targets(&figures, returning));
+    println!("{date}, {machine}, {command}\n{}\n", servers.join("; "));
+    println!("{}\n{}", targets::losses_table(&losses), targets::table(&targets));
+    for missing in &missing {
+        println!("LEFT OUT {missing}");
+    }
+    for scenario in &SCENARIOS {
+        let table = figures.table(scenario.name);
+        if table.lines().count() > 1 {
+            println!("{}: {}\n\n{table}", scenario.name, scenario.about);
+        }
+    }
     for failure in &figures.failures {
         println!("FAILED {failure}");
     }
@@ -209,6 +216,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         rounds: options.rounds,
         quick: options.quick,
         servers: &servers,
+        left_out: &missing,
+        losses: &losses,
         targets: &targets,
         noise,
         figures: &figures,
@@ -260,6 +269,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
         peers: Peer::ALL.to_vec(),
         rounds: 0,
         quick: false,
+        calls: false,
         returning: 5_000,
     };
     let names = |value: OsString| -> Result<Vec<String>, lexopt::Error> {
@@ -289,6 +299,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
             }
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("quick") => options.quick = true,
+            Long("calls") => options.calls = true,
             Long("returning") => options.returning = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),
         }
@@ -310,6 +321,9 @@ fn command(options: &Options) -> String {
     let mut flags = Vec::new();
     if options.quick {
         flags.push("--quick".to_owned());
+    }
+    if options.calls {
+        flags.push("--calls".to_owned());
     }
     if options.rounds != if options.quick { 1 } else { 3 } {
         flags.push(format!("--rounds {}", options.rounds));

@@ -97,6 +97,7 @@ impl Peer {
 pub struct Stage {
     newswire: Option<PathBuf>,
     before: Option<PathBuf>,
+    counts: bool,
     /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is
     /// there.
     directory: tempfile::TempDir,
@@ -105,6 +106,8 @@ pub struct Stage {
 /// A peer that runs. Dropping it ends its processes.
 pub struct Server {
     pub address: SocketAddrV4,
+    /// Whether its system calls are counted while it is measured.
+    pub is_counted: bool,
     /// Of a pair, the other one, and the Redis behind them.
     others: Vec<Server>,
     /// Goes with the server.
@@ -115,12 +118,16 @@ pub struct Server {
 }
 
 impl Stage {
-    pub fn new(newswire: Option<PathBuf>, before: Option<PathBuf>) -> io::Result<Self> {
+    pub fn new(
+        newswire: Option<PathBuf>,
+        before: Option<PathBuf>,
+        counts: bool,
+    ) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
         let directory =
             tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
-        let stage = Self { newswire, before, directory };
+        let stage = Self { newswire, before, counts, directory };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
             Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
@@ -182,9 +189,15 @@ impl Stage {
     }
 
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
-        if !peer.is_pair() {
-            return self.start_one(peer, None, &[]);
-        }
+        let mut server = match peer.is_pair() {
+            true => self.start_pair(peer)?,
+            false => self.start_one(peer, None, &[])?,
+        };
+        server.is_counted = self.counts;
+        Ok(server)
+    }
+
+    fn start_pair(&self, peer: Peer) -> io::Result<Server> {
         let redis = start_redis(self.directory.path())?;
         let port = Some(redis.address.port());
         let mut server = self.start_one(peer, port, &[])?;
@@ -389,7 +402,14 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
 impl Server {
     fn new(port: u16, child: Child) -> Self {
         let address = SocketAddrV4::new([127, 0, 0, 1].into(), port);
-        Self { address, others: Vec::new(), _journal: None, child, _stdout: None }
+        Self {
+            address,
+            is_counted: false,
+            others: Vec::new(),
+            _journal: None,
+            child,
+            _stdout: None,
+        }
     }
 
     /// All its processes: nginx has workers, and a pair has another node and a Redis.
