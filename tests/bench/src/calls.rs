@@ -11,7 +11,7 @@ use std::time::Duration;
 /// the thread lives.
 const CALLS: &str = "accept accept4 bind clock_nanosleep clone3 close connect epoll_ctl epoll_pwait epoll_wait exit \
     fcntl fdatasync fsync futex getpeername getsockname getsockopt io_uring_enter ioctl madvise mmap mprotect munmap \
-    poll ppoll read readv recvfrom recvmsg rseq rt_sigprocmask sched_getaffinity sched_yield sendfile sendmsg sendto \
+    poll ppoll read readv recvfrom recvmsg rseq rt_sigprocmask sched_getaffinity sched_yield sendfile64 sendmsg sendto \
     set_robust_list setsockopt shutdown sigaltstack write writev";
 
 pub struct Calls {
@@ -39,7 +39,10 @@ impl Calls {
         if let Some(perf) = rustix::process::Pid::from_raw(self.perf.id() as i32) {
             rustix::process::kill_process(perf, rustix::process::Signal::INT)?;
         }
-        self.perf.wait()?;
+        let status = self.perf.wait()?;
+        if status.code() == Some(129) {
+            return Err(io::Error::other("perf stat knows not all of the calls"));
+        }
         let text = fs::read_to_string(self.output.path())?;
         let mut counts: Vec<(f64, &str)> = text
             .lines()

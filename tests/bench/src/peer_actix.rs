@@ -5,7 +5,7 @@
 //! - No timeouts for requests, no heartbeats, no middleware.
 
 use crate::peer_common::{HTML, answer_to_publisher};
-use crate::peer_tail::{Channels, Tail};
+use crate::peer_tail::{Channels, Tail, relay};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::KeepAlive;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -60,6 +60,8 @@ pub fn serve(page: Vec<u8>) -> io::Result<()> {
     let (page, channels) = (Bytes::from(page), web::Data::new(Channels::default()));
     actix_web::rt::System::new().block_on(async {
         let server = HttpServer::new(move || {
+            // This runs once in each worker.
+            actix_web::rt::spawn(relay());
             let page = page.clone();
             let front = move || {
                 std::future::ready(HttpResponse::Ok().content_type(HTML).body(page.clone()))

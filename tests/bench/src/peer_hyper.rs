@@ -8,7 +8,7 @@
 
 use crate::peer_common::{HTML, answer_to_publisher};
 use crate::peer_epoll::{listen, port};
-use crate::peer_tail::{Channels, Tail};
+use crate::peer_tail::{Channels, Tail, relay};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -75,6 +75,7 @@ pub fn serve(page: Vec<u8>) -> io::Result<()> {
 fn run(listener: TcpListener, page: Bytes, channels: Channels) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
+        tokio::spawn(relay());
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut http = http1::Builder::new();
         http.pipeline_flush(true);
