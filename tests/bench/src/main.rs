@@ -1,4 +1,5 @@
-//! newswire measured beside its peers: axum, nginx with nchan, and a bare loop of `write` calls.
+//! newswire measured beside its peers: loops over epoll and io_uring that were written by hand, hyper by hand, actix-web,
+//! axum, nginx with nchan, and a bare loop of `write` calls.
 //!
 //! ```text
 //! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N]
@@ -6,8 +7,11 @@
 //! ```
 //!
 //! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
-//! is set up and why in `peer.rs` and `peer_axum.rs`. What holds for all of it:
+//! is set up and why in `peer.rs` and `peer_*.rs`. The report says first where newswire loses, then which ratios were
+//! asked and seen, then all figures. What holds for all of it:
 //!
+//! - **A self test** comes first: each server subscribes, publishes, resumes and answers `GET /`, or it is left out and the
+//!   run fails.
 //! - **Turns.** Each measurement has a server started for it alone. In every round each case is
 //!   measured for all servers in turn; each round begins with another server, and every other one
 //!   goes the other way round. A figure is the median of the rounds, and the table says the least
@@ -44,7 +48,10 @@
 //! - **A journal** is in the directory for temporary files: where that is in memory, a sync costs nothing. A recovery finds
 //!   its files in the page cache.
 //! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor,
-//!   where history is needed; axum and the floor, where a connection has several channels.
+//!   where history is needed; all but nchan, where a connection has several channels; io_uring, where the kernel refuses
+//!   it. The report names what was left out.
+//! - **`--calls`** counts the system calls of each server with `perf stat`, for `figures/PROFILE.md`. That needs root, and
+//!   costs time: publish nothing else of such a run.
 //!
 //! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
 
@@ -165,12 +172,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
     let mut figures = Figures::default();
     let (peers, broken): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| {
-        let tested = peer.is_pair() || {
+        peer.is_pair() || {
             let outcome = stage.start(*peer).and_then(|server| self_test::run(*peer, &server));
             let failed = outcome.map_err(|error| format!("self test of {}: {error}", peer.name()));
             failed.map_err(|failure| figures.failures.push(failure)).is_ok()
-        };
-        tested
+        }
     });
     for peer in broken {
         eprintln!("{} is left out: it fails the self test", peer.name());

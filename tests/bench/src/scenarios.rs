@@ -176,31 +176,15 @@ pub const BURST_CASE: &str = "all 1,000 channels at once";
 pub const MANY_PACED: &str = "3 events/s each";
 pub const VIEWS_PACED: &str = "own three of 100, 10 events/s each";
 
-const EVERYONE: [Peer; 10] = [
-    Peer::Newswire,
-    Peer::Before,
-    Peer::Axum,
-    Peer::Hyper,
-    Peer::Actix,
-    Peer::Epoll,
-    Peer::Epoll2,
-    Peer::Uring,
-    Peer::Nchan,
-    Peer::Floor,
-];
+const EVERYONE: [Peer; 10] = {
+    use Peer::*;
+    [Newswire, Before, Axum, Hyper, Actix, Epoll, Epoll2, Uring, Nchan, Floor]
+};
 /// The floor keeps nothing to replay, and stops for everybody when one reader does.
-const WITH_HISTORY: [Peer; 10] = [
-    Peer::Newswire,
-    Peer::Before,
-    Peer::Inherited,
-    Peer::Axum,
-    Peer::Hyper,
-    Peer::Actix,
-    Peer::Epoll,
-    Peer::Epoll2,
-    Peer::Uring,
-    Peer::Nchan,
-];
+const WITH_HISTORY: [Peer; 9] = {
+    use Peer::*;
+    [Newswire, Before, Axum, Hyper, Actix, Epoll, Epoll2, Uring, Nchan]
+};
 /// The others have one channel on a connection.
 const WITH_VIEWS: [Peer; 2] = [Peer::Newswire, Peer::Nchan];
 const PAIRS: [Peer; 3] = [Peer::NewswireRedis, Peer::AxumRedis, Peer::NchanRedis];
@@ -255,12 +239,6 @@ impl Bench {
     /// Those of these peers that take part.
     fn peers_of(&self, peers: &[Peer]) -> Vec<Peer> {
         self.peers.iter().copied().filter(|peer| peers.contains(peer)).collect()
-    }
-
-    /// A longer listen queue makes a difference only where many connect at once.
-    fn peers_but_inherited(&self, peers: &[Peer]) -> Vec<Peer> {
-        let peers = self.peers_of(peers).into_iter();
-        peers.filter(|peer| *peer != Peer::Inherited).collect()
     }
 
     fn seconds(&self, usual: f64, quick: f64) -> Duration {
@@ -515,7 +493,7 @@ fn big(bench: &mut Bench) {
 
 fn slow(bench: &mut Bench) {
     const RECEIVE_BUFFER: usize = 16 * 1024;
-    let (peers, time) = (bench.peers_but_inherited(&WITH_HISTORY), bench.seconds(5.0, 2.0));
+    let (peers, time) = (bench.peers_of(&WITH_HISTORY), bench.seconds(5.0, 2.0));
     let cases = [(SLOW_CASE.to_owned(), ())];
     bench.take_turns(SLOW, bench.rounds, &cases, &peers, |server, (), place| {
         let mut load = Load::new(server.address, 1, 2048, 1_000)?;
@@ -578,7 +556,8 @@ fn growth(bench: &mut Bench) {
 }
 
 fn coming_back(bench: &mut Bench) {
-    storm(bench, COMING_BACK, &WITH_HISTORY);
+    // A longer listen queue makes a difference only where many connect at once.
+    storm(bench, COMING_BACK, &[&WITH_HISTORY[..], &[Peer::Inherited]].concat());
 }
 
 fn redis_coming_back(bench: &mut Bench) {
@@ -682,7 +661,7 @@ fn stalled(bench: &mut Bench) {
     const INTERVAL: Duration = Duration::from_micros(33_333);
     const FILLING: Duration = Duration::from_millis(8_700);
     let cases = [(STALLED_CASE.to_owned(), ())];
-    let peers = bench.peers_but_inherited(&WITH_HISTORY);
+    let peers = bench.peers_of(&WITH_HISTORY);
     let (judged, after) = (bench.seconds(10.0, 3.0), bench.seconds(10.0, 3.0));
     let rounds = bench.rounds;
     bench.take_turns(STALLED, rounds, &cases, &peers, |server, (), place| {
