@@ -88,6 +88,9 @@ impl fmt::Display for Spread {
 #[derive(Default, Serialize)]
 pub struct Figures {
     pub figures: Vec<Figure>,
+    /// System calls, where they were counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
     /// What could not be measured, and why.
     pub failures: Vec<String>,
 }
@@ -133,6 +136,18 @@ impl Figures {
                 && figure.server == server
                 && figure.name == name
         })
+    }
+
+    /// The server of these that has the least of it.
+    pub fn best(
+        &self,
+        scenario: &str,
+        case: &str,
+        name: &str,
+        of: &[&'static str],
+    ) -> Option<&'static str> {
+        let found = of.iter().filter_map(|server| self.find(scenario, case, server, name));
+        Some(found.min_by(|one, other| one.median.total_cmp(&other.median))?.server)
     }
 
     /// Every value of this name: of all servers, in all cases, in all rounds.

@@ -19,6 +19,8 @@ pub enum Offer {
     /// An event at every such interval, on four connections in turn, whether or not the last one is
     /// answered: a slow server does not slow the publishers and so cannot look better than it is.
     Paced(Duration),
+    /// An event to every channel in one instant, again after every such interval.
+    Burst(Duration),
     /// As fast as events arrive. A publisher sends while it has fewer than `UNANSWERED` POSTs
     /// without an answer and the subscribers lack fewer than `IN_FLIGHT` events each, on average.
     /// So the readers set the pace, no server is driven into dropping, and what is measured is
@@ -59,6 +61,10 @@ const OPENING: usize = 64;
 /// read.
 const OPENED_PER_TURN: usize = 16;
 
+/// A slow reader takes so many bytes after every such interval: 1 KB a second.
+const SIP: usize = 256;
+const SIP_INTERVAL: Duration = Duration::from_millis(250);
+
 /// What a subscriber is there for.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
@@ -68,6 +74,8 @@ enum Role {
     Returning,
     /// Reads the head of its answer, and nothing else.
     Stalled,
+    /// Reads the head of its answer, and then [`SIP`] bytes at a time.
+    Slow,
 }
 
 enum Phase {
@@ -177,6 +185,8 @@ pub struct Load {
     /// out.
     swept: Instant,
     moved: Instant,
+    /// When the slow readers read last.
+    sipped: Instant,
     channels: Vec<Channel>,
     /// What subscribers ask for, in turn.
     sets: Vec<Set>,
@@ -234,6 +244,7 @@ impl Load {
             due: now,
             swept: now,
             moved: now,
+            sipped: now,
             channels,
             sets,
             next_channel: 0,
@@ -369,6 +380,11 @@ impl Load {
         self.open_subscribers(Role::Stalled, count)
     }
 
+    /// Subscribes `count` who read a little at a time.
+    pub fn subscribe_slow(&mut self, count: usize) -> io::Result<()> {
+        self.open_subscribers(Role::Slow, count)
+    }
+
     fn open_subscribers(&mut self, role: Role, count: usize) -> io::Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
         let mut opened = 0;
@@ -444,7 +460,8 @@ impl Load {
     /// Does what there is to do, or waits for it until `end`.
     fn turn(&mut self, end: Instant) -> io::Result<()> {
         match self.offer {
-            Offer::Nothing | Offer::Paced(_) => {
+            Offer::Nothing | Offer::Paced(_) | Offer::Burst(_) => {
+                self.sip();
                 let wake = self.publish_due()?.unwrap_or(end).min(end);
                 let pause = PAUSE_PER_READER * (self.readers / self.channels.len() as u64) as u32;
                 if pause > Duration::from_micros(100) {
@@ -466,6 +483,19 @@ impl Load {
             }
         }
         Ok(())
+    }
+
+    fn sip(&mut self) {
+        if self.sipped.elapsed() < SIP_INTERVAL {
+            return;
+        }
+        self.sipped = Instant::now();
+        let is_slow =
+            |one: &&mut Subscriber| one.role == Role::Slow && matches!(one.phase, Phase::Open);
+        for slow in self.subscribers.iter_mut().filter(is_slow) {
+            // Whether there was something makes no difference.
+            let _ = slow.socket.read(&mut self.buffer[..SIP]);
+        }
     }
 
     /// Reads, while flat out, what has arrived at all subscribers.
@@ -515,13 +545,17 @@ impl Load {
 
     /// Publishes what is due by now, and says when the next event will be.
     fn publish_due(&mut self) -> io::Result<Option<Instant>> {
-        let Offer::Paced(interval) = self.offer else {
-            return Ok(None);
+        let (interval, at_once) = match self.offer {
+            Offer::Paced(interval) => (interval, 1),
+            Offer::Burst(interval) => (interval, self.channels.len()),
+            Offer::Nothing | Offer::FlatOut => return Ok(None),
         };
         while self.due <= Instant::now() {
-            self.send(self.next_publisher);
-            self.flush(self.next_publisher)?;
-            self.next_publisher = (self.next_publisher + 1) % PUBLISHERS;
+            for _ in 0..at_once {
+                self.send(self.next_publisher);
+                self.next_publisher = (self.next_publisher + 1) % PUBLISHERS;
+            }
+            (0..PUBLISHERS).try_for_each(|publisher| self.flush(publisher))?;
             self.due += interval;
         }
         Ok(Some(self.due))
@@ -702,7 +736,9 @@ impl Load {
                     self.readers += 1;
                 }
                 Role::Returning => {}
-                Role::Stalled => return self.subscribers_poll.remove(&subscriber.socket),
+                Role::Stalled | Role::Slow => {
+                    return self.subscribers_poll.remove(&subscriber.socket);
+                }
             }
         }
         match subscriber.role {
@@ -737,7 +773,7 @@ impl Load {
                     self.last_whole = Instant::now();
                 }
             }
-            Role::Stalled => {}
+            Role::Stalled | Role::Slow => {}
         }
         Ok(())
     }

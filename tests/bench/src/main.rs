@@ -1,13 +1,17 @@
-//! newswire measured beside its peers: axum, nginx with nchan, and a bare loop of `write` calls.
+//! newswire measured beside its peers: loops over epoll and io_uring that were written by hand, hyper by hand, actix-web,
+//! axum, nginx with nchan, and a bare loop of `write` calls.
 //!
 //! ```text
 //! newswire-bench --newswire PATH [--before PATH] [--out DIR] [--only SCENARIO,...] [--peers SERVER,...] [--rounds N]
-//!     [--returning N] [--quick]
+//!     [--returning N] [--quick] [--calls]
 //! ```
 //!
 //! What is measured stands in `scenarios.rs`, what must be reached in `targets.rs`, how each server
-//! is set up and why in `peer.rs` and `peer_axum.rs`. What holds for all of it:
+//! is set up and why in `peer.rs` and `peer_*.rs`. The report says first where newswire loses, then which ratios were
+//! asked and seen, then all figures. What holds for all of it:
 //!
+//! - **A self test** comes first: each server subscribes, publishes, resumes and answers `GET /`, or it is left out and the
+//!   run fails.
 //! - **Turns.** Each measurement has a server started for it alone. In every round each case is
 //!   measured for all servers in turn; each round begins with another server, and every other one
 //!   goes the other way round. A figure is the median of the rounds, and the table says the least
@@ -44,20 +48,31 @@
 //! - **A journal** is in the directory for temporary files: where that is in memory, a sync costs nothing. A recovery finds
 //!   its files in the page cache.
 //! - nchan is left out where Debian's nginx and libnginx-mod-nchan are not installed; the floor,
-//!   where history is needed; axum and the floor, where a connection has several channels.
+//!   where history is needed; all but nchan, where a connection has several channels; io_uring, where the kernel refuses
+//!   it. The report names what was left out.
+//! - **`--calls`** counts the system calls of each server with `perf stat`, for `figures/PROFILE.md`. That needs root, and
+//!   costs time: publish nothing else of such a run.
 //!
 //! The rest of the machine must be quiet, and open files allowed up to 20,000 (`ulimit -Hn`).
 
+mod calls;
 mod chart;
 mod figures;
 mod load;
 mod net;
 mod peer;
+mod peer_actix;
 mod peer_axum;
 mod peer_axum_redis;
+mod peer_common;
+mod peer_epoll;
 mod peer_floor;
+mod peer_hyper;
+mod peer_tail;
+mod peer_uring;
 mod probe;
 mod scenarios;
+mod self_test;
 mod targets;
 mod visits;
 mod wire;
@@ -72,7 +87,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
-use targets::Target;
+use targets::{Loss, Target};
 
 /// What the rest of a machine may do during a measurement, in per cent of one core. The kernel's
 /// own threads are in it. And in how many of all measurements it may do more, in per cent.
@@ -87,6 +102,7 @@ struct Options {
     peers: Vec<Peer>,
     rounds: usize,
     quick: bool,
+    calls: bool,
     returning: usize,
 }
 
@@ -99,6 +115,8 @@ struct Report<'a> {
     rounds: usize,
     quick: bool,
     servers: &'a [String],
+    left_out: &'a [String],
+    losses: &'a [Loss],
     targets: &'a [Target],
     noise: Option<Noise>,
     #[serde(flatten)]
@@ -145,32 +163,45 @@ fn main() -> Result<(), Box<dyn Error>> {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (date, machine, command) = (&date[..10], probe::description(), command(&options));
 
-    let stage = Stage::new(options.newswire, options.before)?;
+    let stage = Stage::new(options.newswire, options.before, options.calls)?;
     let (peers, missing): (Vec<_>, Vec<_>) =
         options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
-    for peer in missing {
-        eprintln!("{} is left out: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
-    }
+    let why = |peer: Peer| format!("{}: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
+    let missing: Vec<String> = missing.into_iter().map(why).collect();
+    eprintln!("left out: {missing:?}");
     let servers: Vec<String> = peers.iter().map(|peer| stage.describe(*peer)).collect();
-    println!("{date}, {machine}, {command}\n{}", servers.join("; "));
-
-    let figures = Figures::default();
+    let mut figures = Figures::default();
+    let (peers, broken): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| {
+        peer.is_pair() || {
+            let outcome = stage.start(*peer).and_then(|server| self_test::run(*peer, &server));
+            let failed = outcome.map_err(|error| format!("self test of {}: {error}", peer.name()));
+            failed.map_err(|failure| figures.failures.push(failure)).is_ok()
+        }
+    });
+    for peer in broken {
+        eprintln!("{} is left out: it fails the self test", peer.name());
+    }
     let Options { rounds, quick, returning, .. } = options;
     let mut bench = Bench { stage, peers, rounds, quick, returning, figures };
     for scenario in &SCENARIOS {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario.name) {
             (scenario.run)(&mut bench);
-            println!(
-                "\n{}: {}\n\n{}",
-                scenario.name,
-                scenario.about,
-                bench.figures.table(scenario.name)
-            );
+            eprintln!("\n{}", bench.figures.table(scenario.name));
         }
     }
     let figures = bench.figures;
-    let targets = targets::targets(&figures);
-    println!("{}", targets::table(&targets));
+    let (losses, targets) = (targets::losses(&figures), targets::targets(&figures, returning));
+    println!("{date}, {machine}, {command}\n{}\n", servers.join("; "));
+    println!("{}\n{}", targets::losses_table(&losses), targets::table(&targets));
+    for missing in &missing {
+        println!("LEFT OUT {missing}");
+    }
+    for scenario in &SCENARIOS {
+        let table = figures.table(scenario.name);
+        if table.lines().count() > 1 {
+            println!("{}: {}\n\n{table}", scenario.name, scenario.about);
+        }
+    }
     for failure in &figures.failures {
         println!("FAILED {failure}");
     }
@@ -191,6 +222,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         rounds: options.rounds,
         quick: options.quick,
         servers: &servers,
+        left_out: &missing,
+        losses: &losses,
         targets: &targets,
         noise,
         figures: &figures,
@@ -221,10 +254,16 @@ fn be_a_peer(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
     let page = fs::read(page)?;
     let redis = redis.first().and_then(|port| port.to_str()?.parse().ok());
     match name.to_str() {
-        Some("axum") => Ok(peer_axum::serve(page, redis)?),
-        Some("floor") => Ok(peer_floor::serve(page)?),
-        _ => Err("peers are axum and floor".into()),
+        Some("axum") => peer_axum::serve(page, redis)?,
+        Some("hyper") => peer_hyper::serve(page)?,
+        Some("actix") => peer_actix::serve(page)?,
+        Some("epoll") => peer_epoll::serve(page, 1)?,
+        Some("epoll-2") => peer_epoll::serve(page, 2)?,
+        Some("io-uring") => peer_uring::serve(page)?,
+        Some("floor") => peer_floor::serve(page)?,
+        _ => return Err("peers are axum, hyper, actix, epoll, epoll-2, io-uring and floor".into()),
     }
+    Ok(())
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
@@ -236,6 +275,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
         peers: Peer::ALL.to_vec(),
         rounds: 0,
         quick: false,
+        calls: false,
         returning: 5_000,
     };
     let names = |value: OsString| -> Result<Vec<String>, lexopt::Error> {
@@ -265,6 +305,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
             }
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("quick") => options.quick = true,
+            Long("calls") => options.calls = true,
             Long("returning") => options.returning = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),
         }
@@ -286,6 +327,9 @@ fn command(options: &Options) -> String {
     let mut flags = Vec::new();
     if options.quick {
         flags.push("--quick".to_owned());
+    }
+    if options.calls {
+        flags.push("--calls".to_owned());
     }
     if options.rounds != if options.quick { 1 } else { 3 } {
         flags.push(format!("--rounds {}", options.rounds));

@@ -1,9 +1,10 @@
 //! The servers that are measured: how each is started, and with what settings.
 
-use crate::{probe, wire};
+use crate::{peer_epoll, peer_uring, probe, wire};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -15,7 +16,15 @@ pub enum Peer {
     Newswire,
     /// Another build of newswire: the one before a change.
     Before,
+    /// newswire with a listening socket that it is handed over, with a queue of 4,096.
+    Inherited,
     Axum,
+    Hyper,
+    Actix,
+    Epoll,
+    /// With two threads.
+    Epoll2,
+    Uring,
     Nchan,
     Floor,
     /// newswire with a journal, synced every second.
@@ -29,10 +38,16 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 10] = [
+    pub const ALL: [Peer; 16] = [
         Peer::Newswire,
         Peer::Before,
+        Peer::Inherited,
         Peer::Axum,
+        Peer::Hyper,
+        Peer::Actix,
+        Peer::Epoll,
+        Peer::Epoll2,
+        Peer::Uring,
         Peer::Nchan,
         Peer::Floor,
         Peer::Interval,
@@ -46,7 +61,13 @@ impl Peer {
         match self {
             Peer::Newswire => "newswire",
             Peer::Before => "before",
+            Peer::Inherited => "newswire-inherited",
             Peer::Axum => "axum",
+            Peer::Hyper => "hyper",
+            Peer::Actix => "actix",
+            Peer::Epoll => "epoll",
+            Peer::Epoll2 => "epoll-2",
+            Peer::Uring => "io-uring",
             Peer::Nchan => "nchan",
             Peer::Floor => "floor",
             Peer::Interval => "journal-interval",
@@ -60,14 +81,14 @@ impl Peer {
     /// Which server it is, apart from its settings.
     fn program(self) -> Peer {
         match self {
-            Peer::Interval | Peer::Always | Peer::NewswireRedis => Peer::Newswire,
+            Peer::Inherited | Peer::Interval | Peer::Always | Peer::NewswireRedis => Peer::Newswire,
             Peer::AxumRedis => Peer::Axum,
             Peer::NchanRedis => Peer::Nchan,
             other => other,
         }
     }
 
-    fn is_pair(self) -> bool {
+    pub fn is_pair(self) -> bool {
         matches!(self, Peer::NewswireRedis | Peer::AxumRedis | Peer::NchanRedis)
     }
 }
@@ -76,6 +97,7 @@ impl Peer {
 pub struct Stage {
     newswire: Option<PathBuf>,
     before: Option<PathBuf>,
+    counts: bool,
     /// Holds nginx's own files and the page that every peer answers to `GET /`, newswire's if it is
     /// there.
     directory: tempfile::TempDir,
@@ -84,6 +106,8 @@ pub struct Stage {
 /// A peer that runs. Dropping it ends its processes.
 pub struct Server {
     pub address: SocketAddrV4,
+    /// Whether its system calls are counted while it is measured.
+    pub is_counted: bool,
     /// Of a pair, the other one, and the Redis behind them.
     others: Vec<Server>,
     /// Goes with the server.
@@ -94,12 +118,16 @@ pub struct Server {
 }
 
 impl Stage {
-    pub fn new(newswire: Option<PathBuf>, before: Option<PathBuf>) -> io::Result<Self> {
+    pub fn new(
+        newswire: Option<PathBuf>,
+        before: Option<PathBuf>,
+        counts: bool,
+    ) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
         let directory =
             tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
-        let stage = Self { newswire, before, directory };
+        let stage = Self { newswire, before, counts, directory };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
             Some(_) => b"<!doctype html><title>bench</title>".repeat(60),
@@ -117,16 +145,16 @@ impl Stage {
     }
 
     /// Whether this peer can be started here, and if not, what is missing.
-    pub fn lacks(&self, peer: Peer) -> Option<&'static str> {
-        match peer.program() {
-            _ if peer.is_pair() && redis().is_none() => Some("redis-server is not installed"),
-            Peer::Newswire if self.newswire.is_none() => Some("no --newswire PATH given"),
-            Peer::Before if self.before.is_none() => Some("no --before PATH given"),
-            Peer::Nchan if nginx().is_none() => {
-                Some("nginx or libnginx-mod-nchan is not installed")
-            }
-            _ => None,
-        }
+    pub fn lacks(&self, peer: Peer) -> Option<String> {
+        let missing = match peer.program() {
+            _ if peer.is_pair() && redis().is_none() => "redis-server is not installed",
+            Peer::Newswire if self.newswire.is_none() => "no --newswire PATH given",
+            Peer::Before if self.before.is_none() => "no --before PATH given",
+            Peer::Nchan if nginx().is_none() => "nginx or libnginx-mod-nchan is not installed",
+            Peer::Uring => return peer_uring::is_refused(),
+            _ => return None,
+        };
+        Some(missing.to_owned())
     }
 
     /// The peer with its version.
@@ -148,6 +176,10 @@ impl Stage {
                     format!("{} with {module}", version.trim_start_matches("nginx version: "))
                 })
             }
+            Peer::Hyper => Some(format!("{}, tokio {}", locked("hyper"), locked("tokio"))),
+            Peer::Actix => Some(format!("actix-web {}", locked("actix-web"))),
+            Peer::Epoll | Peer::Epoll2 => Some(format!("rustix {}", locked("rustix"))),
+            Peer::Uring => Some(format!("the crate io-uring {}", locked("io-uring"))),
             _ => Some("std only".to_owned()),
         };
         let of_redis = redis().filter(|_| peer.is_pair());
@@ -157,9 +189,15 @@ impl Stage {
     }
 
     pub fn start(&self, peer: Peer) -> io::Result<Server> {
-        if !peer.is_pair() {
-            return self.start_one(peer, None, &[]);
-        }
+        let mut server = match peer.is_pair() {
+            true => self.start_pair(peer)?,
+            false => self.start_one(peer, None, &[])?,
+        };
+        server.is_counted = self.counts;
+        Ok(server)
+    }
+
+    fn start_pair(&self, peer: Peer) -> io::Result<Server> {
         let redis = start_redis(self.directory.path())?;
         let port = Some(redis.address.port());
         let mut server = self.start_one(peer, port, &[])?;
@@ -180,8 +218,11 @@ impl Stage {
         match peer.program() {
             program @ (Peer::Newswire | Peer::Before) => {
                 let mut command = Command::new(self.binary(program).ok_or_else(missing)?);
+                let inherited =
+                    (peer == Peer::Inherited).then(|| peer_epoll::listen(0)).transpose()?;
+                let listen = if inherited.is_some() { "stdin" } else { "127.0.0.1:0" };
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
-                command.args(["serve", "--listen", "127.0.0.1:0", "--publish-open", "--quiet"]);
+                command.args(["serve", "--listen", listen, "--publish-open", "--quiet"]);
                 command.args([
                     "--max-connections",
                     "19000",
@@ -203,18 +244,11 @@ impl Stage {
                     let sync = if peer == Peer::Always { "always" } else { "interval" };
                     command.args(["--journal-sync", sync, "--journal"]).arg(journal.path());
                 }
-                let mut server = start_and_listen(command)?;
+                let mut server = start_and_listen(command, inherited)?;
                 server._journal = journal;
                 Ok(server)
             }
-            program @ (Peer::Axum | Peer::Floor) => {
-                // The bench itself, told to be the peer: `cargo run` builds one binary only.
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg("peer").arg(program.name()).arg(self.page_file());
-                command.args(redis.map(|port| port.to_string()));
-                start_and_listen(command)
-            }
-            _ => {
+            Peer::Nchan => {
                 let (nginx, module) = nginx().ok_or_else(missing)?;
                 // nginx cannot say which port it was given, so one is found for it.
                 let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -231,6 +265,13 @@ impl Stage {
                 let mut server = Server::new(port, command.stdin(Stdio::null()).spawn()?);
                 server.wait_until_it_answers()?;
                 Ok(server)
+            }
+            program => {
+                // The bench itself, told to be the peer: `cargo run` builds one binary only.
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("peer").arg(program.name()).arg(self.page_file());
+                command.args(redis.map(|port| port.to_string()));
+                start_and_listen(command, None)
             }
         }
     }
@@ -330,9 +371,10 @@ http {{
     )
 }
 
-/// Starts a server that prints the URL it listens at.
-fn start_and_listen(mut command: Command) -> io::Result<Server> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+/// Starts a server that prints the URL it listens at, with a listener in place of its standard input if it is given one.
+fn start_and_listen(mut command: Command, listener: Option<OwnedFd>) -> io::Result<Server> {
+    let input = listener.map_or_else(Stdio::null, Stdio::from);
+    let mut child = command.stdin(input).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().map(BufReader::new);
     let address = read_address(stdout.as_mut());
     // Dropped, and so ended, if there is no address.
@@ -360,7 +402,14 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
 impl Server {
     fn new(port: u16, child: Child) -> Self {
         let address = SocketAddrV4::new([127, 0, 0, 1].into(), port);
-        Self { address, others: Vec::new(), _journal: None, child, _stdout: None }
+        Self {
+            address,
+            is_counted: false,
+            others: Vec::new(),
+            _journal: None,
+            child,
+            _stdout: None,
+        }
     }
 
     /// All its processes: nginx has workers, and a pair has another node and a Redis.

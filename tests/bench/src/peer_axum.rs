@@ -21,6 +21,7 @@
 //!   bench keeps on the way.
 
 use crate::peer_axum_redis::{self, Publisher};
+use crate::peer_common::{HISTORY, HTML, answer_to_publisher};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -36,8 +37,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::net::TcpSocket;
 use tokio::sync::broadcast::{self, error::RecvError};
-
-const HISTORY: usize = 1000;
 
 pub struct Channel {
     live: broadcast::Sender<Arc<Event>>,
@@ -98,8 +97,7 @@ pub fn serve(page: Vec<u8>, redis: Option<u16>) -> io::Result<()> {
         // A socket that cannot be set is about to fail anyway.
         let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         let page = axum::body::Bytes::from(page);
-        let front =
-            move || async move { ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page) };
+        let front = move || async move { ([(header::CONTENT_TYPE, HTML)], page) };
         let mut channels = Channels::default();
         if let Some(port) = redis {
             channels.redis = Some(peer_axum_redis::connect(port, channels.clone()).await?);
@@ -124,10 +122,7 @@ async fn publish(
             (0, 0)
         }
     };
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        format!("{{\"id\":\"{id}\",\"subscribers\":{subscribers}}}"),
-    )
+    ([(header::CONTENT_TYPE, "application/json")], answer_to_publisher(id, subscribers))
 }
 
 async fn subscribe(

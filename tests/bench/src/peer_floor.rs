@@ -5,6 +5,7 @@
 //! with one blocking call. There is no history, no limit, no timeout, and one reader that stalls
 //! stops everybody: so this peer has no part in the scenarios that need any of these.
 
+use crate::peer_common::{HTML, STREAM, answer, answer_to_publisher, parse};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -51,17 +52,15 @@ fn converse(mut socket: TcpStream, page: &[u8], channels: &Channels) -> io::Resu
                     let mut subscribers = list.lock().unwrap_or_else(PoisonError::into_inner);
                     subscribers.retain_mut(|subscriber| subscriber.write_all(&frame).is_ok());
                     let subscribers = subscribers.len();
-                    let body = format!("{{\"id\":\"{published}\",\"subscribers\":{subscribers}}}");
-                    answer(&mut socket, "application/json", body.as_bytes(), request.close)?;
+                    let body = answer_to_publisher(published, subscribers);
+                    let answer = answer("application/json", body.as_bytes(), request.close);
+                    socket.write_all(&answer)?;
                 }
-                _ if request.path == "/" => {
-                    answer(&mut socket, "text/html; charset=utf-8", page, request.close)?
-                }
+                _ if request.path == "/" => socket.write_all(&answer(HTML, page, request.close))?,
                 _ => {
                     let list = list();
                     let mut subscribers = list.lock().unwrap_or_else(PoisonError::into_inner);
-                    socket
-                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+                    socket.write_all(STREAM)?;
                     subscribers.push(socket);
                     return Ok(());
                 }
@@ -76,40 +75,4 @@ fn converse(mut socket: TcpStream, page: &[u8], channels: &Channels) -> io::Resu
             length => inbox.extend_from_slice(&piece[..length]),
         }
     }
-}
-
-struct Request<'a> {
-    method: &'a str,
-    path: &'a str,
-    body: &'a [u8],
-    close: bool,
-    length: usize,
-}
-
-/// A request with its whole body, if all of it is there.
-fn parse(bytes: &[u8]) -> io::Result<Option<Request<'_>>> {
-    let mut fields = [httparse::EMPTY_HEADER; 32];
-    let mut request = httparse::Request::new(&mut fields);
-    let head = match request.parse(bytes).map_err(io::Error::other)? {
-        httparse::Status::Complete(head) => head,
-        httparse::Status::Partial => return Ok(None),
-    };
-    let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let field = |name: &str| {
-        let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(field.value).ok()
-    };
-    let body = field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let close = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    let length = head + body;
-    Ok(bytes.get(head..length).map(|body| Request { method, path, body, close, length }))
-}
-
-fn answer(socket: &mut TcpStream, kind: &str, body: &[u8], close: bool) -> io::Result<()> {
-    let connection = if close { "close" } else { "keep-alive" };
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
-    );
-    socket.write_all(&[head.as_bytes(), body].concat())
 }

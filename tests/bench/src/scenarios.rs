@@ -2,6 +2,7 @@
 
 mod logs;
 
+use crate::calls::Calls;
 use crate::figures::{Figures, Place, Unit};
 use crate::load::{Load, Losses, Offer};
 use crate::peer::{Peer, Server, Stage};
@@ -30,7 +31,7 @@ pub struct Scenario {
 }
 
 /// In the order of running: memory first, while the kernel's pools are still as they were.
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: IDLE,
         about: "subscribers to whom nothing is sent; memory of the whole machine counts both ends of a connection",
@@ -46,6 +47,17 @@ pub const SCENARIOS: [Scenario; 13] = [
         name: MANY_CHANNELS,
         about: "1,000 channels with ten subscribers each, 3 events a second to each; then flat out",
         run: many_channels,
+    },
+    Scenario {
+        name: BURST,
+        about: "1,000 channels with ten subscribers each, an event to all of them in one instant, once a second",
+        run: burst,
+    },
+    Scenario { name: BIG, about: "events of 100 KB to 200 subscribers, 5 a second", run: big },
+    Scenario {
+        name: SLOW,
+        about: "900 subscribers, 30 events of 2 KB a second; 100 more read 1 KB a second",
+        run: slow,
     },
     Scenario {
         name: VIEWS,
@@ -94,6 +106,9 @@ pub const IDLE: &str = "idle";
 pub const FLAT_OUT: &str = "flat-out";
 pub const PACED: &str = "paced";
 pub const MANY_CHANNELS: &str = "many-channels";
+pub const BURST: &str = "burst";
+pub const BIG: &str = "big-events";
+pub const SLOW: &str = "slow-readers";
 pub const VIEWS: &str = "views";
 pub const GROWTH: &str = "growth";
 pub const COMING_BACK: &str = "coming-back";
@@ -116,6 +131,8 @@ pub const THREADS: &str = "threads";
 pub const P99_RATIO: &str = "p99 with/without";
 pub const OTHERS: &str = "others";
 pub const ANSWERS: &str = "answers";
+pub const CPU_ANSWER: &str = "CPU/answer";
+pub const WHOLE: &str = "all whole after";
 pub const EIGHT_PUBLISHERS: &str = "8 publishers";
 pub const MANY_PUBLISHERS: &str = "64 publishers";
 pub const ONE_PUBLISHER: &str = "1 publisher";
@@ -153,12 +170,21 @@ pub fn idle_case() -> String {
 
 const IDLE_CONNECTIONS: usize = 10_000;
 pub const STALLED_CASE: &str = "one in ten";
+pub const SLOW_CASE: &str = "one in ten reads 1 KB/s";
+pub const BIG_CASE: &str = "200 subscribers, 5 events/s";
+pub const BURST_CASE: &str = "all 1,000 channels at once";
 pub const MANY_PACED: &str = "3 events/s each";
 pub const VIEWS_PACED: &str = "own three of 100, 10 events/s each";
 
-const EVERYONE: [Peer; 5] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan, Peer::Floor];
+const EVERYONE: [Peer; 10] = {
+    use Peer::*;
+    [Newswire, Before, Axum, Hyper, Actix, Epoll, Epoll2, Uring, Nchan, Floor]
+};
 /// The floor keeps nothing to replay, and stops for everybody when one reader does.
-const WITH_HISTORY: [Peer; 4] = [Peer::Newswire, Peer::Before, Peer::Axum, Peer::Nchan];
+const WITH_HISTORY: [Peer; 9] = {
+    use Peer::*;
+    [Newswire, Before, Axum, Hyper, Actix, Epoll, Epoll2, Uring, Nchan]
+};
 /// The others have one channel on a connection.
 const WITH_VIEWS: [Peer; 2] = [Peer::Newswire, Peer::Nchan];
 const PAIRS: [Peer; 3] = [Peer::NewswireRedis, Peer::AxumRedis, Peer::NchanRedis];
@@ -222,6 +248,7 @@ impl Bench {
 
 /// Times a measurement, in seconds and in processor time of everyone.
 struct Clock {
+    calls: Option<Calls>,
     begin: Instant,
     server: Vec<u32>,
     cpu: [Duration; 3],
@@ -229,6 +256,7 @@ struct Clock {
 
 /// What a measurement took, in seconds.
 struct Spent {
+    calls: Option<Calls>,
     seconds: f64,
     cpu: f64,
     load_cpu: f64,
@@ -237,8 +265,12 @@ struct Spent {
 
 impl Clock {
     fn start(server: &Server) -> Self {
+        let calls = server.is_counted.then(|| Calls::start(&server.processes()));
+        let calls = calls.and_then(|started| {
+            started.inspect_err(|error| eprintln!("perf cannot count: {error}")).ok()
+        });
         let server = server.processes();
-        Self { begin: Instant::now(), cpu: Self::look(&server), server }
+        Self { calls, begin: Instant::now(), cpu: Self::look(&server), server }
     }
 
     fn look(server: &[u32]) -> [Duration; 3] {
@@ -250,15 +282,32 @@ impl Clock {
         let now = Self::look(&self.server);
         let [cpu, load_cpu, all] =
             [0, 1, 2].map(|who| now[who].saturating_sub(self.cpu[who]).as_secs_f64());
-        Spent { seconds, cpu, load_cpu, other_cpu: (all - cpu - load_cpu).max(0.0) }
+        Spent {
+            calls: self.calls,
+            seconds,
+            cpu,
+            load_cpu,
+            other_cpu: (all - cpu - load_cpu).max(0.0),
+        }
     }
 }
 
 impl Spent {
+    /// The system calls of one unit, if they were counted.
+    fn put_calls(&mut self, place: &mut Place, unit: &'static str, units: f64) {
+        if let Some(calls) = self.calls.take() {
+            let said = calls.stop(units).unwrap_or_else(|error| error.to_string());
+            let Place { scenario, case, server, .. } = place;
+            let line = format!("{scenario}, {case}, {server}, a {unit}: {said}");
+            eprintln!("{line}");
+            place.figures.calls.push(line);
+        }
+    }
+
     /// How busy the load generator was, of one core: near 100 % it would hide the server's cost.
     /// And how busy everything that is neither: other programs, and the machine's host, so that a
     /// noisy run can be told.
-    fn put_surroundings(&self, place: &mut Place) {
+    fn put_surroundings(self, place: &mut Place) {
         place.put("load gen", Unit::Percent, self.load_cpu / self.seconds * 100.0);
         place.put(OTHERS, Unit::Percent, self.other_cpu / self.seconds * 100.0);
     }
@@ -304,12 +353,28 @@ fn steady(
     time: Duration,
     place: &mut Place,
 ) -> io::Result<()> {
+    measure(server, load, Offer::Paced(interval), time, place)
+}
+
+/// The same, also for all channels at a time.
+fn measure(
+    server: &Server,
+    load: &mut Load,
+    offer: Offer,
+    time: Duration,
+    place: &mut Place,
+) -> io::Result<()> {
+    let interval = match offer {
+        Offer::Paced(interval) | Offer::Burst(interval) => interval,
+        Offer::Nothing | Offer::FlatOut => return Err(io::Error::other("this offer has no pace")),
+    };
     let events =
         |time: Duration| interval * (time.as_secs_f64() / interval.as_secs_f64()).ceil() as u32;
-    load.offer(Offer::Paced(interval));
+    load.offer(offer);
     load.run(events(Duration::from_secs(1)) + interval / 2)?;
     load.take_latency();
-    let (delivered, spent) = timed(server, load, events(time))?;
+    let (delivered, mut spent) = timed(server, load, events(time))?;
+    spent.put_calls(place, "delivery", delivered);
     let latency = load.take_latency();
     load.drain()?;
     place.put(CPU, Unit::Microseconds, spent.cpu / delivered * 1e6);
@@ -323,7 +388,8 @@ fn steady(
 fn flood(server: &Server, load: &mut Load, time: Duration, place: &mut Place) -> io::Result<()> {
     load.offer(Offer::FlatOut);
     load.run(Duration::from_millis(700))?;
-    let (delivered, spent) = timed(server, load, time)?;
+    let (delivered, mut spent) = timed(server, load, time)?;
+    spent.put_calls(place, "delivery", delivered);
     load.drain()?;
     place.put(DELIVERIES, Unit::PerSecond, delivered / spent.seconds);
     place.put(CPU, Unit::Microseconds, spent.cpu / delivered * 1e6);
@@ -403,6 +469,41 @@ fn many_channels(bench: &mut Bench) {
     });
 }
 
+fn burst(bench: &mut Bench) {
+    const CHANNELS: usize = 1_000;
+    let (peers, bursts) = (bench.peers_of(&EVERYONE), bench.seconds(5.0, 2.0));
+    let cases = [(BURST_CASE.to_owned(), ())];
+    bench.take_turns(BURST, bench.rounds, &cases, &peers, |server, (), place| {
+        let mut load = Load::new(server.address, CHANNELS, EVENT, CHANNELS * 10)?;
+        load.subscribe(CHANNELS * 10)?;
+        measure(server, &mut load, Offer::Burst(Duration::from_secs(1)), bursts, place)
+    });
+}
+
+fn big(bench: &mut Bench) {
+    const SUBSCRIBERS: usize = 200;
+    let (peers, time) = (bench.peers_of(&EVERYONE), bench.seconds(4.0, 2.0));
+    let cases = [(BIG_CASE.to_owned(), ())];
+    bench.take_turns(BIG, bench.rounds, &cases, &peers, |server, (), place| {
+        let mut load = Load::new(server.address, 1, 100 * 1024, SUBSCRIBERS)?;
+        load.subscribe(SUBSCRIBERS)?;
+        steady(server, &mut load, Duration::from_millis(200), time, place)
+    });
+}
+
+fn slow(bench: &mut Bench) {
+    const RECEIVE_BUFFER: usize = 16 * 1024;
+    let (peers, time) = (bench.peers_of(&WITH_HISTORY), bench.seconds(5.0, 2.0));
+    let cases = [(SLOW_CASE.to_owned(), ())];
+    bench.take_turns(SLOW, bench.rounds, &cases, &peers, |server, (), place| {
+        let mut load = Load::new(server.address, 1, 2048, 1_000)?;
+        load.subscribe(900)?;
+        load.bound_receive_buffers(RECEIVE_BUFFER);
+        load.subscribe_slow(100)?;
+        steady(server, &mut load, Duration::from_secs(1) / pace(1_000), time, place)
+    });
+}
+
 fn views(bench: &mut Bench) {
     const SUBSCRIBERS: usize = 1_000;
     const CHANNELS: usize = 100;
@@ -455,18 +556,23 @@ fn growth(bench: &mut Bench) {
 }
 
 fn coming_back(bench: &mut Bench) {
-    storm(bench, COMING_BACK, &WITH_HISTORY);
+    // A longer listen queue makes a difference only where many connect at once.
+    storm(bench, COMING_BACK, &[&WITH_HISTORY[..], &[Peer::Inherited]].concat());
 }
 
 fn redis_coming_back(bench: &mut Bench) {
     storm(bench, REDIS_COMING_BACK, &PAIRS);
 }
 
+pub fn storm_case(returning: usize) -> String {
+    format!("{} at once", count(returning))
+}
+
 /// Of a pair, the clients stayed at one node, and come back to the other.
 fn storm(bench: &mut Bench, scenario: &'static str, peers: &[Peer]) {
     const STAYED: usize = 1_000;
     let returning = bench.returning;
-    let cases = [(format!("{} at once", count(returning)), ())];
+    let cases = [(storm_case(returning), ())];
     let peers = bench.peers_of(peers);
     let quiet = bench.seconds(3.0, 2.0);
     bench.take_turns(scenario, bench.rounds, &cases, &peers, |server, (), place| {
@@ -487,7 +593,8 @@ fn storm(bench: &mut Bench, scenario: &'static str, peers: &[Peer]) {
         let clock = Clock::start(server);
         load.subscribe_at(server.far());
         let whole = load.come_back(returning, &seen, 100)?;
-        let spent = clock.stop();
+        let mut spent = clock.stop();
+        spent.put_calls(place, "client that came back", returning as f64);
         let meanwhile = load.take_latency();
         load.drain()?;
         // That does not wait for those who came back: as long as something comes to them.
@@ -498,7 +605,7 @@ fn storm(bench: &mut Bench, scenario: &'static str, peers: &[Peer]) {
         }
         if let Some(whole) = whole {
             let whole = whole.as_secs_f64() * 1e3;
-            place.put("all whole after", Unit::Milliseconds, whole);
+            place.put(WHOLE, Unit::Milliseconds, whole);
         }
         let Losses { lost, repeated, ended } = load.losses_of_returning();
         place.put("returning: lost", Unit::Count, lost as f64);
@@ -621,12 +728,13 @@ fn answers(
     visits.latency.reset();
     let (answered, clock) = (visits.answered, Clock::start(server));
     visits.run(time)?;
-    let (answered, spent) = ((visits.answered - answered) as f64, clock.stop());
+    let (answered, mut spent) = ((visits.answered - answered) as f64, clock.stop());
+    spent.put_calls(place, "request", answered);
     if answered == 0.0 {
         return Err(io::Error::other("nothing was answered"));
     }
     place.put(ANSWERS, Unit::PerSecond, answered / spent.seconds);
-    place.put("CPU/answer", Unit::Microseconds, spent.cpu / answered * 1e6);
+    place.put(CPU_ANSWER, Unit::Microseconds, spent.cpu / answered * 1e6);
     place.put("failed", Unit::Count, visits.failed as f64);
     spent.put_surroundings(place);
     Ok(visits.latency)
