@@ -6,6 +6,7 @@ use crate::channel::{Channel, Channels, NoChannel, NotPublished, PublishError, P
 use crate::http::{Head, Limits, Refusal, Request, Response, Status};
 use crate::sse::{Event, Parser, json_string};
 use std::io::{self, BufRead, Read};
+use std::slice::from_ref;
 use std::time::Duration;
 
 /// `POST` or `PUT /channels/{name}`: the content is the data of one event, or with `?lines` each line of it is one, or it is an
@@ -33,7 +34,7 @@ pub(super) fn publish(
         _ if is_stream && template != Event::default() => Err(TYPE_OF_EVENTS),
         (is_by_lines, _) if is_by_lines || is_stream => {
             let _granted = access.watch_upload(grant, request.connection().closer());
-            let upload = Upload { channels, channel: Vec::new(), count: 0, last_id: String::new() };
+            let upload = Upload { channels, channel: None, count: 0, last_id: String::new() };
             upload.publish_all(request, is_by_lines.then_some(template))
         }
         (_, key) => publish_whole(request, channels, &names, template, key.as_deref()),
@@ -90,7 +91,7 @@ fn publish_whole(
 struct Upload<'c> {
     channels: &'c Channels,
     /// From the first event on.
-    channel: Vec<Channel>,
+    channel: Option<Channel>,
     count: u64,
     last_id: String,
 }
@@ -124,21 +125,24 @@ impl Upload<'_> {
             return Ok(Response::text(Status::OK, self.last_id + "\n"));
         }
         let id = if self.count == 0 { "null".to_owned() } else { json_string(&self.last_id) };
-        let channel = self.channel.pop().or_else(|| self.channels.find(&name));
+        let channel = self.channel.or_else(|| self.channels.find(&name));
         let (count, subscribers) = (self.count, channel.map_or(0, |it| it.subscribers()));
         let json = format!("{{\"count\":{count},\"id\":{id},\"subscribers\":{subscribers}}}\n");
         Ok(Response::json(json))
     }
 
     fn publish(&mut self, name: &str, event: Event) -> Result<(), Refusal> {
-        if self.channel.is_empty() {
-            self.channel.push(self.channels.handle(name).map_err(refusal_of)?);
-        }
-        let published = self.channels.publish(&self.channel, &event, None);
-        for Published { id, .. } in published.map_err(|why| refusal_for(why, &[], false))? {
-            self.last_id = id;
-        }
         self.count += 1;
+        if let Some(channel) = &self.channel {
+            self.last_id = channel.publish(event).map_err(refusal_to_publish)?.id;
+            return Ok(());
+        }
+        // The first event takes the place for the rest.
+        let channel = self.channels.handle(name).map_err(refusal_of)?;
+        let published = self.channels.publish(from_ref(&channel), &event, None);
+        let published = published.map_err(|why| refusal_for(why, &[], false))?;
+        self.last_id = published.into_iter().map(|it| it.id).collect();
+        self.channel = Some(channel);
         Ok(())
     }
 }
