@@ -10,7 +10,7 @@ use std::time::Duration;
 /// ```text
 ///   (connections + waiting) * (40 KiB + 3 * head_bytes)    a thread with its stack, a read and a write buffer, the head
 /// + connections * content_bytes                            contents that handlers have asked for
-/// + 4,096 * target_bytes                                   lines of the log that wait to be written
+/// + 1 MiB                                                  lines of the log that wait or are being written
 /// ```
 ///
 /// A head is held as it came and as one text, which is no larger: of the text, too, more than `head_bytes` are `431`. Most
