@@ -162,15 +162,7 @@ impl Access {
             (Verdict::Forbidden, _) => return Err(self.refuse()),
         };
         let presented = keys.known(presented);
-        Ok(Grant {
-            action,
-            channels: channels.to_owned(),
-            presented,
-            keys,
-            verdict,
-            until,
-            upload: None,
-        })
+        Ok(Grant { action, channels: channels.to_owned(), presented, keys, verdict, until, upload: None })
     }
 
     /// Ends the stream of a response when its grant does not hold any more.
@@ -250,9 +242,7 @@ impl Access {
     /// that is not a browser sends no `Host`.
     fn check_host(&self, head: &Head) -> Result<(), Refusal> {
         let authority = head.authority().to_ascii_lowercase();
-        let is_known = is_at_loopback(head)
-            || self.is_own(host_of(&authority))
-            || self.cors.names_host(&authority);
+        let is_known = is_at_loopback(head) || self.is_own(host_of(&authority)) || self.cors.names_host(&authority);
         if is_known || !self.on_loopback { Ok(()) } else { Err(FOREIGN_HOST) }
     }
 

@@ -84,32 +84,27 @@ impl App {
     /// # Errors
     /// One sentence that says which of these failed, and why; or which field is out of range.
     pub fn listen(self) -> io::Result<Listening> {
-        let failed = |what: String| {
-            move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
-        };
+        let failed = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
         let files = match &self.www {
             None => Files::embedded(PAGE),
-            Some(path) => Files::directory(path)
-                .map_err(failed(format!("cannot serve the directory {path:?}")))?,
+            Some(path) => Files::directory(path).map_err(failed(format!("cannot serve the directory {path:?}")))?,
         };
         self.limits.check()?;
-        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base, self.www.as_deref()))
-        {
-            let sentence =
-                format!("--base cannot be {base}: the server has paths of its own under it");
+        if let Some(base) = self.base.as_deref().filter(|base| is_taken(base, self.www.as_deref())) {
+            let sentence = format!("--base cannot be {base}: the server has paths of its own under it");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
         let admission = Admission::new(&self.limits);
         let connections = self.limits.connections;
-        let listener = |address: &Address| {
-            Listener::bind(address).map_err(failed(format!("cannot listen on {address}")))
-        };
+        let listener =
+            |address: &Address| Listener::bind(address).map_err(failed(format!("cannot listen on {address}")));
         let listeners = self.addresses.iter().map(listener).collect::<io::Result<_>>()?;
         let (accesses, json) = (self.log_accesses, self.log_json);
-        let server = Server::from_listeners(listeners)
-            .limits(self.limits)?
-            .cors(self.cors.clone())
-            .log(LogOptions { accesses, json, trusted_proxies: self.trusted_proxies });
+        let server = Server::from_listeners(listeners).limits(self.limits)?.cors(self.cors.clone()).log(LogOptions {
+            accesses,
+            json,
+            trusted_proxies: self.trusted_proxies,
+        });
         let addresses = server.addresses()?;
         let public = addresses.iter().find(|address| !address.is_local());
         if let (Publishers::Anyone, Some(address)) = (&self.publishers, public) {
@@ -120,8 +115,7 @@ impl App {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
         let (keys, authorize) = (self.access_file, self.authorize);
-        let access =
-            Access::start(self.publishers, self.cors, &addresses, keys, authorize, connections)?;
+        let access = Access::start(self.publishers, self.cors, &addresses, keys, authorize, connections)?;
         let channels = Channels::start_with(self.channel_limits, self.storage)
             .map_err(failed("cannot start the channels".to_owned()))?;
         let has_lab = self.lab || public.is_none();

@@ -136,18 +136,12 @@ impl Authorization {
     }
 
     /// The question, and a text that is the same for the same question only: a field has no line end.
-    fn question(
-        &self,
-        request: &Request<'_>,
-        channel: &str,
-    ) -> Result<(Question, String), MalformedUrl> {
+    fn question(&self, request: &Request<'_>, channel: &str) -> Result<(Question, String), MalformedUrl> {
         let (url, method) = (self.url.to_string(), request.method().name());
         let mark = if url.contains('?') { '&' } else { '?' };
-        let question =
-            Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channel)))?;
+        let question = Question::new(&format!("{url}{mark}method={method}&channel={}", encode(channel)))?;
         // The client's own query must not add to ours: of two parameters of one name, some programs take the last.
-        let pairs =
-            request.queries().map(|(name, value)| [encode(&name), encode(&value)].join("="));
+        let pairs = request.queries().map(|(name, value)| [encode(&name), encode(&value)].join("="));
         let uri = format!("{}?{}", request.path(), pairs.collect::<Vec<_>>().join("&"));
         let mut question = question.field("X-Forwarded-Uri", uri);
         for name in ["Origin", "Cookie", "Authorization"] {
@@ -164,12 +158,7 @@ impl Authorization {
     }
 
     /// On a thread of its own: finding a name has no deadline, and a reply byte by byte has one for each byte.
-    fn send(
-        self: &Arc<Authorization>,
-        question: Question,
-        name: String,
-        deadline: Instant,
-    ) -> Option<Sent> {
+    fn send(self: &Arc<Authorization>, question: Question, name: String, deadline: Instant) -> Option<Sent> {
         self.questions.fetch_add(1, Relaxed);
         let mut asking = hold(&self.asking);
         if asking.sent >= self.most {
@@ -232,9 +221,7 @@ impl Said {
     fn decision(self) -> Result<Option<Instant>, Refusal> {
         match self.status.0 {
             200..=299 => Ok(self.until),
-            401 | 403 => {
-                Err(Refusal::new(self.status, "The application that authorizes has refused."))
-            }
+            401 | 403 => Err(Refusal::new(self.status, "The application that authorizes has refused.")),
             _ => Err(NO_DECISION),
         }
     }

@@ -114,9 +114,7 @@ impl Drain {
     pub(super) fn readiness(&self, is_connected: bool) -> Response {
         let response = match (self.is_draining(), is_connected) {
             (true, _) => Response::text(Status::SERVICE_UNAVAILABLE, "draining\n"),
-            (false, false) => {
-                Response::text(Status::SERVICE_UNAVAILABLE, "not connected to Redis\n")
-            }
+            (false, false) => Response::text(Status::SERVICE_UNAVAILABLE, "not connected to Redis\n"),
             (false, true) => Response::text(Status::OK, "ready\n"),
         };
         response.field("Cache-Control", "no-store")
@@ -158,12 +156,7 @@ impl Drained {
     /// Waits until a client drains the server, and stops it. Returns when it has stopped, or another one has stopped it, with
     /// connections that the end of the process is to close. From time to time it ends connections that the network does
     /// not reach.
-    pub(super) fn wait(
-        self,
-        server: &ServerHandle,
-        channels: &Channels,
-        connections: &Admission,
-    ) -> Vec<TcpStream> {
+    pub(super) fn wait(self, server: &ServerHandle, channels: &Channels, connections: &Admission) -> Vec<TcpStream> {
         let mut unreachable = Vec::new();
         loop {
             match self.asked.recv_timeout(LOOK_INTERVAL) {

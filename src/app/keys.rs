@@ -173,8 +173,7 @@ impl Line {
     /// could be a key.
     pub(super) fn parse_all(text: &str) -> Result<Vec<Line>, String> {
         let lines = text.lines().zip(1..).filter_map(|(line, number)| {
-            let words: Vec<&str> =
-                line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
+            let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
             let parsed = (!words.is_empty()).then(|| Line::parse(&words));
             parsed.map(|parsed| parsed.map_err(|what| format!("line {number}: {what}")))
         });
@@ -201,12 +200,9 @@ impl Line {
         };
         // What a Bearer token (RFC 6750, 2.1), a cookie and a query can carry
         let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        let is_key =
-            (SHORTEST_KEY..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(may_stand);
+        let is_key = (SHORTEST_KEY..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(may_stand);
         if ![ANYONE, NONE].contains(key) && !is_key {
-            return Err(
-                "a key is 16 to 256 letters, digits and -._~+/=, or the word anyone or none",
-            );
+            return Err("a key is 16 to 256 letters, digits and -._~+/=, or the word anyone or none");
         }
         let patterns: Vec<Pattern> = patterns.iter().map(|word| Pattern::new(word)).collect();
         if patterns.is_empty() || !patterns.iter().all(Pattern::is_sound) {

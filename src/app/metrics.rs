@@ -13,12 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 type Row = (&'static str, &'static str, u64);
 
 /// Prometheus text exposition format 0.0.4.
-pub(super) fn respond(
-    channels: &Channels,
-    connections: &Admission,
-    access: &Access,
-    drain: &Drain,
-) -> Response {
+pub(super) fn respond(channels: &Channels, connections: &Admission, access: &Access, drain: &Drain) -> Response {
     let draining = drain.is_draining().into();
     let mut text = described(&[("draining", "1 once a client drains the server.", draining)]);
     text += &described(&of_connections(connections));

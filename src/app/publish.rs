@@ -13,11 +13,7 @@ use std::time::Duration;
 /// event stream. One event may be for several channels, with commas between their names.
 ///
 /// What stands in the head is checked before any content is read, and everything before a channel begins to exist.
-pub(super) fn publish(
-    request: &mut Request<'_>,
-    channels: &Channels,
-    access: &Access,
-) -> Result<Response, Refusal> {
+pub(super) fn publish(request: &mut Request<'_>, channels: &Channels, access: &Access) -> Result<Response, Refusal> {
     let grant = access.publish(request)?;
     let names = names(request)?;
     if request.query("id").is_some() {
@@ -99,15 +95,10 @@ struct Upload<'c> {
 impl Upload<'_> {
     /// With a template, each line is the data of an event. Otherwise the content is an event stream: the channel gives the
     /// ids, and comments and reconnection times are between the publisher and this server.
-    fn publish_all(
-        mut self,
-        request: &mut Request<'_>,
-        template: Option<Event>,
-    ) -> Result<Response, Refusal> {
+    fn publish_all(mut self, request: &mut Request<'_>, template: Option<Event>) -> Result<Response, Refusal> {
         let name = name(request).to_owned();
         if let Some(template) = template {
-            request
-                .lines(|line| self.publish(&name, template.clone().data(text(line.to_vec())?)))?;
+            request.lines(|line| self.publish(&name, template.clone().data(text(line.to_vec())?)))?;
         } else {
             let mut parser = Parser::with_limit(request.limits().content_bytes);
             let mut publish = |piece: &[u8]| {
@@ -172,15 +163,10 @@ fn event_of_type(name: String) -> Result<Event, Refusal> {
         return Ok(event);
     }
     let event = event.name(name).map_err(|_| MALFORMED_TYPE)?;
-    if event.is_reserved() {
-        Err(refusal_to_publish(PublishError::ReservedName))
-    } else {
-        Ok(event)
-    }
+    if event.is_reserved() { Err(refusal_to_publish(PublishError::ReservedName)) } else { Ok(event) }
 }
 
-const MALFORMED_TYPE: Refusal =
-    Refusal::bad("The event type has a line end or a NUL in it. Leave that out.");
+const MALFORMED_TYPE: Refusal = Refusal::bad("The event type has a line end or a NUL in it. Leave that out.");
 
 /// The longest reconnection time, a day: with a longer one a typing error would keep the clients away for good.
 const LONGEST_RETRY: Duration = Duration::from_secs(86_400);
@@ -194,8 +180,7 @@ fn with_retry(head: &Head, event: Event) -> Result<Event, Refusal> {
     Ok(event.reconnection_time(time))
 }
 
-const MALFORMED_RETRY: Refusal =
-    Refusal::bad("retry is a number of milliseconds, from 0 to 86400000, which is a day.");
+const MALFORMED_RETRY: Refusal = Refusal::bad("retry is a number of milliseconds, from 0 to 86400000, which is a day.");
 
 /// The longest key. UUIDs have 36 bytes.
 const KEY_BYTES: usize = 255;
@@ -217,21 +202,16 @@ const MALFORMED_KEY: Refusal = Refusal::bad(
     "Idempotency-Key is one field with 1 to 255 visible ASCII characters, none of them a quotation mark or a backslash. \
      The key may stand in quotation marks.",
 );
-const KEY_WITH_LINES: Refusal = Refusal::bad(
-    "Idempotency-Key is for one event, not for lines or an event stream. Leave one of the two out.",
-);
-const LINES_TO_SEVERAL: Refusal = Refusal::bad(
-    "Lines and event streams are for one channel. Publish them on each channel by itself.",
-);
+const KEY_WITH_LINES: Refusal =
+    Refusal::bad("Idempotency-Key is for one event, not for lines or an event stream. Leave one of the two out.");
+const LINES_TO_SEVERAL: Refusal =
+    Refusal::bad("Lines and event streams are for one channel. Publish them on each channel by itself.");
 const LINES_OF_EVENTS: Refusal =
     Refusal::bad("The content is lines or an event stream, not both. Leave one of the two out.");
-const TYPE_OF_EVENTS: Refusal = Refusal::bad(
-    "The events of an event stream have types of their own. Leave ?event and ?retry out.",
-);
-const EVENT_TOO_LARGE: Refusal = Refusal::new(
-    Status::CONTENT_TOO_LARGE,
-    "An event of the content is larger than this server takes.",
-);
+const TYPE_OF_EVENTS: Refusal =
+    Refusal::bad("The events of an event stream have types of their own. Leave ?event and ?retry out.");
+const EVENT_TOO_LARGE: Refusal =
+    Refusal::new(Status::CONTENT_TOO_LARGE, "An event of the content is larger than this server takes.");
 
 /// Says the truth about each of the channels when not all of them have the event.
 fn refusal_for(why: NotPublished, names: &[String], has_key: bool) -> Refusal {
@@ -267,20 +247,14 @@ fn refusal_to_publish(error: PublishError) -> Refusal {
         PublishError::TooLarge => Status::CONTENT_TOO_LARGE,
         // "The server SHOULD reply with an HTTP 422 status code" (the draft of the field, 2.7).
         PublishError::KeyReused => Status::UNPROCESSABLE_CONTENT,
-        PublishError::Stopped | PublishError::Unavailable | PublishError::Unknown => {
-            Status::SERVICE_UNAVAILABLE
-        }
+        PublishError::Stopped | PublishError::Unavailable | PublishError::Unknown => Status::SERVICE_UNAVAILABLE,
         _ => Status::BAD_REQUEST,
     };
     Refusal::new(status, error.sentence())
 }
 
 /// `DELETE /channels/{name}`: subscribers get what they lack, then an event named `end`.
-pub(super) fn complete(
-    request: &Request<'_>,
-    channels: &Channels,
-    access: &Access,
-) -> Result<Response, Refusal> {
+pub(super) fn complete(request: &Request<'_>, channels: &Channels, access: &Access) -> Result<Response, Refusal> {
     access.publish(request)?;
     check_parameters(request, &["key"])?;
     if !Channels::is_name(name(request)) {
@@ -297,11 +271,7 @@ pub(super) fn complete(
 ///
 /// # Errors
 /// When the input cannot be read.
-pub fn publish_lines(
-    mut input: impl BufRead,
-    channel: &Channel,
-    limits: &Limits,
-) -> io::Result<()> {
+pub fn publish_lines(mut input: impl BufRead, channel: &Channel, limits: &Limits) -> io::Result<()> {
     let (mut line, mut is_continued) = (Vec::new(), false);
     loop {
         let room = limits.content_bytes.max(4).saturating_sub(line.len());
@@ -338,9 +308,5 @@ fn publish_text(channel: &Channel, text: &str) {
 
 /// How many bytes at the end of `text` may begin a UTF-8 character or a CRLF that needs more bytes; at most 3.
 fn unfinished(text: &[u8]) -> usize {
-    if text.ends_with(b"\r") {
-        1
-    } else {
-        text.utf8_chunks().last().map_or(0, |last| last.invalid().len())
-    }
+    if text.ends_with(b"\r") { 1 } else { text.utf8_chunks().last().map_or(0, |last| last.invalid().len()) }
 }

@@ -33,9 +33,7 @@ const OPEN: Rule = |_, _| Ok(());
 
 const ROUTES: [(Method, &str, Rule, Handler); 13] = [
     (Method::Get, "/sse/mvc/words", Access::read, words),
-    (Method::Get, "/lab", Access::read, |request, shared| {
-        with_lab(shared, |lines| lab::respond(request, lines))
-    }),
+    (Method::Get, "/lab", Access::read, |request, shared| with_lab(shared, |lines| lab::respond(request, lines))),
     (Method::Get, "/lab/lines/{line}", Access::read, |request, shared| {
         with_lab(shared, |lines| lab::watch(request, lines))
     }),
@@ -68,9 +66,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         let allowed = drain::check(request, &shared.access);
         allowed.and_then(|()| shared.drain.respond(request)).into()
     }),
-    (Method::Get, "/healthz", OPEN, |_, _| {
-        Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")
-    }),
+    (Method::Get, "/healthz", OPEN, |_, _| Response::text(Status::OK, "ok\n").field("Cache-Control", "no-store")),
 ];
 
 /// Whether a path of the server itself begins with this base: a request could then mean either. `www` is the directory that
@@ -80,8 +76,7 @@ pub(super) fn is_taken(base: &str, www: Option<&Path>) -> bool {
     let begins = |path: &str| {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let mut pairs = parts.iter().zip(&base);
-        parts.len() >= base.len()
-            && pairs.all(|(part, of_base)| part == of_base || part.starts_with('{'))
+        parts.len() >= base.len() && pairs.all(|(part, of_base)| part == of_base || part.starts_with('{'))
     };
     let is_file = match www {
         Some(directory) => directory.join(base.join("/")).exists(),

@@ -30,10 +30,7 @@ pub(super) fn subscribe(
     access: &Arc<Access>,
     may_begin: bool,
 ) -> Result<Response, Refusal> {
-    check_parameters(
-        request,
-        &[&LAST_EVENT_ID_PARAMETERS[..], &["since", "poll", "key"]].concat(),
-    )?;
+    check_parameters(request, &[&LAST_EVENT_ID_PARAMETERS[..], &["since", "poll", "key"]].concat())?;
     check_since(request)?;
     let polls = is_on(request, "poll")?;
     let offered = ["text/event-stream", "application/json"];
@@ -41,9 +38,7 @@ pub(super) fn subscribe(
     let grant = match access.subscribe(request) {
         // Any status but 200 ends an EventSource for good. The application may be back soon.
         Err(refusal) if refusal.status == Status::SERVICE_UNAVAILABLE && !is_json => {
-            return Ok(refused_because(
-                "the application that authorizes did not answer as it should",
-            ));
+            return Ok(refused_because("the application that authorizes did not answer as it should"));
         }
         grant => grant?,
     };
@@ -67,9 +62,7 @@ pub(super) fn subscribe(
         // A poll that is read slowly is a stream, too.
         Ok(channel) if polls => Ok(access.watch(grant, channel.poll(request, is_json))),
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
-        Err(NoChannel::Full) if !is_json && !may_begin => {
-            Ok(refused_because("the channel has not begun"))
-        }
+        Err(NoChannel::Full) if !is_json && !may_begin => Ok(refused_because("the channel has not begun")),
         Err(NoChannel::Full) if !is_json => Ok(refused()),
         Err(NoChannel::Name) => Err(NO_SELECTION),
         Err(_) if !may_begin => Err(NOT_BEGUN),
@@ -91,24 +84,21 @@ const NO_SELECTION: Refusal = Refusal::new(
 
 /// To find the channels with a prefix, a server would have to look at all keys of Redis again and again, and to keep a copy
 /// of as many streams as anyone has begun.
-const PREFIX_IN_REDIS: Refusal = Refusal::bad(
-    "With --redis, several channels on one connection are up to 16 names, and no prefix.",
-);
+const PREFIX_IN_REDIS: Refusal =
+    Refusal::bad("With --redis, several channels on one connection are up to 16 names, and no prefix.");
 
 const POLL_OF_PRESENCE: Refusal =
     Refusal::bad("poll is for channels; each of them tells as JSON how many subscribers it has.");
 
-pub(super) const NO_SUCH_CHANNEL: Refusal =
-    Refusal::new(Status::NOT_FOUND, "There is no such channel.");
+pub(super) const NO_SUCH_CHANNEL: Refusal = Refusal::new(Status::NOT_FOUND, "There is no such channel.");
 
 fn check_since(head: &Head) -> Result<(), Refusal> {
     let is_time = |time: String| time.is_empty() || since_ms(&time).is_some();
     if head.query("since").is_none_or(is_time) { Ok(()) } else { Err(NO_TIME) }
 }
 
-const NO_TIME: Refusal = Refusal::bad(
-    "since is how long ago (90s, 10m, 2h, 1d), a time in UTC (2026-11-26T10:00:00Z), or a unix time.",
-);
+const NO_TIME: Refusal =
+    Refusal::bad("since is how long ago (90s, 10m, 2h, 1d), a time in UTC (2026-11-26T10:00:00Z), or a unix time.");
 
 /// A parameter without a value, with `1` and with `on` turns something on, with `0` and with `off` off.
 pub(super) fn is_on(head: &Head, name: &str) -> Result<bool, Refusal> {
@@ -201,8 +191,7 @@ pub(super) fn check_parameters(head: &Head, known: &[&str]) -> Result<(), Refusa
     let Some(unknown) = names.find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_shown = (1..=SHOWN_NAME_BYTES).contains(&unknown.len()) && unknown.bytes().all(is_plain);
-    let culprit =
-        if is_shown { format!("The parameter {unknown}") } else { "A parameter".to_owned() };
+    let culprit = if is_shown { format!("The parameter {unknown}") } else { "A parameter".to_owned() };
     let known = match known {
         [] => "none".to_owned(),
         known => known.join(", "),

@@ -93,8 +93,7 @@ fn date_ms(text: &str) -> Option<u64> {
     const SHAPE: &str = "0000-00-00T00:00:00";
     let text = text.strip_suffix('Z')?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let fits =
-        |(byte, shape)| if shape == b'0' { u8::is_ascii_digit(&byte) } else { byte == shape };
+    let fits = |(byte, shape)| if shape == b'0' { u8::is_ascii_digit(&byte) } else { byte == shape };
     if whole.len() != SHAPE.len() || !whole.bytes().zip(SHAPE.bytes()).all(fits) {
         return None;
     }

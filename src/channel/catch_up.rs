@@ -146,11 +146,7 @@ pub(super) fn count(feed: &Feed, outcome: Result<(), Departure>) {
 
 /// Writes what the history has for the subscriber until it lacks nothing and joins a lane. A filtered subscriber never
 /// joins one: the thread waits for what comes.
-fn catch_up(
-    feed: &Arc<Feed>,
-    mut subscriber: Subscriber,
-    mut filter: Option<Filter>,
-) -> Result<(), Departure> {
+fn catch_up(feed: &Arc<Feed>, mut subscriber: Subscriber, mut filter: Option<Filter>) -> Result<(), Departure> {
     if filter.is_some() {
         start_heartbeats(&feed.hub, &mut subscriber, feed.hub.joined.fetch_add(1, Relaxed));
     }
@@ -210,8 +206,8 @@ fn wait(feed: &Feed, subscriber: &mut Subscriber) -> Result<(), Departure> {
     let until_heartbeat = subscriber.heartbeat_in_ms(feed.hub.now_ms());
     {
         let state = feed.lock();
-        let lacks_nothing = subscriber.cursor == state.history.end()
-            && subscriber.ends_at(state.completed_at).is_none();
+        let lacks_nothing =
+            subscriber.cursor == state.history.end() && subscriber.ends_at(state.completed_at).is_none();
         if lacks_nothing && until_heartbeat > 0 && !feed.hub.is_stopped() {
             feed.wait_for_change(state, Duration::from_millis(until_heartbeat));
             return Ok(());

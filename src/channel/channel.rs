@@ -107,11 +107,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`publish`](Channel::publish). [`PublishError::KeyReused`] if another event was published with the key.
-    pub fn publish_once(
-        &self,
-        key: &str,
-        event: impl Into<Event>,
-    ) -> Result<Published, PublishError> {
+    pub fn publish_once(&self, key: &str, event: impl Into<Event>) -> Result<Published, PublishError> {
         self.publish_encoded(&event.into(), Some(key))
     }
 
@@ -124,11 +120,7 @@ impl Channel {
     }
 
     /// Publishes an event. Its key is reserved.
-    pub(super) fn commit(
-        &self,
-        publication: Publication,
-        deadline: Instant,
-    ) -> Result<Published, PublishError> {
+    pub(super) fn commit(&self, publication: Publication, deadline: Instant) -> Result<Published, PublishError> {
         if self.feed.hub.is_stopped() {
             return Err(PublishError::Stopped);
         }
@@ -137,11 +129,7 @@ impl Channel {
     }
 
     /// Whether the key of an event, which is reserved, was another one's.
-    pub(super) fn check(
-        &self,
-        publication: &Publication,
-        deadline: Instant,
-    ) -> Result<(), PublishError> {
+    pub(super) fn check(&self, publication: &Publication, deadline: Instant) -> Result<(), PublishError> {
         self.log.refresh(deadline)?;
         publication.find_in(&self.feed.lock().history).map(drop)
     }
@@ -222,9 +210,8 @@ impl Channel {
             return None;
         }
         let is_current = self.log.follow(&self.feed, asked.id(), deadline)?;
-        let of_channel = |(at, it): (_, &Channel)| {
-            it.start_before(&asked.of_channel(at, self.channels.len()), deadline)
-        };
+        let of_channel =
+            |(at, it): (_, &Channel)| it.start_before(&asked.of_channel(at, self.channels.len()), deadline);
         let channels = self.channels.iter().enumerate().map(of_channel).collect::<Option<_>>()?;
         let mut start = Start::new(&self.feed, asked);
         start.channels = channels;
@@ -282,9 +269,6 @@ impl Summary {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut channel = f.debug_struct("Channel");
-        channel
-            .field("name", &self.name())
-            .field("subscribers", &self.subscribers())
-            .finish_non_exhaustive()
+        channel.field("name", &self.name()).field("subscribers", &self.subscribers()).finish_non_exhaustive()
     }
 }

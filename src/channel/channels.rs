@@ -104,11 +104,7 @@ impl Channels {
     /// Any client may ask for any name, so this evicts nothing. Such a channel does not count in [`Limits::channels`]:
     /// it goes with its last subscriber, and the subscribers are bounded. With a separate bound, a client that invents
     /// names could keep others out.
-    pub(crate) fn open_selection(
-        &self,
-        selection: &Selection,
-        may_begin: bool,
-    ) -> Result<Channel, NoChannel> {
+    pub(crate) fn open_selection(&self, selection: &Selection, may_begin: bool) -> Result<Channel, NoChannel> {
         match selection.kind {
             Kind::Channel if may_begin => Ok(hold(&self.table).open(&selection.name())),
             Kind::Channel => self.find(&selection.name()).ok_or(NoChannel::Full),
@@ -119,11 +115,7 @@ impl Channels {
 
     /// As [`open_selection`](Channels::open_selection), to read what is there. A view is made for this poll alone: it is on
     /// no list, and takes the place of no other.
-    pub(crate) fn open_to_poll(
-        &self,
-        selection: &Selection,
-        may_begin: bool,
-    ) -> Result<Channel, NoChannel> {
+    pub(crate) fn open_to_poll(&self, selection: &Selection, may_begin: bool) -> Result<Channel, NoChannel> {
         match selection.kind {
             Kind::View => Ok(hold(&self.table).new_view(selection)),
             Kind::Channel | Kind::Presence => self.open_selection(selection, may_begin),
@@ -305,8 +297,7 @@ mod tests {
         let mut router = Router::new();
         router.get("/", move |request| channel.subscribe(request));
         let server = Server::bind("127.0.0.1:0").expect("there is a free port");
-        let mut client =
-            TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
+        let mut client = TcpStream::connect(server.local_addr().expect("it listens")).expect("it accepts");
         server.log_accesses(false).serve(router).expect("it starts");
         client.write_all(b"GET /?last_event_id=earliest HTTP/1.0\r\n\r\n").expect("it reads");
         let mut lines = BufReader::new(client).lines().map(|line| line.expect("it is text"));

@@ -58,9 +58,8 @@ pub(super) struct Directory {
 impl Directory {
     /// Creates the directory if it does not exist, and locks it.
     pub(super) fn open(path: PathBuf, sync: JournalSync, hub: &Arc<Hub>) -> io::Result<Directory> {
-        let cannot_write = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot write to the journal {path:?}: {error}"))
-        };
+        let cannot_write =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot write to the journal {path:?}: {error}"));
         if !path.is_dir() {
             fs::create_dir(&path).map_err(cannot_write)?;
             let whole = fs::canonicalize(&path)?;
@@ -72,8 +71,7 @@ impl Directory {
         let lock = options.write(true).create(true).truncate(false).open(path.join(LOCK));
         let lock = try_lock(lock.map_err(cannot_write)?, &path)?;
         if path.join(LOCK.to_uppercase()).exists() {
-            let what =
-                "its file system takes a for A, but the names of channels do not; use another one";
+            let what = "its file system takes a for A, but the names of channels do not; use another one";
             return Err(malformed(&path, what));
         }
         let forgotten = read_forgotten(&path)?;

@@ -38,8 +38,7 @@ fn fan_out(lane: usize, hub: &Hub) {
         Duration::ZERO => LOOK_INTERVAL,
         heartbeat => heartbeat.min(LOOK_INTERVAL),
     };
-    let pause =
-        (interval / LOOKS_PER_INTERVAL).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let pause = (interval / LOOKS_PER_INTERVAL).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let mut next_look = Instant::now();
     let mut batch = Batch::default();
     // The channels that have subscribers in this thread's lane.
@@ -161,11 +160,7 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
 }
 
 /// Removes the subscribers to which `write` could not write everything.
-fn write_each(
-    feed: &Arc<Feed>,
-    subscribers: &mut Vec<Subscriber>,
-    mut write: impl FnMut(&mut Subscriber) -> Written,
-) {
+fn write_each(feed: &Arc<Feed>, subscribers: &mut Vec<Subscriber>, mut write: impl FnMut(&mut Subscriber) -> Written) {
     let mut at = 0;
     while at < subscribers.len() {
         match write(&mut subscribers[at]) {
@@ -298,8 +293,7 @@ mod tests {
     #[test]
     fn a_subscriber_that_joins_and_lacks_nothing_wakes_no_thread_and_gets_what_follows() {
         let (feed, mut clients) = start_without_thread();
-        let is_notified =
-            || matches!(feed.hub.notifiers[0].wait(Some(Instant::now())), Wake::Notified(_));
+        let is_notified = || matches!(feed.hub.notifiers[0].wait(Some(Instant::now())), Wake::Notified(_));
         assert!(is_notified(), "the first one wakes the thread");
         let mut batch = Batch::default();
         assert!(deliver(&feed, 0, &mut batch));

@@ -77,10 +77,7 @@ impl State {
 
     /// The id of what is to be published, if it is there already: an event by its key; without one, for a completion, the
     /// last event of a channel that is completed.
-    pub(super) fn find(
-        &self,
-        publication: Option<&Publication>,
-    ) -> Result<Option<Id>, PublishError> {
+    pub(super) fn find(&self, publication: Option<&Publication>) -> Result<Option<Id>, PublishError> {
         match publication {
             Some(publication) => publication.find_in(&self.history),
             None => Ok(self.is_completed().then(|| self.history.newest())),
@@ -108,12 +105,7 @@ impl Feed {
     }
 
     /// A feed that goes on from `history`.
-    pub(super) fn new(
-        hub: &Arc<Hub>,
-        members: Arc<Members>,
-        history: History,
-        view: Option<View>,
-    ) -> Arc<Feed> {
+    pub(super) fn new(hub: &Arc<Hub>, members: Arc<Members>, history: History, view: Option<View>) -> Arc<Feed> {
         let state = Mutex::new(State {
             history,
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
@@ -125,8 +117,7 @@ impl Feed {
             filtered_waiting: 0,
         });
         let (room, changed) = (Condvar::new(), Condvar::new());
-        let (hub, is_behind, has_views) =
-            (Arc::clone(hub), AtomicBool::default(), AtomicBool::default());
+        let (hub, is_behind, has_views) = (Arc::clone(hub), AtomicBool::default(), AtomicBool::default());
         Arc::new(Feed { hub, view, is_behind, has_views, members, state, room, changed })
     }
 
@@ -207,13 +198,7 @@ impl Feed {
 
     /// Puts a committed event after all others: every event of every log comes into the history here, in the order in
     /// which it was committed. The caller has made room for it, and tells the lanes.
-    pub(super) fn append(
-        &self,
-        state: &mut State,
-        id: Id,
-        frame: Arc<[u8]>,
-        key: Option<Arc<str>>,
-    ) {
+    pub(super) fn append(&self, state: &mut State, id: Id, frame: Arc<[u8]>, key: Option<Arc<str>>) {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
         self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
         if !state.views.is_empty() {
@@ -264,12 +249,7 @@ impl Feed {
     }
 
     /// Copies some of what a subscriber lacks. Returns whether its stream ends after all that it lacks.
-    pub(super) fn copy_for(
-        &self,
-        state: &State,
-        subscriber: &Subscriber,
-        batch: &mut Batch,
-    ) -> bool {
+    pub(super) fn copy_for(&self, state: &State, subscriber: &Subscriber, batch: &mut Batch) -> bool {
         let ends_at = subscriber.ends_at(state.completed_at);
         let until = ends_at.unwrap_or(state.history.end());
         state.history.copy(subscriber.cursor, until, REPLAY_BYTES, batch);
@@ -290,12 +270,7 @@ impl Feed {
     }
 
     /// Hands a subscriber over to the fan-out thread of a lane.
-    pub(super) fn join(
-        self: &Arc<Feed>,
-        mut state: MutexGuard<'_, State>,
-        lane: usize,
-        subscriber: Subscriber,
-    ) {
+    pub(super) fn join(self: &Arc<Feed>, mut state: MutexGuard<'_, State>, lane: usize, subscriber: Subscriber) {
         let State { lanes, completed_at, .. } = &mut *state;
         let waits = lanes[lane].join(subscriber, *completed_at);
         if waits && lanes[lane].take_notification() || self.hub.is_stopped() {

@@ -49,8 +49,7 @@ impl<F> Hub<F> {
         show: fn(Id, Shown<F>),
         lose: fn(Id, Shown<F>),
     ) -> Arc<Hub<F>> {
-        let history =
-            limits.history_events.saturating_mul(120).saturating_add(limits.history_bytes);
+        let history = limits.history_events.saturating_mul(120).saturating_add(limits.history_bytes);
         Arc::new(Hub {
             ids: Ids::new(),
             order: Order::new(history.saturating_mul(WAITING_HISTORIES), show, lose),

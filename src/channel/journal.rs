@@ -67,11 +67,7 @@ impl Journal {
     }
 
     /// Goes on with what was recovered. What a crash has torn is cut off.
-    pub(super) fn resume(
-        directory: &Arc<Directory>,
-        name: &str,
-        recovered: Recovered,
-    ) -> io::Result<Journal> {
+    pub(super) fn resume(directory: &Arc<Directory>, name: &str, recovered: Recovered) -> io::Result<Journal> {
         let path = directory.path.join(name);
         let newest = recovered.segments.last().zip(recovered.newest);
         let length = recovered.newest.unwrap_or_default();
@@ -93,11 +89,7 @@ impl Journal {
     }
 
     /// Commits an event, or that the channel is completed, as each log does.
-    pub(super) fn commit(
-        &self,
-        feed: &Arc<Feed>,
-        publication: Option<Publication>,
-    ) -> Result<Id, PublishError> {
+    pub(super) fn commit(&self, feed: &Arc<Feed>, publication: Option<Publication>) -> Result<Id, PublishError> {
         let mut queue = hold(&self.queue);
         let bytes = publication.as_ref().map_or(0, |publication| publication.bytes);
         let history_bytes = feed.hub.limits.history_bytes;
@@ -208,12 +200,7 @@ impl Journal {
         Ok(ids)
     }
 
-    fn write_bytes(
-        &self,
-        segment: &Arc<Segment>,
-        bytes: &[u8],
-        length: u64,
-    ) -> Result<(), PublishError> {
+    fn write_bytes(&self, segment: &Arc<Segment>, bytes: &[u8], length: u64) -> Result<(), PublishError> {
         let written = segment.append(bytes, length).and_then(|()| self.directory.written(segment));
         written.map_err(|error| {
             self.directory.failed("cannot be written", &self.path, &error);

@@ -71,11 +71,7 @@ impl Lane {
     }
 
     /// Puts those back that were taken out. `true` when a thread has to look at some that have come since.
-    pub(super) fn put_back(
-        &mut self,
-        subscribers: Vec<Subscriber>,
-        completed_at: Option<Cursor>,
-    ) -> bool {
+    pub(super) fn put_back(&mut self, subscribers: Vec<Subscriber>, completed_at: Option<Cursor>) -> bool {
         self.is_out = false;
         self.subscribers = subscribers;
         let joining = std::mem::take(&mut self.joining).into_iter();

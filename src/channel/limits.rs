@@ -86,9 +86,7 @@ impl Limits {
         if let Some((field, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(InvalidLimits { field, rule: "at least 1" });
         }
-        if heartbeat.is_zero()
-            || (Duration::from_millis(1)..=LONGEST_HEARTBEAT).contains(&heartbeat)
-        {
+        if heartbeat.is_zero() || (Duration::from_millis(1)..=LONGEST_HEARTBEAT).contains(&heartbeat) {
             return Ok(());
         }
         Err(InvalidLimits { field: "heartbeat", rule: "zero, or from a millisecond to a day" })

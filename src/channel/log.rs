@@ -152,12 +152,7 @@ impl Log {
 
     /// Waits until the history knows what came after this id; `None` when that takes longer. Returns whether the history
     /// has all that there is now: otherwise another server may have sent more, or completed the channel.
-    pub(super) fn follow(
-        &self,
-        feed: &Feed,
-        last_event_id: Option<&str>,
-        deadline: Instant,
-    ) -> Option<bool> {
+    pub(super) fn follow(&self, feed: &Feed, last_event_id: Option<&str>, deadline: Instant) -> Option<bool> {
         match self {
             Log::Memory | Log::Journal(_) => Some(true),
             Log::Redis(stream) => mirror::follow(stream, feed, last_event_id, deadline).ok(),
@@ -183,10 +178,7 @@ impl Log {
     }
 }
 
-fn commit_to_memory(
-    feed: &Arc<Feed>,
-    publication: Option<Publication>,
-) -> Result<Id, PublishError> {
+fn commit_to_memory(feed: &Arc<Feed>, publication: Option<Publication>) -> Result<Id, PublishError> {
     let mut state = feed.lock();
     if let Some(id) = state.find(publication.as_ref())? {
         return Ok(id);

@@ -27,8 +27,7 @@ pub(super) enum Wake<T> {
 
 impl<T> Notifier<T> {
     pub(super) fn new() -> Notifier<T> {
-        let queue =
-            Mutex::new(Queue { items: VecDeque::new(), is_asleep: false, is_closed: false });
+        let queue = Mutex::new(Queue { items: VecDeque::new(), is_asleep: false, is_closed: false });
         Notifier { queue, wake: Condvar::new() }
     }
 
@@ -70,9 +69,7 @@ impl<T> Notifier<T> {
                     queue.is_asleep = false;
                     return Wake::DeadlinePassed;
                 }
-                Some(wait) => {
-                    self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
-                }
+                Some(wait) => self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0,
             };
             queue.is_asleep = false;
         }

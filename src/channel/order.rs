@@ -79,12 +79,7 @@ impl<T> Order<T> {
 
     /// Waits while this holds for the settled id, but no longer than `at_most`; returns whether that was enough. It may lock
     /// a view.
-    pub(super) fn wait(
-        &self,
-        ids: &Ids,
-        at_most: Duration,
-        must_wait: impl Fn(Id) -> bool,
-    ) -> bool {
+    pub(super) fn wait(&self, ids: &Ids, at_most: Duration, must_wait: impl Fn(Id) -> bool) -> bool {
         let mut pending = hold(&self.pending);
         pending.waiting += 1;
         let must_wait = |pending: &mut Pending<T>| must_wait(pending.settled(ids));
@@ -151,8 +146,7 @@ mod tests {
     #[test]
     fn an_event_is_shown_when_no_smaller_id_can_come_any_more() {
         static SHOWN: Mutex<Vec<Id>> = Mutex::new(Vec::new());
-        let (ids, order) =
-            (Ids::new(), Order::<()>::new(9, |id, ()| hold(&SHOWN).push(id), |_, ()| ()));
+        let (ids, order) = (Ids::new(), Order::<()>::new(9, |id, ()| hold(&SHOWN).push(id), |_, ()| ()));
         let slow = order.issue(&ids);
         let fast = order.issue(&ids);
         let [a, b, c] = [(); 3].map(|()| ids.next());

@@ -18,11 +18,7 @@ impl Channel {
     pub(crate) fn poll(&self, request: &Request<'_>, is_json: bool) -> Response {
         let asked = Asked::by(request).unwrap_or(Asked::Earliest);
         let Some(start) = self.start(&asked) else {
-            return if is_json {
-                NOT_NOW.into()
-            } else {
-                refused_because("the channel cannot be read now")
-            };
+            return if is_json { NOT_NOW.into() } else { refused_because("the channel cannot be read now") };
         };
         if !is_json && start.is_finished {
             return Emitter::finished();
@@ -39,16 +35,9 @@ impl Channel {
     }
 }
 
-const NOT_NOW: Refusal =
-    Refusal::new(Status::SERVICE_UNAVAILABLE, "The channel cannot be read now; come back later.");
+const NOT_NOW: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "The channel cannot be read now; come back later.");
 
-fn write(
-    channel: &Channel,
-    asked: &Asked,
-    start: Start,
-    is_json: bool,
-    mut writer: StreamWriter,
-) -> io::Result<()> {
+fn write(channel: &Channel, asked: &Asked, start: Start, is_json: bool, mut writer: StreamWriter) -> io::Result<()> {
     let is_completed = start.is_completed;
     let mut replay = Replay::new(&channel.feed, start);
     let until = replay.newest();

@@ -37,8 +37,7 @@ impl Told {
             let name = &presence.feed.members.name;
             let of_channel = hold(table).subscribers(name.trim_start_matches(PRESENCE));
             let own = presence.subscribers();
-            let is_told =
-                before.get(name).is_some_and(|[told, to]| *told == of_channel && *to >= own);
+            let is_told = before.get(name).is_some_and(|[told, to]| *told == of_channel && *to >= own);
             if !is_told {
                 // It fails when the channels are stopped.
                 let _ = presence.publish(format!("{{\"subscribers\":{of_channel}}}"));

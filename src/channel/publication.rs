@@ -56,12 +56,8 @@ impl PublishError {
                 "The event types open, error, end, gap and heartbeat are reserved; choose another one."
             }
             PublishError::OwnId => "The channel gives the event its id; publish it without one.",
-            PublishError::NoData => {
-                "The event has no data; publish it with data, which may be empty."
-            }
-            PublishError::MalformedKey => {
-                "The idempotency key must be 1 to 255 visible ASCII characters."
-            }
+            PublishError::NoData => "The event has no data; publish it with data, which may be empty.",
+            PublishError::MalformedKey => "The idempotency key must be 1 to 255 visible ASCII characters.",
             PublishError::KeyReused => {
                 "Another event was published with this idempotency key; use a new key for a new event."
             }
@@ -104,11 +100,7 @@ pub(super) fn is_key(key: &str) -> bool {
 
 impl Publication {
     /// Checks the event and the key for a channel that keeps `history_bytes`.
-    pub(super) fn new(
-        event: &Event,
-        key: Option<&str>,
-        history_bytes: usize,
-    ) -> Result<Publication, PublishError> {
+    pub(super) fn new(event: &Event, key: Option<&str>, history_bytes: usize) -> Result<Publication, PublishError> {
         if key.is_some_and(|key| !is_key(key)) {
             return Err(PublishError::MalformedKey);
         }

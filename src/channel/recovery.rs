@@ -34,11 +34,7 @@ impl Recovered {
     ///
     /// # Errors
     /// A sentence with the path of what is not part of a journal, or has ids that do not grow.
-    pub(super) fn read(
-        directory: &Path,
-        limits: &Limits,
-        buffer: &mut Vec<u8>,
-    ) -> io::Result<Option<Recovered>> {
+    pub(super) fn read(directory: &Path, limits: &Limits, buffer: &mut Vec<u8>) -> io::Result<Option<Recovered>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {
             let name = entry?.file_name();
@@ -66,13 +62,7 @@ impl Recovered {
         Ok(Some(recovered))
     }
 
-    fn take_segment(
-        &mut self,
-        path: &Path,
-        name: Id,
-        bytes: &[u8],
-        limits: &Limits,
-    ) -> io::Result<()> {
+    fn take_segment(&mut self, path: &Path, name: Id, bytes: &[u8], limits: &Limits) -> io::Result<()> {
         let mut reader = Reader::new(bytes);
         let forgotten = reader.header().map_err(|what| malformed(path, what))?;
         self.segments.push(Old { name, forgotten: forgotten.unwrap_or(name) });

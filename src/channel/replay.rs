@@ -63,12 +63,7 @@ impl<'f> Replay<'f> {
     ///
     /// # Errors
     /// [`Departure::Slow`] if a channel has lost an event since then.
-    pub(super) fn next(
-        &mut self,
-        asked: &Asked,
-        until: &[Id],
-        batch: &mut Batch,
-    ) -> Result<String, Departure> {
+    pub(super) fn next(&mut self, asked: &Asked, until: &[Id], batch: &mut Batch) -> Result<String, Departure> {
         let gap = if self.is_complete { self.look(asked, until)? } else { String::new() };
         let mut history = History::new(Id::FIRST);
         self.fill(&mut history)?;
@@ -154,8 +149,7 @@ impl<'f> Replay<'f> {
                     None => Arc::clone(frame),
                     Some(_) => shown(&channel.members.name, frame),
                 };
-                let frame =
-                    if self.feed.has_place() { placed(&self.after(), &frame) } else { frame };
+                let frame = if self.feed.has_place() { placed(&self.after(), &frame) } else { frame };
                 piece.append(id, frame, None);
             }
         }
@@ -166,12 +160,7 @@ impl<'f> Replay<'f> {
 impl Feed {
     /// The event that tells a client what it missed; in a view, with the channels that have lost something. It has no id, so
     /// that the client keeps its own.
-    pub(super) fn gap(
-        &self,
-        asked: &Asked,
-        oldest: Option<Id>,
-        lost: BTreeSet<Arc<str>>,
-    ) -> String {
+    pub(super) fn gap(&self, asked: &Asked, oldest: Option<Id>, lost: BTreeSet<Arc<str>>) -> String {
         self.hub.counters.gaps.fetch_add(1, Relaxed);
         // The client may have sent as much as a head has room for.
         let asked: String = asked.text().chars().take(64).collect();

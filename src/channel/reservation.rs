@@ -31,8 +31,7 @@ impl Reservations {
         let Some(key) = key else { return Ok(None) };
         let keys: Vec<String> = channels.map(|name| format!("{name}\n{key}")).collect();
         let time = deadline.saturating_duration_since(Instant::now());
-        let is_reserved =
-            |reserved: &mut HashSet<String>| keys.iter().any(|key| reserved.contains(key));
+        let is_reserved = |reserved: &mut HashSet<String>| keys.iter().any(|key| reserved.contains(key));
         let waited = self.released.wait_timeout_while(hold(&self.reserved), time, is_reserved);
         let (mut reserved, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {

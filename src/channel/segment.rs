@@ -146,12 +146,7 @@ pub(super) struct Segment {
 
 impl Segment {
     /// A new one, which has its name only when it is whole: a crash at any moment leaves all of it or nothing.
-    pub(super) fn create(
-        directory: &Path,
-        name: Id,
-        content: &[u8],
-        syncs: Option<&Counters>,
-    ) -> io::Result<Segment> {
+    pub(super) fn create(directory: &Path, name: Id, content: &[u8], syncs: Option<&Counters>) -> io::Result<Segment> {
         let path = path(directory, name);
         let file = write_new(&directory.join(NEW), &path, content, syncs);
         file.map(Segment::from).inspect_err(|_| drop(fs::remove_file(&path)))
@@ -196,12 +191,7 @@ impl From<File> for Segment {
 }
 
 /// Writes a file under the name `new`, then gives it its name. With `syncs`, both are on the disk then.
-pub(super) fn write_new(
-    new: &Path,
-    path: &Path,
-    content: &[u8],
-    syncs: Option<&Counters>,
-) -> io::Result<File> {
+pub(super) fn write_new(new: &Path, path: &Path, content: &[u8], syncs: Option<&Counters>) -> io::Result<File> {
     let _ = fs::remove_file(new);
     let mut file = OpenOptions::new().append(true).create_new(true).open(new)?;
     let written = file.write_all(content).and_then(|()| match syncs {

@@ -47,11 +47,9 @@ impl Selection {
         if parts.len() > MAX_PARTS || !parts.iter().all(|part| is_part(part)) {
             return None;
         }
-        let covers = |pattern: &str, part: &str| {
-            pattern.strip_suffix('*').is_some_and(|prefix| part.starts_with(prefix))
-        };
-        let is_covered =
-            |part: &str| parts.iter().any(|other| *other != part && covers(other, part));
+        let covers =
+            |pattern: &str, part: &str| pattern.strip_suffix('*').is_some_and(|prefix| part.starts_with(prefix));
+        let is_covered = |part: &str| parts.iter().any(|other| *other != part && covers(other, part));
         let mut own: Vec<Arc<str>> =
             parts.iter().filter(|part| !is_covered(part)).map(|part| Arc::from(*part)).collect();
         own.sort_unstable();

@@ -31,11 +31,7 @@ impl Channels {
     /// # Errors
     /// [`NoChannel::Name`].
     pub(crate) fn handle(&self, name: &str) -> Result<Channel, NoChannel> {
-        if Channels::is_name(name) {
-            Ok(hold(&self.table).open(name))
-        } else {
-            Err(NoChannel::Name)
-        }
+        if Channels::is_name(name) { Ok(hold(&self.table).open(name)) } else { Err(NoChannel::Name) }
     }
 
     /// Publishes an event on all of the channels, or on none: what can be refused is refused before the first of them has
@@ -77,12 +73,9 @@ impl Table {
     /// Gives a place to each channel that is to begin, or to none of them. The channels that lose theirs are not evicted
     /// yet: the log may fail.
     fn take_places(&mut self, channels: &[Channel]) -> bool {
-        let has_place = |channel: &&Channel| {
-            self.channels.get(channel.name()).is_some_and(|entry| entry.is_claimed)
-        };
+        let has_place = |channel: &&Channel| self.channels.get(channel.name()).is_some_and(|entry| entry.is_claimed);
         let new = channels.len() - channels.iter().filter(has_place).count();
-        let has_room =
-            new == 0 || self.claimed + new <= self.hub.limits.channels + self.unused.len();
+        let has_room = new == 0 || self.claimed + new <= self.hub.limits.channels + self.unused.len();
         if has_room {
             channels.iter().for_each(|channel| self.claim(&channel.feed.members, true));
         }

@@ -60,10 +60,8 @@ impl Start {
         let (is_time, end) = (matches!(asked, Asked::Since(..)), history.end());
         let is_completed = state.is_completed();
         let (channels, is_finished) = (Vec::new(), false);
-        let start =
-            Start { after, has_gap, is_time, newest, end, channels, is_completed, is_finished };
-        let lacks_nothing =
-            history.position_after(after) == end && !start.is_behind_gap(history.forgotten, ids);
+        let start = Start { after, has_gap, is_time, newest, end, channels, is_completed, is_finished };
+        let lacks_nothing = history.position_after(after) == end && !start.is_behind_gap(history.forgotten, ids);
         Start { is_finished: is_completed && lacks_nothing, ..start }
     }
 

@@ -119,9 +119,7 @@ impl Subscriber {
 
     fn write_last(&self, bytes: &[u8], departure: Departure) -> Written {
         match self.write_some(bytes) {
-            Ok(taken) if taken < bytes.len() => {
-                Written::Blocked { rest: (bytes.into(), taken), is_ended: true }
-            }
+            Ok(taken) if taken < bytes.len() => Written::Blocked { rest: (bytes.into(), taken), is_ended: true },
             Ok(_) => {
                 // The system answers bytes that were never read with a reset, which could take the last event back.
                 let _ = self.connection.shutdown(Shutdown::Write);
@@ -138,8 +136,7 @@ impl Subscriber {
 
     /// When [`heartbeat`](Subscriber::heartbeat) has something to do.
     pub(super) fn heartbeat_in_ms(&self, now_ms: u64) -> u64 {
-        let look_at_ms =
-            self.written_ms.max(self.looked_ms) + self.look_interval.as_millis() as u64;
+        let look_at_ms = self.written_ms.max(self.looked_ms) + self.look_interval.as_millis() as u64;
         look_at_ms.min(self.heartbeat_at_ms()).saturating_sub(now_ms)
     }
 
@@ -168,9 +165,7 @@ impl Subscriber {
         }
         self.written_ms = now_ms;
         match self.write_some(frame) {
-            Ok(taken) if taken < frame.len() => {
-                Written::Blocked { rest: (frame.into(), taken), is_ended: false }
-            }
+            Ok(taken) if taken < frame.len() => Written::Blocked { rest: (frame.into(), taken), is_ended: false },
             Ok(_) => Written::All,
             Err(_) => Written::Departed(Departure::Left),
         }

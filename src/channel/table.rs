@@ -41,9 +41,7 @@ impl NoChannel {
             NoChannel::Name => {
                 "A channel's name is 1 to 64 letters, digits, dots, underscores and hyphens, and does not begin with a dot."
             }
-            NoChannel::Full => {
-                "There are as many channels as this server may have, and each of them is in use."
-            }
+            NoChannel::Full => "There are as many channels as this server may have, and each of them is in use.",
         }
     }
 }
@@ -137,18 +135,12 @@ impl Table {
         if let Some(channel) = self.find(name) {
             return channel;
         }
-        let (logs, history) =
-            (Arc::clone(&self.logs), History::new(self.forgotten.max(self.started)));
+        let (logs, history) = (Arc::clone(&self.logs), History::new(self.forgotten.max(self.started)));
         let entry = self.insert(name, |feed| logs.log(feed), history);
         Channel::new(&entry.feed, &entry.log)
     }
 
-    fn insert(
-        &mut self,
-        name: &str,
-        log: impl FnOnce(&Arc<Feed>) -> Log,
-        history: History,
-    ) -> &Entry {
+    fn insert(&mut self, name: &str, log: impl FnOnce(&Arc<Feed>) -> Log, history: History) -> &Entry {
         let feed = self.new_feed(name, history, None);
         feed.begin(self.views.of_channel(name));
         let entry = Entry { log: log(&feed), feed, is_claimed: false, unused: None };
@@ -209,8 +201,7 @@ impl Table {
             let prefix = part.strip_suffix('*');
             let first = prefix.unwrap_or(part);
             let start = if name < first { Included(first) } else { Excluded(name) };
-            let after =
-                self.channels.range::<str, _>((start, Unbounded)).map(|(_, entry)| &entry.feed);
+            let after = self.channels.range::<str, _>((start, Unbounded)).map(|(_, entry)| &entry.feed);
             after.take_while(move |feed| {
                 let name = &*feed.members.name;
                 prefix.map_or(name == first, |prefix| name.starts_with(prefix))
@@ -255,8 +246,7 @@ impl Table {
     fn renew_viewed(&mut self) -> bool {
         let Some((unused, name)) = self.unused.first().cloned() else { return false };
         let views = self.views.of_channel(&name).into_iter().filter_map(|view| view.upgrade());
-        let is_viewed =
-            !unused.is_read && views.map(|view| view.members.subscribers()).sum::<usize>() > 0;
+        let is_viewed = !unused.is_read && views.map(|view| view.members.subscribers()).sum::<usize>() > 0;
         if let Some(entry) = self.channels.get_mut(&name).filter(|_| is_viewed) {
             let renewed = Unused { since: self.hub.uptime(), ..unused };
             self.unused.remove(&(unused, Arc::clone(&name)));
@@ -296,11 +286,8 @@ impl Listing for Mutex<Table> {
         let table = &mut *hold(self);
         let now = table.hub.uptime();
         let Some(entry) = table.entry(members) else {
-            let is_view =
-                |(view, _): &(Arc<Feed>, Vec<Channel>)| std::ptr::eq(&*view.members, members);
-            if members.without_handle() == Some(0)
-                && table.views.find(&members.name).is_some_and(is_view)
-            {
+            let is_view = |(view, _): &(Arc<Feed>, Vec<Channel>)| std::ptr::eq(&*view.members, members);
+            if members.without_handle() == Some(0) && table.views.find(&members.name).is_some_and(is_view) {
                 gone.extend(table.views.remove(&members.name));
             }
             return;

@@ -10,10 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 /// Starts it, if there is anything to do.
-pub(super) fn start(
-    hub: &Arc<Hub>,
-    table: &Arc<Mutex<Table>>,
-) -> io::Result<Option<JoinHandle<()>>> {
+pub(super) fn start(hub: &Arc<Hub>, table: &Arc<Mutex<Table>>) -> io::Result<Option<JoinHandle<()>>> {
     let Some(pause) = hub.limits.timer_pause() else { return Ok(None) };
     let (hub, table) = (Arc::clone(hub), Arc::downgrade(table));
     let mut told = Told::default();

@@ -85,12 +85,7 @@ impl Feed {
         self.notify_lanes(state);
     }
 
-    pub(super) fn append_shown(
-        self: &Arc<Feed>,
-        mut state: MutexGuard<'_, State>,
-        id: Id,
-        frame: Arc<[u8]>,
-    ) {
+    pub(super) fn append_shown(self: &Arc<Feed>, mut state: MutexGuard<'_, State>, id: Id, frame: Arc<[u8]>) {
         let Limits { history_events, history_bytes, .. } = self.hub.limits;
         let soft = state.history.first_after(frame.len(), history_events, history_bytes);
         let hard = state.history.first_after(frame.len(), 2 * history_events, 2 * history_bytes);

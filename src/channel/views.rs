@@ -266,8 +266,7 @@ mod tests {
         let limits = Limits { history_events: 1, views: VIEWS, ..Limits::default() };
         let channels = start(limits);
         let channel = channels.open("a").expect("there is room");
-        let views: Vec<_> =
-            (0..VIEWS).map(|number| open(&channels, &format!("a,b{number}"))).collect();
+        let views: Vec<_> = (0..VIEWS).map(|number| open(&channels, &format!("a,b{number}"))).collect();
         for view in &views {
             // As if a fan-out thread hung.
             view.feed.lock().lanes[0].is_out = true;

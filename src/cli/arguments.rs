@@ -41,9 +41,7 @@ impl Arguments {
                 let operand = argument.into_string().map_err(not_text)?;
                 found.operands.push(operand);
             } else if most == 0 {
-                return Err(
-                    found.mistake(format!("{argument:?} is not an option and not a command"))
-                );
+                return Err(found.mistake(format!("{argument:?} is not an option and not a command")));
             } else {
                 return Err(found.mistake(format!("{argument:?} is one argument too many")));
             }
@@ -51,11 +49,7 @@ impl Arguments {
         Ok(found)
     }
 
-    fn take_option(
-        &mut self,
-        argument: &OsStr,
-        rest: &mut impl Iterator<Item = OsString>,
-    ) -> Result<(), Failure> {
+    fn take_option(&mut self, argument: &OsStr, rest: &mut impl Iterator<Item = OsString>) -> Result<(), Failure> {
         let mut parts = argument.as_bytes().splitn(2, |&byte| byte == b'=');
         let name = match parts.next().unwrap_or_default() {
             b"-h" => &b"--help"[..],
@@ -116,10 +110,7 @@ impl Arguments {
 
     /// The values of an option, as bytes.
     fn raw(&self, name: &str) -> impl DoubleEndedIterator<Item = &OsString> {
-        self.options
-            .iter()
-            .filter(move |(found, _)| *found == name)
-            .filter_map(|(_, value)| value.as_ref())
+        self.options.iter().filter(move |(found, _)| *found == name).filter_map(|(_, value)| value.as_ref())
     }
 
     /// A path need not be UTF-8.
@@ -128,12 +119,7 @@ impl Arguments {
     }
 
     /// The values of an option that may be given several times; `what` says in the refusal what each must be.
-    pub(super) fn each<T>(
-        &self,
-        name: &str,
-        what: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, Failure> {
+    pub(super) fn each<T>(&self, name: &str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Failure> {
         let parsed = |value: &OsString| {
             let mistake = || Failure::usage(format!("{name} takes {what}, not {value:?}"));
             value.to_str().and_then(&parse).ok_or_else(mistake)
@@ -168,11 +154,7 @@ impl Arguments {
     }
 
     /// What one of these words stands for.
-    pub(super) fn one_of<T: Copy>(
-        &self,
-        name: &str,
-        words: &[(&str, T)],
-    ) -> Result<Option<T>, Failure> {
+    pub(super) fn one_of<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Failure> {
         let what = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
         let meaning = |text: &str| words.iter().find(|(word, _)| *word == text).map(|pair| pair.1);
         self.parsed(name, &format!("one of {what}"), meaning)
@@ -189,9 +171,7 @@ impl Arguments {
     /// Fields for a request, each as `Name: value`. What frames the content is not the user's to say.
     pub(super) fn fields(&self, name: &str) -> Result<Vec<(String, String)>, Failure> {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        let frames = |name: &str| {
-            ["content-length", "transfer-encoding"].contains(&&*name.to_ascii_lowercase())
-        };
+        let frames = |name: &str| ["content-length", "transfer-encoding"].contains(&&*name.to_ascii_lowercase());
         let field = |text: &OsString| {
             let (name, value) = text.to_str()?.split_once(':')?;
             let is_name = !name.is_empty() && name.chars().all(is_token) && !frames(name);
@@ -220,9 +200,7 @@ impl Arguments {
         let token = text.trim();
         match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
             true => Ok(Some(token.to_owned())),
-            false => Err(failed(
-                "it holds no token, which is one word of visible ASCII characters".into(),
-            )),
+            false => Err(failed("it holds no token, which is one word of visible ASCII characters".into())),
         }
     }
 }

@@ -44,28 +44,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (url, _) = arguments.operands("say what to check: the URL of a stream")?;
     let own = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")];
     let request = super::request(arguments, url, &own)?;
-    let seconds = |name, usual| {
-        Ok::<_, Failure>(arguments.seconds(name)?.unwrap_or(Duration::from_secs(usual)))
-    };
+    let seconds = |name, usual| Ok::<_, Failure>(arguments.seconds(name)?.unwrap_or(Duration::from_secs(usual)));
     let (time, limit) = (seconds("--for", 10)?, seconds("--proxy-timeout", 60)?);
-    let is_json =
-        arguments.one_of("--output", &[("text", false), ("json", true)])?.unwrap_or(false);
-    let [only, skip] =
-        ["--only", "--skip"].map(|name| arguments.each(name, RULE_NAMES, rule_names));
+    let is_json = arguments.one_of("--output", &[("text", false), ("json", true)])?.unwrap_or(false);
+    let [only, skip] = ["--only", "--skip"].map(|name| arguments.each(name, RULE_NAMES, rule_names));
     let (only, skip) = (only?.concat(), skip?.concat());
     let seen = Seen::gather(&request, time, limit);
     let is_wanted = |name: &str| (only.is_empty() || only.contains(&name)) && !skip.contains(&name);
     let findings = RULES.iter().map(|rule| (rule, rule.judge(&seen)));
     // Where there is no stream, no rule but the status can say so.
-    let findings = findings.filter(|(rule, (outcome, _))| {
-        is_wanted(rule.name) || rule.name == "status" && *outcome == Outcome::Fail
-    });
+    let findings = findings
+        .filter(|(rule, (outcome, _))| is_wanted(rule.name) || rule.name == "status" && *outcome == Outcome::Fail);
     let findings: Vec<(&Rule, Finding)> = findings.collect();
-    say(&if is_json {
-        to_json(&request, &seen, &findings)
-    } else {
-        to_text(&request, &seen, &findings)
-    });
+    say(&if is_json { to_json(&request, &seen, &findings) } else { to_text(&request, &seen, &findings) });
     match findings.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Fail).count() {
         0 => Ok(()),
         failed => Err(Failure::later(format!("{failed} of {} rules fail", findings.len()))),
@@ -119,9 +110,7 @@ fn to_json(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
     let findings = findings.iter().map(|(rule, (outcome, found))| {
         let texts = [rule.name, word(*outcome).0, found, rule.why, rule.remedy].map(json_string);
         let [name, outcome, found, why, remedy] = texts;
-        format!(
-            "{{\"rule\":{name},\"outcome\":{outcome},\"seen\":{found},\n  \"why\":{why},\n  \"remedy\":{remedy}}}"
-        )
+        format!("{{\"rule\":{name},\"outcome\":{outcome},\"seen\":{found},\n  \"why\":{why},\n  \"remedy\":{remedy}}}")
     });
     let findings = findings.collect::<Vec<_>>().join(",\n ");
     let (url, time) = (json_string(&request.url.to_string()), seen.time.as_secs_f64());

@@ -16,11 +16,7 @@ const MOST_WAITING: usize = 1_024;
 /// Sets `connections` and `waiting`. More than there are descriptors would only be refused by the system later, while
 /// clients are connected. With `serves_files` a connection needs a second descriptor, for the file that it is sent.
 /// Returns the sentence that tells the user of it.
-pub(super) fn limit_connections(
-    limits: &mut Limits,
-    asked: Option<usize>,
-    serves_files: bool,
-) -> Option<String> {
+pub(super) fn limit_connections(limits: &mut Limits, asked: Option<usize>, serves_files: bool) -> Option<String> {
     let process = fs::read_to_string("/proc/self/limits").ok();
     let Some(descriptors) = process.and_then(|limits| soft_limit(&limits)) else {
         limits.connections = asked.unwrap_or(limits.connections);
@@ -32,12 +28,9 @@ pub(super) fn limit_connections(
     limits.connections = asked.unwrap_or(DEFAULT_MOST_CONNECTIONS).min(room);
     let others = descriptors.saturating_sub(limits.connections * each);
     limits.waiting = (others / 2).clamp(1, MOST_WAITING);
-    let sentence =
-        format!("the descriptor limit of {descriptors} leaves room for {room} connections");
+    let sentence = format!("the descriptor limit of {descriptors} leaves room for {room} connections");
     match asked {
-        Some(asked) if asked > room => {
-            Some(format!("{sentence}, not {asked}; raise it with ulimit -n"))
-        }
+        Some(asked) if asked > room => Some(format!("{sentence}, not {asked}; raise it with ulimit -n")),
         None if room < 4_096 => Some(format!("{sentence}; raise it with ulimit -n")),
         _ => None,
     }

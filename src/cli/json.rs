@@ -74,7 +74,6 @@ fn string(text: &str) -> Option<&str> {
 fn is_number(word: &str) -> bool {
     let digits = word.strip_prefix('-').unwrap_or(word);
     let has_digits = digits.split('.').all(|part| part.starts_with(|c: char| c.is_ascii_digit()));
-    let is_padded =
-        digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
+    let is_padded = digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
     has_digits && !is_padded && word.parse::<f64>().is_ok()
 }

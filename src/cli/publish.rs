@@ -77,20 +77,16 @@ fn send_whole(mut request: Request, data: Option<&str>) -> Result<(Response, Str
     let mut back_offs = (0..RETRIES).map(|attempt| BACK_OFF * 2u32.pow(attempt));
     loop {
         use NetworkError::*;
-        let (sentence, least) =
-            match request.send_once(&CloseHandle::default()).and_then(read_answer) {
-                Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
-                    // A date instead of seconds is not read: the back-off is enough for a busy server.
-                    let seconds =
-                        response.field("retry-after").and_then(|value| value.parse().ok());
-                    let sentence = "the server answered with the status 503".to_owned();
-                    (sentence, Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT))
-                }
-                Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => {
-                    (error.to_string(), Duration::ZERO)
-                }
-                outcome => return Ok(outcome?),
-            };
+        let (sentence, least) = match request.send_once(&CloseHandle::default()).and_then(read_answer) {
+            Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
+                // A date instead of seconds is not read: the back-off is enough for a busy server.
+                let seconds = response.field("retry-after").and_then(|value| value.parse().ok());
+                let sentence = "the server answered with the status 503".to_owned();
+                (sentence, Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT))
+            }
+            Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => (error.to_string(), Duration::ZERO),
+            outcome => return Ok(outcome?),
+        };
         let Some(back_off) = back_offs.next() else {
             let attempts = RETRIES + 1;
             let sentence = format!("{sentence}; that was the last of {attempts} attempts");
@@ -150,24 +146,19 @@ fn is_reserved(event_type: &str) -> bool {
 }
 
 /// Leaves out what a server says of its own channel: a server takes no event of these types from a publisher.
-fn without_reserved(
-    blocks: impl Iterator<Item = io::Result<Block>>,
-) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+fn without_reserved(blocks: impl Iterator<Item = io::Result<Block>>) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let (mut parser, mut is_told) = (Parser::new(), false);
     blocks.map(move |block| {
         let block = block?;
         thread::sleep(block.delay.unwrap_or_default());
         let wire = block.wire();
         let messages = parser.feed(&wire).unwrap_or_default();
-        let Some(reserved) = messages.iter().find(|message| is_reserved(&message.event_type))
-        else {
+        let Some(reserved) = messages.iter().find(|message| is_reserved(&message.event_type)) else {
             return Ok(wire);
         };
         if !replace(&mut is_told, true) {
             let event_type = &reserved.event_type;
-            tell(&format!(
-                "events of types that servers reserve are left out, as this one: {event_type}"
-            ));
+            tell(&format!("events of types that servers reserve are left out, as this one: {event_type}"));
         }
         Ok(Vec::new())
     })

@@ -71,8 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(VERSION);
         return Ok(());
     }
-    let stdin = arguments
-        .parsed("--stdin", CHANNEL, |name| Channels::is_name(name).then(|| name.to_owned()))?;
+    let stdin = arguments.parsed("--stdin", CHANNEL, |name| Channels::is_name(name).then(|| name.to_owned()))?;
     let mut app = app(arguments)?;
     if stdin.is_some() && app.addresses.contains(&Address::Stdin) {
         let sentence = "--listen stdin and --stdin NAME exclude each other; leave one out";
@@ -163,16 +162,14 @@ fn greeting(addresses: &[Address], app: &App, stdin: Option<&str>, note: Option<
 }
 
 /// The kernel gives the first process of a container no signal that it does not handle, and a handler needs unsafe code.
-const INIT: &str =
-    "SIGTERM does nothing here, since this is process 1; in a Dockerfile, say STOPSIGNAL SIGKILL";
+const INIT: &str = "SIGTERM does nothing here, since this is process 1; in a Dockerfile, say STOPSIGNAL SIGKILL";
 
 /// The greatest number that an option takes when nothing else limits it.
 const MOST: usize = 10_000_000;
 
 const VERSION: &str = concat!("newswire ", env!("CARGO_PKG_VERSION"), "\n");
 
-const LISTEN: &str =
-    "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=600, or stdin";
+const LISTEN: &str = "an IP address and a port, as 127.0.0.1:8080, or unix:PATH, or unix:PATH,mode=600, or stdin";
 const BASE: &str = "a path of letters, digits and -._~, as /push";
 const PROXY: &str = "an IP address without a port, as 127.0.0.1, or unix";
 const REDIS: &str = "HOST:PORT, as 127.0.0.1:6379";
@@ -181,11 +178,7 @@ const CHANNEL: &str = "the name of a channel, 1 to 64 letters, digits, dots, und
                        a dot";
 
 fn app(arguments: &Arguments) -> Result<App, Failure> {
-    let create = [
-        ("anyone", Create::Anyone),
-        ("publishers", Create::Publishers),
-        ("nobody", Create::Nobody),
-    ];
+    let create = [("anyone", Create::Anyone), ("publishers", Create::Publishers), ("nobody", Create::Nobody)];
     let origins = arguments.each("--allow-origin", "an origin", |text| Some(text.to_owned()))?;
     let cors = if origins.is_empty() { Ok(Cors::default()) } else { Cors::only(origins) };
     let url: Option<String> = arguments.value("--authorize", "an http URL")?;
@@ -230,12 +223,8 @@ fn channel_limits(arguments: &Arguments) -> Result<channel::Limits, Failure> {
         channels: arguments.number("--max-channels", 1..=MOST)?.unwrap_or(usual.channels),
         presence: arguments.has("--presence"),
         views: usual.views,
-        history_events: arguments
-            .number("--history-events", 1..=1_000_000_000)?
-            .unwrap_or(usual.history_events),
-        history_bytes: arguments
-            .number("--history-bytes", 1024..=1 << 40)?
-            .unwrap_or(usual.history_bytes),
+        history_events: arguments.number("--history-events", 1..=1_000_000_000)?.unwrap_or(usual.history_events),
+        history_bytes: arguments.number("--history-bytes", 1024..=1 << 40)?.unwrap_or(usual.history_bytes),
     })
 }
 
@@ -246,11 +235,7 @@ fn storage(arguments: &Arguments) -> Result<Storage, Failure> {
         arguments.need(name, "--redis")?;
     }
     arguments.need("--redis-user", "--redis-password-file")?;
-    let syncs = [
-        ("always", JournalSync::Always),
-        ("interval", JournalSync::Interval),
-        ("never", JournalSync::Never),
-    ];
+    let syncs = [("always", JournalSync::Always), ("interval", JournalSync::Interval), ("never", JournalSync::Never)];
     let sync = arguments.one_of("--journal-sync", &syncs)?.unwrap_or_default();
     if let Some(directory) = arguments.path("--journal") {
         return Ok(Storage::Journal { directory, sync });
@@ -281,19 +266,14 @@ fn publishers(arguments: &Arguments) -> Result<Publishers, Failure> {
 
 fn base(path: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let is_segment =
-        |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
+    let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
     let segments = path.strip_prefix('/')?;
     let mut segments = segments.strip_suffix('/').unwrap_or(segments).split('/');
     segments.all(is_segment).then(|| path.to_owned())
 }
 
 fn proxy(text: &str) -> Option<Option<IpAddr>> {
-    if text == "unix" {
-        Some(None)
-    } else {
-        Some(Some(text.parse::<IpAddr>().ok()?.to_canonical()))
-    }
+    if text == "unix" { Some(None) } else { Some(Some(text.parse::<IpAddr>().ok()?.to_canonical())) }
 }
 
 fn redis_address(address: &str) -> Option<String> {

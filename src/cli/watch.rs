@@ -4,9 +4,7 @@ use super::output::{Output, Printer};
 use super::{Arguments, Failure, read_piece, tell};
 use newswire::http::Method;
 use newswire::http::client::{Request, Response};
-use newswire::sse::{
-    Block, Blocks, EventSource, EventSourceError, Message, Parser, Recorder, Step,
-};
+use newswire::sse::{Block, Blocks, EventSource, EventSourceError, Message, Parser, Recorder, Step};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::{process, thread};
@@ -74,27 +72,23 @@ enum Source {
 }
 
 /// The options for a stream of a server.
-const FOR_URL: [&str; 7] =
-    ["--last-event-id", "--once", "--idle", "--header", "--token-file", "--data", "--method"];
+const FOR_URL: [&str; 7] = ["--last-event-id", "--once", "--idle", "--header", "--token-file", "--data", "--method"];
 
 impl Source {
     fn open(arguments: &Arguments, last_event_id: &str) -> Result<Source, Failure> {
-        let (path, _) =
-            arguments.operands("say what to watch: a URL, a file, or - for standard input")?;
+        let (path, _) = arguments.operands("say what to watch: a URL, a file, or - for standard input")?;
         if path.contains("://") {
             return Source::open_url(arguments, path, last_event_id);
         }
         if let Some(name) = arguments.first(|name| FOR_URL.contains(&name)) {
-            let sentence =
-                format!("{name} is for a URL, which begins with http://, and not for {path:?}");
+            let sentence = format!("{name} is for a URL, which begins with http://, and not for {path:?}");
             return Err(Failure::usage(sentence));
         }
         if path == "-" {
             return Ok(Source::File(Box::new(io::stdin())));
         }
-        let file = File::open(path).map_err(|error| {
-            Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://"))
-        })?;
+        let file = File::open(path)
+            .map_err(|error| Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://")))?;
         Ok(Source::File(Box::new(file)))
     }
 
@@ -170,8 +164,7 @@ impl Watch {
         let output = arguments.one_of("--output", &outputs)?.unwrap_or_default();
         let watch = Watch {
             output,
-            event_types: arguments
-                .each("--event", "an event type", |text| Some(text.to_owned()))?,
+            event_types: arguments.each("--event", "an event type", |text| Some(text.to_owned()))?,
             most: arguments.number("--count", 1..=1_000_000_000_000)?,
             printer: Printer::new(output),
             recorder: None,
@@ -184,9 +177,7 @@ impl Watch {
         // The file is emptied, and so comes last.
         let recorder = arguments.path("--record").map(|path| {
             let file = File::create(&path).map(Recorder::new);
-            file.map_err(|error| {
-                Failure::usage(format!("--record: cannot write {path:?}: {error}"))
-            })
+            file.map_err(|error| Failure::usage(format!("--record: cannot write {path:?}: {error}")))
         });
         Ok(Watch { recorder: recorder.transpose()?, ..watch })
     }
@@ -198,8 +189,7 @@ impl Watch {
             // The block that it stands in has printed it.
             Step::Event(_) => {}
             Step::Reconnecting { after, cause } => {
-                let why =
-                    cause.map_or("the server ended the stream".into(), |cause| cause.to_string());
+                let why = cause.map_or("the server ended the stream".into(), |cause| cause.to_string());
                 let sentence = format!("{why}; it connects again in {:.1} s", after.as_secs_f32());
                 self.comment(&sentence)?;
                 tell(&sentence);

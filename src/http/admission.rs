@@ -131,9 +131,7 @@ impl Admission {
     fn evict(&self, table: &mut Table, is_candidate: impl Fn(&Slot) -> bool) -> Option<Arc<Slot>> {
         let now_ms = now_ms();
         let candidates = table.slots.values().filter(|slot| is_candidate(slot));
-        let due = candidates.filter_map(|slot| {
-            Some((slot.evictable_from_ms().filter(|from| *from <= now_ms)?, slot))
-        });
+        let due = candidates.filter_map(|slot| Some((slot.evictable_from_ms().filter(|from| *from <= now_ms)?, slot)));
         let (from_ms, slot) = due.min_by_key(|(from_ms, _)| *from_ms)?;
         let slot = Arc::clone(slot);
         if !slot.evict(from_ms) {
@@ -158,10 +156,7 @@ impl Admission {
             let wait = deadline.saturating_duration_since(Instant::now());
             // When the server stops, the first request notices it within `LOOK_INTERVAL` and wakes the next one.
             if wait.is_zero() || self.is_stopping() {
-                table
-                    .queues
-                    .iter_mut()
-                    .for_each(|queue| queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot)));
+                table.queues.iter_mut().for_each(|queue| queue.retain(|(queued, _)| !Arc::ptr_eq(queued, slot)));
                 table.wake_first();
                 return false;
             }
@@ -273,8 +268,7 @@ impl Admission {
         let lost: Vec<&Ends> = now.iter().filter(|ends| last.contains(ends)).collect();
         // Most often there is none, and no connection has to be asked for its address.
         for slot in self.slots().iter().filter(|_| !lost.is_empty()) {
-            let ends =
-                slot.local_addr().ok().zip(slot.peer).map(|(own, peer)| [own, peer].map(entry));
+            let ends = slot.local_addr().ok().zip(slot.peer).map(|(own, peer)| [own, peer].map(entry));
             if ends.is_some_and(|ends| lost.contains(&&ends)) && slot.end() {
                 self.counters.unreachable.fetch_add(1, Relaxed);
             }

@@ -49,10 +49,8 @@ const OVERHEAD_BYTES: usize = 4 * 1024;
 
 const BROKEN: Refusal = Refusal::bad("The chunked transfer coding of the content is broken.");
 
-const TOO_MUCH_OVERHEAD: Refusal = Refusal::new(
-    Status::FIELDS_TOO_LARGE,
-    "The extensions or trailers of the chunked content are too large.",
-);
+const TOO_MUCH_OVERHEAD: Refusal =
+    Refusal::new(Status::FIELDS_TOO_LARGE, "The extensions or trailers of the chunked content are too large.");
 
 impl Chunks {
     /// Whether the last chunk and its trailer section have been read.

@@ -131,8 +131,7 @@ impl Request {
     /// # Errors
     /// Those of the connection and the response.
     pub fn send_once(&self, handle: &CloseHandle) -> Result<Response, NetworkError> {
-        let has_content =
-            !self.content.is_empty() || matches!(self.method, Method::Post | Method::Put);
+        let has_content = !self.content.is_empty() || matches!(self.method, Method::Post | Method::Put);
         let length = format!("Content-Length: {}\r\n", self.content.len());
         let socket = self.begin(if has_content { &length } else { "" }, &self.content, handle)?;
         Response::read_head(socket, self.method, &self.url)
@@ -177,12 +176,7 @@ impl Request {
     }
 
     /// Connects, and sends the head and this content.
-    fn begin(
-        &self,
-        framing: &str,
-        content: &[u8],
-        handle: &CloseHandle,
-    ) -> Result<Socket, NetworkError> {
+    fn begin(&self, framing: &str, content: &[u8], handle: &CloseHandle) -> Result<Socket, NetworkError> {
         let version = if self.version == Version::Http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\n", self.method.name(), self.url.target);
         let has = |name| self.fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));

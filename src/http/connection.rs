@@ -21,11 +21,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Makes a connection of an accepted socket; `None` when the server stops. It waits while there is no room.
-    pub(super) fn admit(
-        admission: &Arc<Admission>,
-        socket: TcpStream,
-        peer: Option<SocketAddr>,
-    ) -> Option<Connection> {
+    pub(super) fn admit(admission: &Arc<Admission>, socket: TcpStream, peer: Option<SocketAddr>) -> Option<Connection> {
         let slot = admission.admit(socket, peer)?;
         Some(Connection { slot, admission: Arc::clone(admission) })
     }
@@ -127,8 +123,7 @@ impl Connection {
     /// Writes what the first call has left.
     fn write_rest(&self, mut rest: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.wait_for_peer();
-        let (stall, short) =
-            (self.admission.limits.write_stall, self.admission.limits.write_step());
+        let (stall, short) = (self.admission.limits.write_stall, self.admission.limits.write_step());
         let (mut progress_at, mut step) = (Instant::now(), short);
         let mut deadline = progress_at + stall;
         while !rest.is_empty() {

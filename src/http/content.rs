@@ -63,11 +63,7 @@ impl<'w> Content<'w> {
 
     /// Waits for content and appends what has arrived to `out`; `false` at the end of the content. `wait` is asked
     /// before each read how long it may take, since the extensions of a chunk can arrive byte by byte, too.
-    pub(super) fn read_some(
-        &mut self,
-        out: &mut Vec<u8>,
-        wait: impl Fn() -> Duration,
-    ) -> Result<bool, Refusal> {
+    pub(super) fn read_some(&mut self, out: &mut Vec<u8>, wait: impl Fn() -> Duration) -> Result<bool, Refusal> {
         let before = out.len();
         while out.len() == before && !self.rest.is_whole() {
             let taken = self.rest.decode(self.wire.unread(), out);
@@ -100,13 +96,10 @@ impl<'w> Content<'w> {
     }
 }
 
-const TOO_LATE: Refusal =
-    Refusal::new(Status::REQUEST_TIMEOUT, "The content did not arrive in time.");
+const TOO_LATE: Refusal = Refusal::new(Status::REQUEST_TIMEOUT, "The content did not arrive in time.");
 
-const TOO_LARGE: Refusal = Refusal::new(
-    Status::CONTENT_TOO_LARGE,
-    "The content is larger than this server takes; send less in one request.",
-);
+const TOO_LARGE: Refusal =
+    Refusal::new(Status::CONTENT_TOO_LARGE, "The content is larger than this server takes; send less in one request.");
 
 fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
@@ -146,8 +139,7 @@ impl Rest {
         }
         wire.connection().evict_first();
         let deadline = Instant::now() + limits.head_deadline;
-        let mut content =
-            Content { wire, limits, rest: self, continue_awaited: false, failed: false };
+        let mut content = Content { wire, limits, rest: self, continue_awaited: false, failed: false };
         let (mut skipped, mut piece) = (0, Vec::new());
         while skipped <= SKIP_BYTES {
             piece.clear();

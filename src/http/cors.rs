@@ -77,10 +77,7 @@ impl Cors {
     ///
     /// # Errors
     /// [`InvalidCors`] for a name that is not a token.
-    pub fn allow_headers<N: AsRef<str>>(
-        mut self,
-        names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, InvalidCors> {
+    pub fn allow_headers<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Result<Cors, InvalidCors> {
         self.allow_headers = Some(join_names(names)?);
         Ok(self)
     }
@@ -90,10 +87,7 @@ impl Cors {
     ///
     /// # Errors
     /// [`InvalidCors`] for a name that is not a token.
-    pub fn expose_headers<N: AsRef<str>>(
-        mut self,
-        names: impl IntoIterator<Item = N>,
-    ) -> Result<Cors, InvalidCors> {
+    pub fn expose_headers<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Result<Cors, InvalidCors> {
         self.expose_headers = Some(join_names(names)?);
         Ok(self)
     }
@@ -182,9 +176,8 @@ fn is_origin(text: &str) -> bool {
         _ => 0,
     };
     // A leading zero is never written.
-    let is_port = |port: &str| {
-        port.parse::<u16>().is_ok_and(|number| number != default_port && number.to_string() == port)
-    };
+    let is_port =
+        |port: &str| port.parse::<u16>().is_ok_and(|number| number != default_port && number.to_string() == port);
     is_scheme
         && is_authority(authority)
         && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))

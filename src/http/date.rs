@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A moment in UTC. A clock before 1970 reads as 1970.
 pub(crate) struct Date {
@@ -27,8 +26,7 @@ impl Date {
     fn civil(&self) -> (u64, usize, u64) {
         let days = self.days + 719_468;
         let (era, day_of_era) = (days / 146_097, days % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -47,14 +45,7 @@ impl Date {
         let mut date = *b"Day, 00 Mon 0000 00:00:00 GMT";
         date[..3].copy_from_slice(DAYS[(self.days % 7) as usize].as_bytes());
         date[8..11].copy_from_slice(MONTHS[month].as_bytes());
-        let numbers = [
-            (5, day),
-            (12, year / 100 % 100),
-            (14, year % 100),
-            (17, hour),
-            (20, minute),
-            (23, second),
-        ];
+        let numbers = [(5, day), (12, year / 100 % 100), (14, year % 100), (17, hour), (20, minute), (23, second)];
         for (at, number) in numbers {
             date[at] += (number / 10) as u8;
             date[at + 1] += (number % 10) as u8;

@@ -146,17 +146,13 @@ impl Service {
                 deadline = Some(Instant::now() + self.limits.head_deadline);
                 wire.connection().wait_for_peer();
             }
-            let wait = deadline
-                .map_or(wait, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let wait = deadline.map_or(wait, |deadline| deadline.saturating_duration_since(Instant::now()));
             match wire.fill(wait) {
                 Ok(0) if is_blank(wire.unread()) => return Ok(None),
                 Ok(0) => return Err(Refusal::bad("The connection ended before the head did.")),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut && !is_blank(wire.unread()) => {
-                    return Err(Refusal::new(
-                        Status::REQUEST_TIMEOUT,
-                        "The request did not arrive in time.",
-                    ));
+                    return Err(Refusal::new(Status::REQUEST_TIMEOUT, "The request did not arrive in time."));
                 }
                 Err(_) => return Ok(None),
             }
@@ -201,10 +197,9 @@ impl Service {
         let mut request = Request::new(head, wire, &self.limits);
         let answered = match request.content.check_arrived() {
             Err(refusal) => Some(refusal.into()),
-            Ok(()) => self
-                .cors
-                .preflight(&request, &self.router)
-                .or_else(|| self.guard(|| self.router.respond(&mut request))),
+            Ok(()) => {
+                self.cors.preflight(&request, &self.router).or_else(|| self.guard(|| self.router.respond(&mut request)))
+            }
         };
         let is_whole = answered.is_some();
         let response = answered.unwrap_or_else(|| PANICKED.into());
@@ -292,8 +287,7 @@ impl Service {
     }
 }
 
-const PANICKED: Refusal =
-    Refusal::new(Status::INTERNAL_SERVER_ERROR, "The server failed to answer this request.");
+const PANICKED: Refusal = Refusal::new(Status::INTERNAL_SERVER_ERROR, "The server failed to answer this request.");
 
 fn write_bytes(content: &[u8], wire: &mut Wire) -> io::Result<()> {
     if content.len() > COPIED_BYTES || wire.out().len() + content.len() > BUFFER_BYTES {

@@ -143,9 +143,7 @@ impl Files {
     /// As [`respond`](Files::respond); `None` without a file.
     pub(crate) fn find_response(&self, request: &Request<'_>) -> Option<Response> {
         let found = match &self.0 {
-            Source::Embedded(files) => {
-                find_embedded(files, request).ok_or(io::ErrorKind::NotFound.into())
-            }
+            Source::Embedded(files) => find_embedded(files, request).ok_or(io::ErrorKind::NotFound.into()),
             Source::Directory(root) => find_file(root, request),
         };
         match (found, request.method()) {
@@ -157,8 +155,7 @@ impl Files {
 }
 
 /// A cache, or a person, must not believe that a file is gone because the server has no descriptor left.
-const UNREADABLE: Refusal =
-    Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
+const UNREADABLE: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "The file cannot be read now; try again.");
 
 fn find_embedded(files: &[Embedded], head: &Head) -> Option<Response> {
     let file = files.iter().find(|file| file.is_named(&head.segments()))?;
@@ -210,10 +207,8 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(10);
 /// Whether the machine lacks something for now: then the file may well exist.
 fn is_for_now(error: &io::Error) -> bool {
     use io::ErrorKind::*;
-    let is_of_the_path = matches!(
-        error.kind(),
-        NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename
-    );
+    let is_of_the_path =
+        matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename);
     // A loop of symbolic links has no stable kind.
     !is_of_the_path && error.raw_os_error() != Some(40)
 }
@@ -224,8 +219,7 @@ fn path_below(root: &Path, segments: &[Cow<str>]) -> Option<PathBuf> {
     let mut path = root.to_path_buf();
     let (folders, name) = folders_and_name(segments)?;
     for segment in folders.iter().map(Cow::as_ref).chain([name]) {
-        let is_no_name =
-            segment.is_empty() || segment.starts_with('.') || segment.contains(['/', '\\', ':']);
+        let is_no_name = segment.is_empty() || segment.starts_with('.') || segment.contains(['/', '\\', ':']);
         path.push(Some(segment).filter(|_| !is_no_name)?);
     }
     Some(path)
@@ -278,7 +272,5 @@ fn content_of(path: &str, body: Body) -> Response {
 
 /// FNV-1a, 64 bits. A validator changes with the content; it need not withstand an attack.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

@@ -11,11 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Most proxies write one of the two fields, and pass on the other one as the client has sent it (RFC 7239, 8.1). When the two
 /// name different clients, both are given, with that of `X-Forwarded-For` first: with one of them alone, a client could hide its
 /// address, or have another one logged.
-pub(super) fn client_of(
-    head: &Head,
-    peer: Option<SocketAddr>,
-    trusted: &[Option<IpAddr>],
-) -> String {
+pub(super) fn client_of(head: &Head, peer: Option<SocketAddr>, trusted: &[Option<IpAddr>]) -> String {
     let peer_ip = peer.map(|peer| peer.ip().to_canonical());
     if !trusted.contains(&peer_ip) {
         return name_of(peer);
@@ -28,8 +24,7 @@ pub(super) fn client_of(
         let client = hops.iter().rev().find(is_untrusted).or(hops.first())?;
         Some(client.map_or_else(|| name_of(peer), |client| client.to_string()))
     };
-    let mut clients =
-        Vec::from_iter([&x_forwarded, &forwarded].iter().filter_map(|hops| client(hops)));
+    let mut clients = Vec::from_iter([&x_forwarded, &forwarded].iter().filter_map(|hops| client(hops)));
     clients.dedup();
     if clients.is_empty() { name_of(peer) } else { clients.join(",") }
 }

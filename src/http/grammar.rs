@@ -100,19 +100,15 @@ pub(super) fn is_authority(text: &str) -> bool {
         }
     };
     // port = *DIGIT (RFC 3986, 3.2.3), at most 65535.
-    let is_port = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit())
-            && (port.is_empty() || port.parse::<u16>().is_ok())
-    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
     is_host && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port))
 }
 
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986, 3.2.2), and not empty.
 fn is_reg_name(text: &str) -> bool {
-    let is_name_byte = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
-    };
+    let is_name_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~');
     !text.is_empty() && text.bytes().all(is_name_byte) && (!text.contains('%') || decode(text).1)
 }
 
@@ -123,8 +119,7 @@ pub(super) fn decode_segment(segment: &str) -> Result<Cow<'_, str>, Refusal> {
         return Ok(segment.into());
     }
     let (decoded, is_well_formed) = decode(segment);
-    Refusal::bad("A % in the path is not followed by two hexadecimal digits.")
-        .unless(is_well_formed)?;
+    Refusal::bad("A % in the path is not followed by two hexadecimal digits.").unless(is_well_formed)?;
     match String::from_utf8(decoded) {
         Ok(text) if !text.contains('\0') => Ok(text.into()),
         _ => Err(Refusal::bad("The path is not UTF-8, or it has a NUL.")),

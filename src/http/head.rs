@@ -102,8 +102,7 @@ impl Head {
     ) -> Head {
         let (text, ends) = (String::with_capacity(bytes), Vec::new());
         let (base, framing, continue_awaited) = (0, Framing::None, false);
-        let mut head =
-            Head { method, version, scheme, text, ends, base, framing, continue_awaited };
+        let mut head = Head { method, version, scheme, text, ends, base, framing, continue_awaited };
         [authority, path, query].iter().for_each(|piece| head.push(piece));
         head
     }
@@ -299,8 +298,7 @@ impl Head {
     /// encoding, ... the server MUST respond with the 400 (Bad Request) status code" (RFC 9112, 6.3). An empty list
     /// element is refused, too: some programs ignore it, others take it for a coding.
     fn check_codings(&self) -> Result<(), Refusal> {
-        Refusal::bad("HTTP/1.0 has no Transfer-Encoding.")
-            .unless(self.version == Version::Http11)?;
+        Refusal::bad("HTTP/1.0 has no Transfer-Encoding.").unless(self.version == Version::Http11)?;
         let values = self.values("transfer-encoding");
         let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(trim_ows).collect();
         let (last, before) = codings.split_last().unwrap_or((&"", &[]));

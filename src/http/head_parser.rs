@@ -56,11 +56,7 @@ impl HeadParser {
     ///
     /// # Errors
     /// As [`Head::parse`].
-    pub fn parse(
-        &mut self,
-        wire: &[u8],
-        limits: &Limits,
-    ) -> Result<Option<(Head, usize)>, Refusal> {
+    pub fn parse(&mut self, wire: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refusal> {
         loop {
             let line = self.next_line(wire)?;
             let read = line.map_or(wire.len(), |_| self.start);
@@ -113,11 +109,9 @@ impl HeadParser {
     }
 }
 
-const TOO_LARGE: Refusal =
-    Refusal::new(Status::FIELDS_TOO_LARGE, "The head of the request is too large.");
+const TOO_LARGE: Refusal = Refusal::new(Status::FIELDS_TOO_LARGE, "The head of the request is too large.");
 
-const TOO_MANY_FIELDS: Refusal =
-    Refusal::new(Status::FIELDS_TOO_LARGE, "The request has too many fields.");
+const TOO_MANY_FIELDS: Refusal = Refusal::new(Status::FIELDS_TOO_LARGE, "The request has too many fields.");
 
 /// The longest method in IANA's registry has 17 bytes.
 const METHOD_BYTES: usize = 32;
@@ -127,10 +121,8 @@ const BESIDE_TARGET_BYTES: usize = 64;
 
 const URI_TOO_LONG: Refusal = Refusal::new(Status::URI_TOO_LONG, "The request target is too long.");
 
-const UNKNOWN_METHOD: Refusal = Refusal::new(
-    Status::NOT_IMPLEMENTED,
-    "This server knows GET, HEAD, POST, PUT, DELETE and OPTIONS.",
-);
+const UNKNOWN_METHOD: Refusal =
+    Refusal::new(Status::NOT_IMPLEMENTED, "This server knows GET, HEAD, POST, PUT, DELETE and OPTIONS.");
 
 /// What can be said of a request line before its end has arrived. A client that speaks TLS sends no line end, and would
 /// wait for the whole deadline.
@@ -204,9 +196,7 @@ fn parse_target(target: &[u8], method: Method) -> Result<(Origin<'_>, (&str, &st
         scheme = ["http", "https"]
             .into_iter()
             .find(|known| known.eq_ignore_ascii_case(given))
-            .ok_or(Refusal::bad(
-                "The request target is neither a path that begins with / nor an http URL.",
-            ))?;
+            .ok_or(Refusal::bad("The request target is neither a path that begins with / nor an http URL."))?;
         let (host, path) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
         Refusal::bad("The request target has no valid host.").unless(is_authority(host))?;
         (authority, rest) = (host, path);
@@ -229,10 +219,8 @@ pub(super) fn parse_field(line: &[u8]) -> Result<(&str, Cow<'_, str>), Refusal> 
         .unless(!line.starts_with(b" ") && !line.starts_with(b"\t"))?;
     let colon = line.iter().position(|&byte| byte == b':');
     let (name, value) = line.split_at(colon.ok_or(Refusal::bad("A field line has no colon."))?);
-    Refusal::bad("A field name is not a token, or whitespace stands before its colon.")
-        .unless(is_token(name))?;
-    Refusal::bad("A field value has a control character.")
-        .unless(value.iter().all(|&byte| is_text_byte(byte)))?;
+    Refusal::bad("A field name is not a token, or whitespace stands before its colon.").unless(is_token(name))?;
+    Refusal::bad("A field value has a control character.").unless(value.iter().all(|&byte| is_text_byte(byte)))?;
     // A token is ASCII, and of the white space that is trimmed here only OWS can be left.
     let name = str::from_utf8(name).unwrap_or_default();
     Ok((name, String::from_utf8_lossy(value[1..].trim_ascii())))

@@ -108,11 +108,7 @@ impl Limits {
         let head_bytes = self.target_bytes.saturating_add(1)..=1 << 30;
         let rules = [
             ("target_bytes", self.target_bytes > 0, "at least 1"),
-            (
-                "head_bytes",
-                head_bytes.contains(&self.head_bytes),
-                "more than target_bytes, up to 1 GiB",
-            ),
+            ("head_bytes", head_bytes.contains(&self.head_bytes), "more than target_bytes, up to 1 GiB"),
             ("fields", self.fields > 0, "at least 1"),
             ("head_deadline", is_duration(self.head_deadline), duration),
             ("content_deadline", is_duration(self.content_deadline), duration),

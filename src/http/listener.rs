@@ -146,11 +146,7 @@ impl Listener {
     /// The next connection, with its options, and the address of its peer; a client of a Unix socket has none. `WouldBlock`
     /// from time to time, while none comes. `passes_on` is false at first, and one for each thread: connections are accepted
     /// in the order in which they have come, and after one that has the options of the listener, all have them.
-    pub(super) fn accept(
-        &self,
-        limits: &Limits,
-        passes_on: &mut bool,
-    ) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    pub(super) fn accept(&self, limits: &Limits, passes_on: &mut bool) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (socket, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
@@ -251,11 +247,7 @@ fn inherit(socket: OwnedFd) -> io::Result<Socket> {
         }
         // Only TCP has this option. Linux refuses to shut down a socket that is not connected, unless it listens; that it
         // sends nothing more changes nothing then.
-        Err(_)
-            if listens
-                && stream.nodelay().is_ok()
-                && stream.shutdown(std::net::Shutdown::Write).is_ok() =>
-        {
+        Err(_) if listens && stream.nodelay().is_ok() && stream.shutdown(std::net::Shutdown::Write).is_ok() => {
             Ok(Socket::Tcp(OwnedFd::from(unix).into()))
         }
         _ => Err(io::Error::new(
@@ -276,8 +268,7 @@ mod tests {
         listener.prepare(&limits).expect("it is a socket");
         let mut passes_on = false;
         for _ in 0..3 {
-            let (socket, peer) =
-                listener.accept(&limits, &mut passes_on).expect("a client has come");
+            let (socket, peer) = listener.accept(&limits, &mut passes_on).expect("a client has come");
             let timeouts = [socket.read_timeout(), socket.write_timeout()].map(Result::ok);
             assert_eq!(timeouts, [limits.head_deadline, limits.write_step()].map(Some).map(Some));
             assert!(peer.is_none() || socket.nodelay().is_ok_and(|is_set| is_set));

@@ -14,13 +14,8 @@ use std::time::Duration;
 /// So much text may wait to be written. Lines beyond it are counted, and not kept.
 const WAITING_BYTES: usize = 512 * 1024;
 
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
-    text: String::new(),
-    lost: 0,
-    is_json: false,
-    has_thread: false,
-    is_busy: false,
-});
+static WAITING: Mutex<Waiting> =
+    Mutex::new(Waiting { text: String::new(), lost: 0, is_json: false, has_thread: false, is_busy: false });
 static CHANGED: Condvar = Condvar::new();
 
 struct Waiting {
@@ -58,8 +53,7 @@ impl Log {
         let (date, (client, line, status)) = (Date::now().rfc3339(), request());
         send(&if self.options.json {
             let parts = line.as_deref().and_then(|line| line.split_once(' ')).unzip();
-            let [method, target] =
-                [parts.0, parts.1].map(|part| part.map_or("null".to_owned(), json_string));
+            let [method, target] = [parts.0, parts.1].map(|part| part.map_or("null".to_owned(), json_string));
             let client = json_string(&client);
             format!(
                 "{{\"time\":\"{date}\",\"client\":{client},\"method\":{method},\"target\":{target},\"status\":{status}}}\n"

@@ -79,8 +79,7 @@ const fn malformed(sentence: &'static str) -> NetworkError {
     NetworkError::Malformed(Cow::Borrowed(sentence))
 }
 
-const NOT_HTTP: NetworkError =
-    malformed("it has no status line; perhaps TLS or another protocol is spoken there");
+const NOT_HTTP: NetworkError = malformed("it has no status line; perhaps TLS or another protocol is spoken there");
 
 fn ended_early() -> NetworkError {
     io::Error::new(ErrorKind::UnexpectedEof, "it ended within the response").into()
@@ -201,11 +200,7 @@ impl Response {
     }
 
     /// "A client MUST be able to parse one or more 1xx responses received prior to a final response" (RFC 9110, 15.2).
-    pub(super) fn read_head(
-        socket: Socket,
-        method: Method,
-        url: &Url,
-    ) -> Result<Response, NetworkError> {
+    pub(super) fn read_head(socket: Socket, method: Method, url: &Url) -> Result<Response, NetworkError> {
         let mut reader = BufReader::with_capacity(16 * 1024, socket);
         // A TLS alert begins with 21, and a peer of another protocol may wait for us now.
         if fill(&mut reader)?.first().is_some_and(|&byte| byte != b'H') {
@@ -217,16 +212,14 @@ impl Response {
             let (line, lines) = lines.split_first().ok_or(NOT_HTTP)?;
             let (version, status) = parse_status_line(line).ok_or(NOT_HTTP)?;
             let owned = |(name, value): (&str, Cow<str>)| (name.to_ascii_lowercase(), value.into());
-            let fields: Result<Vec<_>, _> =
-                lines.iter().map(|line| parse_field(line).map(owned)).collect();
+            let fields: Result<Vec<_>, _> = lines.iter().map(|line| parse_field(line).map(owned)).collect();
             let fields = fields.map_err(|refusal| NetworkError::Malformed(refusal.sentence))?;
             if status.0 >= 200 {
                 break (version, status, fields);
             }
         };
         let (url, reader) = (url.clone(), Some(head.into_inner()));
-        let mut response =
-            Response { status, version, fields, url, rest: None, broken: None, reader };
+        let mut response = Response { status, version, fields, url, rest: None, broken: None, reader };
         response.rest = response.framing(method).map_err(malformed)?;
         Ok(response)
     }
@@ -237,27 +230,21 @@ impl Response {
             return Ok(Some(Rest::Length(0)));
         }
         let list = |name| self.values(name).flat_map(|value| value.split(',')).map(trim_ows);
-        let (codings, mut lengths) =
-            (Vec::from_iter(list("transfer-encoding")), list("content-length"));
+        let (codings, mut lengths) = (Vec::from_iter(list("transfer-encoding")), list("content-length"));
         // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the
         // Transfer-Encoding overrides the Content-Length."
         match codings[..] {
             [] => {}
-            [coding]
-                if coding.eq_ignore_ascii_case("chunked") && self.version == Version::Http11 =>
-            {
+            [coding] if coding.eq_ignore_ascii_case("chunked") && self.version == Version::Http11 => {
                 return Ok(Some(Rest::Chunks(Chunks::default())));
             }
             _ => return Err("its transfer coding is not chunked alone, or it is HTTP/1.0"),
         }
         // "... unless ... all values in the list are valid and the same": then it is one length.
         let Some(length) = lengths.next() else { return Ok(None) };
-        let is_sound = length.bytes().all(|byte| byte.is_ascii_digit())
-            && lengths.all(|other| other == length);
+        let is_sound = length.bytes().all(|byte| byte.is_ascii_digit()) && lengths.all(|other| other == length);
         let bytes = length.parse().ok().filter(|_| is_sound);
-        bytes
-            .map(|bytes| Some(Rest::Length(bytes)))
-            .ok_or("its Content-Length is not a number of bytes")
+        bytes.map(|bytes| Some(Rest::Length(bytes))).ok_or("its Content-Length is not a number of bytes")
     }
 }
 
@@ -285,9 +272,7 @@ fn read_lines(head: &mut io::Take<BufReader<Socket>>) -> Result<Vec<Vec<u8>>, Ne
             (None, _) => return Ok(lines),
             // "A user agent that receives an obs-fold in a response message ... MUST replace each received obs-fold with
             // one or more SP octets" (RFC 9112, 5.2).
-            (Some(b' ' | b'\t'), 2..) => {
-                lines.last_mut().into_iter().for_each(|last| last.extend(&line))
-            }
+            (Some(b' ' | b'\t'), 2..) => lines.last_mut().into_iter().for_each(|last| last.extend(&line)),
             (_, HEAD_LINES) => return Err(malformed("it has more than 200 fields")),
             _ => lines.push(line),
         }

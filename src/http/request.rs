@@ -76,10 +76,7 @@ impl<'c> Request<'c> {
     /// # Errors
     /// What `take` returns; `408` after [`Limits::lines_idle`] without a byte; `503` when there are as many such uploads
     /// as the server may have; else as [`content`](Request::content).
-    pub fn pieces(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    pub fn pieces(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
         self.check_content()?;
         let sentence = "There are as many uploads as this server may have.";
         let full = Refusal::new(Status::SERVICE_UNAVAILABLE, sentence);
@@ -97,10 +94,7 @@ impl<'c> Request<'c> {
     ///
     /// # Errors
     /// `413` for a line beyond [`Limits::content_bytes`]; else as [`pieces`](Request::pieces).
-    pub fn lines(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    pub fn lines(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
         let (mut kept, most) = (Vec::new(), self.limits().content_bytes);
         self.pieces(|piece| {
             let (mut start, mut searched) = (0, kept.len());

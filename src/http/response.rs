@@ -76,9 +76,7 @@ impl Response {
 
     /// As [`bytes`](Response::bytes), with a media type that this program says itself.
     pub(super) fn typed(status: Status, content_type: &'static str, body: Body) -> Response {
-        Response::new(status, body)
-            .literal("Content-Type", content_type)
-            .literal("X-Content-Type-Options", "nosniff")
+        Response::new(status, body).literal("Content-Type", content_type).literal("X-Content-Type-Options", "nosniff")
     }
 
     /// A stream of unknown length, `200`, that ends when `run` returns. `opening` leaves with the head at once. Each
@@ -105,8 +103,7 @@ impl Response {
         run: impl FnOnce(StreamWriter) -> io::Result<()> + Send + 'static,
     ) -> Response {
         // A program may have made the text at run time: it is cleaned as that of any field.
-        Response::new(Status::OK, Body::Stream(Stream::new(opening, Box::new(run))))
-            .field("Content-Type", content_type)
+        Response::new(Status::OK, Body::Stream(Stream::new(opening, Box::new(run)))).field("Content-Type", content_type)
     }
 
     /// Changes the stream, if the body is one.
@@ -124,18 +121,12 @@ impl Response {
     }
 
     /// Sets [`Stream::prepare`].
-    pub(crate) fn prepare(
-        self,
-        prepare: impl FnOnce(&mut StreamWriter, &[u8]) + Send + 'static,
-    ) -> Response {
+    pub(crate) fn prepare(self, prepare: impl FnOnce(&mut StreamWriter, &[u8]) + Send + 'static) -> Response {
         self.with_stream(|stream| stream.prepare = Some(Box::new(prepare)))
     }
 
     /// The answer for a method that the path does not have: of OPTIONS the methods there are, else `405`.
-    pub(super) fn for_other_method(
-        method: Method,
-        allow: impl Into<Cow<'static, str>>,
-    ) -> Response {
+    pub(super) fn for_other_method(method: Method, allow: impl Into<Cow<'static, str>>) -> Response {
         let allow = allow.into();
         let response = match method {
             Method::Options => Response::empty(Status::NO_CONTENT),
@@ -155,16 +146,9 @@ impl Response {
     /// `Content-Length`, `Date`, `Transfer-Encoding`. Nothing of such a field reaches the wire. A panic of a handler is
     /// `500` for its client.
     #[track_caller]
-    pub fn field(
-        mut self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Response {
+    pub fn field(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Response {
         let (name, value) = (name.into(), value.into());
-        assert!(
-            Response::takes(&name),
-            "{name:?} is no name, or the server itself writes this field"
-        );
+        assert!(Response::takes(&name), "{name:?} is no name, or the server itself writes this field");
         let value = match value.bytes().any(is_control) {
             true => value.replace(|c| u8::try_from(c).is_ok_and(is_control), " ").into(),
             false => value,
@@ -175,11 +159,7 @@ impl Response {
 
     /// As [`field`](Response::field), for what this program says itself: it is not searched for control characters in
     /// each response.
-    pub(crate) fn literal(
-        mut self,
-        name: &'static str,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Response {
+    pub(crate) fn literal(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response {
         let value = value.into();
         debug_assert!(Response::takes(name) && !value.bytes().any(is_control));
         self.fields.push((name.into(), value));
@@ -287,8 +267,7 @@ fn is_control(byte: u8) -> bool {
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Response {
         let sentence = refusal.sentence.replace(char::is_control, " ") + "\n";
-        let response =
-            Response::text(refusal.status, sentence).literal("Cache-Control", "no-store");
+        let response = Response::text(refusal.status, sentence).literal("Cache-Control", "no-store");
         match refusal.status {
             // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 11.6.1).
             Status::UNAUTHORIZED => response.literal("WWW-Authenticate", "Bearer"),

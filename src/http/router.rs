@@ -113,8 +113,7 @@ impl Router {
     pub(super) fn respond(&self, request: &mut Request<'_>) -> Response {
         // The relative addresses of a page need the slash.
         if let Some(last) = self.base.last().filter(|_| request.segments() == self.base) {
-            return Response::empty(Status::TEMPORARY_REDIRECT)
-                .field("Location", format!("{last}/"));
+            return Response::empty(Status::TEMPORARY_REDIRECT).field("Location", format!("{last}/"));
         }
         let routes = self.fitting(request);
         let of = |method: Method| routes.iter().find(|route| route.method == method);
@@ -158,8 +157,7 @@ fn methods_of(routes: &[&Route]) -> Vec<Method> {
 impl Route {
     fn fits(&self, segments: &[Cow<str>]) -> bool {
         let mut pairs = self.parts.iter().zip(segments);
-        self.parts.len() == segments.len()
-            && pairs.all(|(part, segment)| part == segment || name_of(part).is_some())
+        self.parts.len() == segments.len() && pairs.all(|(part, segment)| part == segment || name_of(part).is_some())
     }
 
     /// The parameters of a path that fits.
@@ -188,10 +186,7 @@ fn names(methods: &[Method]) -> String {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routes = self
-            .routes
-            .iter()
-            .map(|route| (route.method.name(), format!("/{}", route.parts.join("/"))));
+        let routes = self.routes.iter().map(|route| (route.method.name(), format!("/{}", route.parts.join("/"))));
         f.debug_struct("Router")
             .field("routes", &routes.collect::<Vec<_>>())
             .field("has_fallback", &self.fallback.is_some())

@@ -126,11 +126,7 @@ impl Server {
     }
 
     /// As [`serve`](Server::serve), with connections that the caller can count.
-    pub(crate) fn serve_with(
-        self,
-        router: Router,
-        admission: Arc<Admission>,
-    ) -> io::Result<ServerHandle> {
+    pub(crate) fn serve_with(self, router: Router, admission: Arc<Admission>) -> io::Result<ServerHandle> {
         self.listeners.iter().try_for_each(|listener| listener.prepare(&self.limits))?;
         let addr = self.local_addr().unwrap_or(NO_ADDRESS);
         let threads = Arc::new(Threads::default());
@@ -181,8 +177,7 @@ fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
                 }
             }
             Err(error)
-                if listener.is_closed()
-                    || matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                if listener.is_closed() || matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // Most likely the process has no descriptor left. One comes back when a connection ends.
             Err(error) => {
                 admission.counters.accept_errors.fetch_add(1, Relaxed);

@@ -91,8 +91,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) const NOTHING_HERE: Refusal =
-        Refusal::new(Status::NOT_FOUND, "There is nothing at this path.");
+    pub(super) const NOTHING_HERE: Refusal = Refusal::new(Status::NOT_FOUND, "There is nothing at this path.");
 
     /// A refusal with a sentence that is a literal.
     pub const fn new(status: Status, sentence: &'static str) -> Refusal {

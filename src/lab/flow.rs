@@ -58,12 +58,7 @@ pub(super) struct Flow {
 
 impl Flow {
     /// The stream of the events from the number `first` on. A client that `returns` has met the cut and the stall before.
-    pub(super) fn stream(
-        self,
-        mut source: impl Source + Send + 'static,
-        first: usize,
-        returns: bool,
-    ) -> Response {
+    pub(super) fn stream(self, mut source: impl Source + Send + 'static, first: usize, returns: bool) -> Response {
         let mark = if self.has_bom { "\u{feff}" } else { "" };
         let opening = self.retry.map(opening_with).unwrap_or_default();
         let opening = [mark.as_bytes(), &opening].concat();
@@ -73,8 +68,7 @@ impl Flow {
             _ => (Vec::new(), opening),
         };
         let run = move |writer| {
-            let mut outlet =
-                Outlet { writer, flow: &self, piece: Vec::new(), chunk_left: self.chunk };
+            let mut outlet = Outlet { writer, flow: &self, piece: Vec::new(), chunk_left: self.chunk };
             outlet.send(&opening)?;
             self.play(&mut source, first, returns, &mut outlet)?;
             outlet.writer.finish();
@@ -92,13 +86,7 @@ impl Flow {
         Cow::Owned(lines.join(self.line_end.as_bytes()))
     }
 
-    fn play(
-        &self,
-        source: &mut impl Source,
-        first: usize,
-        returns: bool,
-        outlet: &mut Outlet<'_>,
-    ) -> io::Result<()> {
+    fn play(&self, source: &mut impl Source, first: usize, returns: bool, outlet: &mut Outlet<'_>) -> io::Result<()> {
         let mut number = first;
         outlet.pause(self.paced(self.delay, number - 1))?;
         while source.has(number)? {

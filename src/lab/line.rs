@@ -61,7 +61,8 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_name_byte)
 }
 
-pub(super) const NAME: &str = "a name of 1 to 64 letters, digits, dots, underscores and hyphens that does not begin with a dot";
+pub(super) const NAME: &str =
+    "a name of 1 to 64 letters, digits, dots, underscores and hyphens that does not begin with a dot";
 
 /// Streams that can be watched and cut together.
 #[derive(Default)]
@@ -143,8 +144,7 @@ pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Re
 
 pub(super) const TOO_MANY_LINES: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
-const TOO_MANY_WATCHERS: Refusal =
-    Refusal::new(Status::SERVICE_UNAVAILABLE, "This line has too many watchers.");
+const TOO_MANY_WATCHERS: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "This line has too many watchers.");
 
 /// The pieces that wait for one watcher. When there are too many, the oldest are dropped and counted.
 #[derive(Default)]
@@ -208,8 +208,7 @@ impl Queue {
     /// How many bytes were dropped since the last call, and the next piece, if one comes soon.
     fn pop(&self) -> (usize, Option<Piece>) {
         let waiting = hold(&self.waiting);
-        let waited =
-            self.changed.wait_timeout_while(waiting, LOOK_INTERVAL, |w| w.pieces.is_empty());
+        let waited = self.changed.wait_timeout_while(waiting, LOOK_INTERVAL, |w| w.pieces.is_empty());
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         let next = (take(&mut waiting.missed_bytes), waiting.pop());
         self.changed.notify_all();

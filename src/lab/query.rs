@@ -240,9 +240,7 @@ pub(crate) fn respond(request: &Request<'_>, lines: &Lines) -> Response {
 }
 
 pub(super) fn without_content(status: Status) -> Response {
-    Response::empty(status)
-        .field("Cache-Control", "no-store")
-        .field("X-Content-Type-Options", "nosniff")
+    Response::empty(status).field("Cache-Control", "no-store").field("X-Content-Type-Options", "nosniff")
 }
 
 fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
@@ -269,9 +267,7 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     };
     let response = given.on_line(flow.stream(script, first, id.is_some()), lines);
     Ok(match given.text("type") {
-        Some(content_type) => {
-            response.without("Content-Type").field("Content-Type", content_type.to_owned())
-        }
+        Some(content_type) => response.without("Content-Type").field("Content-Type", content_type.to_owned()),
         None => response,
     })
 }
@@ -326,8 +322,8 @@ fn is_media_type(text: &str) -> bool {
 
 /// The reply repeats the name only if it is a plain word.
 fn unknown(name: &str, known: &[&str]) -> Refusal {
-    let is_plain = (1..=32).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_plain =
+        (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let culprit = if is_plain { name } else { "A parameter" };
     bad(format!("{culprit} is unknown. The parameters are {}.", list(known, "and")))
 }

@@ -38,11 +38,7 @@ pub(crate) fn play_recording(
     Ok(response.field(NOSNIFF, "nosniff"))
 }
 
-fn play(
-    request: &mut Request<'_>,
-    file: &Named,
-    lines: Option<&Lines>,
-) -> Result<Response, Refusal> {
+fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Result<Response, Refusal> {
     let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
     let given = Given::parse(request, streams)?;
     let mut flow = given.flow()?;
@@ -71,9 +67,7 @@ fn play(
             return Ok(refused_because("too many clients look for their place in a recording"));
         }
         match recording.skip_to(id).map_err(|_| UNPLAYABLE)? {
-            Some(number) if recording.next.is_some() => {
-                (first, flow.delay) = (number, recording.pause())
-            }
+            Some(number) if recording.next.is_some() => (first, flow.delay) = (number, recording.pause()),
             // Any status but 200 tells an EventSource not to come back.
             Some(_) if given.is("complete", "204") => {
                 return Ok(without_content(Status::NO_CONTENT));
@@ -103,8 +97,7 @@ const MALFORMED: Refusal = Refusal::new(
 const NOSNIFF: &str = "X-Content-Type-Options";
 
 /// A recording that a stranger has made must not change what other pages of this origin are and have.
-const REFUSED: [&str; 4] =
-    ["set-cookie", "content-security-policy", "x-content-type-options", "clear-site-data"];
+const REFUSED: [&str; 4] = ["set-cookie", "content-security-policy", "x-content-type-options", "clear-site-data"];
 
 /// What the comments in front of the first block order.
 ///
@@ -133,10 +126,7 @@ impl Directives {
             } else if let Some(field) = text.strip_prefix(": header ") {
                 let (name, value) = field.split_once(':').ok_or(MALFORMED)?;
                 let lower = name.to_ascii_lowercase();
-                if !Response::takes(name)
-                    || lower.starts_with("access-control-")
-                    || REFUSED.contains(&&*lower)
-                {
+                if !Response::takes(name) || lower.starts_with("access-control-") || REFUSED.contains(&&*lower) {
                     return Err(MALFORMED);
                 }
                 directives.fields.push((name.to_owned(), value.trim().to_owned()));
@@ -177,8 +167,7 @@ impl Played {
         let blocks = Recording::within(file.open().map_err(|_| UNPLAYABLE)?, BLOCK_BYTES);
         let interval = given.milliseconds("interval").filter(|_| given.has("interval"));
         let (interval, ends_in_lf) = (interval.unwrap_or(INTERVAL), given.has("newline"));
-        let mut played =
-            Played { blocks, next: None, has_mark: false, interval, ends_in_lf, after_cr: false };
+        let mut played = Played { blocks, next: None, has_mark: false, interval, ends_in_lf, after_cr: false };
         played.load().map_err(|_| UNPLAYABLE)?;
         let first = played.next.get_or_insert_default();
         let directives = Directives::take(first)?;

@@ -172,8 +172,7 @@ fn is_block(text: &str) -> bool {
         line.starts_with(": ")
             || line.starts_with("data: ")
             || line.strip_prefix("event: ").is_some_and(is_type)
-            || retry
-                .is_some_and(|ms| !ms.is_empty() && ms.bytes().all(|byte| byte.is_ascii_digit()))
+            || retry.is_some_and(|ms| !ms.is_empty() && ms.bytes().all(|byte| byte.is_ascii_digit()))
     };
     lines.split('\n').all(is_fine) && has_data
 }
@@ -197,8 +196,7 @@ fn encode_event(data: String, name: Option<String>, bounds: &Bounds) -> Result<S
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds =
-        Bounds { events: 10, bytes: 100, is_id: |id| id != "9-9", is_key: |_| true };
+    const BOUNDS: Bounds = Bounds { events: 10, bytes: 100, is_id: |id| id != "9-9", is_key: |_| true };
 
     fn list(texts: &[&str]) -> Reply {
         Reply::List(texts.iter().map(|text| Reply::Text((*text).into())).collect())
@@ -221,10 +219,7 @@ mod tests {
             block(&["data", "a\r\rid: 7\n\ndata: b"]),
             "data: a\ndata: \ndata: id: 7\ndata: \ndata: data: b\n\n"
         );
-        assert_eq!(
-            block(&["f", ": c\nevent: a\nretry: 5\ndata: x\n\n"]),
-            ": c\nevent: a\nretry: 5\ndata: x\n\n"
-        );
+        assert_eq!(block(&["f", ": c\nevent: a\nretry: 5\ndata: x\n\n"]), ": c\nevent: a\nretry: 5\ndata: x\n\n");
         assert_eq!(block(&["f", "id: 7\ndata: x\n\n"]), "data: x\n\n");
         assert_eq!(block(&["f", "event:a\rdata:x\r\r"]), "event: a\ndata: x\n\n");
         for no_event in [
@@ -263,10 +258,7 @@ mod tests {
             shown,
             "*12 $4 XADD $12 newswire:{a} $5 MINID $1 ~ $3 5-0 $1 * $1 p $3 n-1 $1 f $9 data: x\n\n $1 k $3 k-1 "
         );
-        let entry = Reply::List(vec![
-            Reply::Text("1-0".into()),
-            list(&["p", "n-1", "f", "data: x\n\n", "k", "k-1"]),
-        ]);
+        let entry = Reply::List(vec![Reply::Text("1-0".into()), list(&["p", "n-1", "f", "data: x\n\n", "k", "k-1"])]);
         let read = read(&entry, &BOUNDS).expect("it has an id");
         assert_eq!(read.token.as_deref(), Some("n-1"));
         assert_eq!(read.entry, Ok(Entry { id: "1-0".into(), content }));

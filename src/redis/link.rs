@@ -64,12 +64,10 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 /// An error that Redis sent. What it says is shown, without what could control a terminal.
 pub(super) fn refused(said: &str) -> io::Error {
     let shown: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
-    let is_final =
-        ["NOAUTH ", "WRONGPASS ", "NOPERM ", "NOPROTO "].iter().any(|code| said.starts_with(code))
-            || said.starts_with("ERR ") && !said.contains("max number of clients");
+    let is_final = ["NOAUTH ", "WRONGPASS ", "NOPERM ", "NOPROTO "].iter().any(|code| said.starts_with(code))
+        || said.starts_with("ERR ") && !said.contains("max number of clients");
     let is_cluster = ["MOVED ", "CLUSTERDOWN "].iter().any(|code| said.starts_with(code));
-    let hint =
-        if is_cluster { "; it is a Redis Cluster, which newswire does not speak" } else { "" };
+    let hint = if is_cluster { "; it is a Redis Cluster, which newswire does not speak" } else { "" };
     let kind = if is_final { ErrorKind::PermissionDenied } else { ErrorKind::Other };
     io::Error::new(kind, format!("Redis says: {shown}{hint}"))
 }
@@ -116,11 +114,7 @@ impl Read for Patient {
 impl Connection {
     /// Connects to a master at one of the addresses. Strings of more than `string_bytes` are dropped from replies. `then`
     /// are commands that must succeed.
-    pub(super) fn open(
-        options: &Options,
-        string_bytes: usize,
-        then: &[&[&str]],
-    ) -> io::Result<Connection> {
+    pub(super) fn open(options: &Options, string_bytes: usize, then: &[&[&str]]) -> io::Result<Connection> {
         let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in options.address.to_socket_addrs()? {
             let deadline = Instant::now() + SILENCE;
@@ -194,9 +188,7 @@ impl Connection {
         self.input.get_mut().deadline = Some(deadline);
         match self.input.fill_buf() {
             Ok([]) => Err(ErrorKind::UnexpectedEof.into()),
-            Err(error) if !matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => {
-                Err(error)
-            }
+            Err(error) if !matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => Err(error),
             _ => Ok(()),
         }
     }

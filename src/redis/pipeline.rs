@@ -98,9 +98,7 @@ impl Pipeline {
                     hold(&self.queue)
                 }
                 None if left.is_zero() => return Answer::Lost,
-                _ => {
-                    self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
-                }
+                _ => self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -119,8 +117,7 @@ impl<'p> Batch<'p> {
     fn take(pipeline: &'p Pipeline, queue: &mut Queue, session: Session) -> Batch<'p> {
         let now = Instant::now();
         // The threads of late requests remove them.
-        let (requests, late) =
-            std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
+        let (requests, late) = std::mem::take(&mut queue.waiting).into_iter().partition(|it| now < it.deadline);
         queue.waiting = late;
         queue.has_leader = true;
         let connection = queue.connection.take().filter(|(number, _)| *number == session.number);
@@ -139,8 +136,7 @@ impl<'p> Batch<'p> {
             self.requests.iter().for_each(|request| request.answer(Answer::NotSent));
             return;
         };
-        let mut wire =
-            self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
+        let mut wire = self.requests.iter().map(|request| &request.wire[..]).collect::<Vec<_>>().concat();
         let mut expected = self.requests.len();
         if options.wait > 0 {
             encode(&["WAIT", &options.wait.to_string(), REPLICA_MS], &mut wire);
@@ -152,11 +148,10 @@ impl<'p> Batch<'p> {
             replies.extend(std::iter::from_fn(next).take(expected));
         }
         let has_enough = |count: i64| count >= i64::from(options.wait);
-        let is_replicated = options.wait == 0
-            || matches!(replies.get(self.requests.len()), Some(Reply::Number(it)) if has_enough(*it));
+        let is_replicated =
+            options.wait == 0 || matches!(replies.get(self.requests.len()), Some(Reply::Number(it)) if has_enough(*it));
         // A connection that has not answered in time, or has a server that is no master now, is not used again.
-        let is_refused =
-            |reply: &Reply| matches!(reply, Reply::Error(said) if is_of_no_master(said));
+        let is_refused = |reply: &Reply| matches!(reply, Reply::Error(said) if is_of_no_master(said));
         if replies.len() == expected && !replies.iter().any(is_refused) {
             self.connection = Some(connection);
         }

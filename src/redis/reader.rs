@@ -266,10 +266,7 @@ impl Reader<'_> {
                 end = format!("({}", next.id);
                 loaded.last.get_or_insert_with(|| next.id.clone());
                 match next.entry {
-                    Ok(entry)
-                        if loaded.entries.len() < bounds.events
-                            && bytes + entry.size() <= bounds.bytes =>
-                    {
+                    Ok(entry) if loaded.entries.len() < bounds.events && bytes + entry.size() <= bounds.bytes => {
                         bytes += entry.size();
                         loaded.entries.push(entry);
                     }

@@ -192,9 +192,8 @@ impl Redis {
     /// Follows no stream that nothing needs. Returns the others, each with its last entry.
     pub(super) fn retire_unwanted(&self) -> Vec<(Arc<str>, String)> {
         let shared = || hold(&self.shared);
-        let unasked = |(key, it): (&Arc<str>, &Followed)| {
-            it.is_unasked().then(|| (Arc::clone(key), Weak::clone(&it.mirror)))
-        };
+        let unasked =
+            |(key, it): (&Arc<str>, &Followed)| it.is_unasked().then(|| (Arc::clone(key), Weak::clone(&it.mirror)));
         let unasked: Vec<_> = shared().streams.iter().filter_map(unasked).collect();
         for (key, mirror) in unasked {
             // It is asked, and dropped, without the lock.
@@ -204,8 +203,7 @@ impl Redis {
             }
             let is_left = {
                 let streams = &mut shared().streams;
-                streams.get(&key).is_some_and(Followed::is_unasked)
-                    && streams.remove(&key).is_some()
+                streams.get(&key).is_some_and(Followed::is_unasked) && streams.remove(&key).is_some()
             };
             mirror.filter(|_| is_left).into_iter().for_each(|mirror| mirror.retire());
         }
@@ -235,11 +233,7 @@ impl Redis {
     }
 
     /// Waits for a change, at most until then. `None` when that has passed, or Redis is known to be down.
-    pub(super) fn wait<'s>(
-        &self,
-        shared: MutexGuard<'s, Shared>,
-        deadline: Instant,
-    ) -> Option<MutexGuard<'s, Shared>> {
+    pub(super) fn wait<'s>(&self, shared: MutexGuard<'s, Shared>, deadline: Instant) -> Option<MutexGuard<'s, Shared>> {
         let is_known = |_: &Instant| shared.session.is_none();
         let down_since = shared.down_since.filter(is_known);
         let gives_up_at = down_since.map_or(deadline, |since| deadline.min(since + KNOWN_DOWN));

@@ -89,12 +89,7 @@ impl Stream {
     /// Adds an entry, and gives its id. `oldest` is the id before which the stream may be trimmed.
     ///
     /// A command is never sent again when its reply is lost: Redis may have it. If it has, the reader meets its token.
-    pub(crate) fn add(
-        &self,
-        content: &Content,
-        oldest: Option<&str>,
-        deadline: Instant,
-    ) -> Result<String, Failure> {
+    pub(crate) fn add(&self, content: &Content, oldest: Option<&str>, deadline: Instant) -> Result<String, Failure> {
         let token = format!("{}-{}", self.redis.nonce, self.redis.tokens.fetch_add(1, Relaxed));
         let wire = add(&self.key, content, &token, oldest);
         hold(&self.redis.shared).awaited.insert(token.clone(), None);

@@ -88,8 +88,7 @@ impl EmitterOptions {
         let run = move |writer| {
             let output = Arc::new(Mutex::new(Output::new(writer, self.heartbeat)));
             output::keep_alive(&output)?;
-            let outcome =
-                emit(Emitter { output: &output, last_event_id: last_event_id.as_deref() });
+            let outcome = emit(Emitter { output: &output, last_event_id: last_event_id.as_deref() });
             hold(&output).finish();
             outcome
         };
@@ -165,10 +164,7 @@ impl Emitter<'_> {
     ///
     /// # Errors
     /// Always: `error`, or the error of the write.
-    pub fn complete_with_error(
-        mut self,
-        error: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> io::Result<()> {
+    pub fn complete_with_error(mut self, error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Result<()> {
         self.comment(FAILED)?;
         Err(io::Error::other(error))
     }

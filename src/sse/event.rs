@@ -135,10 +135,7 @@ impl Event {
     /// channel sends `end`, `gap` and `heartbeat`. With these, a publisher could mislead the clients of a channel, and
     /// with white space around them those clients that trim the type.
     pub fn is_reserved(&self) -> bool {
-        matches!(
-            self.name.as_deref().map(str::trim),
-            Some("open" | "error" | "end" | "gap" | "heartbeat")
-        )
+        matches!(self.name.as_deref().map(str::trim), Some("open" | "error" | "end" | "gap" | "heartbeat"))
     }
 
     /// Without an id. A channel gives ids itself, and refuses an event that has one.

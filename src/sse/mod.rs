@@ -24,7 +24,6 @@ pub use recording::{Block, Blocks, Recorder, Recording};
 pub use sse_emitter::{SendError, SseEmitter};
 pub use stream::last_event_id;
 pub(crate) use stream::{
-    LAST_EVENT_ID_PARAMETERS, event_stream, farewell, opening, opening_with, refused,
-    refused_because,
+    LAST_EVENT_ID_PARAMETERS, event_stream, farewell, opening, opening_with, refused, refused_because,
 };
 pub use text::base64;

@@ -131,9 +131,7 @@ pub(super) fn keep_alive(output: &Arc<Mutex<Output>>) -> io::Result<()> {
 fn run(mut streams: Vec<Kept>, begun: Receiver<Kept>) {
     loop {
         let now = Instant::now();
-        streams.retain_mut(|kept| {
-            kept.output.strong_count() > 0 && (now < kept.due || kept.keep_alive())
-        });
+        streams.retain_mut(|kept| kept.output.strong_count() > 0 && (now < kept.due || kept.keep_alive()));
         let arrived = match streams.iter().map(|kept| kept.due).min() {
             Some(next) => begun.recv_timeout(next.saturating_duration_since(now).max(STEP)).ok(),
             None => {

@@ -192,8 +192,7 @@ impl Parser {
             // "If the field value consists of only ASCII digits, then interpret the field value as an integer in base
             // ten, and set the event stream's reconnection time to that integer."
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.reconnection_time =
-                    Some(Duration::from_millis(value.parse().unwrap_or(u64::MAX)));
+                self.reconnection_time = Some(Duration::from_millis(value.parse().unwrap_or(u64::MAX)));
             }
             // "Otherwise: The field is ignored." A line that begins with a colon is ignored too: its field has no name.
             _ => {}

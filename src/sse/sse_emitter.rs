@@ -198,10 +198,7 @@ impl SseEmitter {
 
     /// Calls `callback` when the client has left or takes nothing, when the server stops, and with the error of
     /// [`complete_with_error`](SseEmitter::complete_with_error).
-    pub fn on_error(
-        self,
-        callback: impl FnOnce(&SseEmitter, &io::Error) + Send + 'static,
-    ) -> SseEmitter {
+    pub fn on_error(self, callback: impl FnOnce(&SseEmitter, &io::Error) + Send + 'static) -> SseEmitter {
         self.with(|state| state.on_error.replace(Box::new(callback)))
     }
 

@@ -18,8 +18,7 @@ const REFUSED_RECONNECTION_TIME: Duration = Duration::from_secs(5);
 
 /// The query parameters that stand in for `Last-Event-ID`. A browser cannot set the field on a first request, and
 /// polyfills that cannot set it at all ask with the second or the third.
-pub(crate) const LAST_EVENT_ID_PARAMETERS: [&str; 3] =
-    ["last_event_id", "lastEventId", "Last-Event-ID"];
+pub(crate) const LAST_EVENT_ID_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
 
 /// The id of the last event that the client has: the `Last-Event-ID` field, which EventSource sends when it
 /// reconnects, or else the query parameter `last_event_id`, `lastEventId` or `Last-Event-ID`. An empty id is none.

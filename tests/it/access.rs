@@ -48,11 +48,8 @@ const READS: [(&str, &str, u16); 8] = [
     ("GET", "/", 200),
     ("GET", "/nothing", 404),
 ];
-const PUBLISHES: [(&str, &str, u16); 3] = [
-    ("POST", "/channels/c", 200),
-    ("PUT", "/channels/c?event=x", 200),
-    ("DELETE", "/channels/c", 204),
-];
+const PUBLISHES: [(&str, &str, u16); 3] =
+    [("POST", "/channels/c", 200), ("PUT", "/channels/c?event=x", 200), ("DELETE", "/channels/c", 204)];
 const CUTS: [(&str, &str, u16); 1] = [("DELETE", "/lab/lines/watched", 204)];
 
 /// What a request says of where it comes from. PORT stands for the port of the server.
@@ -64,12 +61,7 @@ struct From {
     writes: [bool; 2],
 }
 
-const fn from(
-    host: &'static str,
-    origin: Option<&'static str>,
-    reads: [bool; 2],
-    writes: [bool; 2],
-) -> From {
+const fn from(host: &'static str, origin: Option<&'static str>, reads: [bool; 2], writes: [bool; 2]) -> From {
     From { host, origin, reads, writes }
 }
 
@@ -122,8 +114,7 @@ const ON_LOOPBACK: [From; 33] = [
     from("127.0.0.1:PORT", Some("127.0.0.1:PORT"), ONLY_OPEN, NO),
 ];
 
-const NAMED: [&str; 4] =
-    ["--allow-origin", "https://named.example", "--allow-origin", "http://localhost:3000"];
+const NAMED: [&str; 4] = ["--allow-origin", "https://named.example", "--allow-origin", "http://localhost:3000"];
 
 fn check(server: &Server, address: SocketAddr, from: &From, has_named: bool) -> Vec<String> {
     let port = address.port().to_string();
@@ -140,9 +131,7 @@ fn check(server: &Server, address: SocketAddr, from: &From, has_named: bool) -> 
         let expected = if is_granted { *granted } else { 403 };
         if answer.status != expected {
             let status = answer.status;
-            wrong.push(format!(
-                "{method} {target} of {host} {origin:?}, named {has_named}: {status}, not {expected}"
-            ));
+            wrong.push(format!("{method} {target} of {host} {origin:?}, named {has_named}: {status}, not {expected}"));
         }
     }
     // Anything may ask whether the server lives.
@@ -215,8 +204,7 @@ fn the_authority_of_the_target_goes_before_the_host_field() {
 /// A browser always sends Host. By hand, over telnet, it is left out.
 #[test]
 fn a_request_without_a_host_is_not_from_a_browser_and_may_do_all_that_a_program_may() {
-    let server =
-        Server::start(&["--quiet", "--publish-open", "--allow-origin", "https://a.example"]);
+    let server = Server::start(&["--quiet", "--publish-open", "--allow-origin", "https://a.example"]);
     let by_hand = server.exchange("GET /channels HTTP/1.0\r\n\r\n");
     assert!(by_hand.starts_with("HTTP/1.1 200 "), "{by_hand}");
     let with_origin = server.exchange("GET /channels HTTP/1.0\r\nOrigin: http://\r\n\r\n");
@@ -260,12 +248,9 @@ fn the_laboratory_is_off_where_other_machines_reach_it_unless_it_is_asked_for() 
         (server, address)
     };
     let (_server, address) = start(&["0.0.0.0:0"]);
-    for (method, target) in [
-        ("GET", "/lab"),
-        ("GET", "/lab?text=a"),
-        ("GET", "/lab/lines/a"),
-        ("DELETE", "/lab/lines/a"),
-    ] {
+    for (method, target) in
+        [("GET", "/lab"), ("GET", "/lab?text=a"), ("GET", "/lab/lines/a"), ("DELETE", "/lab/lines/a")]
+    {
         let answer = ask(address, method, target, &[], "");
         assert_refused(&answer, 404, "--lab");
     }
@@ -281,12 +266,9 @@ fn the_laboratory_is_off_where_other_machines_reach_it_unless_it_is_asked_for() 
 #[test]
 fn publishing_is_off_unless_it_is_turned_on() {
     let server = Server::start(&["--quiet"]);
-    for (method, target) in [
-        ("POST", "/channels/c"),
-        ("PUT", "/channels/c"),
-        ("POST", "/channels/c?lines"),
-        ("DELETE", "/channels/c"),
-    ] {
+    for (method, target) in
+        [("POST", "/channels/c"), ("PUT", "/channels/c"), ("POST", "/channels/c?lines"), ("DELETE", "/channels/c")]
+    {
         let answer = ask(server.address, method, target, &[], "x");
         assert_refused(&answer, 403, "--publish-token-file");
         assert_refused(&answer, 403, "--publish-open");
@@ -295,9 +277,8 @@ fn publishing_is_off_unless_it_is_turned_on() {
     // Reading is not off.
     drop(Stream::subscribe(server.address, "c"));
     // A client that waits for `100 Continue` does not upload in vain.
-    let answer = server.exchange(
-        "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-    );
+    let answer = server
+        .exchange("POST /channels/c HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 

@@ -177,23 +177,20 @@ fn a_publish_in_two_writes_does_not_wait_for_the_uploads_before_it() {
 #[test]
 fn a_place_that_is_given_back_is_taken_at_once() {
     let held = hold(Limits { connections: 1, waiting: 100, ..lenient() });
-    eventually(
-        "24 requests take the place one after another, in less time than four looks",
-        || {
-            let stream = held.begin_stream();
-            let waiting = [(); 24].map(|()| connect(held.address));
-            for socket in &waiting {
-                send(socket, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            }
-            thread::sleep(SHORT);
-            let started = Instant::now();
-            held.end_one();
-            receive_all(&stream);
-            drop(stream);
-            waiting.iter().for_each(|socket| drop(receive_all(socket)));
-            started.elapsed() < 4 * LOOK
-        },
-    );
+    eventually("24 requests take the place one after another, in less time than four looks", || {
+        let stream = held.begin_stream();
+        let waiting = [(); 24].map(|()| connect(held.address));
+        for socket in &waiting {
+            send(socket, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        }
+        thread::sleep(SHORT);
+        let started = Instant::now();
+        held.end_one();
+        receive_all(&stream);
+        drop(stream);
+        waiting.iter().for_each(|socket| drop(receive_all(socket)));
+        started.elapsed() < 4 * LOOK
+    });
 }
 
 #[test]
@@ -270,8 +267,7 @@ fn the_next_request_evicts_one_that_has_got_its_place_and_makes_no_progress() {
     let stream = held.begin_stream();
     let upload = connect(held.address);
     // Its content is not waited for before it stands in the queue.
-    let chunked =
-        "POST /works HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+    let chunked = "POST /works HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
     send(&upload, chunked);
     assert_silent(&upload, SHORT);
     let waiting = held.ask();
@@ -337,10 +333,7 @@ fn all_streams_are_counted_and_the_rest_is_answered_when_there_are_too_many() {
         send(&refused, b"GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let answer = receive(&refused).expect("it is answered");
         assert_eq!((answer.status, answer.field("content-type")), (200, Some("text/event-stream")));
-        assert!(
-            answer.text().starts_with(": ") && answer.text().contains("\nretry: "),
-            "{answer:?}"
-        );
+        assert!(answer.text().starts_with(": ") && answer.text().contains("\nretry: "), "{answer:?}");
         assert!(!answer.text().contains("\n\n"), "{answer:?}");
         // Its place is free at once.
         assert_eq!(answer.field("connection"), Some("close"));
@@ -404,15 +397,9 @@ fn responses_to_pipelined_requests_leave_together() {
 /// Uploads have a limit of their own.
 #[test]
 fn uploads_that_last_leave_room_for_streams() {
-    let server = Server::start(&[
-        "--publish-open",
-        "--quiet",
-        "--max-connections",
-        "20",
-        "--max-subscribers",
-        "1",
-    ]);
-    let upload = b"POST /channels/c?lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n";
+    let server = Server::start(&["--publish-open", "--quiet", "--max-connections", "20", "--max-subscribers", "1"]);
+    let upload =
+        b"POST /channels/c?lines HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n";
     // Half of the connections that are not for streams.
     let mut uploads: Vec<_> = (0..9).map(|_| server.connect()).collect();
     for socket in &uploads {
@@ -425,9 +412,7 @@ fn uploads_that_last_leave_room_for_streams() {
     let mut stream = Stream::resume(server.address, "c", "earliest");
     assert_eq!(stream.next().expect("there is room").data, "a");
     uploads.clear();
-    eventually("their permits are free", || {
-        ask(server.address, "POST", "/channels/c?lines", &[], "b\n").status == 200
-    });
+    eventually("their permits are free", || ask(server.address, "POST", "/channels/c?lines", &[], "b\n").status == 200);
 }
 
 #[test]

@@ -75,9 +75,7 @@ fn the_application_says_which_clients_come_in() {
     // 401 and 403 are the end for an EventSource, and so they are meant.
     for status in [401, 403] {
         let channel = format!("/channels/c-{status}");
-        for (method, target) in
-            [("GET", channel.clone()), ("POST", channel.clone()), ("GET", channel + "?poll")]
-        {
+        for (method, target) in [("GET", channel.clone()), ("POST", channel.clone()), ("GET", channel + "?poll")] {
             let answer = ask(address, method, &target, &[], "");
             assert_eq!(answer.status, status, "{answer:?}");
             assert!(!answer.text().contains("said"), "the application's content stays there");
@@ -133,16 +131,8 @@ fn the_application_is_told_what_the_client_says_and_nothing_of_it_can_be_forged(
 
     // The client's query does not come behind ours, where some programs would take the last of two parameters.
     for (method, target, line) in [
-        (
-            "HEAD",
-            "/channels/c?key=1&key=2&last_event_id=%26channel=other%23",
-            "method=HEAD&channel=c",
-        ),
-        (
-            "GET",
-            "/channels/c%26channel=other?key=%0d%0aX-Forged:1",
-            "method=GET&channel=c%26channel%3Dother",
-        ),
+        ("HEAD", "/channels/c?key=1&key=2&last_event_id=%26channel=other%23", "method=HEAD&channel=c"),
+        ("GET", "/channels/c%26channel=other?key=%0d%0aX-Forged:1", "method=GET&channel=c%26channel%3Dother"),
         ("GET", "/channels/c%0d%0aX-Forged:%201", "method=GET&channel=c%0D%0AX-Forged%3A%201"),
         ("GET", "/channels/%23c%20HTTP%2F1.1", "method=GET&channel=%23c%20HTTP%2F1.1"),
         ("GET", "/channels/..%2f..%2fadmin", "method=GET&channel=..%2F..%2Fadmin"),
@@ -199,9 +189,7 @@ fn an_application_that_never_ends_its_answer_holds_up_its_clients_for_two_second
     assert_eq!(post(server.address, "c").status, 503);
     assert_comes_back(&ask(server.address, "GET", "/channels/c", &[], ""));
     // The connections to it are closed as well.
-    eventually("no thread asks any more", || {
-        crate::channels::threads_named(&server, "authorize") == 0
-    });
+    eventually("no thread asks any more", || crate::channels::threads_named(&server, "authorize") == 0);
     is_over.store(true, SeqCst);
 }
 
@@ -223,9 +211,7 @@ fn while_the_application_hangs_few_questions_wait_and_everything_else_goes_on() 
     let address = server.address;
     let mut news = Stream::subscribe(address, "news");
     let clients: Vec<_> = (0..150)
-        .map(|number| {
-            thread::spawn(move || ask(address, "GET", &format!("/channels/c{number}"), &[], ""))
-        })
+        .map(|number| thread::spawn(move || ask(address, "GET", &format!("/channels/c{number}"), &[], "")))
         .collect();
     eventually("as many wait as may", || open.load(SeqCst) >= 60);
     // No fan-out thread waits with them, and a key needs no question.
@@ -260,9 +246,7 @@ fn counting(cache_control: &'static str) -> (Server, Arc<AtomicUsize>) {
 #[test]
 fn a_decision_is_kept_for_as_long_as_it_says_and_for_the_same_question_only() {
     let (server, count) = counting("private, Max-Age=3600");
-    let head = |target: &str, fields: &[(&str, &str)]| {
-        ask(server.address, "HEAD", target, fields, "").status
-    };
+    let head = |target: &str, fields: &[(&str, &str)]| ask(server.address, "HEAD", target, fields, "").status;
     for _ in 0..3 {
         assert_eq!(head("/channels/c", &[("Cookie", "user=1")]), 200);
         assert_eq!(head("/channels/c-403", &[("Cookie", "user=1")]), 403);
@@ -287,15 +271,7 @@ fn a_decision_is_kept_for_as_long_as_it_says_and_for_the_same_question_only() {
     assert_eq!(post(server.address, "c").status, 200);
     assert_eq!(count.load(SeqCst), 10);
 
-    for not_kept in [
-        "no-store, max-age=60",
-        "max-age=0",
-        "no-cache",
-        "max-age=-1",
-        "max-age=x",
-        "s-maxage=60",
-        "",
-    ] {
+    for not_kept in ["no-store, max-age=60", "max-age=0", "no-cache", "max-age=-1", "max-age=x", "s-maxage=60", ""] {
         let (server, count) = counting(not_kept);
         let streams = [1, 2].map(|_| Stream::open(server.address, "/channels/c", &[]));
         assert_eq!(count.load(SeqCst), 2, "{not_kept}");
@@ -326,10 +302,7 @@ fn the_kept_decisions_are_bounded() {
     let long = format!("user={}", "x".repeat(8_000));
     let (server, count) = counting("max-age=3600");
     for _ in 0..2 {
-        assert_eq!(
-            ask(server.address, "HEAD", "/channels/c", &[("Cookie", &long)], "").status,
-            200
-        );
+        assert_eq!(ask(server.address, "HEAD", "/channels/c", &[("Cookie", &long)], "").status, 200);
     }
     assert_eq!(count.load(SeqCst), 2, "a large question is not kept");
 }
@@ -379,8 +352,7 @@ fn an_event_source_waits_for_an_application_that_is_away() {
 fn only_an_http_url_can_be_asked() {
     for url in ["https://app.example/", "app.example", "ftp://app.example/", "http://", ""] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_newswire"));
-        let output =
-            command.args(["--authorize", url]).output().expect("the binary under test starts");
+        let output = command.args(["--authorize", url]).output().expect("the binary under test starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && said.contains("--authorize"), "{url}: {said}");
     }
@@ -453,8 +425,7 @@ fn the_questions_about_several_channels_are_asked_at_the_same_time() {
 
 #[test]
 fn an_upload_ends_when_its_authorization_does() {
-    let server =
-        start(&application(|request| by_channel(request).field("Cache-Control", "max-age=3")));
+    let server = start(&application(|request| by_channel(request).field("Cache-Control", "max-age=3")));
     let mut upload = crate::keys::upload(server.address, "/channels/c?lines", "");
     assert_eq!(upload.read_to_end(&mut Vec::new()).unwrap_or(0), 0, "its time is over");
     assert_eq!(server.metric("newswire_access_revoked_total"), 1);

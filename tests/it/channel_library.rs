@@ -69,12 +69,8 @@ fn an_event_that_clients_would_misread_is_refused_with_a_sentence() {
 
 #[test]
 fn a_repeated_key_publishes_once_as_long_as_its_event_is_kept() {
-    let limits = Limits {
-        history_events: 3,
-        history_bytes: 1000,
-        heartbeat: Duration::from_millis(100),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { history_events: 3, history_bytes: 1000, heartbeat: Duration::from_millis(100), ..Limits::default() };
     let (address, channels) = start(limits);
     let channel = channels.open("c").expect("it is a name");
     let mut stream = Stream::subscribe(address, "c");
@@ -118,11 +114,7 @@ fn the_bytes_of_keys_count_as_bytes_of_the_history() {
     }
     // An event is about 33 bytes without its key.
     assert!((7..=8).contains(&channel.summary().events), "{:?}", channel.summary());
-    assert_eq!(
-        channel.publish_once("k", "x".repeat(1970)),
-        Err(PublishError::TooLarge),
-        "the key takes the last byte"
-    );
+    assert_eq!(channel.publish_once("k", "x".repeat(1970)), Err(PublishError::TooLarge), "the key takes the last byte");
 }
 
 #[test]
@@ -190,15 +182,13 @@ fn a_filtered_subscriber_gets_what_its_filter_accepts_and_comes_back_to_that() {
         let event = Event::new(data.to_string()).name(name).expect("it is one line");
         channel.publish(event).expect("it is small").id
     };
-    let mut streams: Vec<Stream> = ["a", "b"]
-        .map(|name| Stream::open(address, &format!("/channels/c?only={name}"), &[]))
-        .into();
+    let mut streams: Vec<Stream> =
+        ["a", "b"].map(|name| Stream::open(address, &format!("/channels/c?only={name}"), &[])).into();
     // They are told of heartbeats like any other.
     for stream in &mut streams {
         stream.read_until(|bytes| crate::channels::heartbeats(bytes) > 2);
     }
-    let ids: Vec<String> =
-        (0..40).map(|number| publish(["a", "b", "c"][number % 3], number)).collect();
+    let ids: Vec<String> = (0..40).map(|number| publish(["a", "b", "c"][number % 3], number)).collect();
     for (at, stream) in streams.iter_mut().enumerate() {
         for number in (at..20).step_by(3) {
             assert_eq!(stream.next().expect("it is live").last_event_id, ids[number]);
@@ -410,8 +400,7 @@ fn the_memory_of_histories_is_what_the_limits_say() {
     }
     let name = "channel_library::the_memory_of_histories_is_what_the_limits_say";
     let program = std::env::current_exe().expect("it runs");
-    let child =
-        Command::new(program).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
+    let child = Command::new(program).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
     let child = child.expect("it starts");
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
 }
@@ -429,9 +418,8 @@ fn measure_histories() {
     let channels = Channels::start(Limits { channels: 20_000, ..Limits::default() });
     let channels = channels.expect("it starts");
     let before = resident();
-    let opened: Vec<Channel> = (0..20_000)
-        .map(|number| channels.open(&format!("{number:0>64}")).expect("there is room"))
-        .collect();
+    let opened: Vec<Channel> =
+        (0..20_000).map(|number| channels.open(&format!("{number:0>64}")).expect("there is room")).collect();
     let each = (resident() - before) / opened.len();
     println!("{each} bytes for an empty channel");
     assert!(each <= 1024, "{each} bytes for an empty channel");

@@ -21,11 +21,9 @@ fn assert_told_to_come_back(answer: &Answer) {
 
 #[test]
 fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
-    let server =
-        Server::start(&["--publish-open", "--quiet", "--max-subscribers", "3", "--heartbeat", "1"]);
+    let server = Server::start(&["--publish-open", "--quiet", "--max-subscribers", "3", "--heartbeat", "1"]);
     let address = server.address;
-    let mut streams: Vec<Stream> =
-        ["a", "a", "b"].map(|channel| Stream::subscribe(address, channel)).into();
+    let mut streams: Vec<Stream> = ["a", "a", "b"].map(|channel| Stream::subscribe(address, channel)).into();
     for channel in ["a", "b", "new"] {
         let answer = ask(address, "GET", &format!("/channels/{channel}"), &[], "");
         assert_told_to_come_back(&answer);
@@ -51,8 +49,7 @@ fn a_subscriber_too_many_is_told_to_come_back_and_may_when_one_has_left() {
 
 #[test]
 fn channels_are_bounded_and_a_new_one_evicts_the_one_that_is_unused_for_longest() {
-    let server =
-        Server::start(&["--publish-open", "--quiet", "--max-channels", "3", "--heartbeat", "1"]);
+    let server = Server::start(&["--publish-open", "--quiet", "--max-channels", "3", "--heartbeat", "1"]);
     let address = server.address;
     let publish = |channel: &str| {
         let answer = ask(address, "POST", &format!("/channels/{channel}"), &[], "x");
@@ -215,9 +212,7 @@ fn no_way_to_create_channels_exceeds_the_limit() {
         let mut socket = crate::keys::upload(address, &target, "");
         socket.write_all(b"2\r\nx\n\r\n").expect("the server reads");
         if channel != "c" {
-            eventually("it exists", || {
-                server.metric("newswire_channels") == if channel == "a" { 1 } else { 2 }
-            });
+            eventually("it exists", || server.metric("newswire_channels") == if channel == "a" { 1 } else { 2 });
         }
         socket
     });
@@ -295,13 +290,9 @@ fn channels_that_are_in_use_do_not_keep_others_from_being_evicted() {
     const CHANNELS: usize = 100;
     let channels = Channels::start(Limits { channels: CHANNELS, ..Limits::default() });
     let channels = channels.expect("it starts");
-    let open = |name: &str| {
-        channels.open(name).inspect(|channel| drop(channel.publish("x").expect("it is small")))
-    };
+    let open = |name: &str| channels.open(name).inspect(|channel| drop(channel.publish("x").expect("it is small")));
     // The oldest are in use, some of them completed; one younger is not in use.
-    let in_use: Vec<_> = (0..CHANNELS - 1)
-        .map(|number| open(&format!("c{number}")).expect("there is room"))
-        .collect();
+    let in_use: Vec<_> = (0..CHANNELS - 1).map(|number| open(&format!("c{number}")).expect("there is room")).collect();
     in_use.iter().skip(1).step_by(2).for_each(|channel| channel.complete().expect("it is kept"));
     drop(open("idle").expect("there is room"));
     for number in 0..3 {

@@ -1,9 +1,7 @@
 //! Channels: one history, many subscribers.
 
 use crate::resumption::numbers;
-use crate::server::{
-    PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange, is_opening, serve_app,
-};
+use crate::server::{PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange, is_opening, serve_app};
 use newswire::Event;
 use newswire::app::{App, Publishers};
 use newswire::channel::{Channels, Limits};
@@ -114,8 +112,7 @@ fn all_subscribers_get_the_same_events_in_the_same_order() {
     let server = Server::start(&[&OPEN[..], &history].concat());
     let address = server.address;
     let streams: Vec<Stream> = (0..SUBSCRIBERS).map(|_| Stream::subscribe(address, "c")).collect();
-    let readers: Vec<_> =
-        streams.into_iter().map(|mut stream| thread::spawn(move || stream.until_end())).collect();
+    let readers: Vec<_> = streams.into_iter().map(|mut stream| thread::spawn(move || stream.until_end())).collect();
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
             thread::spawn(move || {
@@ -155,15 +152,11 @@ fn all_subscribers_get_the_same_events_in_the_same_order() {
 fn a_subscriber_with_room_loses_nothing_however_fast_events_are_published() {
     // The history keeps one event. It must be copied for all subscribers before the next one pushes it out. All events
     // together fit in any socket, so that a subscriber that falls behind was not given the time.
-    let (address, channels) = start(Limits {
-        history_events: 1,
-        heartbeat: Duration::from_millis(100),
-        ..Limits::default()
-    });
+    let (address, channels) =
+        start(Limits { history_events: 1, heartbeat: Duration::from_millis(100), ..Limits::default() });
     for subscribers in [1, 12] {
         let channel = channels.open(&format!("c{subscribers}")).expect("it is a name");
-        let mut streams: Vec<Stream> =
-            (0..subscribers).map(|_| Stream::subscribe(address, channel.name())).collect();
+        let mut streams: Vec<Stream> = (0..subscribers).map(|_| Stream::subscribe(address, channel.name())).collect();
         // A subscriber that gets a heartbeat is live. Before that, the history may pass it by.
         for stream in &mut streams {
             stream.read_until(|bytes| heartbeats(bytes) > 0);
@@ -212,14 +205,7 @@ fn the_events_of_one_channel_reach_no_other() {
 
 #[test]
 fn a_history_is_bounded_in_events_and_in_bytes_and_the_list_says_what_it_keeps() {
-    let server = Server::start(&[
-        "--publish-open",
-        "--quiet",
-        "--history-events",
-        "5",
-        "--history-bytes",
-        "1024",
-    ]);
+    let server = Server::start(&["--publish-open", "--quiet", "--history-events", "5", "--history-bytes", "1024"]);
     let address = server.address;
     let mut publisher = Publisher::connect(address, "c.d-e_f");
     let mut ids = Vec::new();

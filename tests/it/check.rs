@@ -129,8 +129,7 @@ fn raw(answer: impl Fn(Asked, &mut TcpStream) + Clone + Send + 'static) -> Socke
                 while !head.ends_with("\r\n\r\n") && socket.read(&mut byte).is_ok_and(|n| n == 1) {
                     head.push(char::from(byte[0]));
                 }
-                let id =
-                    head.split("Last-Event-ID: ").nth(1).and_then(|rest| rest.split('\r').next());
+                let id = head.split("Last-Event-ID: ").nth(1).and_then(|rest| rest.split('\r').next());
                 let last_event_id = id.and_then(|id| id.parse().ok());
                 answer(Asked { head, last_event_id }, &mut socket);
                 let _ = socket.shutdown(Shutdown::Both);
@@ -155,9 +154,7 @@ fn findings(address: SocketAddr, arguments: &[&str]) -> BTreeMap<String, (String
 
 fn outcomes(output: &Output) -> BTreeMap<String, (String, String)> {
     let text = std::str::from_utf8(&output.stdout).expect("it is UTF-8");
-    let Json::List(findings) = &Json::parse(text)["findings"] else {
-        panic!("no findings: {text}")
-    };
+    let Json::List(findings) = &Json::parse(text)["findings"] else { panic!("no findings: {text}") };
     let outcomes: BTreeMap<_, _> = findings
         .iter()
         .map(|finding| {
@@ -199,9 +196,7 @@ const BROKEN: &[(&str, &str, Change)] = &[
     ("status", "fail", |_, plan| plan.status = "204 No Content"),
     ("status", "fail", |_, plan| plan.delay = 5_000),
     ("media-type", "fail", |_, plan| plan.set("Content-Type", "text/plain")),
-    ("charset", "warn", |_, plan| {
-        plan.set("Content-Type", "text/event-stream; charset=\"ISO-8859-1\"")
-    }),
+    ("charset", "warn", |_, plan| plan.set("Content-Type", "text/event-stream; charset=\"ISO-8859-1\"")),
     ("encoding", "fail", |asked, plan| plan.insert(asked, *b"data: caf\xe9\n")),
     ("caching", "warn", |_, plan| plan.set("Cache-Control", "no-transform")),
     ("caching", "fail", |_, plan| plan.set("Cache-Control", "max-age=60, no-transform")),
@@ -263,9 +258,7 @@ const BROKEN: &[(&str, &str, Change)] = &[
         }
     }),
     ("first-byte", "warn", |asked, plan| plan.delay = if asked.has("HEAD ") { 0 } else { 700 }),
-    ("buffering", "fail", |asked, plan| {
-        dated(asked, plan, |n| n / 4 * 1_300 + n % 4 * 400, 4, 1_300)
-    }),
+    ("buffering", "fail", |asked, plan| dated(asked, plan, |n| n / 4 * 1_300 + n % 4 * 400, 4, 1_300)),
     ("buffering", "fail", |asked, plan| {
         if asked.last_event_id.is_none() {
             in_blocks(plan, 4_096);
@@ -278,10 +271,8 @@ const BROKEN: &[(&str, &str, Change)] = &[
     }),
     ("buffering", "warn", |asked, plan| {
         if asked.last_event_id.is_none() {
-            let bursts = plan
-                .pieces
-                .chunks(5)
-                .map(|pieces| (600, pieces.iter().flat_map(|(_, piece)| piece.clone()).collect()));
+            let bursts =
+                plan.pieces.chunks(5).map(|pieces| (600, pieces.iter().flat_map(|(_, piece)| piece.clone()).collect()));
             plan.pieces = bursts.collect();
         }
     }),
@@ -449,12 +440,8 @@ const KEPT: &[(&str, Change)] = &[
     ("json", |_, plan| plan.replace("data: {\"n\"", "data: {\ndata: \"n\"\ndata: ")),
     ("json", |asked, plan| plan.insert(asked, *b"id: 1.5\ndata: [DONE]\n\n")),
     // A line of a log.
-    ("json", |asked, plan| {
-        plan.insert(asked, *b"id: 1.5\ndata: [2026-01-02 12:00:01] GET / [200]\n\n")
-    }),
-    ("json", |asked, plan| {
-        plan.insert(asked, *b"id: 1.5\ndata: [0, -1e9, [1.25E+2], true, {}]\n\n")
-    }),
+    ("json", |asked, plan| plan.insert(asked, *b"id: 1.5\ndata: [2026-01-02 12:00:01] GET / [200]\n\n")),
+    ("json", |asked, plan| plan.insert(asked, *b"id: 1.5\ndata: [0, -1e9, [1.25E+2], true, {}]\n\n")),
     // An event of another type may be about the stream.
     ("ids", |asked, plan| plan.insert(asked, *b"event: hello\ndata: x\n\n")),
     ("resume", |asked, plan| {
@@ -518,8 +505,7 @@ fn each_rule_finds_a_server_that_breaks_it_and_no_other_rule_does() {
     all(BROKEN, |(rule, expected, change)| {
         let findings = findings(serve(*change), &["--for", seconds(rule)]);
         let is_right = complaints(&findings) == [(*rule, *expected)];
-        (!is_right)
-            .then(|| format!("{rule} is to {expected}: {:?} {findings:?}", complaints(&findings)))
+        (!is_right).then(|| format!("{rule} is to {expected}: {:?} {findings:?}", complaints(&findings)))
     });
     // Heartbeat has a test of its own, and these two say nothing that needs a remedy at once.
     let not_here = ["heartbeat", "nosniff"];
@@ -551,8 +537,7 @@ fn no_rule_complains_of_what_only_looks_like_its_fault() {
 #[test]
 fn silence_is_measured_against_the_timeout_of_the_proxies() {
     let outcome = |change, arguments: &[&str]| {
-        let findings =
-            findings(serve(change), &[&["--for", "2", "--only", "heartbeat"], arguments].concat());
+        let findings = findings(serve(change), &[&["--for", "2", "--only", "heartbeat"], arguments].concat());
         findings["heartbeat"].0.clone()
     };
     let silent: Change = |_, plan| plan.pieces.truncate(4);
@@ -604,8 +589,7 @@ fn a_stream_of_another_media_type_is_judged_all_the_same() {
 
 #[test]
 fn what_was_seen_of_a_field_is_its_value() {
-    let findings =
-        findings(serve(|_, plan| drop(plan.fields.remove("X-Accel-Buffering"))), &["--for", "1"]);
+    let findings = findings(serve(|_, plan| drop(plan.fields.remove("X-Accel-Buffering"))), &["--for", "1"]);
     for (rule, seen) in [
         ("media-type", "Content-Type is \"text/event-stream\""),
         ("caching", "Cache-Control is \"no-store, no-transform\", there is no Age"),
@@ -629,9 +613,7 @@ fn the_users_own_origin_is_asked_for() {
     let address = serve(|asked, plan| {
         plan.set("Vary", "Origin");
         plan.fields.remove("Access-Control-Allow-Origin");
-        if asked.has("Origin: https://app.example.com\r\n")
-            && asked.has("Authorization: Bearer x\r\n")
-        {
+        if asked.has("Origin: https://app.example.com\r\n") && asked.has("Authorization: Bearer x\r\n") {
             plan.set("Access-Control-Allow-Origin", "https://app.example.com");
             plan.set("Access-Control-Allow-Credentials", "true");
         }
@@ -688,8 +670,7 @@ fn a_stream_without_an_end_neither_holds_it_up_nor_makes_it_grow() {
         });
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
         command.args(["check", &format!("http://{address}/"), "--for", "1", "--output", "json"]);
-        let child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         let pid = child.id();
         let watch = thread::spawn(move || {
             let mut most = 0;
@@ -710,47 +691,36 @@ fn a_stream_without_an_end_neither_holds_it_up_nor_makes_it_grow() {
 fn a_server_that_is_none_is_reported() {
     let refused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let hold = |socket: &mut TcpStream| drop(socket.read(&mut [0]));
-    let servers: [(&str, SocketAddr); 7] =
-        [
-            ("takes no connection", refused.expect("there is a free port")),
-            ("no response came within 1s", raw(move |_, socket| hold(socket))),
-            (
-                "no response came within 1s",
-                raw(move |_, socket| {
-                    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nX: ");
-                    while socket.write_all(b"x").is_ok() {
-                        thread::sleep(Duration::from_millis(10));
-                    }
-                }),
-            ),
-            (
-                "its head is larger than",
-                raw(|_, socket| {
-                    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nX: ");
-                    while socket.write_all(&[b'x'; 1_000]).is_ok() {}
-                }),
-            ),
-            ("the connection broke", raw(|_, _| ())),
-            ("TLS", raw(|_, socket| drop(socket.write_all(b"\x15\x03\x01\0\x02\x02\x28")))),
-            (
-                "redirects loop",
-                raw(|_, socket| {
-                    drop(socket.write_all(
-                        b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
-                    ));
-                }),
-            ),
-        ];
+    let servers: [(&str, SocketAddr); 7] = [
+        ("takes no connection", refused.expect("there is a free port")),
+        ("no response came within 1s", raw(move |_, socket| hold(socket))),
+        (
+            "no response came within 1s",
+            raw(move |_, socket| {
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+                while socket.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }),
+        ),
+        (
+            "its head is larger than",
+            raw(|_, socket| {
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+                while socket.write_all(&[b'x'; 1_000]).is_ok() {}
+            }),
+        ),
+        ("the connection broke", raw(|_, _| ())),
+        ("TLS", raw(|_, socket| drop(socket.write_all(b"\x15\x03\x01\0\x02\x02\x28")))),
+        (
+            "redirects loop",
+            raw(|_, socket| {
+                drop(socket.write_all(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"));
+            }),
+        ),
+    ];
     all(&servers, |(sentence, address)| {
-        let output = check(&[
-            &*format!("http://{address}/"),
-            "--for",
-            "1",
-            "--output",
-            "json",
-            "--only",
-            "ids",
-        ]);
+        let output = check(&[&*format!("http://{address}/"), "--for", "1", "--output", "json", "--only", "ids"]);
         let found = outcomes(&output);
         let is_right = found["status"].0 == "fail" && found["status"].1.contains(sentence);
         (!is_right).then(|| format!("{sentence}: {found:?}"))
@@ -887,10 +857,8 @@ impl Nginx {
     fn start(server: SocketAddr) -> Option<Nginx> {
         // nginx cannot pick a free port. At this address no other test listens.
         let [.., high, low] = std::process::id().to_be_bytes();
-        let [buffering, passing] =
-            [8_001, 8_002].map(|port| SocketAddr::from(([127, 77, high, low], port)));
-        let place =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", std::process::id()));
+        let [buffering, passing] = [8_001, 8_002].map(|port| SocketAddr::from(([127, 77, high, low], port)));
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", std::process::id()));
         std::fs::create_dir_all(&place).expect("it can be made");
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {name};\n"))
@@ -914,10 +882,7 @@ impl Nginx {
             Err(error) => {
                 assert!(std::env::var("CI").is_err(), "nginx does not start: {error}");
                 // Not eprintln, which the test harness would keep to itself.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\n*** SKIPPED, no proxy is checked: nginx: {error} ***"
-                );
+                let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, no proxy is checked: nginx: {error} ***");
                 None
             }
         }

@@ -232,16 +232,7 @@ fn a_missing_or_malformed_value_is_refused() {
 /// `/channels/news` could mean the channel, or the file `news` under the base.
 #[test]
 fn a_base_that_begins_a_path_of_the_server_is_refused() {
-    let taken = [
-        "/channels",
-        "/channels/news",
-        "/channels/",
-        "/lab",
-        "/lab/lines",
-        "/sse",
-        "/drain",
-        "/samples",
-    ];
+    let taken = ["/channels", "/channels/news", "/channels/", "/lab", "/lab/lines", "/sse", "/drain", "/samples"];
     assert_all(taken.map(|base| refuse(&["--base", base, "--listen", "127.0.0.1:0"], base)).into());
     for base in ["/push/channels", "/channel", "/channels/news/all", "/lab/other"] {
         let server = Server::start(&["--base", base]);
@@ -255,9 +246,7 @@ fn a_base_that_begins_a_path_of_the_server_is_refused() {
     assert_eq!(ask(server.address, "GET", "/samples/healthz", &[], "").status, 200);
     fs::create_dir_all(directory.0.join("docs/push")).expect("it can be made");
     let own = ["--www", path, "--listen", "127.0.0.1:0", "--base"];
-    assert_all(
-        ["/docs", "/docs/push/"].map(|base| refuse(&[&own[..], &[base]].concat(), base)).into(),
-    );
+    assert_all(["/docs", "/docs/push/"].map(|base| refuse(&[&own[..], &[base]].concat(), base)).into());
 }
 
 #[test]
@@ -359,10 +348,7 @@ fn any_directory_can_be_named_in_both_forms() {
         }
         // A value that looks like an option is a value. A relative path is relative to the current directory.
         let mut command = Command::new(BINARY);
-        command
-            .current_dir(&parent.0)
-            .args(["--listen", "127.0.0.1:0", "--www"])
-            .arg(OsStr::from_bytes(name));
+        command.current_dir(&parent.0).args(["--listen", "127.0.0.1:0", "--www"]).arg(OsStr::from_bytes(name));
         let server = Server::spawn(command);
         assert_eq!(ask(server.address, "GET", "/", &[], "").text(), "<p>mine");
     }
@@ -399,10 +385,9 @@ fn each_request_is_a_line_on_standard_error_unless_quiet() {
     let quiet = Server::start(&["--quiet"]);
     for server in [&server, &quiet] {
         let mut socket = server.connect();
-        for request in [
-            "GET /healthz?a=b HTTP/1.1\r\nHost: a\r\n\r\n",
-            "HEAD / HTTP/1.1\r\nHost: a\r\nX: y\x07\r\n\r\n",
-        ] {
+        for request in
+            ["GET /healthz?a=b HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: a\r\nX: y\x07\r\n\r\n"]
+        {
             socket.write_all(request.as_bytes()).expect("the server reads");
         }
         let mut rest = Vec::new();
@@ -414,12 +399,9 @@ fn each_request_is_a_line_on_standard_error_unless_quiet() {
     eventually("four lines are written", || server.said().lines().count() >= 4);
     let said = server.said();
     let lines: Vec<&str> = said.lines().collect();
-    for (line, end) in lines.iter().zip([
-        " GET /healthz?a=b 200",
-        " - 400",
-        " GET /%0d%0a1999-01-01T00:00:00Z%1b[2J 404",
-        " - 400",
-    ]) {
+    for (line, end) in
+        lines.iter().zip([" GET /healthz?a=b 200", " - 400", " GET /%0d%0a1999-01-01T00:00:00Z%1b[2J 404", " - 400"])
+    {
         let (start, _) = line.split_once(end).unwrap_or_else(|| panic!("{line} without {end}"));
         let (date, peer) = start.split_once(' ').expect("a date and a peer");
         assert!(date.len() == 20 && date.ends_with('Z') && date.contains('T'), "{line}");
@@ -463,8 +445,7 @@ fn it_serves_although_its_outputs_are_closed() {
         drop(reader);
         Stdio::from(writer)
     };
-    let ways =
-        [(1, closed(), Stdio::null()), (2, Stdio::null(), closed()), (3, closed(), closed())];
+    let ways = [(1, closed(), Stdio::null()), (2, Stdio::null(), closed()), (3, closed(), closed())];
     for (last, stdout, stderr) in ways {
         let address = own_address(last);
         let mut running = spawn(address, stdout, stderr);
@@ -502,9 +483,7 @@ fn it_serves_although_its_standard_error_is_full() {
 fn it_promises_no_more_connections_than_there_are_descriptors() {
     let start = |arguments: &[&str]| {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", "ulimit -n 200; exec \"$0\" --listen 127.0.0.1:0 --quiet \"$@\"", BINARY])
-            .args(arguments);
+        command.args(["-c", "ulimit -n 200; exec \"$0\" --listen 127.0.0.1:0 --quiet \"$@\"", BINARY]).args(arguments);
         Server::spawn(command)
     };
     let promised = |server: &Server| -> usize {

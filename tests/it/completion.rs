@@ -17,8 +17,7 @@ use std::time::Duration;
 fn nothing_is_lost_when_publishing_subscribing_and_completing_race() {
     const PUBLISHERS: u64 = 3;
     const SUBSCRIBERS: u64 = 8;
-    let (address, channels) =
-        start(Limits { history_events: 1_000_000, history_bytes: 1 << 30, ..Limits::default() });
+    let (address, channels) = start(Limits { history_events: 1_000_000, history_bytes: 1 << 30, ..Limits::default() });
     let channel = channels.open("c").expect("there is room");
     let all_published = Arc::new(AtomicBool::new(false));
     let is_over = Arc::new(AtomicBool::new(false));
@@ -104,8 +103,7 @@ fn nothing_is_lost_when_publishing_subscribing_and_completing_race() {
     published.sort_by_key(|id| numbers(id));
     let (mut ends, mut refusals) = (0, 0);
     for subscriber in subscribers {
-        let (received, received_ends, was_refused) =
-            subscriber.join().expect("it reads to the end");
+        let (received, received_ends, was_refused) = subscriber.join().expect("it reads to the end");
         assert_eq!(received.len(), published.len());
         assert!(ids(&received) == published, "each event once, in the order of the ids");
         ends += received_ends;
@@ -121,14 +119,12 @@ fn a_completed_channel_ends_its_streams_and_answers_204_only_to_clients_that_lac
     let address = server.address;
     let mut live = Stream::subscribe(address, "c");
     let mut publisher = Publisher::connect(address, "c");
-    let published: Vec<String> =
-        (0..5).map(|number| publisher.publish(&number.to_string())).collect();
+    let published: Vec<String> = (0..5).map(|number| publisher.publish(&number.to_string())).collect();
     complete(address, "c");
     assert_eq!(ids(&live.until_end()), published);
     // The end has no id, so that the client keeps its last event ID.
     assert_eq!(live.parser.last_event_id(), published[4]);
-    let expected =
-        format!("id: {}\ndata: 4\n\nevent: end\ndata: the channel is completed\n\n", published[4]);
+    let expected = format!("id: {}\ndata: 4\n\nevent: end\ndata: the channel is completed\n\n", published[4]);
     assert!(String::from_utf8_lossy(&live.bytes).ends_with(&expected));
 
     let status = |id: &str| {

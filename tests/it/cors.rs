@@ -17,8 +17,7 @@ fn narrowed() -> Server {
 /// The head of a response that has a stream.
 fn stream_head(server: &Server, origin: &str) -> Answer {
     let mut socket = server.connect();
-    let request =
-        format!("HEAD /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n");
+    let request = format!("HEAD /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n");
     let written = socket.write_all(request.as_bytes());
     written.expect("the server reads");
     Answer::read(&mut BufReader::new(socket), "HEAD").expect("it is answered")
@@ -129,13 +128,11 @@ fn a_preflight_of_a_router_asks_its_routes_and_its_fallback() {
         ask(address, "OPTIONS", target, &fields, "")
     };
     let mut router = Router::new();
-    router.route(Method::Put, "/write", said).route(Method::Options, "/write", |_| -> Response {
-        panic!("a preflight is not for the handlers")
-    });
+    router
+        .route(Method::Put, "/write", said)
+        .route(Method::Options, "/write", |_| -> Response { panic!("a preflight is not for the handlers") });
     let address = serve(router, |server| server);
-    let methods = |answer: &Answer| {
-        answer.field("access-control-allow-methods").unwrap_or("(none)").to_owned()
-    };
+    let methods = |answer: &Answer| answer.field("access-control-allow-methods").unwrap_or("(none)").to_owned();
     assert_eq!(methods(&ask_for(address, "/write")), "PUT, OPTIONS");
     assert_eq!(methods(&ask_for(address, "/nothing")), "(none)");
 
@@ -214,10 +211,7 @@ fn the_fields_that_pages_may_send_and_read_can_be_configured() {
     assert_eq!(other.field("access-control-expose-headers"), None);
 
     for name in ["", "X Note", "X-Note:", "X-Note\r\nX", "café", "X,Y"] {
-        let errors = [
-            Cors::default().allow_headers(["X-Note", name]),
-            Cors::default().expose_headers([name]),
-        ];
+        let errors = [Cors::default().allow_headers(["X-Note", name]), Cors::default().expose_headers([name])];
         for error in errors.map(|cors| cors.expect_err("it is no name").to_string()) {
             assert!(error.contains(&format!("{name:?}")), "{error}");
         }

@@ -3,8 +3,7 @@
 use crate::emitter::endless;
 use crate::files::Directory;
 use crate::limits::{
-    GET, LONG, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
-    start,
+    GET, LONG, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with, start,
 };
 use crate::server::{Answer, PATIENCE, Server, connect, serve};
 use newswire::http::{Limits, Method, Refusal, Status};
@@ -146,10 +145,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
     let length = 10_000_000;
     let contents = [
         (format!("Content-Length: {length}"), vec![b'x'; length]),
-        (
-            "Transfer-Encoding: chunked".to_owned(),
-            [format!("{length:x}\r\n").as_bytes(), &vec![b'x'; length]].concat(),
-        ),
+        ("Transfer-Encoding: chunked".to_owned(), [format!("{length:x}\r\n").as_bytes(), &vec![b'x'; length]].concat()),
     ];
     for (fields, content) in contents {
         let mut socket = connect(address);
@@ -199,9 +195,7 @@ fn a_client_that_reads_nothing_is_closed_and_a_slow_one_is_not() {
 #[test]
 fn a_large_response_that_is_not_read_ends_its_connection() {
     let mut router = Router::new();
-    router.get("/", |_| {
-        Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; 64 * 1024 * 1024])
-    });
+    router.get("/", |_| Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; 64 * 1024 * 1024]));
     let address = serve_with(Limits { write_stall: SHORT, idle: LONG, ..lenient() }, router);
     // What the system has taken can still be read, and then the connection ends. A busy machine may take longer to end it.
     let ends_within = |time: Duration| {

@@ -17,9 +17,8 @@ fn a_client_that_leaves_is_noticed_by_a_heartbeat() {
     let connections = |server: &Server| server.metric("newswire_connections") - 1;
     // A client that closes its connection, and one that does so without having read everything, which resets it.
     for reads_everything in [true, false] {
-        let mut streams: Vec<Stream> = (0..30)
-            .map(|number| Stream::subscribe(server.address, ["a", "b", "c"][number % 3]))
-            .collect();
+        let mut streams: Vec<Stream> =
+            (0..30).map(|number| Stream::subscribe(server.address, ["a", "b", "c"][number % 3])).collect();
         assert_eq!(server.metric("newswire_subscribers"), 30);
         if reads_everything {
             streams.iter_mut().for_each(|stream| stream.read_until(is_opening));
@@ -69,9 +68,7 @@ fn bytes_that_a_client_sends_behind_its_request_do_not_cost_it_the_end_of_the_st
     let request = "GET /channels/c HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let pipelined = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let long = "x".repeat(100_000);
-    for (together, later) in
-        [(pipelined, ""), ("", pipelined), ("", long.as_str()), (pipelined, long.as_str())]
-    {
+    for (together, later) in [(pipelined, ""), ("", pipelined), ("", long.as_str()), (pipelined, long.as_str())] {
         let mut socket = connect(server.address);
         let whole = [request, together].concat();
         socket.write_all(whole.as_bytes()).expect("the server reads");
@@ -96,8 +93,7 @@ fn bytes_that_a_client_sends_behind_its_request_do_not_cost_it_the_end_of_the_st
 /// How many files this process may have open.
 pub(crate) fn descriptor_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").expect("this is Linux");
-    let line =
-        limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("it is there");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("it is there");
     let soft = line.split_whitespace().next().expect("it is there");
     soft.parse().unwrap_or(usize::MAX)
 }
@@ -109,9 +105,7 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
     let settle = |what: &str| {
         eventually(what, || server.metric("newswire_connections") == 1);
         // The threads that answered these questions end, too.
-        eventually(what, || {
-            threads_named(&server, "connection") + threads_named(&server, "catch-up") == 0
-        });
+        eventually(what, || threads_named(&server, "connection") + threads_named(&server, "catch-up") == 0);
         (server.threads(), server.descriptors())
     };
     let before = settle("it has just started");
@@ -159,8 +153,7 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
 
 #[test]
 fn heartbeats_go_to_idle_subscribers_and_not_to_all_in_the_same_instant() {
-    let (address, channels) =
-        start(Limits { heartbeat: Duration::from_secs(4), ..Limits::default() });
+    let (address, channels) = start(Limits { heartbeat: Duration::from_secs(4), ..Limits::default() });
     let idle: Vec<Stream> = (0..40).map(|_| Stream::subscribe(address, "idle")).collect();
     let mut busy = Stream::subscribe(address, "busy");
     let first_heartbeats = Arc::new(Mutex::new(Vec::new()));
@@ -223,8 +216,7 @@ fn a_client_that_leaves_is_noticed_without_heartbeats_and_one_that_closes_its_ha
 #[test]
 fn a_client_that_has_left_is_noticed_before_a_second_heartbeat_to_it_is_due() {
     // The heartbeat intervals of the first two subscribers are 4.0 and 6.5 seconds.
-    let (address, channels) =
-        start(Limits { heartbeat: Duration::from_secs(8), ..Limits::default() });
+    let (address, channels) = start(Limits { heartbeat: Duration::from_secs(8), ..Limits::default() });
     let channel = channels.open("c").expect("it is a name");
     let mut leaves = Stream::subscribe(address, "c");
     // The second one comes when the first has joined its lane.

@@ -177,9 +177,7 @@ fn the_clients_of_a_drained_server_come_back_at_different_times() {
 #[test]
 fn a_page_and_a_proxied_client_cannot_drain_a_server() {
     let server = Server::start(&["--publish-open"]);
-    let refused = |fields: &[(&str, &str)], target: &str| {
-        ask(server.address, "POST", target, fields, "").status
-    };
+    let refused = |fields: &[(&str, &str)], target: &str| ask(server.address, "POST", target, fields, "").status;
     assert_eq!(refused(&[("Origin", "http://evil.example")], "/drain"), 403);
     assert_eq!(refused(&[("Origin", "null")], "/drain"), 403);
     assert_eq!(refused(&[("Host", "evil.example")], "/drain"), 403);
@@ -238,8 +236,7 @@ fn a_server_with_keys_or_an_application_is_not_drained_without_a_token() {
     let keys = keys.to_str().expect("it is UTF-8");
     for option in [["--access", keys], ["--authorize", "http://127.0.0.1:1/"]] {
         let server = Server::start(&option);
-        let output =
-            drain(server.address, &["--token-file", keys.replace("keys", "missing").as_str()]);
+        let output = drain(server.address, &["--token-file", keys.replace("keys", "missing").as_str()]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let output = drain(server.address, &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

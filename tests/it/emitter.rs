@@ -1,8 +1,7 @@
 //! Streams for one client: the emitter on the connection's thread, and the one that any thread sends to.
 
 use crate::server::{
-    Answer, PATIENCE, Server, Stream, ask, connect, eventually, is_opening, read_opening,
-    read_until, serve,
+    Answer, PATIENCE, Server, Stream, ask, connect, eventually, is_opening, read_opening, read_until, serve,
 };
 use newswire::http::Limits;
 use newswire::sse::{SendError, SseEmitter};
@@ -307,9 +306,8 @@ fn is_close_wait(client: SocketAddr, server: SocketAddr) -> bool {
     let ends = [hex(server), hex(client)];
     table.lines().any(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_ours = fields.len() > 3
-            && fields[1].ends_with(ends[0].trim_end())
-            && fields[2].ends_with(ends[1].trim_end());
+        let is_ours =
+            fields.len() > 3 && fields[1].ends_with(ends[0].trim_end()) && fields[2].ends_with(ends[1].trim_end());
         is_ours && fields[3] == "08"
     })
 }
@@ -543,8 +541,7 @@ fn an_event_that_does_not_fit_in_the_buffer_is_refused_and_the_others_arrive() {
 #[test]
 fn bytes_that_the_client_has_not_taken_count_against_the_buffer() {
     const BYTES: usize = 16 << 20;
-    let (address, emitters) =
-        serve_detached(Limits::default(), |emitter| emitter.buffer_bytes(BYTES));
+    let (address, emitters) = serve_detached(Limits::default(), |emitter| emitter.buffer_bytes(BYTES));
     let mut socket = open(address);
     let emitter = next(&emitters);
     emitter.send("x".repeat(BYTES - "data: \n\n".len())).expect("it fits");
@@ -590,9 +587,8 @@ fn a_completed_stream_does_not_time_out_while_the_client_reads_the_rest() {
 #[test]
 fn without_a_timeout_or_with_zero_a_stream_lasts() {
     for timeout in [Duration::ZERO, Duration::MAX] {
-        let (address, emitters) = serve_detached(Limits::default(), move |emitter| {
-            emitter.timeout(timeout).heartbeat(SHORT)
-        });
+        let (address, emitters) =
+            serve_detached(Limits::default(), move |emitter| emitter.timeout(timeout).heartbeat(SHORT));
         let mut socket = open(address);
         read_heartbeats(&mut socket, 2);
         assert!(next(&emitters).is_open());
@@ -661,9 +657,7 @@ fn a_panic_in_a_callback_costs_only_its_connection() {
     router.get("/", |_| Response::text(newswire::http::Status::OK, "fine\n"));
     let address = serve(router, |server| server);
     let mut kept = connect(address);
-    for (method, target) in
-        [("GET", "fails"), ("GET", "times-out"), ("GET", "completes"), ("HEAD", "completes")]
-    {
+    for (method, target) in [("GET", "fails"), ("GET", "times-out"), ("GET", "completes"), ("HEAD", "completes")] {
         assert_eq!(ask(address, method, &format!("/callbacks/{target}"), &[], "").status, 200);
         next(&calls);
         assert!(calls.try_recv().is_err(), "it is called once");
@@ -767,10 +761,7 @@ fn a_callback_that_is_replaced_or_not_called_is_dropped_without_a_lock() {
     let (address, _emitters) = serve_detached(Limits::default(), |emitter| {
         let [first, second, third] = [(); 3].map(|()| AsksWhenDropped(emitter.clone()));
         emitter.complete();
-        emitter
-            .on_error(move |_, _| drop(first))
-            .on_error(move |_, _| drop(second))
-            .on_timeout(move |_| drop(third))
+        emitter.on_error(move |_, _| drop(first)).on_error(move |_, _| drop(second)).on_timeout(move |_| drop(third))
     });
     assert_eq!(read_to_end(open(address)), "");
 }
@@ -834,11 +825,7 @@ fn a_stream_beyond_the_limit_is_told_to_come_back() {
 }
 
 /// A server with a stream that sends the same event until a send fails, and reports the error.
-pub(crate) fn endless(
-    limits: Limits,
-    data: &'static str,
-    interval: Duration,
-) -> (SocketAddr, Receiver<ErrorKind>) {
+pub(crate) fn endless(limits: Limits, data: &'static str, interval: Duration) -> (SocketAddr, Receiver<ErrorKind>) {
     let (sender, outcomes) = channel();
     let sender = Mutex::new(sender);
     let mut router = Router::new();

@@ -24,9 +24,7 @@ pub(crate) struct Hostile {
 }
 
 /// `script` is given the number of the connection, from 0, the request, and the socket.
-pub(crate) fn hostile(
-    mut script: impl FnMut(usize, &str, &mut TcpStream) + Send + 'static,
-) -> Hostile {
+pub(crate) fn hostile(mut script: impl FnMut(usize, &str, &mut TcpStream) + Send + 'static) -> Hostile {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("it listens");
     let (sender, requests) = channel();
@@ -118,7 +116,8 @@ fn is_broken(cause: Option<NetworkError>, kind: ErrorKind) -> bool {
 }
 
 /// A BOM, each of the three line ends, an id, a comment, and an unfinished event.
-const STREAM: &str = "\u{feff}: hello\r\nid: 7\r\nevent: note\r\ndata: caf\u{e9}\r\n\r\ndata: a\rdata: b\r\rdata: c\n\ndata: cut";
+const STREAM: &str =
+    "\u{feff}: hello\r\nid: 7\r\nevent: note\r\ndata: caf\u{e9}\r\n\r\ndata: a\rdata: b\r\rdata: c\n\ndata: cut";
 
 fn is_stream(messages: &[Message]) -> bool {
     let found: Vec<(&str, &str, &str)> =
@@ -147,25 +146,14 @@ fn framings() -> Vec<(String, Vec<u8>)> {
         with(&format!("HTTP/1.0 200 OK\r\n{kind}\r\n"), whole()),
         with(&format!("HTTP/1.1 200\n{}\n\n", kind.trim_end()), whole()),
         with(&format!("HTTP/1.9 200 \r\n{kind}Content-Length: {length}\r\n\r\n"), whole()),
-        with(
-            &format!("HTTP/1.1 200 OK\r\n{kind}content-length: {length}, {length}\r\n\r\n"),
-            whole(),
-        ),
+        with(&format!("HTTP/1.1 200 OK\r\n{kind}content-length: {length}, {length}\r\n\r\n"), whole()),
         with(&chunks, chunked(1, "", "")),
         with(&chunks, chunked(5, ";name=\"a value\"", "Trailer: x\r\nAnother: y\r\n")),
         with(&chunks, chunked(1_000, "", "")),
         // "The Transfer-Encoding overrides the Content-Length" (RFC 9112, 6.3).
         with(&chunks.replace("Tr", "Content-Length: 3\r\nTr"), chunked(7, "", "")),
-        with(
-            &format!(
-                "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n{OPENING}"
-            ),
-            whole(),
-        ),
-        with(
-            "HTTP/1.1 200 OK\r\nContent-Type:\r\n  text/event-stream;\r\n\tcharset=x\r\n\r\n",
-            whole(),
-        ),
+        with(&format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n{OPENING}"), whole()),
+        with("HTTP/1.1 200 OK\r\nContent-Type:\r\n  text/event-stream;\r\n\tcharset=x\r\n\r\n", whole()),
     ]
 }
 
@@ -192,8 +180,7 @@ fn a_stream_arrives_in_every_framing_whole_byte_by_byte_and_cut_anywhere() {
         });
         for cut in 0..=length {
             let mut source = server.source().once();
-            let messages: Vec<Message> =
-                source.by_ref().map(|event| event.expect("it is sound")).collect();
+            let messages: Vec<Message> = source.by_ref().map(|event| event.expect("it is sound")).collect();
             assert!(is_stream(&messages), "{text:?} cut at {cut}: {messages:?}");
         }
     }
@@ -243,8 +230,7 @@ fn an_event_arrives_before_the_one_behind_it_is_sent() {
         })
     });
     let address = serve(router, |server| server);
-    let mut source =
-        EventSource::get(&format!("http://{address}/stream")).expect("it is a URL").once();
+    let mut source = EventSource::get(&format!("http://{address}/stream")).expect("it is a URL").once();
     for expected in ["one", "two", "three"] {
         assert_eq!(source.next().expect("it goes on").expect("it is sound").data, expected);
         go_on.send(()).expect("the stream waits");
@@ -337,8 +323,7 @@ fn an_event_in_front_of_a_broken_chunk_is_given() {
             let _ = socket.read(&mut [0]);
         });
         let mut source = server.source();
-        let both: Vec<_> =
-            source.by_ref().take(2).map(|event| event.expect("it is sound").data).collect();
+        let both: Vec<_> = source.by_ref().take(2).map(|event| event.expect("it is sound").data).collect();
         assert_eq!(both, ["one", "two"]);
         let (_, cause) = reconnecting(&mut source);
         assert!(matches!(cause, Some(NetworkError::Malformed(_))), "{cause:?}");
@@ -392,11 +377,10 @@ fn a_server_that_refuses_the_content_is_heard_although_it_does_not_read_it() {
 #[test]
 fn only_200_is_a_stream_and_204_is_the_end() {
     for status in [
-        200, 201, 202, 205, 206, 299, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 404, 410,
-        429, 500, 502, 503, 600, 999,
+        200, 201, 202, 205, 206, 299, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 404, 410, 429, 500, 502, 503,
+        600, 999,
     ] {
-        let response =
-            format!("HTTP/1.1 {status} x\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n");
+        let response = format!("HTTP/1.1 {status} x\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n");
         let server = responses(vec![response.into_bytes()]);
         if status == 200 {
             assert_eq!(data(server.source().once()), ["x"]);
@@ -442,10 +426,7 @@ fn the_media_type_is_that_of_an_event_stream_or_the_connection_fails() {
         ("Content-Type: text/event-stream+x", Some("text/event-stream+x")),
         ("Content-Type: xtext/event-stream", Some("xtext/event-stream")),
         ("Content-Type: text/x;text/event-stream", Some("text/x")),
-        (
-            "Content-Type: text/event-stream\r\nContent-Type: text/html; charset=x",
-            Some("text/html"),
-        ),
+        ("Content-Type: text/event-stream\r\nContent-Type: text/html; charset=x", Some("text/html")),
         ("Content-Type: event-stream", Some("")),
         ("Content-Type:", Some("")),
         ("X: y", Some("")),
@@ -460,8 +441,7 @@ fn the_media_type_is_that_of_an_event_stream_or_the_connection_fails() {
             },
         }
     }
-    let server =
-        responses(vec![OPENING.replace("\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n").into()]);
+    let server = responses(vec![OPENING.replace("\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n").into()]);
     let error = failure(server.source()).to_string();
     assert_eq!(error, "the server sent the content coding \"gzip\" that was not asked for");
     // A terminal obeys no byte of the server.
@@ -486,22 +466,16 @@ fn redirects_are_followed_with_the_method_that_fetch_says() {
         (301, Put, "PUT"),
         (303, Put, "GET"),
     ] {
-        let redirect = format!(
-            "HTTP/1.1 {status} x\r\nLocation: ../moved?a=b#c\r\nContent-Length: 5\r\n\r\nxxxxx"
-        );
+        let redirect = format!("HTTP/1.1 {status} x\r\nLocation: ../moved?a=b#c\r\nContent-Length: 5\r\n\r\nxxxxx");
         let stream = format!("{OPENING}retry: 1\ndata: x\n\n");
         let server = responses(vec![redirect.into(), stream.into()]);
         let request = Request::new(&server.url("/a/b/c")).expect("it is a URL");
         let content = if method == Get { vec![] } else { b"content".to_vec() };
         let request = Request { method, content, ..request };
-        let request =
-            request.field("Content-Type", "text/plain").field("Authorization", "Bearer x");
+        let request = request.field("Content-Type", "text/plain").field("Authorization", "Bearer x");
         let mut source = EventSource::new(request);
         assert_eq!(source.next().expect("it goes on").expect("it is sound").data, "x");
-        assert_eq!(
-            source.response().expect("it is open").url.to_string(),
-            server.url("/a/moved?a=b")
-        );
+        assert_eq!(source.response().expect("it is open").url.to_string(), server.url("/a/moved?a=b"));
         assert!(source.next().is_none());
 
         let first = server.request();
@@ -523,14 +497,11 @@ fn a_token_is_not_sent_to_the_origin_that_a_redirect_names() {
     let other = responses(vec![format!("{OPENING}data: x\n\n").into()]);
     let location = other.url("/other");
     let server = responses(vec![format!("HTTP/1.1 307 x\r\nLocation: {location}\r\n\r\n").into()]);
-    let source =
-        server.source().field("authorization", "Bearer x").field("Cookie", "y").field("Host", "z");
+    let source = server.source().field("authorization", "Bearer x").field("Cookie", "y").field("Host", "z");
     let source = source.field("Proxy-Authorization", "v").field("X-Mine", "w");
     assert_eq!(data(source.once()), ["x"]);
     let (first, second) = (server.request(), other.request());
-    for field in
-        ["authorization: Bearer x", "Cookie: y", "Host: z", "Proxy-Authorization: v", "X-Mine: w"]
-    {
+    for field in ["authorization: Bearer x", "Cookie: y", "Host: z", "Proxy-Authorization: v", "X-Mine: w"] {
         assert!(first.contains(&format!("\r\n{field}\r\n")), "{first}");
         assert_eq!(second.contains(field), field == "X-Mine: w", "{second}");
     }
@@ -558,16 +529,10 @@ fn twenty_redirects_are_followed_and_a_loop_is_told() {
         let _ = write!(socket, "HTTP/1.1 301 x\r\nLocation: /{}\r\n\r\n", number % 3);
     });
     let error = failure(server.source());
-    assert!(
-        matches!(error, EventSourceError::Network(NetworkError::TooManyRedirects(_, true))),
-        "{error}"
-    );
+    assert!(matches!(error, EventSourceError::Network(NetworkError::TooManyRedirects(_, true))), "{error}");
 
-    for (location, expected) in
-        [("https://127.0.0.1/x", true), ("ftp://127.0.0.1/", false), ("http://a@b/", false)]
-    {
-        let server =
-            responses(vec![format!("HTTP/1.1 301 x\r\nLocation: {location}\r\n\r\n").into()]);
+    for (location, expected) in [("https://127.0.0.1/x", true), ("ftp://127.0.0.1/", false), ("http://a@b/", false)] {
+        let server = responses(vec![format!("HTTP/1.1 301 x\r\nLocation: {location}\r\n\r\n").into()]);
         match failure(server.source()) {
             EventSourceError::Network(NetworkError::Url(error)) => {
                 assert_eq!(error == MalformedUrl::NeedsTls, expected, "{location}: {error}")
@@ -592,16 +557,9 @@ fn the_request_is_that_of_an_event_source_with_what_the_caller_adds() {
     );
 
     let request = Request::new(&server.url("/?q=caf\u{e9} x")).expect("it is a URL");
-    let request = Request {
-        method: Method::Post,
-        version: Version::Http10,
-        content: b"{}".into(),
-        ..request
-    };
-    let request =
-        request.field("accept", "application/json, text/event-stream").field("Token", "s3cret");
-    let source =
-        EventSource::new(request).field("user-agent", "mine").field("TOKEN", "s3cr\u{e9}t");
+    let request = Request { method: Method::Post, version: Version::Http10, content: b"{}".into(), ..request };
+    let request = request.field("accept", "application/json, text/event-stream").field("Token", "s3cret");
+    let source = EventSource::new(request).field("user-agent", "mine").field("TOKEN", "s3cr\u{e9}t");
     let shown = format!("{source:?}");
     assert!(shown.contains("TOKEN") && !shown.contains("s3cr"), "{shown}");
     assert!(data(source.last_event_id("caf\u{e9} 7")).is_empty());
@@ -626,10 +584,7 @@ fn the_request_is_that_of_an_event_source_with_what_the_caller_adds() {
         ("transfer-encoding", "chunked"),
     ] {
         let error = failure(server.source().field(name, value));
-        assert!(
-            matches!(error, EventSourceError::Network(NetworkError::Field(_))),
-            "{name:?}: {error}"
-        );
+        assert!(matches!(error, EventSourceError::Network(NetworkError::Field(_))), "{name:?}: {error}");
     }
     let error = failure(server.source().last_event_id("7\r\nA: b"));
     assert!(matches!(error, EventSourceError::Network(NetworkError::Field(_))), "{error}");
@@ -668,13 +623,11 @@ fn the_last_event_id_comes_back_as_it_was_sent_until_it_is_emptied() {
         "id\ndata: x\n\n",
         "data: x\n\n",
     ];
-    let server =
-        responses(streams.iter().map(|stream| format!("{OPENING}{stream}").into()).collect());
+    let server = responses(streams.iter().map(|stream| format!("{OPENING}{stream}").into()).collect());
     assert_eq!(data(server.source().last_event_id("0")).len(), 5);
     for expected in ["0", "1", "1", "caf\u{e9} \u{1f98a}", "caf\u{e9} \u{1f98a}", "", ""] {
         let request = server.request();
-        let found =
-            request.split("Last-Event-ID: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let found = request.split("Last-Event-ID: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         assert_eq!(found.unwrap_or(""), expected, "{request}");
         assert_eq!(found.is_none(), expected.is_empty(), "an empty one is not sent: {request}");
     }
@@ -683,9 +636,7 @@ fn the_last_event_id_comes_back_as_it_was_sent_until_it_is_emptied() {
 #[test]
 fn the_server_sets_the_reconnection_time_and_failures_without_an_event_lengthen_it() {
     let server = responses(
-        ["", "retry: 20\n", "retry: 2x\n", "data: x\n\n", "", ""]
-            .map(|s| format!("{OPENING}{s}").into())
-            .into(),
+        ["", "retry: 20\n", "retry: 2x\n", "data: x\n\n", "", ""].map(|s| format!("{OPENING}{s}").into()).into(),
     );
     let mut source = server.source();
     let mut waits = Vec::new();
@@ -707,8 +658,7 @@ fn the_server_sets_the_reconnection_time_and_failures_without_an_event_lengthen_
 
 #[test]
 fn a_reconnection_time_beyond_every_clock_can_be_waited_for_and_closed() {
-    let server =
-        responses(vec![format!("{OPENING}retry: 99999999999999999999999\ndata: x\n\n").into()]);
+    let server = responses(vec![format!("{OPENING}retry: 99999999999999999999999\ndata: x\n\n").into()]);
     let mut source = server.source();
     let (after, _) = reconnecting(&mut source);
     assert_eq!(after, Duration::from_millis(u64::MAX));
@@ -745,10 +695,7 @@ fn another_thread_closes_it_while_it_reads_or_waits() {
     closes(silent("").source(), wait);
     closes(silent("").source().once(), wait);
     closes(silent("HTTP/1.1 200").source(), wait);
-    closes(
-        silent("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n").source(),
-        wait,
-    );
+    closes(silent("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n").source(), wait);
     closes(responses(vec![format!("{OPENING}retry: 3600000\n").into()]).source(), wait);
     // The client's content that the server does not take
     let server = silent("");
@@ -787,8 +734,7 @@ fn a_close_is_never_missed() {
             start.send(Instant::now()).expect("the test waits");
             let _ = sender.send(source.step().is_none());
         });
-        let closing =
-            started.recv().expect("it starts") + Duration::from_micros(dice.below(400) as u64);
+        let closing = started.recv().expect("it starts") + Duration::from_micros(dice.below(400) as u64);
         while Instant::now() < closing {
             std::hint::spin_loop();
         }
@@ -828,8 +774,7 @@ fn silence_past_the_idle_deadline_is_a_broken_connection_and_a_comment_is_no_sil
             _ => {}
         }
     }
-    let source =
-        EventSource::new(Request { content: vec![b'x'; 30_000_000], ..with_deadline(100) });
+    let source = EventSource::new(Request { content: vec![b'x'; 30_000_000], ..with_deadline(100) });
     let error = failure(source.once()).to_string();
     assert_eq!(error, "the connection broke: nothing arrived within the idle deadline");
     let error = failure(EventSource::new(with_deadline(100)).once()).to_string();
@@ -910,10 +855,7 @@ fn https_is_refused_with_a_way_around_it() {
     let error = EventSource::get("https://127.0.0.1/channels/news").expect_err("there is no TLS");
     assert_eq!(error, MalformedUrl::NeedsTls);
     let sentence = error.to_string();
-    assert!(
-        sentence.contains("no TLS") && sentence.contains("curl -N URL | newswire watch -"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("no TLS") && sentence.contains("curl -N URL | newswire watch -"), "{sentence}");
 }
 
 #[test]
@@ -931,8 +873,7 @@ fn an_ipv6_address_is_asked_and_each_address_of_a_name_is_tried() {
     assert!(request.contains(&format!("\r\nHost: {address}\r\n")), "{request}");
 
     // Nothing listens at any address of the name but the last.
-    let addresses: Vec<SocketAddr> =
-        ("localhost", 0).to_socket_addrs().expect("it is known").collect();
+    let addresses: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().expect("it is known").collect();
     let listener = TcpListener::bind(addresses[addresses.len() - 1]).expect("there is a free port");
     let port = listener.local_addr().expect("it listens").port();
     thread::spawn(move || {
@@ -958,11 +899,7 @@ fn a_url_is_read_and_resolved_as_the_standard_says() {
         ("http://[::FFFF:1.2.3.4]:8/", "http://[::ffff:1.2.3.4]:8/"),
         ("http://h/\u{e9} \r\n\"\u{7f}%20%", "http://h/%C3%A9%20%0D%0A\"%7F%20%"),
     ] {
-        assert_eq!(
-            Url::parse(text).map(|url| url.to_string()).as_deref(),
-            Ok(expected),
-            "{text:?}"
-        );
+        assert_eq!(Url::parse(text).map(|url| url.to_string()).as_deref(), Ok(expected), "{text:?}");
     }
     for text in [
         "",
@@ -1105,10 +1042,7 @@ fn a_server_that_is_killed_and_started_again_is_found_again_with_nothing_lost_or
                     break message;
                 }
             };
-            assert_eq!(
-                (&*message.data, &message.last_event_id),
-                (&*format!("{life} {number}"), &id)
-            );
+            assert_eq!((&*message.data, &message.last_event_id), (&*format!("{life} {number}"), &id));
             heard.push(message);
         }
         server.kill();
@@ -1126,8 +1060,7 @@ fn a_server_that_is_killed_and_started_again_is_found_again_with_nothing_lost_or
 fn ten_thousand_reconnections_leave_no_descriptor_and_no_thread_behind() {
     const ALONE: &str = "NEWSWIRE_TEST_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        let name =
-            "event_source::ten_thousand_reconnections_leave_no_descriptor_and_no_thread_behind";
+        let name = "event_source::ten_thousand_reconnections_leave_no_descriptor_and_no_thread_behind";
         let mut alone = Command::new(std::env::current_exe().expect("it has a path"));
         let output = alone.args(["--exact", name]).env(ALONE, "1").output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -1135,17 +1068,12 @@ fn ten_thousand_reconnections_leave_no_descriptor_and_no_thread_behind() {
         return;
     }
     let server = hostile(|number, _, socket| {
-        let _ = socket
-            .write_all(format!("{OPENING}retry: 0\nid: {number}\ndata: {number}\n\n").as_bytes());
+        let _ = socket.write_all(format!("{OPENING}retry: 0\nid: {number}\ndata: {number}\n\n").as_bytes());
     });
     let mut source = server.source();
-    let count =
-        |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).expect("it is Linux").count();
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).expect("it is Linux").count();
     let mut expect = |number: usize| {
-        assert_eq!(
-            source.next().expect("it goes on").expect("it is sound").data,
-            number.to_string()
-        );
+        assert_eq!(source.next().expect("it goes on").expect("it is sound").data, number.to_string());
     };
     expect(0);
     let before = (count("fd"), count("task"));

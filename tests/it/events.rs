@@ -19,14 +19,12 @@ pub(crate) fn interpret(stream: &[u8]) -> Interpretation {
     lines.pop();
 
     let (mut data, mut event_type, mut id) = (String::new(), String::new(), String::new());
-    let (mut messages, mut last_event_id, mut reconnection_time) =
-        (Vec::new(), String::new(), None);
+    let (mut messages, mut last_event_id, mut reconnection_time) = (Vec::new(), String::new(), None);
     for line in lines {
         if line.is_empty() {
             last_event_id.clone_from(&id);
             if let Some(data) = data.strip_suffix('\n') {
-                let named =
-                    [event_type.as_str(), "message"].into_iter().find(|name| !name.is_empty());
+                let named = [event_type.as_str(), "message"].into_iter().find(|name| !name.is_empty());
                 messages.push(Message {
                     event_type: named.unwrap_or_default().to_owned(),
                     data: data.to_owned(),
@@ -98,11 +96,7 @@ pub(crate) fn every_string(tokens: &[&str], length: usize, with: &mut impl FnMut
 
 /// A message of the default type.
 fn message(data: &str, last_event_id: &str) -> Message {
-    Message {
-        event_type: "message".to_owned(),
-        data: data.to_owned(),
-        last_event_id: last_event_id.to_owned(),
-    }
+    Message { event_type: "message".to_owned(), data: data.to_owned(), last_event_id: last_event_id.to_owned() }
 }
 
 /// Characters that have a meaning somewhere in the format, or take several bytes.
@@ -114,11 +108,7 @@ fn any_data_arrives_with_its_line_ends_as_lf() {
         let stream = Event::new(data).to_string();
         let expected = data.replace("\r\n", "\n").replace('\r', "\n");
         let arrived = parse([stream.as_bytes()]);
-        assert_eq!(
-            arrived,
-            (vec![message(&expected, "")], String::new(), None),
-            "{data:?} as {stream:?}"
-        );
+        assert_eq!(arrived, (vec![message(&expected, "")], String::new(), None), "{data:?} as {stream:?}");
     });
 }
 
@@ -225,10 +215,7 @@ fn an_event_has_exactly_these_bytes() -> Result<(), Box<dyn std::error::Error>> 
         (Event::default().name("n")?, ""),
         (Event::default().name("n")?.reconnection_time(second), "retry: 1000\n"),
         (Event::new("x").id("")?, "id: \ndata: x\n\n"),
-        (
-            Event::new("x").name("n")?.reconnection_time(second),
-            "event: n\nretry: 1000\ndata: x\n\n",
-        ),
+        (Event::new("x").name("n")?.reconnection_time(second), "event: n\nretry: 1000\ndata: x\n\n"),
         // Milliseconds are whole, and never rounded up to a time that was not asked for.
         (Event::default().reconnection_time(Duration::from_micros(1999)), "retry: 1\n"),
     ];
@@ -252,13 +239,8 @@ fn an_event_is_made_of_text_or_of_another_event() -> Result<(), Box<dyn std::err
     ];
     assert!(made.iter().all(|event| *event == Event::new("x")), "{made:?}");
     let event = Event::new("x").comment("c").id(7)?.name("n")?;
-    let expected = Fields {
-        comment: Some("c"),
-        id: Some("7"),
-        name: Some("n"),
-        reconnection_time: None,
-        data: Some("x"),
-    };
+    let expected =
+        Fields { comment: Some("c"), id: Some("7"), name: Some("n"), reconnection_time: None, data: Some("x") };
     assert_eq!(event.fields(), expected);
     assert_eq!(Event::default().fields(), Fields::default());
     Ok(())
@@ -292,21 +274,15 @@ fn text_that_would_forge_a_field_is_refused_or_stays_data() {
         let event = Event::new(harmless).id(harmless).and_then(|event| event.name(harmless));
         let stream = event.expect("it is one line").to_string();
         let (messages, _, _) = parse([stream.as_bytes()]);
-        let expected = Message {
-            event_type: harmless.to_owned(),
-            data: harmless.to_owned(),
-            last_event_id: harmless.to_owned(),
-        };
+        let expected =
+            Message { event_type: harmless.to_owned(), data: harmless.to_owned(), last_event_id: harmless.to_owned() };
         assert_eq!(messages, [expected]);
     }
 }
 
 #[test]
 fn the_examples_of_the_standard_have_the_results_that_it_gives() {
-    let named = |event_type: &str, data: &str| Message {
-        event_type: event_type.to_owned(),
-        ..message(data, "")
-    };
+    let named = |event_type: &str, data: &str| Message { event_type: event_type.to_owned(), ..message(data, "") };
     let cases = [
         // HTML, 9.2.1
         (
@@ -329,19 +305,11 @@ fn the_examples_of_the_standard_have_the_results_that_it_gives() {
         // "contains four blocks": a comment, an id, an id that resets, a leading space
         (
             ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-            vec![
-                message("first event", "1"),
-                message("second event", ""),
-                message(" third event", ""),
-            ],
+            vec![message("first event", "1"), message("second event", ""), message(" third event", "")],
             "",
         ),
         // "the last still has to end with a blank line, the end of the stream is not enough"
-        (
-            "data: first event\nid: 1\n\ndata:  third event\n",
-            vec![message("first event", "1")],
-            "1",
-        ),
+        ("data: first event\nid: 1\n\ndata:  third event\n", vec![message("first event", "1")], "1"),
         // "fires two events": empty data, and a single newline; the last block is discarded
         ("data\n\ndata\ndata\n\ndata:", vec![message("", ""), message("\n", "")], ""),
         // "fires two identical events": the space after the colon is ignored
@@ -361,8 +329,7 @@ fn the_examples_of_the_standard_have_the_results_that_it_gives() {
 /// The streams of the web-platform-tests of EventSource, and the data that a browser makes of them.
 pub(crate) fn web_platform_streams() -> Vec<(Vec<u8>, &'static [&'static str])> {
     let long = "x".repeat(2048);
-    let comments =
-        format!("data:1\r:\0\n:\r\ndata:2\n:{long}\rdata:3\n:data:fail\r:{long}\ndata:4\n\n");
+    let comments = format!("data:1\r:\0\n:\r\ndata:2\n:{long}\rdata:3\n:data:fail\r:{long}\ndata:4\n\n");
     let cases: [(&[u8], &'static [&'static str]); 12] = [
         // format-bom: the second mark is part of a field name that nobody knows
         (b"\xef\xbb\xbfdata:1\n\n\xef\xbb\xbfdata:2\n\ndata:3\n\n", &["1", "3"]),
@@ -409,8 +376,7 @@ fn what_browsers_are_tested_with_comes_out_as_there() {
 
 #[test]
 fn every_short_stream_has_the_results_of_the_standards_algorithm() {
-    const TOKENS: [&str; 11] =
-        ["data", "id", "event", "retry", ":", " ", "\r", "\n", "\0", "7", "\u{feff}"];
+    const TOKENS: [&str; 11] = ["data", "id", "event", "retry", ":", " ", "\r", "\n", "\0", "7", "\u{feff}"];
     every_string(&TOKENS, 4, &mut |text| {
         for end in ["", "\n\n", "\rdata\r\r"] {
             let stream = format!("{text}{end}");
@@ -425,16 +391,8 @@ fn every_short_stream_has_the_results_of_the_standards_algorithm() {
 #[test]
 fn bytes_that_are_not_utf_8_are_replaced_wherever_they_are_cut() {
     // Each of these is replaced by a different number of U+FFFD (Encoding, 4.1: one for each maximal subpart).
-    let bad: [&[u8]; 8] = [
-        b"\xff",
-        b"\xc0\xaf",
-        b"\xe2\x82",
-        b"\xf0\x9f\x98",
-        b"\xed\xa0\x80",
-        b"\xf5\x80",
-        b"\x80\x80",
-        b"\xef\xbb",
-    ];
+    let bad: [&[u8]; 8] =
+        [b"\xff", b"\xc0\xaf", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xf5\x80", b"\x80\x80", b"\xef\xbb"];
     for bytes in bad {
         for (before, after) in [("data: a", "b\n\n"), ("data: ", "\n\n"), ("", "\rdata: x\n\n")] {
             let stream = [before.as_bytes(), bytes, after.as_bytes()].concat();

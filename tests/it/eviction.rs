@@ -1,9 +1,7 @@
 //! Eviction: at the limit, a connection that keeps the server waiting is closed for another one, and no other is.
 
 use crate::admission::hold;
-use crate::limits::{
-    GET, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with,
-};
+use crate::limits::{GET, SHORT, assert_silent, dripping, lenient, receive, receive_all, send, serve_with};
 use crate::server::{PATIENCE, ask, connect};
 use newswire::http::{Limits, Method, Status};
 use newswire::{Response, Router};
@@ -19,18 +17,12 @@ fn at_the_limit_a_connection_that_makes_no_progress_is_evicted() {
     let cases = [
         ("idle", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         ("in a second head", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT"),
-        (
-            "in a content",
-            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
-        ),
+        ("in a content", "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234"),
         (
             "in a content that it was told to send",
             "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n1234",
         ),
-        (
-            "in a content that is skipped",
-            "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234",
-        ),
+        ("in a content that is skipped", "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n1234"),
     ];
     for (name, sent) in cases {
         let held = hold(Limits { connections: 1, ..lenient() });
@@ -68,12 +60,7 @@ fn at_the_limit_a_connection_is_not_evicted_as_soon_as_the_server_waits_for_it()
 /// Bytes that arrive buy no time. Otherwise a few slow senders would keep all places for as long as their deadlines are.
 #[test]
 fn at_the_limit_a_request_that_arrives_slowly_is_evicted_however_much_it_sends() {
-    let limits = Limits {
-        connections: 1,
-        head_deadline: Duration::from_secs(20),
-        head_bytes: 1 << 20,
-        ..lenient()
-    };
+    let limits = Limits { connections: 1, head_deadline: Duration::from_secs(20), head_bytes: 1 << 20, ..lenient() };
     let get = str::from_utf8(GET).expect("it is ASCII");
     for start in [
         "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n",
@@ -149,15 +136,10 @@ fn at_the_limit_a_busy_connection_is_not_evicted() {
         }
     };
     thread::scope(|scope| {
-        scope
-            .spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"]));
+        scope.spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"]));
         scope.spawn(works(&["GET /works HTTP/1.1\r\nHost: localhost\r\n", "\r\n"]));
         scope.spawn(works(&["GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n"]));
-        scope.spawn(works(&[
-            "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n",
-            "12",
-            "34",
-        ]));
+        scope.spawn(works(&["POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n", "12", "34"]));
     });
 }
 
@@ -257,9 +239,7 @@ const LARGE: usize = 64 * 1024 * 1024;
 fn download() -> (TcpStream, TcpStream) {
     let mut router = Router::new();
     router.get("/", |_| Response::text(Status::OK, "ok\n"));
-    router.get("/large", |_| {
-        Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE])
-    });
+    router.get("/large", |_| Response::bytes(Status::OK, "application/octet-stream", vec![b'x'; LARGE]));
     let address = serve_with(Limits { connections: 1, ..lenient() }, router);
     let mut downloading = connect(address);
     send(&downloading, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

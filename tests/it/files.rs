@@ -151,9 +151,7 @@ fn a_validator_that_still_holds_saves_the_content() {
         }
         // The field may stand in several lines, and a connection goes on behind a 304.
         let mut socket = server.connect();
-        let request = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\nIf-None-Match: {etag}\r\n\r\n"
-        );
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\nIf-None-Match: {etag}\r\n\r\n");
         socket.write_all(request.repeat(2).as_bytes()).expect("the server reads");
         let mut from_server = BufReader::new(socket);
         for _ in 0..2 {

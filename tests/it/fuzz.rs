@@ -20,12 +20,10 @@ use std::time::{Duration, Instant};
 /// Runs rounds until the time is up.
 fn fuzz(subject: &str, mut round: impl FnMut(&mut Dice)) {
     let setting = |name: &str| std::env::var(name).ok();
-    let number = |name: &str, text: String| {
-        text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
-    };
+    let number =
+        |name: &str, text: String| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"));
     let first = setting("NEWSWIRE_FUZZ_SEED").map_or(0, |text| number("NEWSWIRE_FUZZ_SEED", text));
-    let seconds =
-        setting("NEWSWIRE_FUZZ_SECONDS").map_or(1, |text| number("NEWSWIRE_FUZZ_SECONDS", text));
+    let seconds = setting("NEWSWIRE_FUZZ_SECONDS").map_or(1, |text| number("NEWSWIRE_FUZZ_SECONDS", text));
     let started = Instant::now();
     let mut seed = first;
     while seed == first || started.elapsed() < Duration::from_secs(seconds) {

@@ -3,14 +3,9 @@
 
 use crate::channels::{END, OPEN, complete, metric};
 use crate::files::Directory;
-use crate::server::{
-    Answer, Dice, PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange,
-    serve_app,
-};
+use crate::server::{Answer, Dice, PATIENCE, Publisher, Server, Stream, ask, connect, eventually, exchange, serve_app};
 use newswire::app::{App, Publishers};
-use newswire::channel::{
-    Channels, JournalSummary, JournalSync, Limits, PublishError, Storage, inspect_journal,
-};
+use newswire::channel::{Channels, JournalSummary, JournalSync, Limits, PublishError, Storage, inspect_journal};
 use newswire::sse::{Message, Parser};
 use newswire::{Event, Router};
 use std::collections::BTreeMap;
@@ -86,8 +81,7 @@ fn try_publish(reader: &mut BufReader<TcpStream>, channel: &str, data: &str) -> 
     );
     reader.get_mut().write_all(request.as_bytes()).ok()?;
     // A broken answer is no answer.
-    let answer =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Answer::read(reader, "POST")));
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Answer::read(reader, "POST")));
     let answer = answer.ok()??;
     assert_eq!(answer.status, 200, "{answer:?}");
     Some(answer.text().trim_end().to_owned())
@@ -128,8 +122,7 @@ fn after_a_restart_a_client_gets_what_it_missed_without_a_gap_and_ids_go_on_grow
 fn ids_are_larger_than_those_of_the_journal_whatever_the_clock_says() {
     let (directory, path) = journal("clock");
     // In the year 2286.
-    let segment =
-        ": newswire journal 1\nid: 9999999999998-0\n\nid: 9999999999999-7\ndata: late\n\n";
+    let segment = ": newswire journal 1\nid: 9999999999998-0\n\nid: 9999999999999-7\ndata: late\n\n";
     directory.write("journal/news/9999999999998-1.events", segment);
     let channels = open(&path, Limits::default(), JournalSync::Never);
     let news = channels.find("news").expect("it is in the journal");
@@ -183,8 +176,7 @@ fn a_segment_is_an_event_stream_that_any_parser_reads() {
     complete(server.address, "news");
     server.kill();
     let [segment] = &segments(&path.join("news"))[..] else { panic!("there is one segment") };
-    let messages =
-        Parser::new().feed(&fs::read(segment).expect("it is there")).expect("it is small");
+    let messages = Parser::new().feed(&fs::read(segment).expect("it is there")).expect("it is small");
     let kinds: Vec<&str> = messages.iter().map(|message| message.event_type.as_str()).collect();
     assert_eq!(kinds, ["note", "end"]);
     assert_eq!(messages[0].data, "two\nlines");
@@ -209,8 +201,7 @@ fn what_a_publisher_was_answered_is_there_after_a_kill_at_any_moment_and_in_orde
                 scope.spawn(move || {
                     let mut reader = BufReader::new(connect(address));
                     for number in 0.. {
-                        let data =
-                            format!("{round}-{publisher}-{number} {}", "x".repeat(number % 300));
+                        let data = format!("{round}-{publisher}-{number} {}", "x".repeat(number % 300));
                         let Some(id) = try_publish(&mut reader, "news", &data) else { return };
                         let mut answered = answered.lock().expect("no thread panics");
                         assert_eq!(answered.insert(numbers(&id), data), None, "{id} twice");
@@ -225,8 +216,7 @@ fn what_a_publisher_was_answered_is_there_after_a_kill_at_any_moment_and_in_orde
     let kept = all(server.address, "news");
     let ids: Vec<(u64, u64)> = kept.iter().map(|message| numbers(&message.last_event_id)).collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "ids grow");
-    let kept: BTreeMap<_, _> =
-        ids.into_iter().zip(kept.iter().map(|message| &message.data)).collect();
+    let kept: BTreeMap<_, _> = ids.into_iter().zip(kept.iter().map(|message| &message.data)).collect();
     let answered = answered.into_inner().expect("no thread panicked");
     assert!(answered.len() > 100, "{} answers prove nothing", answered.len());
     for (id, data) in &answered {
@@ -235,8 +225,7 @@ fn what_a_publisher_was_answered_is_there_after_a_kill_at_any_moment_and_in_orde
     // What was not answered is there or not, but never half.
     for data in kept.values() {
         let (start, rest) = data.split_once(' ').expect("it is whole");
-        let number: usize =
-            start.rsplit('-').next().and_then(|n| n.parse().ok()).expect("it is one");
+        let number: usize = start.rsplit('-').next().and_then(|n| n.parse().ok()).expect("it is one");
         assert_eq!(rest, "x".repeat(number % 300), "{start} is whole");
     }
     assert!(kept.len() - answered.len() <= 6 * PUBLISHERS, "one for each publisher and kill");
@@ -332,10 +321,8 @@ fn the_command_says_what_a_journal_holds_and_fails_if_a_recovery_would_cut_somet
     let (directory, path) = journal("command");
     let segment = ": newswire journal 1\nid: 5-0\n\nid: 5-1\ndata: x\n\n";
     directory.write("journal/news/5-0.events", segment);
-    directory.write(
-        "journal/other/7-0.events",
-        format!("{segment}{}", "event: end\ndata: the channel is completed\n\n"),
-    );
+    directory
+        .write("journal/other/7-0.events", format!("{segment}{}", "event: end\ndata: the channel is completed\n\n"));
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
         let output = command.args(["journal", "check", text(&path)]).output().expect("it starts");
@@ -363,11 +350,7 @@ fn a_journal_that_cannot_be_used_is_refused_with_one_sentence_and_nothing_in_it_
         ("news/notes.txt", "mine", "not part of a journal"),
         ("news/5-0.events", "mine", "not a segment"),
         ("news/5-0.events", ": newswire journal 2\nid: 5-0\n\n", "not a segment"),
-        (
-            "news/5-0.events",
-            &(whole.to_owned() + "id: 5-1\ndata: y\n\n"),
-            "not larger than the one before",
-        ),
+        ("news/5-0.events", &(whole.to_owned() + "id: 5-1\ndata: y\n\n"), "not larger than the one before"),
         ("news/5-0.events", &(whole.to_owned() + "data: y\n\n"), "not an event of a journal"),
     ];
     for (number, (file, content, why)) in cases.into_iter().enumerate() {
@@ -469,9 +452,7 @@ fn the_journal_of_an_evicted_channel_is_deleted_and_a_client_of_it_is_told_a_gap
     let mut publisher = Publisher::connect(server.address, "old");
     let ids = [publisher.publish("one"), publisher.publish("two")];
     complete(server.address, "old");
-    eventually("its publisher has left", || {
-        ask(server.address, "POST", "/channels/new", &[], "three").status == 200
-    });
+    eventually("its publisher has left", || ask(server.address, "POST", "/channels/new", &[], "three").status == 200);
     drop(publisher);
     eventually("its journal is deleted", || !path.join("old").exists());
     let forgotten = fs::read_to_string(path.join(".forgotten")).expect("it is there");
@@ -553,8 +534,7 @@ fn streams_made_to_order_and_channels_without_events_leave_nothing_in_the_journa
     let server = start(&path, &[]);
     exchange(server.address, "GET /lab?count=3&interval=1 HTTP/1.0\r\n\r\n");
     drop(Stream::subscribe(server.address, "empty"));
-    let names =
-        fs::read_dir(&path).expect("it is there").map(|entry| entry.expect("it is").file_name());
+    let names = fs::read_dir(&path).expect("it is there").map(|entry| entry.expect("it is").file_name());
     assert_eq!(names.collect::<Vec<_>>(), [".lock"]);
 }
 
@@ -582,14 +562,12 @@ fn a_server_with_smaller_limits_keeps_the_newest_events_and_tells_what_it_has_dr
     let (_directory, path) = journal("smaller");
     let channels = open(&path, Limits::default(), JournalSync::Never);
     let news = channels.open("news").expect("there is room");
-    let ids: Vec<String> =
-        (0..10).map(|n| news.publish(format!("{n}")).expect("it is small").id).collect();
+    let ids: Vec<String> = (0..10).map(|n| news.publish(format!("{n}")).expect("it is small").id).collect();
     channels.stop();
     drop((news, channels));
     let limits = Limits { history_events: 3, ..Limits::default() };
     let storage = Storage::Journal { directory: path.clone(), sync: JournalSync::Never };
-    let app =
-        App { channel_limits: limits, publishers: Publishers::Anyone, storage, ..App::default() };
+    let app = App { channel_limits: limits, publishers: Publishers::Anyone, storage, ..App::default() };
     let (address, _) = serve_app(app);
     let mut told = Stream::resume(address, "news", &ids[5]);
     assert_eq!(told.next().expect("it is told").event_type, "gap");

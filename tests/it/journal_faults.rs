@@ -121,10 +121,7 @@ fn an_event_whose_write_or_sync_has_failed_is_not_acknowledged_not_delivered_and
         let server = Server::start(&[&OPEN[..], &["--journal", text(&path)]].concat());
         let kept = all(server.address, "news");
         assert_eq!(data(&kept), published, "{fault}");
-        assert_eq!(
-            kept.iter().map(|it| &it.last_event_id).collect::<Vec<_>>(),
-            ids.iter().collect::<Vec<_>>()
-        );
+        assert_eq!(kept.iter().map(|it| &it.last_event_id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
     }
 }
 
@@ -190,8 +187,7 @@ fn traces(prefix: &Path) -> Vec<String> {
     let name = name.and_then(|name| name.to_str()).expect("it is UTF-8");
     let mut found = Vec::new();
     eventually("strace has written all", || {
-        let entries =
-            fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("it is").path());
+        let entries = fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("it is").path());
         let files = entries.filter(|path| text(path).contains(&format!("/{name}.")));
         found = files.map(|path| fs::read_to_string(path).expect("it is text")).collect();
         !found.is_empty() && found.iter().all(|trace: &String| trace.trim_end().ends_with("+++"))
@@ -263,8 +259,7 @@ fn publishers_at_the_same_time_wait_for_one_sync_together() {
     const PUBLISHERS: usize = 16;
     let (_directory, path) = journal("group");
     // A slow disk: 30 ms a sync.
-    let options =
-        ["-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=30000"];
+    let options = ["-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=30000"];
     let server = traced(&path, &options, &["--journal-sync", "always"]);
     let address = server.address;
     thread::scope(|scope| {
@@ -330,8 +325,7 @@ fn a_server_that_is_killed_at_any_call_on_the_disk_recovers_what_it_has_acknowle
         ("/^unlink", 1..=5),
         ("/^mkdir", 1..=1),
     ];
-    let moments =
-        calls.iter().flat_map(|(call, moments)| moments.clone().map(move |at| (*call, at)));
+    let moments = calls.iter().flat_map(|(call, moments)| moments.clone().map(move |at| (*call, at)));
     let mut kills = 0;
     for (call, at) in moments {
         let (_directory, path) = journal(&format!("killed-{}-{at}", call.trim_start_matches("/^")));
@@ -381,11 +375,7 @@ fn split(path: &str) -> (String, String) {
 }
 
 impl Disk {
-    fn change(
-        &mut self,
-        path: &str,
-        change: impl FnOnce(&mut BTreeMap<String, usize>, String) -> Option<usize>,
-    ) {
+    fn change(&mut self, path: &str, change: impl FnOnce(&mut BTreeMap<String, usize>, String) -> Option<usize>) {
         let (directory, name) = split(path);
         let states = self.names.entry(directory).or_insert_with(|| vec![BTreeMap::new()]);
         let mut names = states.last().expect("there is one").clone();
@@ -434,9 +424,7 @@ impl Disk {
                 }
             }
             "fsync" | "fdatasync" => match self.open.get(&handle) {
-                Some(Handle::File(file)) => {
-                    self.files[*file].synced = self.files[*file].now.clone()
-                }
+                Some(Handle::File(file)) => self.files[*file].synced = self.files[*file].now.clone(),
                 Some(Handle::Directory(path)) => {
                     let states = self.names.get_mut(path).expect("it has had names");
                     states.drain(..states.len() - 1);
@@ -476,9 +464,7 @@ impl Disk {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits = text.split("\\x").skip(1);
-    digits
-        .map(|digits| u8::from_str_radix(digits, 16).expect("strace writes hexadecimal"))
-        .collect()
+    digits.map(|digits| u8::from_str_radix(digits, 16).expect("strace writes hexadecimal")).collect()
 }
 
 #[test]
@@ -489,8 +475,7 @@ fn what_was_acknowledged_with_always_survives_a_loss_of_power_at_any_moment() {
     let (directory, path) = journal("power");
     fs::create_dir(&path).expect("it can be made");
     let trace = directory.0.join("trace");
-    let calls =
-        "trace=openat,close,write,writev,fsync,fdatasync,ftruncate,/^rename,/^unlink,/^mkdir";
+    let calls = "trace=openat,close,write,writev,fsync,fdatasync,ftruncate,/^rename,/^unlink,/^mkdir";
     // One sync fails, so that one segment is given up.
     let fault = "inject=fdatasync:error=EIO:when=6";
     let options = ["-ff", "-xx", "-s", "100000", "-o", text(&trace), "-e", calls, "-e", fault];
@@ -556,18 +541,11 @@ fn while_the_disk_is_full_publishers_are_told_503_and_when_it_is_free_again_all_
     let directory = Directory::new("journal-full");
     let Some(disk) = SmallDisk::mount(&directory) else { return };
     let path = disk.0.join("journal");
-    let arguments =
-        ["--journal", text(&path), "--journal-sync", "always", "--history-bytes", "200000"];
+    let arguments = ["--journal", text(&path), "--journal-sync", "always", "--history-bytes", "200000"];
     let mut server = Server::start(&[&OPEN[..], &arguments].concat());
     let mut live = Stream::subscribe(server.address, "news");
     let publish = |size: usize, byte: &str| {
-        ask(
-            server.address,
-            "POST",
-            "/channels/news",
-            &[("Accept", "text/plain")],
-            byte.repeat(size),
-        )
+        ask(server.address, "POST", "/channels/news", &[("Accept", "text/plain")], byte.repeat(size))
     };
     assert_eq!(publish(50_000, "a").status, 200);
     // All but 100 kB of what is left.

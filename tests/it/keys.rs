@@ -48,9 +48,7 @@ impl Drop for KeyFile {
 /// An upload in chunks, of which none is sent yet.
 pub(crate) fn upload(address: SocketAddr, target: &str, field: &str) -> TcpStream {
     let mut socket = connect(address);
-    let head = format!(
-        "POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{field}\r\n"
-    );
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{field}\r\n");
     socket.write_all(head.as_bytes()).expect("the server reads");
     socket
 }
@@ -111,10 +109,7 @@ fn a_key_opens_what_its_lines_say_in_each_way_in_which_it_comes() {
     // An open channel needs none.
     assert_eq!(ask(server.address, "HEAD", "/channels/news", &[], "").status, 200);
     // One that comes is enough, whatever else comes.
-    let fields = [
-        ("Authorization", "Bearer of-something-else"),
-        ("Cookie", "newswire_key=alice-0123456789"),
-    ];
+    let fields = [("Authorization", "Bearer of-something-else"), ("Cookie", "newswire_key=alice-0123456789")];
     assert_eq!(ask(server.address, "HEAD", "/channels/user.alice", &fields, "").status, 200);
 }
 
@@ -185,13 +180,11 @@ fn any_lines_are_read_as_if_each_were_looked_at() {
     let mut dice = Dice::new(12);
     for _ in 0..5 {
         let pattern = |dice: &mut Dice| {
-            let text: String =
-                (0..1 + dice.below(3)).map(|_| *dice.pick(&['a', 'b', '-'])).collect();
+            let text: String = (0..1 + dice.below(3)).map(|_| *dice.pick(&['a', 'b', '-'])).collect();
             text + *dice.pick(&["", "*"])
         };
         let holders = [ALICE, BOB, "anyone", "none"];
-        let lines: Vec<(&str, String)> =
-            (0..12).map(|_| (*dice.pick(&holders), pattern(&mut dice))).collect();
+        let lines: Vec<(&str, String)> = (0..12).map(|_| (*dice.pick(&holders), pattern(&mut dice))).collect();
         let text = lines.iter().map(|(holder, it)| format!("{holder} allow subscribe {it}\n"));
         let file = KeyFile::holding(&text.collect::<String>());
         let server = start(&file);
@@ -200,11 +193,8 @@ fn any_lines_are_read_as_if_each_were_looked_at() {
             None => one == other,
         };
         for _ in 0..60 {
-            let (asked, key) =
-                (pattern(&mut dice), *dice.pick(&[ALICE, BOB, "unknown-0123456789"]));
-            let allows = |(holder, it): &(&str, String)| {
-                (*holder == key || *holder == "anyone") && covers(it, &asked)
-            };
+            let (asked, key) = (pattern(&mut dice), *dice.pick(&[ALICE, BOB, "unknown-0123456789"]));
+            let allows = |(holder, it): &(&str, String)| (*holder == key || *holder == "anyone") && covers(it, &asked);
             let names = |(_, it): &(&str, String)| covers(it, &asked) || covers(&asked, it);
             let is_open = lines.iter().any(allows) || !lines.iter().any(names);
             let answer = with_key(&server, "HEAD", &format!("/channels/{asked}"), key, 0);
@@ -218,11 +208,7 @@ fn any_lines_are_read_as_if_each_were_looked_at() {
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, rest) = stat.rsplit_once(") ").expect("the name ends");
-    rest.split(' ')
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().expect("it is a number"))
-        .sum()
+    rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("it is a number")).sum()
 }
 
 /// Each line was looked at for each channel: a list took the processor for a fifth of a second, without a key.
@@ -235,8 +221,7 @@ fn twenty_thousand_lines_do_not_make_a_list_of_a_thousand_channels_expensive() {
         let server = Server::start(&["--access", file.path(), "--quiet"]);
         for first in (0..1_000).step_by(50) {
             let names: Vec<String> = (first..first + 50).map(|n| format!("c{n}")).collect();
-            let answer =
-                with_key(&server, "POST", &format!("/channels/{}", names.join(",")), BACKEND, 0);
+            let answer = with_key(&server, "POST", &format!("/channels/{}", names.join(",")), BACKEND, 0);
             assert_eq!(answer.status, 200);
         }
         let before = ticks(server.pid());
@@ -314,9 +299,7 @@ fn keys_and_names_that_attack_open_nothing() {
     let server = start(&file);
     let long = "x".repeat(6_000);
     let many = format!("{}newswire_key={ALICE}", "newswire_key=x; ".repeat(300));
-    let head = |target: &str, fields: &[(&str, &str)]| {
-        ask(server.address, "HEAD", target, fields, "").status
-    };
+    let head = |target: &str, fields: &[(&str, &str)]| ask(server.address, "HEAD", target, fields, "").status;
     for key in [
         "",
         "*",
@@ -349,8 +332,7 @@ fn keys_and_names_that_attack_open_nothing() {
     ] {
         assert_eq!(head("/channels/user.alice", &[("Cookie", &cookie)]), 401, "{cookie}");
     }
-    let alice = [("Authorization", &*format!("Bearer {ALICE}"))]
-        .map(|(name, value)| (name, value.to_owned()));
+    let alice = [("Authorization", &*format!("Bearer {ALICE}"))].map(|(name, value)| (name, value.to_owned()));
     for name in [
         "user.bob",
         "user.alice,user.bob",
@@ -419,10 +401,7 @@ fn a_wrong_file_ends_the_command_with_the_number_of_the_line_and_without_the_key
         ("Anyone allow all a", "16 to 256"),
         ("allow all secret", "KEY allow"),
     ] {
-        file.write(&format!(
-            "{}\n# a comment\n{line}\n",
-            lines().lines().next().unwrap_or_default()
-        ));
+        file.write(&format!("{}\n# a comment\n{line}\n", lines().lines().next().unwrap_or_default()));
         let (code, said) = run(&["--access", file.path()]);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("line 3: ") && said.contains(words), "{said}");
@@ -444,15 +423,9 @@ fn a_wrong_file_ends_the_command_with_the_number_of_the_line_and_without_the_key
 fn a_changed_file_counts_from_then_on_and_ends_the_streams_of_keys_that_are_gone() {
     let file = KeyFile::holding(&lines());
     let server = start(&file);
-    let key = |key: &str| {
-        format!("/channels/user.{}?key={key}", &key[..key.find('-').expect("it has one")])
-    };
+    let key = |key: &str| format!("/channels/user.{}?key={key}", &key[..key.find('-').expect("it has one")]);
     let mut alice = Stream::open(server.address, &key(ALICE), &[]);
-    let mut bob = Stream::open(
-        server.address,
-        "/channels/user.bob",
-        &[("Authorization", &*format!("Bearer {BOB}"))],
-    );
+    let mut bob = Stream::open(server.address, "/channels/user.bob", &[("Authorization", &*format!("Bearer {BOB}"))]);
     let mut anyone = Stream::open(server.address, "/channels/news", &[]);
     assert_eq!([&alice, &bob, &anyone].map(|stream| stream.answer.status), [200; 3]);
 
@@ -484,8 +457,7 @@ fn a_changed_file_counts_from_then_on_and_ends_the_streams_of_keys_that_are_gone
     // A file that is not there is wrong, too.
     fs::remove_file(&file.0).expect("it is there");
     eventually("that is said", || {
-        server.said().contains("stay as they were")
-            && server.said().matches("cannot use").count() == 2
+        server.said().contains("stay as they were") && server.said().matches("cannot use").count() == 2
     });
     assert_eq!(with_key(&server, "POST", "/channels/user.bob", BACKEND, 0).status, 200);
     assert_eq!(bob.next().expect("it goes on").data, "x");
@@ -521,16 +493,12 @@ fn a_token_file_is_a_line_that_publishes_everywhere_beside_those_of_the_file() {
     let token = KeyFile::holding("token-of-publishers\n");
     let file = KeyFile::holding(&format!("{ALICE} allow subscribe user.alice\n"));
     let server = Server::start(&["--access", file.path(), "--publish-token-file", token.path()]);
-    let post =
-        |key: &str, way: usize| with_key(&server, "POST", "/channels/user.alice", key, way).status;
+    let post = |key: &str, way: usize| with_key(&server, "POST", "/channels/user.alice", key, way).status;
     for way in 0..3 {
         assert_eq!(post("token-of-publishers", way), 200);
         assert_eq!(post(ALICE, way), 401);
     }
-    assert_eq!(
-        ask(server.address, "HEAD", "/channels/user.alice?key=token-of-publishers", &[], "").status,
-        401
-    );
+    assert_eq!(ask(server.address, "HEAD", "/channels/user.alice?key=token-of-publishers", &[], "").status, 401);
     assert_eq!(ask(server.address, "HEAD", "/channels/other", &[], "").status, 200);
     // It stays when the file changes.
     file.write(&format!("{ALICE} allow all user.alice\n"));
@@ -544,9 +512,8 @@ fn a_thousand_streams_that_come_and_go_leave_nothing_behind() {
     let file = KeyFile::holding(&lines());
     let server = start(&file);
     for _ in 0..10 {
-        let streams: Vec<Stream> = (0..100)
-            .map(|_| Stream::open(server.address, &format!("/channels/shop.a?key={ALICE}"), &[]))
-            .collect();
+        let streams: Vec<Stream> =
+            (0..100).map(|_| Stream::open(server.address, &format!("/channels/shop.a?key={ALICE}"), &[])).collect();
         assert!(streams.iter().all(|stream| stream.answer.status == 200));
     }
     eventually("all are forgotten", || server.metric("newswire_access_granted") == 0);
@@ -558,9 +525,7 @@ fn a_thousand_streams_that_come_and_go_leave_nothing_behind() {
 
 #[test]
 fn of_hundreds_of_streams_only_those_end_that_have_lost_their_line() {
-    let line = |number: usize| {
-        format!("key-{number:012} allow all user.{number} group.{}.*\n", number % 10)
-    };
+    let line = |number: usize| format!("key-{number:012} allow all user.{number} group.{}.*\n", number % 10);
     let text: String = (0..1_000).map(line).collect();
     let file = KeyFile::holding(&text);
     let server = Server::start(&["--access", file.path(), "--heartbeat", "0", "--quiet"]);
@@ -576,10 +541,7 @@ fn of_hundreds_of_streams_only_those_end_that_have_lost_their_line() {
         stream.until_closed();
     }
     // The others go on.
-    assert_eq!(
-        ask(server.address, "POST", "/channels/user.7?key=key-000000000007", &[], "x").status,
-        200
-    );
+    assert_eq!(ask(server.address, "POST", "/channels/user.7?key=key-000000000007", &[], "x").status, 200);
 }
 
 /// EventSource can send no fields. The page gets its cookie from the application on the same host.
@@ -609,11 +571,8 @@ fn a_page_subscribes_with_a_cookie_and_stops_when_its_key_is_gone() {
 fn an_upload_ends_when_its_key_is_gone_and_its_connection_does_not_when_the_upload_is_over() {
     let file = KeyFile::holding(&lines());
     let server = start(&file);
-    let mut stream = Stream::open(
-        server.address,
-        "/channels/user.bob",
-        &[("Authorization", &*format!("Bearer {BACKEND}"))],
-    );
+    let mut stream =
+        Stream::open(server.address, "/channels/user.bob", &[("Authorization", &*format!("Bearer {BACKEND}"))]);
     let target = format!("/channels/user.bob?key={}", BOB.replace('+', "%2B"));
     let lines_target = format!("{target}&lines");
     let events = "Content-Type: text/event-stream\r\n";

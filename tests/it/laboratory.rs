@@ -50,10 +50,7 @@ fn each_parameter_gives_the_documented_bytes() {
         ),
         ("text=to+be", "id: 1\ndata: to\n\nid: 2\ndata: be\n\n"),
         // Any white space, in any amount, separates two words.
-        (
-            "text=%20a%0D%0A%0D%0Ab%09%C2%A0%E2%80%A8c%0A",
-            "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n",
-        ),
+        ("text=%20a%0D%0A%0D%0Ab%09%C2%A0%E2%80%A8c%0A", "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n"),
         ("text=:+data:x", "id: 1\ndata: :\n\nid: 2\ndata: data:x\n\n"),
         ("text=%00", "id: 1\ndata: \0\n\n"),
         ("text=%ff", "id: 1\ndata: \u{fffd}\n\n"),
@@ -77,10 +74,7 @@ fn each_parameter_gives_the_documented_bytes() {
         ("count=1&last_event_id=", "id: 1\ndata: The\n\n"),
         ("count=1&&", "id: 1\ndata: The\n\n"),
         // A pause of four heartbeat intervals has three comments, behind the last event too.
-        (
-            "count=2&interval=40&heartbeat=10",
-            "id: 1\ndata: The\n\n:\n:\n:\nid: 2\ndata: quick\n\n:\n:\n:\n",
-        ),
+        ("count=2&interval=40&heartbeat=10", "id: 1\ndata: The\n\n:\n:\n:\nid: 2\ndata: quick\n\n:\n:\n:\n"),
         ("count=1&interval=10&heartbeat=10", "id: 1\ndata: The\n\n"),
         ("count=1&interval=15&heartbeat=10", "id: 1\ndata: The\n\n:\n"),
     ];
@@ -151,8 +145,7 @@ fn line_ends_a_byte_order_mark_and_pieces_do_not_change_the_events() {
 #[test]
 fn data_has_exactly_the_size_and_the_number_of_lines_that_were_asked_for() {
     let server = start();
-    let texts =
-        ["x", "The", "%C3%A9", "%E2%80%A6%E2%80%A6", "%F0%9F%98%80", "a%F0%9F%98%80%C3%A9b"];
+    let texts = ["x", "The", "%C3%A9", "%E2%80%A6%E2%80%A6", "%F0%9F%98%80", "a%F0%9F%98%80%C3%A9b"];
     for text in texts {
         for size in [0, 1, 2, 3, 4, 5, 7, 8, 63, 64, 100, 1021] {
             for lines in [1, 2, 3, 10, 33, (size + 1).min(1000)] {
@@ -176,8 +169,7 @@ fn data_has_exactly_the_size_and_the_number_of_lines_that_were_asked_for() {
     for (query, size) in [("size=4194304", 4 << 20), ("size=1000001&lines=1000", 1_000_001)] {
         let stream = play(server.address, &format!("count=1&{query}"));
         let lines: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').skip(3).collect();
-        let lines: Vec<&[u8]> =
-            lines.iter().map_while(|line| line.strip_prefix(b"data: ")).collect();
+        let lines: Vec<&[u8]> = lines.iter().map_while(|line| line.strip_prefix(b"data: ")).collect();
         let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
         assert_eq!(bytes - 1, size, "{query}");
     }
@@ -235,9 +227,7 @@ fn garbage_is_sent_and_does_not_change_the_events() {
         assert!(has(&|line| std::str::from_utf8(line).is_err()), "bytes that are no text");
         let last = lines.iter().rev().find(|line| !line.is_empty());
         assert_eq!(last, Some(&b"data: never dispatched".as_slice()));
-        assert!(
-            !dirty.ends_with(b"\n\n") && !dirty.ends_with(b"\r\r") && !dirty.ends_with(b"\n\r\n")
-        );
+        assert!(!dirty.ends_with(b"\n\n") && !dirty.ends_with(b"\r\r") && !dirty.ends_with(b"\n\r\n"));
     }
     // Garbage does not change the events of a client that resumes either.
     let clean = resume(server.address, "count=13", "7");
@@ -493,12 +483,9 @@ fn a_cut_ends_the_stream_once_and_a_resuming_client_gets_the_rest() {
     let (messages, last_event_id, _) = interpret(&play(server.address, query));
     assert_eq!((data(&messages), last_event_id.as_str()), (vec!["a", "b"], "2"));
     // A client that resumes is not cut again.
-    for (id, expected) in [
-        ("2", &["c", "d", "e"][..]),
-        ("1", &["b", "c", "d", "e"]),
-        ("0", &["a", "b", "c", "d", "e"]),
-        ("4", &["e"]),
-    ] {
+    for (id, expected) in
+        [("2", &["c", "d", "e"][..]), ("1", &["b", "c", "d", "e"]), ("0", &["a", "b", "c", "d", "e"]), ("4", &["e"])]
+    {
         let answer = resume(server.address, query, id);
         let (messages, _, _) = interpret(&answer.content);
         assert_eq!(data(&messages), expected, "after {id}");
@@ -564,10 +551,7 @@ fn a_client_continues_after_its_last_event_id_and_an_unknown_id_is_ignored() {
 fn a_client_that_has_heard_everything_gets_204_or_the_stream_again() {
     let server = start();
     for query in ["count=3", "count=3&complete=204", "count=3&garbage=on&bom=on", "count=3&cut=1"] {
-        for answer in [
-            resume(server.address, query, "3"),
-            order(server.address, &format!("{query}&last_event_id=3")),
-        ] {
+        for answer in [resume(server.address, query, "3"), order(server.address, &format!("{query}&last_event_id=3"))] {
             assert_eq!(answer.status, 204, "{query}");
             assert_eq!(answer.field("cache-control"), Some("no-store"));
             assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
@@ -685,11 +669,7 @@ fn a_redirect_leads_to_the_same_stream_and_its_location_is_encoded() {
                 let direct = query.replace(&format!("redirect={code}"), "");
                 let led_to = ask(server.address, "GET", &format!("/{location}"), &[], "");
                 let direct = order(server.address, &direct);
-                assert_eq!(
-                    (led_to.status, led_to.content),
-                    (direct.status, direct.content),
-                    "{query}"
-                );
+                assert_eq!((led_to.status, led_to.content), (direct.status, direct.content), "{query}");
                 assert!(led_to.head.contains("Content-Type: text/"), "{}", led_to.head);
             }
         }
@@ -727,9 +707,7 @@ fn a_browser_without_parameters_is_redirected_to_the_page_and_a_program_is_not()
 fn a_page_of_any_origin_can_read_every_answer() {
     let server = start();
     let origin = [("Origin", "https://elsewhere.example")];
-    for query in
-        ["count=1&interval=0", "status=500", "redirect=307", "count=0", "count=1&last_event_id=1"]
-    {
+    for query in ["count=1&interval=0", "status=500", "redirect=307", "count=0", "count=1&last_event_id=1"] {
         let answer = ask(server.address, "GET", &format!("/lab?{query}"), &origin, "");
         assert_eq!(answer.field("access-control-allow-origin"), Some("*"), "{query}");
     }
@@ -813,17 +791,15 @@ fn a_frame_leaves_in_pieces_of_the_size_that_chunk_says() {
     let server = start();
     for size in [1, 2, 3, 7, 64] {
         let mut watch = Watch::open(server.address, "pieces");
-        let query = format!(
-            "count=4&lines=2&text=%F0%9F%98%80&newline=crlf&bom=on&interval=0&chunk={size}&line=pieces"
-        );
+        let query =
+            format!("count=4&lines=2&text=%F0%9F%98%80&newline=crlf&bom=on&interval=0&chunk={size}&line=pieces");
         let mut received = receive(server.address, &query, None);
         assert!(watch.until(received.len()) == received);
         // The opening has no blank line behind it, and is a frame of its own all the same.
         let content = received.split_off(watch.shown[0].1.len());
         let opening = "\u{feff}: newswire\r\nretry: 2000\r\n";
         let (opening, events) = content.split_at(opening.len());
-        let frames =
-            [&[opening][..], &events.chunks(events.len() / 4).collect::<Vec<_>>()].concat();
+        let frames = [&[opening][..], &events.chunks(events.len() / 4).collect::<Vec<_>>()].concat();
         let expected: Vec<&[u8]> = frames.iter().flat_map(|frame| frame.chunks(size)).collect();
         let pieces = watch.shown.iter().filter(|(part, _)| part == "bytes");
         let pieces: Vec<&[u8]> = pieces.map(|(_, bytes)| bytes.as_slice()).collect();
@@ -840,9 +816,7 @@ fn a_watcher_that_reads_sees_the_whole_of_a_large_frame() {
         let large = format!("count=1&interval=0&size={size}&line=large");
         // With a small stream before and behind it, missing bytes are noticed.
         let small = "count=1&interval=0&line=large";
-        let player = thread::spawn(move || {
-            [small, &large, small].map(|query| receive(address, query, None))
-        });
+        let player = thread::spawn(move || [small, &large, small].map(|query| receive(address, query, None)));
         let is_over = |shown: &[(String, Vec<u8>)]| {
             let heads = shown.iter().filter(|(name, _)| name == "head").count();
             heads == 3 && shown.last().is_some_and(|(_, bytes)| bytes.ends_with(b"data: The\n\n"))
@@ -878,9 +852,7 @@ fn cutting_a_line_ends_its_streams_and_their_clients_can_resume() {
     assert_eq!(cut(".no").status, 404);
 
     // In a pause, in a silence, between two heartbeats.
-    for query in
-        ["interval=60000", "interval=0&stall=1&silence=600000", "interval=60000&heartbeat=20"]
-    {
+    for query in ["interval=60000", "interval=0&stall=1&silence=600000", "interval=60000&heartbeat=20"] {
         let target = format!("/lab?count=5&line=cut&{query}");
         let mut streams = [(); 2].map(|()| Stream::open(address, &target, &[]));
         for stream in &mut streams {
@@ -1177,15 +1149,9 @@ fn data_is_sent_as_it_is_one_event_for_each() {
     let server = start();
     let json = "%7B%22a%22:+%5B1%5D%7D";
     for (query, expected) in [
-        (
-            format!("data={json}&data=%5BDONE%5D"),
-            "id: 1\ndata: {\"a\": [1]}\n\nid: 2\ndata: [DONE]\n\n",
-        ),
+        (format!("data={json}&data=%5BDONE%5D"), "id: 1\ndata: {\"a\": [1]}\n\nid: 2\ndata: [DONE]\n\n"),
         ("data=".to_owned(), "id: 1\ndata: \n\n"),
-        (
-            "data=a%0Db%0D%0A%0Ac%0A".to_owned(),
-            "id: 1\ndata: a\ndata: b\ndata: \ndata: c\ndata: \n\n",
-        ),
+        ("data=a%0Db%0D%0A%0Ac%0A".to_owned(), "id: 1\ndata: a\ndata: b\ndata: \ndata: c\ndata: \n\n"),
         ("data=+a&data=b&count=3&id=off".to_owned(), "data:  a\n\ndata: b\n\ndata:  a\n\n"),
     ] {
         let expected = [OPENING, expected].concat();
@@ -1276,8 +1242,7 @@ fn lines_are_bounded_and_unused_lines_make_room() {
         assert_eq!(status(&format!("used{number}")), 200);
     }
     // As many as there can be at the same time.
-    let watches: Vec<Watch> =
-        (0..256).map(|number| Watch::open(address, &format!("held{number}"))).collect();
+    let watches: Vec<Watch> = (0..256).map(|number| Watch::open(address, &format!("held{number}"))).collect();
     assert_eq!(status("one-more"), 503);
     assert_eq!(status("held7"), 200);
     drop(watches);

@@ -124,8 +124,7 @@ fn the_first_route_that_fits_answers_with_its_parameters() {
 #[test]
 fn a_path_answers_its_methods_and_names_them_for_others() {
     let mut router = Router::new();
-    let said =
-        |text: &'static str| move |_: &mut newswire::Request<'_>| Response::text(Status::OK, text);
+    let said = |text: &'static str| move |_: &mut newswire::Request<'_>| Response::text(Status::OK, text);
     router
         .get("/read", said("read\n"))
         .route(Method::Put, "/write", said("put\n"))
@@ -133,9 +132,7 @@ fn a_path_answers_its_methods_and_names_them_for_others() {
         .get("/both", said("read\n"))
         .route(Method::Post, "/{any}", said("posted\n"))
         .get("/custom", said("read\n"))
-        .route(Method::Options, "/custom", |_| {
-            Response::empty(Status::NO_CONTENT).field("X-Own", "yes")
-        });
+        .route(Method::Options, "/custom", |_| Response::empty(Status::NO_CONTENT).field("X-Own", "yes"));
     let address = serve(router, |server| server);
 
     for (method, target, status, allow) in [
@@ -234,9 +231,7 @@ fn a_handler_sees_the_peer_the_request_and_the_parameters() {
     let address = serve(router, |server| server);
     let mut socket = connect(address);
     let local = socket.local_addr().expect("it is connected");
-    socket
-        .write_all(b"GET /1/2 HTTP/1.0\r\nX-Field: a, b\r\nx-field: c\r\n\r\n")
-        .expect("the server reads");
+    socket.write_all(b"GET /1/2 HTTP/1.0\r\nX-Field: a, b\r\nx-field: c\r\n\r\n").expect("the server reads");
     let answer = Answer::read(&mut BufReader::new(socket), "GET").expect("it is answered");
     let expected = format!("{local} Get Http10 Some(\"2\") None [\"a, b\", \"c\"]");
     assert_eq!(answer.text(), expected);
@@ -251,11 +246,7 @@ fn binding_a_port_that_is_taken_is_an_error() {
 
 #[test]
 fn a_program_can_serve_its_own_embedded_files() {
-    let files = Files::embedded(&[
-        ("index.html", b"<p>root"),
-        ("a/b.css", b"p {}"),
-        ("docs/index.html", b"<p>docs"),
-    ]);
+    let files = Files::embedded(&[("index.html", b"<p>root"), ("a/b.css", b"p {}"), ("docs/index.html", b"<p>docs")]);
     let mut router = Router::new();
     router.files(files);
     let address = serve(router, |server| server);

@@ -154,8 +154,7 @@ fn the_largest_limits_are_served_with() {
     });
     let socket = connect(address);
     for (target, answer) in [("/", "5"), ("/lines", "1")] {
-        let head =
-            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n");
+        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n");
         send(&socket, head);
         thread::sleep(SHORT / 10);
         send(&socket, "Hello");
@@ -193,8 +192,7 @@ fn a_connection_costs_no_more_memory_than_the_limits_say() {
     let fields: String = (0..98).map(|n| format!("X{n:02}: {}\r\n", "x".repeat(143))).collect();
     let many_fields = format!("GET / HTTP/1.1\r\n{fields}");
     let many_segments = format!("GET /{} HTTP/1.1\r\nX: ", "/".repeat(8000));
-    let behind_many =
-        format!("POST /channels/c HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n{fields}\r\n1");
+    let behind_many = format!("POST /channels/c HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n{fields}\r\n1");
     let most_with_content = most + limits.content_bytes / 1024;
     let get = "GET /favicon.svg HTTP/1.1\r\nHost: h\r\n\r\n";
     for (what, bytes, most) in [

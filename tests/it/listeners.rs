@@ -85,14 +85,7 @@ fn a_server_listens_at_every_address_that_it_is_given() {
     let directory = Directory::new("addresses");
     let (open, own) = (directory.0.join("open"), directory.0.join("own"));
     let own_mode = format!("{},mode=0600", unix(&own));
-    let server = Server::start(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--listen",
-        &unix(&open),
-        "--listen",
-        &own_mode,
-    ]);
+    let server = Server::start(&["--listen", "127.0.0.1:0", "--listen", &unix(&open), "--listen", &own_mode]);
     let second = server.greeting.split("http://").nth(2).and_then(|rest| rest.split('/').next());
     let second: SocketAddr = second.and_then(|address| address.parse().ok()).expect("it is said");
     for address in [server.address, second] {
@@ -229,9 +222,7 @@ fn a_standard_input_that_does_not_listen_is_refused_in_one_sentence() {
     bound.shutdown(Shutdown::Both).expect("it listens");
     assert!(refusal(&arguments, OwnedFd::from(bound).into()).contains("no socket that listens"));
     let datagrams = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
-    assert!(
-        refusal(&arguments, OwnedFd::from(datagrams).into()).contains("no socket that listens")
-    );
+    assert!(refusal(&arguments, OwnedFd::from(datagrams).into()).contains("no socket that listens"));
     let both = ["--listen", "stdin", "--stdin", "news"];
     assert!(refusal(&both, Stdio::null()).contains("exclude each other"));
     // Only the socket itself says whether other machines reach it.
@@ -332,10 +323,7 @@ fn the_log_names_the_client_that_a_trusted_proxy_names() {
         (&[("Forwarded", "for=192.0.2.7;for=192.0.2.8")], PEER),
         (&[("Forwarded", "by=192.0.2.7")], PEER),
         // One of the two fields is the client's own, and nothing says which: it neither hides the other, nor stands alone.
-        (
-            &[("Forwarded", "for=203.0.113.9"), ("X-Forwarded-For", "192.0.2.7")],
-            "192.0.2.7,203.0.113.9",
-        ),
+        (&[("Forwarded", "for=203.0.113.9"), ("X-Forwarded-For", "192.0.2.7")], "192.0.2.7,203.0.113.9"),
         (&[("X-Forwarded-For", "unknown"), ("Forwarded", "for=_hidden")], PEER),
         (&[("Forwarded", "for=192.0.2.7"), ("X-Forwarded-For", "192.0.2.7")], "192.0.2.7"),
     ];

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-pub(crate) const WORDS: [&str; 9] =
-    ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog."];
+pub(crate) const WORDS: [&str; 9] = ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog."];
 
 /// Runs before the page's own script. It records violations of the policy, and each state of the words.
 const RECORDER: &str = r#"
@@ -97,16 +96,14 @@ pub(crate) fn publish(server: &Server, path: &str, content: &str) {
 
 /// A directory of this test.
 pub(crate) fn temporary_directory(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("page-{name}-{}", std::process::id()));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}-{}", std::process::id()));
     fs::create_dir_all(&path).expect("a directory of ours");
     path
 }
 
 /// The rows of the log that are in view, each as its kind and its cells.
 pub(crate) fn rows(browser: &Browser) -> Vec<String> {
-    let script =
-        "return [...document.querySelectorAll('#log [role=option]:not([hidden])')].map((row) =>
+    let script = "return [...document.querySelectorAll('#log [role=option]:not([hidden])')].map((row) =>
         [row.classList[0], ...[...row.children].map((cell) => cell.textContent)].join('|'))";
     let found = browser.run(script, &[]);
     found.texts().into_iter().map(str::to_owned).collect()
@@ -128,8 +125,7 @@ pub(crate) fn wait_for_row(browser: &Browser, pattern: &str) {
 
 /// Waits until the state of the reader matches a pattern of JavaScript.
 pub(crate) fn wait_for_state(browser: &Browser, pattern: &str) {
-    browser
-        .wait_for(&format!("/{pattern}/.test(document.querySelector('#read-state').textContent)"));
+    browser.wait_for(&format!("/{pattern}/.test(document.querySelector('#read-state').textContent)"));
     // The log shows in the next frame what has come by then.
     let draw = "window.drawn = false;
         requestAnimationFrame(() => requestAnimationFrame(() => window.drawn = true));";
@@ -186,9 +182,7 @@ fn the_words_arrive_with_their_bytes_beside_them() {
     let without_what_differs = |head: &str| {
         let fields = head.replace("\\r\\n", "\n");
         // The laboratory has a policy of its own, because a stranger may choose its bytes.
-        let differs = |line: &&str| {
-            !["Date:", "Content-Security-Policy:"].iter().any(|name| line.starts_with(name))
-        };
+        let differs = |line: &&str| !["Date:", "Content-Security-Policy:"].iter().any(|name| line.starts_with(name));
         let kept: Vec<_> = fields.lines().filter(differs).collect();
         kept.join("\n").trim_end().to_owned()
     };
@@ -354,8 +348,7 @@ fn a_keyboard_is_enough() {
     browser.wait_for("document.querySelector('#channel').checkVisibility()");
     focus("#channel-text");
     browser.press(&['!', TAB, TAB, ENTER]);
-    browser
-        .wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
+    browser.wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
     focus("#log");
     browser.press(&[HOME, DOWN]);
     browser.wait_for("document.querySelector('#log-detail').checkVisibility()");
@@ -388,8 +381,7 @@ fn the_page_fits_every_width_and_has_contrast_in_both_schemes() {
     };
     browser.click("#channel-tab");
     browser.click("#publish .main");
-    browser
-        .wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
+    browser.wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
     browser.click("#wire-more summary");
     browser.click("#bar-more summary");
     browser.click("#type-more summary");
@@ -505,8 +497,7 @@ fn where_the_laboratory_is_off_the_page_says_so_and_shows_the_words_all_the_same
     let server = Server::spawn(command);
     open_page(&browser, &format!("http://127.0.0.1:{}/", server.address.port()));
     browser.wait_for("document.querySelectorAll('.word').length > 1");
-    browser
-        .wait_for("/Start the server with --lab/.test(document.querySelector('#lab').innerText)");
+    browser.wait_for("/Start the server with --lab/.test(document.querySelector('#lab').innerText)");
     browser.wait_for("!document.querySelector('#adjust').checkVisibility()");
     browser.wait_for("!document.querySelector('[data-preset=tokens]').checkVisibility()");
     // A recording needs no laboratory.
@@ -593,8 +584,7 @@ fn pass_on(mut near: TcpStream, server: SocketAddr) -> std::io::Result<()> {
         return near.write_all(b"HTTP/1.0 404 Not Found\r\n\r\n");
     };
     // One request a connection, so that each head comes by here. nginx does the same with its default settings.
-    let kept: Vec<_> =
-        fields.split("\r\n").filter(|line| !line.starts_with("Connection:")).collect();
+    let kept: Vec<_> = fields.split("\r\n").filter(|line| !line.starts_with("Connection:")).collect();
     let mut far = TcpStream::connect(server)?;
     write!(far, "{method} /{}\r\n{}", target.replace("HTTP/1.1", "HTTP/1.0"), kept.join("\r\n"))?;
     let (mut up, mut down) = (near.try_clone()?, far.try_clone()?);

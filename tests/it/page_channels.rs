@@ -1,8 +1,8 @@
 //! The channels of the page: two windows, keys, names, the end, and what to type elsewhere.
 
 use crate::page::{
-    assert_clean, assert_clean_of, data, find, open_page, publish, rows, temporary_directory,
-    visit, wait_for_row, wait_for_state,
+    assert_clean, assert_clean_of, data, find, open_page, publish, rows, temporary_directory, visit, wait_for_row,
+    wait_for_state,
 };
 use crate::server::Server;
 use crate::webdriver::{Browser, ENTER};
@@ -192,9 +192,7 @@ fn publishing_shows_its_success_without_having_joined() {
     // A reserved type is marked.
     browser.fill("#channel-type", "gap");
     browser.press(&[ENTER]);
-    browser.wait_for(
-        "document.querySelector('#channel-type').getAttribute('aria-invalid') === 'true'",
-    );
+    browser.wait_for("document.querySelector('#channel-type').getAttribute('aria-invalid') === 'true'");
 }
 
 #[test]
@@ -204,9 +202,7 @@ fn a_name_that_is_none_is_marked_and_goes_into_no_line() {
     };
     browser.click("#channel-tab");
     browser.fill("#channel-name", "news'; rm -rf x");
-    browser.wait_for(
-        "document.querySelector('#channel-name').getAttribute('aria-invalid') === 'true'",
-    );
+    browser.wait_for("document.querySelector('#channel-name').getAttribute('aria-invalid') === 'true'");
     assert!(browser.text("#channel-name-why").contains("1 to 64 letters"));
     let lines = "[...document.querySelectorAll('#channel .line')].filter((e) => e.checkVisibility()).length";
     browser.wait_for(&format!("{lines} === 0"));
@@ -231,8 +227,7 @@ fn the_page_says_why_publishing_was_refused() {
     open_page(&browser, &closed.url("/"));
     browser.click("#channel-tab");
     browser.click("#publish .main");
-    browser
-        .wait_for("/Publishing is off/.test(document.querySelector('#channel-why').textContent)");
+    browser.wait_for("/Publishing is off/.test(document.querySelector('#channel-why').textContent)");
     browser.wait_for("!document.querySelector('#channel-token').checkVisibility()");
 
     let directory = temporary_directory("token");
@@ -244,19 +239,14 @@ fn the_page_says_why_publishing_was_refused() {
     browser.click("#publish .main");
     // The field for the token is there, and has the focus. The lines have the field, too, but not the token.
     browser.wait_for("document.activeElement.id === 'channel-token'");
-    browser.wait_for(
-        "/asks for a key/.test(document.querySelector('#channel-token-why').textContent)",
-    );
+    browser.wait_for("/asks for a key/.test(document.querySelector('#channel-token-why').textContent)");
     browser.wait_for("/Authorization: Bearer [$]TOKEN/.test(document.querySelector('#type-publish').textContent)");
     // A wrong token does not read like none.
     browser.press(&['x', ENTER]);
-    browser.wait_for(
-        "/does not take this key/.test(document.querySelector('#channel-token-why').textContent)",
-    );
+    browser.wait_for("/does not take this key/.test(document.querySelector('#channel-token-why').textContent)");
     browser.fill("#channel-token", "swordfish-swordfish");
     browser.press(&[ENTER]);
-    browser
-        .wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
+    browser.wait_for("/Published on news/.test(document.querySelector('#channel-why').textContent)");
     browser.wait_for("!document.querySelector('#channel-token-why').checkVisibility()");
     assert!(!browser.text("#channel").contains("swordfish"));
     let _ = fs::remove_dir_all(directory);
@@ -295,11 +285,7 @@ fn the_lines_to_type_elsewhere_do_what_the_page_does() {
     let line = browser.text("#type-watch");
     let said = shell(&format!("{line} --count 1 --output data"));
     assert!(said.contains("chat.completion.chunk"), "{line}: {said}");
-    assert!(
-        browser
-            .text("#type-curl")
-            .starts_with("curl -N -H 'Content-Type: application/json' --data-raw '{")
-    );
+    assert!(browser.text("#type-curl").starts_with("curl -N -H 'Content-Type: application/json' --data-raw '{"));
     // What a page would write reads the same events.
     browser.run("document.querySelector('#bar-as').value = 'eventsource'", &[]);
     crate::page::read(&browser, &server.url("/lab?text=a&event=token&interval=0"), "eventsource");

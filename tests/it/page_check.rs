@@ -33,10 +33,7 @@ fn check_in_terminal(url: &str) -> BTreeMap<String, [String; 4]> {
 }
 
 /// What the page says otherwise than the command.
-fn differences(
-    page: &BTreeMap<String, [String; 4]>,
-    terminal: &BTreeMap<String, [String; 4]>,
-) -> Vec<String> {
+fn differences(page: &BTreeMap<String, [String; 4]>, terminal: &BTreeMap<String, [String; 4]>) -> Vec<String> {
     // Times, reads and the reconnection time of the words differ from run to run.
     let timed = ["first-byte", "buffering", "heartbeat", "ending", "encoding", "resume", "retry"];
     let is_other = |(rule, found): &(&String, &[String; 4])| {
@@ -74,8 +71,7 @@ fn the_page_finds_what_the_command_finds_and_says_it_in_the_same_words() {
         let mut differ = Vec::new();
         for _ in 0..4 {
             let url = server.url(path);
-            let (page, terminal) =
-                (check_in_page(&browser, &server, &url), check_in_terminal(&url));
+            let (page, terminal) = (check_in_page(&browser, &server, &url), check_in_terminal(&url));
             assert!(page.len() > 18, "{page:?}");
             differ = differences(&page, &terminal);
             if differ.is_empty() {

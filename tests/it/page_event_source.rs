@@ -102,16 +102,7 @@ fn an_event_source_reads_each_stream_of_the_laboratory_as_the_standard_says() {
     }
 
     // What goes wrong once
-    let healed = [
-        "open",
-        "message 1 a",
-        "message 2 b",
-        "error 0",
-        "open",
-        "message 3 c",
-        "error 0",
-        "error 2",
-    ];
+    let healed = ["open", "message 1 a", "message 2 b", "error 0", "open", "message 3 c", "error 0", "error 2"];
     says("cut=2", 9, &healed);
     says("stall=1&silence=100", 9, &abc);
     let loops = ["open", "message 1 a", "error 0", "open", "message 1 a", "error 0"];
@@ -198,8 +189,7 @@ fn a_page_of_another_origin_reads_what_the_policy_allows() {
     let narrow = Server::start(&["--allow-origin", &origin, "--publish-open"]);
     assert_eq!(listen(&browser, &narrow.url(one), 9).join(", "), heard);
     assert_eq!(with_credentials(&narrow.url(one)), heard);
-    let publish =
-        "const init = { method: 'POST', body: 'x', headers: { Authorization: 'Bearer y' } };
+    let publish = "const init = { method: 'POST', body: 'x', headers: { Authorization: 'Bearer y' } };
                    return fetch(given[0], init).then((r) => `${r.status}`, () => 'refused')";
     let published = browser.run_async(publish, &[&narrow.url("/channels/a")]);
     assert_eq!(published.text(), "200");

@@ -1,14 +1,11 @@
 //! The laboratory and the editor of the page.
 
-use crate::page::{
-    assert_clean, data, open_page, publish, rows, texts, visit, wait_for_row, wait_for_state,
-};
+use crate::page::{assert_clean, data, open_page, publish, rows, texts, visit, wait_for_row, wait_for_state};
 use crate::webdriver::Browser;
 
 fn heard(browser: &Browser, least: u32) {
-    browser.wait_for(&format!(
-        "Number(document.querySelector('#read-events').textContent.replace(/,/g, '')) >= {least}"
-    ));
+    browser
+        .wait_for(&format!("Number(document.querySelector('#read-events').textContent.replace(/,/g, '')) >= {least}"));
 }
 
 /// Sets fields of the form under Adjust.
@@ -53,10 +50,7 @@ fn the_laboratory_plays_what_the_fields_ask_for() {
     assert!(summary.contains("events 4,") && summary.contains("connections 2"), "{summary}");
     let made = texts(&browser, "#read-wire .event");
     let expected = |(id, word): (usize, &&str)| {
-        format!(
-            "id: {id}event: tokendata: {word}data: {word}{word}\n{word} token, id {id}",
-            id = id + 1
-        )
+        format!("id: {id}event: tokendata: {word}data: {word}{word}\n{word} token, id {id}", id = id + 1)
     };
     let events = ["to", "be", "or", "not"];
     assert_eq!(made, events.iter().enumerate().map(expected).collect::<Vec<_>>());
@@ -89,24 +83,18 @@ fn a_mistaken_order_marks_its_field_and_says_there_what_is_wrong() {
         adjust(&browser, &[("count", "9"), ("cut", "9")]);
         browser.run("document.querySelector('#lab-as').value = arguments[0]", &[with]);
         browser.click("#run .main");
-        browser.wait_for(
-            "document.querySelector('[name=cut]').getAttribute('aria-invalid') === 'true'",
-        );
+        browser.wait_for("document.querySelector('[name=cut]').getAttribute('aria-invalid') === 'true'");
         browser.wait_for("document.activeElement.name === 'cut'");
         assert!(browser.text("#lab-cut-why").starts_with("cut is less than count"));
         // It is described to a screen reader, and says nothing of anything else first.
-        let told = browser.run(
-            "return document.querySelector('[name=cut]').getAttribute('aria-describedby')",
-            &[],
-        );
+        let told = browser.run("return document.querySelector('[name=cut]').getAttribute('aria-describedby')", &[]);
         assert!(told.text().contains("lab-cut-why"));
         assert!(browser.text("#read-why").starts_with("cut is less than count"));
         // The mark goes when the order is mended.
         adjust(&browser, &[("cut", ""), ("interval", "50")]);
         browser.click("#run .main");
         heard(&browser, 9);
-        let marked =
-            browser.run("return String(document.querySelectorAll('[aria-invalid]').length)", &[]);
+        let marked = browser.run("return String(document.querySelectorAll('[aria-invalid]').length)", &[]);
         assert_eq!(marked.text(), "0");
     }
     // A number outside of its range does not even leave the page.
@@ -199,9 +187,7 @@ fn the_editor_plays_what_is_typed_saves_it_and_publishes_it() {
          HTMLAnchorElement.prototype.click = () => {};",
         &[typed],
     );
-    browser.wait_for(
-        "/Events: 2. Length: 0.3 s/.test(document.querySelector('#write-count').textContent)",
-    );
+    browser.wait_for("/Events: 2. Length: 0.3 s/.test(document.querySelector('#write-count').textContent)");
     browser.click("#write-play");
     wait_for_state(&browser, "^done");
     let shown = rows(&browser);
@@ -214,9 +200,7 @@ fn the_editor_plays_what_is_typed_saves_it_and_publishes_it() {
     // Its events reach every subscriber.
     publish(&server, "/channels/news", "before");
     browser.click("#write-send");
-    browser.wait_for(
-        "/Published 2 events on news/.test(document.querySelector('#write-told').textContent)",
-    );
+    browser.wait_for("/Published 2 events on news/.test(document.querySelector('#write-told').textContent)");
     browser.click("#channel-tab");
     browser.run("document.querySelector('#bar-last-id').value = 'earliest'", &[]);
     crate::page::read(&browser, &server.url("/channels/news"), "fetch");

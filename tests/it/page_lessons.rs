@@ -39,10 +39,7 @@ fn each_line_of_an_exercise_does_what_the_page_shows() {
     let has = |tool| !shell(&format!("command -v {tool}")).is_empty();
     if !has("curl") || !has("telnet") {
         assert!(std::env::var("CI").is_err(), "curl and telnet are not installed");
-        let _ = writeln!(
-            io::stderr(),
-            "\n*** SKIPPED, the exercises are not tested: no curl or no telnet ***"
-        );
+        let _ = writeln!(io::stderr(), "\n*** SKIPPED, the exercises are not tested: no curl or no telnet ***");
         return;
     }
     let lesson = |name: &str| {
@@ -165,8 +162,7 @@ fn each_text_of_the_page_exists_in_each_language() {
         .collect();
     let (english, chinese) = (language(&browser, &server, "en"), language(&browser, &server, "zh"));
     // The document itself has the English of its texts. A list or a table has a text for each part.
-    let wanted: BTreeSet<&str> =
-        english.keys().map(String::as_str).chain(of_document.clone()).collect();
+    let wanted: BTreeSet<&str> = english.keys().map(String::as_str).chain(of_document.clone()).collect();
     let whole = |path| {
         let list = str::trim_end_matches(path, |c: char| c.is_ascii_digit()).trim_end_matches('.');
         if of_document.contains(list) { list } else { path }
@@ -251,9 +247,8 @@ fn the_page_speaks_chinese_to_a_chinese_browser_and_keeps_the_language_that_was_
              select.dispatchEvent(new Event('change'))",
             &[name],
         );
-        let is_chosen = format!(
-            "document.documentElement.lang.startsWith('{name}') && 'isReady' in document.body.dataset"
-        );
+        let is_chosen =
+            format!("document.documentElement.lang.startsWith('{name}') && 'isReady' in document.body.dataset");
         browser.wait_for(&is_chosen);
     };
     choose("en");

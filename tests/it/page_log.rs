@@ -1,8 +1,6 @@
 //! The log of the page: what survives, what a row says, filters, copies, recordings, and a firehose.
 
-use crate::page::{
-    assert_clean, data, find, publish, read, rows, visit, wait_for_row, wait_for_state,
-};
+use crate::page::{assert_clean, data, find, publish, read, rows, visit, wait_for_row, wait_for_state};
 use crate::webdriver::{Browser, DOWN, ENTER, HOME};
 
 /// Catches what the page copies and saves.
@@ -43,9 +41,7 @@ fn rows_about_the_connection_survive_when_events_are_dropped() {
     browser.click("#channel-join");
     wait_for_row(&browser, "line 29999");
     // The log keeps the newest 10,000 events.
-    browser.wait_for(
-        "/The oldest [0-9,]+ are dropped/.test(document.querySelector('#log-count').textContent)",
-    );
+    browser.wait_for("/The oldest [0-9,]+ are dropped/.test(document.querySelector('#log-count').textContent)");
     find(&browser, "gap");
     let gaps = rows(&browser);
     assert_eq!(gaps.iter().filter(|row| row.starts_with("gap|")).count(), 1, "{gaps:?}");
@@ -89,19 +85,11 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
     browser.press(&[HOME, DOWN]);
     browser.wait_for("document.querySelectorAll('#detail-data details').length === 3");
     let tree = browser.text("#detail-data");
-    assert!(
-        tree.contains("items: [1]")
-            && tree.contains("name: \"Grüße\"")
-            && tree.contains("paid: true"),
-        "{tree}"
-    );
+    assert!(tree.contains("items: [1]") && tree.contains("name: \"Grüße\"") && tree.contains("paid: true"), "{tree}");
     browser.click("#detail-data details details summary");
     assert!(!browser.text("#detail-data").contains("name:"));
     browser.click("#detail-copy");
-    assert_eq!(
-        caught(&browser, "copied"),
-        "{\"items\": [{\"name\": \"Grüße\"}],\n \"paid\": true}"
-    );
+    assert_eq!(caught(&browser, "copied"), "{\"items\": [{\"name\": \"Grüße\"}],\n \"paid\": true}");
     browser.press(&[]);
     browser.click("#log .event:nth-child(4)");
     assert_eq!(browser.text("#detail-data"), "{no json");
@@ -115,13 +103,10 @@ fn a_row_says_when_what_and_how_large_and_its_json_is_laid_out() {
     browser.click("#log-save");
     let saved = caught(&browser, "saved");
     assert_eq!(caught(&browser, "savedAs"), "recording.sse");
-    let without_timing: String =
-        saved.split_inclusive('\n').filter(|line| !line.starts_with(": +")).collect();
+    let without_timing: String = saved.split_inclusive('\n').filter(|line| !line.starts_with(": +")).collect();
     assert_eq!(without_timing, stream);
-    let delays: Vec<u32> = saved
-        .lines()
-        .filter_map(|line| line.strip_prefix(": +")?.strip_suffix(" ms")?.parse().ok())
-        .collect();
+    let delays: Vec<u32> =
+        saved.lines().filter_map(|line| line.strip_prefix(": +")?.strip_suffix(" ms")?.parse().ok()).collect();
     assert!(delays.len() == 3 && delays[0] == 0 && delays[1] >= 1000, "{saved}");
     browser.run("document.querySelector('#log-format').value = 'json'", &[]);
     browser.click("#log-copy");

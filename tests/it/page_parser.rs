@@ -54,10 +54,8 @@ fn the_parser_of_the_page_reads_what_browsers_are_tested_with() {
     }
     for stream in streams {
         let messages = Parser::new().feed(&stream).expect("it is small");
-        let expected: Vec<_> = messages
-            .iter()
-            .map(|m| format!("{}|{}|{}", m.event_type, m.last_event_id, m.data))
-            .collect();
+        let expected: Vec<_> =
+            messages.iter().map(|m| format!("{}|{}|{}", m.event_type, m.last_event_id, m.data)).collect();
         for parsed in parse(&browser, &server, &stream) {
             assert_eq!(parsed, expected, "{:?}", String::from_utf8_lossy(&stream));
         }

@@ -2,8 +2,7 @@
 //! four kinds of closed.
 
 use crate::page::{
-    assert_clean, data, find, open_page, publish, read, rows, temporary_directory, visit,
-    wait_for_row, wait_for_state,
+    assert_clean, data, find, open_page, publish, read, rows, temporary_directory, visit, wait_for_row, wait_for_state,
 };
 use crate::server::{Server, eventually};
 use crate::webdriver::Browser;
@@ -30,8 +29,7 @@ fn an_event_named_error_or_open_is_an_event_and_not_a_state() {
             browser.wait_for("document.querySelector('#read-events').textContent === '3'");
             wait_for_state(&browser, "^ended");
             let rows = rows(&browser);
-            let kinds: Vec<_> =
-                rows.iter().map(|row| row.split('|').next().unwrap_or("")).collect();
+            let kinds: Vec<_> = rows.iter().map(|row| row.split('|').next().unwrap_or("")).collect();
             assert_eq!(kinds, ["open", "event", "event", "event", "lost"], "{with} {rows:?}");
             assert_eq!(data(&rows), ["a", "b", "c"]);
             assert!(rows[1].contains(&format!("|{name}|")), "{rows:?}");
@@ -142,8 +140,7 @@ fn the_bar_sends_the_method_the_fields_the_content_and_the_last_event_id() {
     set("bar-content", "two\nlines");
     set("bar-fields", "no field");
     browser.click("#bar-read");
-    browser
-        .wait_for("document.querySelector('#bar-fields').getAttribute('aria-invalid') === 'true'");
+    browser.wait_for("document.querySelector('#bar-fields').getAttribute('aria-invalid') === 'true'");
     assert!(browser.text("#bar-fields-why").contains("no field"));
     set("bar-fields", "Authorization: Bearer swordfish-swordfish\nX-Any: 1");
     browser.click("#bar-read");
@@ -176,19 +173,11 @@ fn streams_of_other_origins_are_read_and_their_bytes_are_shown() {
     };
     let other = Server::start(&[]);
     browser.click("#wire-more summary");
-    read(
-        &browser,
-        &other.url("/lab?text=a+b&interval=50&retry=50&event=token&garbage=on"),
-        "fetch",
-    );
+    read(&browser, &other.url("/lab?text=a+b&interval=50&retry=50&event=token&garbage=on"), "fetch");
     wait_for_state(&browser, "^done");
     assert_eq!(data(&rows(&browser)), ["a", "b"]);
     let wire = browser.run("return document.querySelector('#read-wire').textContent", &[]);
-    for part in [
-        "content-type: text/event-stream",
-        "Otherwise the field is ignored",
-        "event: tokendata: aa token",
-    ] {
+    for part in ["content-type: text/event-stream", "Otherwise the field is ignored", "event: tokendata: aa token"] {
         assert!(wire.text().contains(part), "{part} is not in {wire:?}");
     }
     // A recording is as good as a stream: it is posted once.

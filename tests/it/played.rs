@@ -92,8 +92,7 @@ fn no_path_leads_to_a_recording_that_a_file_could_not_be_at() {
     directory.write("out.sse", "data: secret\n\n");
     directory.write("site/.folder/in.sse", "data: secret\n\n");
     #[cfg(unix)]
-    std::os::unix::fs::symlink(directory.0.join("out.sse"), directory.0.join("site/link.sse"))
-        .expect("it can be made");
+    std::os::unix::fs::symlink(directory.0.join("out.sse"), directory.0.join("site/link.sse")).expect("it can be made");
     for target in [
         "/../out",
         "/../out.sse",
@@ -136,18 +135,14 @@ fn timed(address: SocketAddr, target: &str) -> Vec<(String, Duration)> {
 
 #[test]
 fn the_timings_of_a_recording_give_its_rhythm_and_speed_divides_it() {
-    let file =
-        ": +300 ms\ndata: a\n\n: +0 ms\ndata: b\n\n: +1200 ms\ndata: c\n\n: +99 \ndata: d\n\n";
+    let file = ": +300 ms\ndata: a\n\n: +0 ms\ndata: b\n\n: +1200 ms\ndata: c\n\n: +99 \ndata: d\n\n";
     let (server, _directory) = serve("played-rhythm", &[("a.sse", file)]);
     let messages = timed(server.address, "/a");
     let words: Vec<&str> = messages.iter().map(|(data, _)| data.as_str()).collect();
     assert_eq!(words, ["a", "b", "c", "d"]);
     assert!(messages[0].1 >= Duration::from_millis(300), "{messages:?}");
     assert!(messages[2].1 >= Duration::from_millis(1500), "{messages:?}");
-    assert_eq!(
-        get(server.address, "/a").text(),
-        "data: a\n\ndata: b\n\ndata: c\n\n: +99 \ndata: d\n\n"
-    );
+    assert_eq!(get(server.address, "/a").text(), "data: a\n\ndata: b\n\ndata: c\n\n: +99 \ndata: d\n\n");
     let begun = Instant::now();
     get(server.address, "/a?speed=0.5");
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
@@ -181,9 +176,8 @@ fn a_block_without_a_timing_comes_after_the_interval() {
 fn a_client_goes_on_behind_its_last_event_id_and_gets_204_behind_the_last() {
     let file = "id: 1\ndata: a\n\ndata: b\n\nid: \u{e9}\ndata: c\n\n:comment\n\nid: 2\ndata: d\n\n:the end\n\n";
     let (server, _directory) = serve("played-resume", &[("a.sse", file)]);
-    let resume = |id: &str, query: &str| {
-        ask(server.address, "GET", &format!("/a{query}"), &[("Last-Event-ID", id)], "")
-    };
+    let resume =
+        |id: &str, query: &str| ask(server.address, "GET", &format!("/a{query}"), &[("Last-Event-ID", id)], "");
     for (id, expected) in [
         ("1", &["b", "c", "d"][..]),
         ("\u{e9}", &["d"]),
@@ -199,8 +193,7 @@ fn a_client_goes_on_behind_its_last_event_id_and_gets_204_behind_the_last() {
     assert_eq!((last.status, last.content.len()), (204, 0));
     assert_eq!(data(&resume("2", "?complete=loop").content), ["a", "b", "c", "d"]);
     // A NUL in an id makes it none, and of two ids in a block the second one counts.
-    let file =
-        "id: 1\0\ndata: a\n\nid: 1\nid: 2\ndata: b\n\nid: 1\nid: 3\0\ndata: c\n\ndata: d\n\n";
+    let file = "id: 1\0\ndata: a\n\nid: 1\nid: 2\ndata: b\n\nid: 1\nid: 3\0\ndata: c\n\ndata: d\n\n";
     let (server, _directory) = serve("played-odd-ids", &[("a.sse", file)]);
     let answer = ask(server.address, "GET", "/a", &[("Last-Event-ID", "1")], "");
     assert_eq!(data(&answer.content), ["d"]);
@@ -210,8 +203,7 @@ fn a_client_goes_on_behind_its_last_event_id_and_gets_204_behind_the_last() {
 fn every_fault_of_the_laboratory_happens_in_a_recording() {
     let (server, _directory) = serve("played-faults", &[("a.sse", FOX)]);
     let text = |query: &str| {
-        String::from_utf8_lossy(&get(server.address, &format!("/a?{query}&interval=0")).content)
-            .into_owned()
+        String::from_utf8_lossy(&get(server.address, &format!("/a?{query}&interval=0")).content).into_owned()
     };
     assert_eq!(text("cut=2"), "id: a\ndata: The\n\nid: b\ndata: quick\n\n");
     assert_eq!(text("chunk=1"), FOX);
@@ -257,8 +249,7 @@ fn a_recording_on_a_line_is_watched() {
 }
 
 #[test]
-fn parameters_that_are_not_a_recordings_are_refused_and_no_field_of_the_answer_comes_from_a_query()
-{
+fn parameters_that_are_not_a_recordings_are_refused_and_no_field_of_the_answer_comes_from_a_query() {
     let (server, _directory) = serve("played-refusals", &[("a.sse", FOX)]);
     for (query, sentence) in [
         ("type=text/html", "type is unknown. The parameters are interval, jitter, speed, retry, "),
@@ -277,14 +268,9 @@ fn parameters_that_are_not_a_recordings_are_refused_and_no_field_of_the_answer_c
         assert!(answer.text().starts_with(sentence), "{query}: {}", answer.text());
     }
     let plain = get(server.address, "/a").head;
-    let without_date = |head: &str| {
-        head.lines().filter(|line| !line.starts_with("Date")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let ordered = get(
-        server.address,
-        "/a?line=x&newline=cr&bom=on&garbage=on&retry=1&last_event_id=a&interval=0",
-    )
-    .head;
+    let without_date =
+        |head: &str| head.lines().filter(|line| !line.starts_with("Date")).map(str::to_owned).collect::<Vec<_>>();
+    let ordered = get(server.address, "/a?line=x&newline=cr&bom=on&garbage=on&retry=1&last_event_id=a&interval=0").head;
     assert_eq!(without_date(&ordered), without_date(&plain));
 }
 
@@ -293,13 +279,7 @@ fn where_the_laboratory_is_off_a_recording_plays_without_its_faults() {
     let directory = Directory::new("played-without-lab");
     directory.write("site/a.sse", FOX);
     let site = directory.0.join("site");
-    let server = Server::start(&[
-        "--listen",
-        "0.0.0.0:0",
-        "--www",
-        site.to_str().expect("it is UTF-8"),
-        "--quiet",
-    ]);
+    let server = Server::start(&["--listen", "0.0.0.0:0", "--www", site.to_str().expect("it is UTF-8"), "--quiet"]);
     let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
     assert_eq!(get(address, "/a?interval=0&speed=2").text(), FOX);
     assert_eq!(data(&get(address, "/a?last_event_id=b").content), ["fox"]);
@@ -315,17 +295,11 @@ fn the_first_lines_of_a_recording_can_make_it_a_refusal() {
     let busy = ": status 429\n: header Retry-After: 3\n: header Content-Type: application/json\n: header Cache-Control: private\n\
                 : header Link: </a>\n: header Link: </b>\ndata: {\"error\":\ndata: {\"type\":\"rate_limit\"}}\n\n";
     let bare = ": status 503\r\n\r\n";
-    let named =
-        ": by hand\n: header X-Request-Id:fox \n: +0 ms\ndata: a\n\n: status 500\ndata: b\n\n";
+    let named = ": by hand\n: header X-Request-Id:fox \n: +0 ms\ndata: a\n\n: status 500\ndata: b\n\n";
     let recorded = ": +0 ms\n: status 302\n: header Location: http://evil.example\ndata: a\n\n";
     let gone = ": status 204\ndata: a\n\n";
-    let files = [
-        ("busy.sse", busy),
-        ("bare.sse", bare),
-        ("named.sse", named),
-        ("recorded.sse", recorded),
-        ("gone.sse", gone),
-    ];
+    let files =
+        [("busy.sse", busy), ("bare.sse", bare), ("named.sse", named), ("recorded.sse", recorded), ("gone.sse", gone)];
     let (server, _directory) = serve("played-fixtures", &files);
     for method in ["GET", "POST"] {
         let answer = ask(server.address, method, "/busy", &[], "");
@@ -418,8 +392,7 @@ fn a_large_recording_costs_no_more_memory_than_a_small_one() {
     let server = directory.serve();
     get(server.address, "/large?last_event_id=last");
     let before = resident_kib(&server);
-    let mut streams: Vec<Stream> =
-        (0..8).map(|_| Stream::open(server.address, "/large?interval=0", &[])).collect();
+    let mut streams: Vec<Stream> = (0..8).map(|_| Stream::open(server.address, "/large?interval=0", &[])).collect();
     for stream in &mut streams {
         assert!(stream.next().is_some());
     }
@@ -481,16 +454,9 @@ fn clients_that_ask_for_an_id_far_behind_do_not_take_every_core() {
 fn no_recording_runs_as_a_page_of_the_server() {
     let page = ": header Content-Type: text/html\ndata: <script>alert(1)</script>\n\n";
     let missing = format!(": status 404\n{page}");
-    let (server, _directory) =
-        serve("played-page", &[("page.sse", page), ("missing.sse", &missing), ("a.sse", FOX)]);
-    for target in [
-        "/page",
-        "/missing",
-        "/a",
-        "/a?status=503",
-        "/a?last_event_id=c&complete=204",
-        "/a?last_event_id=c",
-    ] {
+    let (server, _directory) = serve("played-page", &[("page.sse", page), ("missing.sse", &missing), ("a.sse", FOX)]);
+    for target in ["/page", "/missing", "/a", "/a?status=503", "/a?last_event_id=c&complete=204", "/a?last_event_id=c"]
+    {
         let answer = get(server.address, target);
         let policy = answer.field("content-security-policy");
         assert_eq!(policy, Some("sandbox; default-src 'none'"), "{target}");
@@ -553,8 +519,7 @@ fn a_recording_that_is_recorded_again_has_the_same_events() {
 fn the_samples_play_and_their_data_is_json_where_it_should_be() {
     let server = Server::start(&["--quiet"]);
     let index = get(server.address, "/samples/");
-    let names: Vec<&str> =
-        index.text().split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let names: Vec<&str> = index.text().split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(names, ["openai-chat", "openai-response", "anthropic-message", "mcp", "hostile"]);
     for name in names {
         for method in ["GET", "POST"] {
@@ -562,15 +527,10 @@ fn the_samples_play_and_their_data_is_json_where_it_should_be() {
             let messages = parse([answer.content.as_slice()]).0;
             assert_eq!(answer.field("content-type"), Some("text/event-stream"), "{name}");
             assert!(messages.len() >= 3, "{name}");
-            for message in
-                messages.iter().filter(|message| name != "hostile" && message.data != "[DONE]")
-            {
+            for message in messages.iter().filter(|message| name != "hostile" && message.data != "[DONE]") {
                 assert!(is_json(&message.data), "{name}: {}", message.data);
                 let kind = format!("\"type\":\"{}\"", message.event_type);
-                assert!(
-                    message.event_type == "message" || message.data.contains(&kind),
-                    "{name}: {message:?}"
-                );
+                assert!(message.event_type == "message" || message.data.contains(&kind), "{name}: {message:?}");
             }
             assert_eq!(messages[messages.len() - 1].data == "[DONE]", name == "openai-chat");
         }
@@ -587,8 +547,7 @@ fn is_json(text: &str) -> bool {
             _ => {
                 let end = text.iter().position(|byte| b",}]".contains(byte)).unwrap_or(text.len());
                 let word = std::str::from_utf8(&text[..end]).ok()?;
-                let is_word =
-                    ["true", "false", "null"].contains(&word) || word.parse::<f64>().is_ok();
+                let is_word = ["true", "false", "null"].contains(&word) || word.parse::<f64>().is_ok();
                 is_word.then_some(&text[end..])
             }
         }
@@ -614,11 +573,7 @@ fn is_json(text: &str) -> bool {
             _ => None,
         }
     }
-    fn items_behind_a_comma(
-        text: &[u8],
-        end: u8,
-        item: fn(&[u8]) -> Option<&[u8]>,
-    ) -> Option<&[u8]> {
+    fn items_behind_a_comma(text: &[u8], end: u8, item: fn(&[u8]) -> Option<&[u8]>) -> Option<&[u8]> {
         if text.first() == Some(&end) { None } else { items(text, end, item) }
     }
     assert!(value(b"{\"a\":[1,\"\\\"\",{}],\"b\":null}") == Some(b""));

@@ -92,14 +92,11 @@ fn a_poll_for_json_gets_the_same_events_and_the_last_event_id_for_the_next_poll(
     assert!(events.is_empty());
     let mut publisher = Publisher::connect(server.address, "c");
     let next = |last_id: &mut String| {
-        let (events, id) =
-            polled(server.address, &format!("/channels/c?poll&last_event_id={last_id}"));
+        let (events, id) = polled(server.address, &format!("/channels/c?poll&last_event_id={last_id}"));
         *last_id = id;
         events
     };
-    for text in
-        ["", "two\nlines", "\"quoted\" \\ \u{0} \u{1b} é😀\u{2028}", "],\"last_id\":\"1-1\"}"]
-    {
+    for text in ["", "two\nlines", "\"quoted\" \\ \u{0} \u{1b} é😀\u{2028}", "],\"last_id\":\"1-1\"}"] {
         let id = publisher.publish(text);
         assert_eq!(next(&mut last_id), [[id.clone(), "message".to_owned(), text.to_owned()]]);
         assert_eq!(last_id, id);
@@ -117,8 +114,7 @@ fn a_poll_for_json_gets_the_same_events_and_the_last_event_id_for_the_next_poll(
 
 #[test]
 fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
-    let server =
-        Server::start(&[&OPEN[..], &["--history-events", "3", "--max-views", "1"]].concat());
+    let server = Server::start(&[&OPEN[..], &["--history-events", "3", "--max-views", "1"]].concat());
     let address = server.address;
     // A poll takes the place of no view, and needs none.
     let _view = Stream::open(address, "/channels/x,y", &[]);
@@ -128,11 +124,8 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
     assert_eq!(events.len(), 0);
     let ids = [("a.1", "1"), ("b", "2"), ("a.2", "3"), ("other", "4"), ("a.1", "5")]
         .map(|(channel, data)| publish(channel, data));
-    let event = |at: usize, channel: &str, data: &str| {
-        [ids[at].clone(), channel.to_owned(), data.to_owned()]
-    };
-    let all =
-        [event(0, "a.1", "1"), event(1, "b", "2"), event(2, "a.2", "3"), event(4, "a.1", "5")];
+    let event = |at: usize, channel: &str, data: &str| [ids[at].clone(), channel.to_owned(), data.to_owned()];
+    let all = [event(0, "a.1", "1"), event(1, "b", "2"), event(2, "a.2", "3"), event(4, "a.1", "5")];
     let (events, last_id) = polled(address, "/channels/b,a.*?poll");
     assert_eq!((&events[..], &last_id), (&all[..], &ids[4]));
     let behind_start = format!("/channels/b,a.*?poll&last_event_id={start}");
@@ -141,10 +134,8 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
     for (at, rest) in [(0, 1), (1, 2), (3, 3), (4, 4)] {
         let target = format!("/channels/a.*,b?poll&last_event_id={}", ids[at]);
         assert_eq!(polled(address, &target).0, all[rest..], "{at}");
-        let frames: String = all[rest..]
-            .iter()
-            .map(|[id, name, data]| format!("id: {id}\nevent: {name}\ndata: {data}\n\n"))
-            .collect();
+        let frames: String =
+            all[rest..].iter().map(|[id, name, data]| format!("id: {id}\nevent: {name}\ndata: {data}\n\n")).collect();
         let answer = get(address, &target);
         assert_eq!(answer.field("content-type"), Some("text/event-stream"));
         assert_eq!(split_opening(&answer.content).1, frames.as_bytes(), "{at}");
@@ -190,8 +181,7 @@ fn polls_of_several_channels_while_they_are_published_on_miss_nothing() {
         events.extend(found.into_iter().map(|[id, ..]| id));
         last_id = id;
     }
-    let mut published: Vec<String> =
-        publishers.into_iter().flat_map(|it| it.join().expect("it publishes")).collect();
+    let mut published: Vec<String> = publishers.into_iter().flat_map(|it| it.join().expect("it publishes")).collect();
     published.sort_by_key(|id| numbers(id));
     assert!(events == published, "{} events", events.len());
 }

@@ -22,8 +22,7 @@ fn a_presence_tells_how_many_subscribers_a_channel_has_when_that_changes() {
     let one = Stream::subscribe(address, "news");
     assert_eq!(next(&mut presence), number(1));
     // Subscribers of a view that shows the channel are there, too.
-    let views =
-        ["news,weather", "n*"].map(|name| Stream::open(address, &format!("/channels/{name}"), &[]));
+    let views = ["news,weather", "n*"].map(|name| Stream::open(address, &format!("/channels/{name}"), &[]));
     let other = Stream::subscribe(address, "weather");
     let mut last = next(&mut presence);
     while last != number(3) {
@@ -58,13 +57,8 @@ fn a_presence_is_published_by_the_server_alone_and_only_if_it_is_asked_to() {
         let answer = ask(address, method, "/channels/@presence.news", &[], "x");
         assert_eq!(answer.status, 404, "{method}: {answer:?}");
     }
-    for name in ["@presence.", "@presence.a,b", "@presence.*", "@presence.@presence.a", "@other.a"]
-    {
-        assert_eq!(
-            ask(address, "GET", &format!("/channels/{name}"), &[], "").status,
-            404,
-            "{name}"
-        );
+    for name in ["@presence.", "@presence.a,b", "@presence.*", "@presence.@presence.a", "@other.a"] {
+        assert_eq!(ask(address, "GET", &format!("/channels/{name}"), &[], "").status, 404, "{name}");
     }
     // No pattern shows it.
     let _presence = Stream::open(address, "/channels/@presence.news", &[]);

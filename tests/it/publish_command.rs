@@ -60,8 +60,7 @@ fn one_event_comes_from_the_argument_or_from_standard_input() {
     let message = stream.next().expect("an event comes");
     assert_eq!((message.data.as_str(), message.last_event_id), ("Hello é", id));
 
-    for (input, data) in [("one\n", "one"), ("a\nb\n\n", "a\nb\n"), ("", ""), ("no end", "no end")]
-    {
+    for (input, data) in [("one\n", "one"), ("a\nb\n\n", "a\nb\n"), ("", ""), ("no end", "no end")] {
         published(&publish(&[&url], input));
         assert_eq!(next(&mut stream), event("message", data));
     }
@@ -82,10 +81,7 @@ fn the_token_is_read_from_a_file_and_fields_are_sent() {
     let (_server, mut stream, url) = channel_of(&["--publish-token-file", token_file]);
     published(&publish(&["--token-file", token_file, &url, "mine"], ""));
     assert_eq!(next(&mut stream), event("message", "mine"));
-    published(&publish(
-        &["--header", "Authorization: Bearer s3cret-of-publishers", &url, "also mine"],
-        "",
-    ));
+    published(&publish(&["--header", "Authorization: Bearer s3cret-of-publishers", &url, "also mine"], ""));
     assert_eq!(next(&mut stream), event("message", "also mine"));
 
     let outcome = publish(&[&url, "not mine"], "");
@@ -98,8 +94,7 @@ fn the_token_is_read_from_a_file_and_fields_are_sent() {
 
 /// The key in a request.
 fn key(request: &str) -> String {
-    let key =
-        request.split("\r\nIdempotency-Key: \"").nth(1).and_then(|rest| rest.split('"').next());
+    let key = request.split("\r\nIdempotency-Key: \"").nth(1).and_then(|rest| rest.split('"').next());
     key.unwrap_or_else(|| panic!("no key in {request}")).to_owned()
 }
 
@@ -115,10 +110,7 @@ fn an_event_that_has_to_be_sent_again_has_the_same_key_each_time() {
     assert_eq!(outcome.stderr.matches("; it is sent again in ").count(), 3, "{outcome:?}");
 
     let requests: Vec<String> = (0..4).map(|_| server.request()).collect();
-    assert!(
-        requests[0].starts_with("POST /c?event=x HTTP/1.1\r\n")
-            && requests[0].ends_with("\r\n\r\ndata")
-    );
+    assert!(requests[0].starts_with("POST /c?event=x HTTP/1.1\r\n") && requests[0].ends_with("\r\n\r\ndata"));
     assert!(requests.iter().all(|request| *request == requests[0]), "{requests:?}");
     assert_eq!(key(&requests[0]).len(), 32);
 
@@ -163,7 +155,8 @@ fn lines_are_events_as_they_come() {
     assert_eq!(next(&mut stream), event("line", "unfinished"));
 }
 
-const EVENTS: &str = "\u{feff}: c\r\nretry: 1\r\nid: 41\r\nevent: note\r\ndata: a\r\ndata: b\r\n\r\ndata: c\n\ndata: unfinished";
+const EVENTS: &str =
+    "\u{feff}: c\r\nretry: 1\r\nid: 41\r\nevent: note\r\ndata: a\r\ndata: b\r\n\r\ndata: c\n\ndata: unfinished";
 
 #[test]
 fn the_events_of_a_stream_keep_their_types_and_get_ids_of_the_channel() {
@@ -171,8 +164,7 @@ fn the_events_of_a_stream_keep_their_types_and_get_ids_of_the_channel() {
     let file = std::env::temp_dir().join(format!("newswire-events-{}", std::process::id()));
     fs::write(&file, EVENTS).expect("there is room for it");
     let path = file.to_str().expect("it is UTF-8");
-    for (arguments, input) in [(&[&*url][..], EVENTS), (&[&url, "-"], EVENTS), (&[&url, path], "")]
-    {
+    for (arguments, input) in [(&[&*url][..], EVENTS), (&[&url, "-"], EVENTS), (&[&url, path], "")] {
         let outcome = publish(&[&["--events"], arguments].concat(), input);
         let id = published(&outcome);
         assert!(outcome.text().starts_with("{\"count\":2,"), "{outcome:?}");
@@ -206,16 +198,10 @@ fn watch_and_publish_relay_a_channel_to_another_one() {
     let (server, mut stream, url) = channel_of(&["--publish-open"]);
     let from = server.url("/channels/from");
     let binary = env!("CARGO_BIN_EXE_newswire");
-    let relay = format!(
-        "'{binary}' watch --output raw --once '{from}' | '{binary}' publish --events '{url}'"
-    );
+    let relay = format!("'{binary}' watch --output raw --once '{from}' | '{binary}' publish --events '{url}'");
     let mut shell = Command::new("sh");
-    let mut relay = shell
-        .args(["-c", &relay])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("there is a shell");
+    let mut relay =
+        shell.args(["-c", &relay]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("there is a shell");
     eventually("the relay subscribes", || server.metric("newswire_subscribers") == 2);
     for (event_type, data) in [("message", "a"), ("note", "b\nc"), ("message", "")] {
         published(&publish(&["--event", event_type, &from, data], ""));
@@ -232,9 +218,8 @@ fn watch_and_publish_relay_a_channel_to_another_one() {
 fn events_of_a_reserved_type_are_left_out_and_that_is_told_once() {
     let (_server, mut stream, url) = channel_of(&["--publish-open"]);
     let reserved = ["gap", "end", "heartbeat", "open", "error", "gap"];
-    let reserved: String = reserved
-        .map(|name| format!("event: {name}\r\ndata: {{}}\r\n\r\nevent: {name}\r\r"))
-        .concat();
+    let reserved: String =
+        reserved.map(|name| format!("event: {name}\r\ndata: {{}}\r\n\r\nevent: {name}\r\r")).concat();
     // The mark in the middle of a stream makes another field.
     let input = format!("{reserved}data: a\n\n{reserved}\u{feff}event: gap\ndata: b\n\n");
     for options in [&["--events"][..], &["--events", "--timed"]] {
@@ -242,8 +227,7 @@ fn events_of_a_reserved_type_are_left_out_and_that_is_told_once() {
         assert!(outcome.text().starts_with("{\"count\":2,"), "{outcome:?}");
         assert_eq!(next(&mut stream), event("message", "a"));
         assert_eq!(next(&mut stream), event("message", "b"));
-        let told =
-            "newswire: events of types that servers reserve are left out, as this one: gap\n";
+        let told = "newswire: events of types that servers reserve are left out, as this one: gap\n";
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), told));
     }
 }
@@ -273,8 +257,7 @@ fn a_comment_of_a_live_stream_is_sent_when_it_arrives() {
 #[test]
 fn a_redirect_is_no_success() {
     for status in [301, 302, 303, 307, 308] {
-        let redirect =
-            format!("HTTP/1.1 {status} x\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n");
+        let redirect = format!("HTTP/1.1 {status} x\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n");
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         for option in ["--event=x", "--lines"] {
             let server = responses(vec![redirect.clone().into(), answer.into()]);
@@ -287,8 +270,7 @@ fn a_redirect_is_no_success() {
 #[test]
 fn an_answer_does_not_control_the_terminal() {
     let server = responses(vec![b"HTTP/1.1 200 OK\r\n\r\n\x1b[31mtaken\n".to_vec()]);
-    let command =
-        format!("'{}' publish '{}' data", env!("CARGO_BIN_EXE_newswire"), server.url("/"));
+    let command = format!("'{}' publish '{}' data", env!("CARGO_BIN_EXE_newswire"), server.url("/"));
     let mut script = Command::new("script");
     let script = script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null());
     let output = script.output().expect("script(1) of util-linux is installed");
@@ -341,9 +323,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
     assert_mistakes("publish", cases);
     let outcome = publish(&["--help"], "");
     assert_eq!(outcome.code, Some(0));
-    assert!(
-        outcome.text().lines().all(|line| line.len() <= 100) && outcome.text().contains("--timed")
-    );
+    assert!(outcome.text().lines().all(|line| line.len() <= 100) && outcome.text().contains("--timed"));
 }
 
 /// What the library sends as streamed content: everything until the client ends.
@@ -375,9 +355,7 @@ fn streamed_content_is_chunked_and_has_its_last_chunk_only_if_it_is_whole() {
     // A chunk without bytes would be the last one.
     let sent = streamed(vec![Ok(b"a".to_vec()), Ok(vec![]), Ok(vec![b'b'; 17])]);
     let (head, content) = sent.split_once("\r\n\r\n").expect("it has a head");
-    assert!(
-        head.starts_with("PUT / HTTP/1.1\r\n") && head.contains("\r\nTransfer-Encoding: chunked")
-    );
+    assert!(head.starts_with("PUT / HTTP/1.1\r\n") && head.contains("\r\nTransfer-Encoding: chunked"));
     assert!(!head.contains("Content-Length"), "{head}");
     assert_eq!(content, format!("1\r\na\r\n11\r\n{}\r\n0\r\n\r\n", "b".repeat(17)));
 
@@ -422,10 +400,7 @@ fn upload_in_vain(reads: bool, pieces: impl Iterator<Item = Vec<u8>> + Send + 's
     let begun = Instant::now();
     let outcome = request.send_streamed(&CloseHandle::default(), pieces.map(Ok));
     let error = outcome.expect_err("it never answers");
-    assert!(
-        matches!(&error, NetworkError::Broken(e) if e.kind() == ErrorKind::TimedOut),
-        "{error}"
-    );
+    assert!(matches!(&error, NetworkError::Broken(e) if e.kind() == ErrorKind::TimedOut), "{error}");
     drop(is_over);
     begun.elapsed()
 }

@@ -81,8 +81,7 @@ fn a_reserved_type_is_refused_behind_the_events_before_it() {
     let server = Server::start(&OPEN);
     let mut stream = Stream::subscribe(server.address, "c");
     for reserved in ["open", "error", "end", "gap", "heartbeat"] {
-        let content =
-            format!("data: before {reserved}\n\nevent: {reserved}\ndata: x\n\ndata: behind\n\n");
+        let content = format!("data: before {reserved}\n\nevent: {reserved}\ndata: x\n\ndata: behind\n\n");
         assert_refused(&publish(&server, content), 400, "are reserved");
         assert_eq!(stream.next().expect("it is live").data, format!("before {reserved}"));
     }
@@ -115,8 +114,7 @@ fn an_event_that_is_too_large_is_refused_behind_the_events_before_it() {
 
     // In the last piece of the content, too.
     let limits = Limits { content_bytes: 16, ..Limits::default() };
-    let (address, channels) =
-        serve_app(App { publishers: Publishers::Anyone, limits, ..App::default() });
+    let (address, channels) = serve_app(App { publishers: Publishers::Anyone, limits, ..App::default() });
     let content = "data: a\n\ndata: 17 bytes and more";
     let answer = ask(address, "POST", "/channels/c", &FIELDS, content);
     assert_refused(&answer, 413, "An event of the content is larger");

@@ -22,9 +22,7 @@ fn assert_refused(answer: &Answer, status: u16, words: &str) {
     let content_type = answer.field("content-type");
     assert_eq!(content_type, Some("text/plain; charset=utf-8"));
     // A page must be able to tell its user why.
-    assert!(
-        answer.field("access-control-allow-origin").is_some() || answer.field("vary").is_some()
-    );
+    assert!(answer.field("access-control-allow-origin").is_some() || answer.field("vary").is_some());
 }
 
 /// What `GET /channels` says.
@@ -35,17 +33,12 @@ fn listed(address: SocketAddr) -> String {
 }
 
 fn event(event_type: &str, data: &str, id: &str) -> Message {
-    Message {
-        event_type: event_type.to_owned(),
-        data: data.to_owned(),
-        last_event_id: id.to_owned(),
-    }
+    Message { event_type: event_type.to_owned(), data: data.to_owned(), last_event_id: id.to_owned() }
 }
 
 /// The member of a flat JSON object, as it is written.
 fn member<'j>(json: &'j str, name: &str) -> &'j str {
-    let (_, rest) =
-        json.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {json}"));
+    let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {json}"));
     rest.split([',', '}']).next().expect("split gives one")
 }
 
@@ -176,19 +169,11 @@ fn a_type_that_the_server_uses_itself_is_refused() {
 fn an_unknown_parameter_is_refused_by_its_name_when_that_is_harmless() {
     let server = Server::start(&OPEN);
     for (method, target, words) in [
-        (
-            "POST",
-            "/channels/c?evnet=x",
-            "The parameter evnet is unknown. This path knows event, retry, lines, key.",
-        ),
+        ("POST", "/channels/c?evnet=x", "The parameter evnet is unknown. This path knows event, retry, lines, key."),
         ("PUT", "/channels/c?lines&event=x&Lines", "The parameter Lines is"),
         ("POST", "/channels/c?last_event_id=1", "The parameter last_event_id is"),
         ("GET", "/channels/c?lastEventId=1&last_event=1", "The parameter last_event is"),
-        (
-            "GET",
-            "/channels/c?event=x",
-            "The parameter event is unknown. This path knows last_event_id, ",
-        ),
+        ("GET", "/channels/c?event=x", "The parameter event is unknown. This path knows last_event_id, "),
         ("GET", "/channels/c?line=x", "The parameter line is"),
         ("DELETE", "/channels/c?event=x", "The parameter event is unknown. This path knows key."),
     ] {
@@ -198,9 +183,7 @@ fn an_unknown_parameter_is_refused_by_its_name_when_that_is_harmless() {
         assert_refused(&ask(server.address, method, target, &[], ""), 400, words);
     }
     let long = "x".repeat(33);
-    for name in
-        ["%3Cscript%3E", "a%20b", "%1b[2J", "caf%C3%A9", "%0d%0aSet-Cookie:x", "%22", "=x", &long]
-    {
+    for name in ["%3Cscript%3E", "a%20b", "%1b[2J", "caf%C3%A9", "%0d%0aSet-Cookie:x", "%22", "=x", &long] {
         let answer = post(server.address, &format!("/channels/c?{name}=1"), "x");
         assert_refused(&answer, 400, "A parameter is unknown.");
         assert_eq!(answer.field("set-cookie"), None);
@@ -243,8 +226,7 @@ fn post_with_key(address: SocketAddr, target: &str, key: &str, content: &str) ->
 fn a_malformed_idempotency_key_is_refused_and_so_is_one_with_lines() {
     let server = Server::start(&OPEN);
     let long = "x".repeat(256);
-    for key in ["", "\"\"", "\"", "a b", "\"a", "a\"", "a\"b", "caf\u{e9}", "a\\b", "\ta\tb", &long]
-    {
+    for key in ["", "\"\"", "\"", "a b", "\"a", "a\"", "a\"b", "caf\u{e9}", "a\\b", "\ta\tb", &long] {
         let answer = post_with_key(server.address, "/channels/c", key, "x");
         assert_refused(&answer, 400, "1 to 255 visible ASCII characters");
     }
@@ -257,9 +239,7 @@ fn a_malformed_idempotency_key_is_refused_and_so_is_one_with_lines() {
     }
     assert_eq!(server.metric("newswire_events_published_total"), 0);
     let long = "x".repeat(255);
-    for key in
-        ["a", "\"b\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", "!#$%&'()*+,-./:;<=>?@", &long]
-    {
+    for key in ["a", "\"b\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", "!#$%&'()*+,-./:;<=>?@", &long] {
         let answer = post_with_key(server.address, "/channels/c", key, "x");
         assert_eq!(answer.status, 200, "{key}");
     }
@@ -281,9 +261,7 @@ fn a_request_that_is_repeated_with_its_key_publishes_once() {
         assert_eq!((answer.status, answer.text()), (200, format!("{id}\n").as_str()));
     }
     // Another event must not pass for the one that was published.
-    for (target, content) in
-        [("/channels/c?event=x", "two"), ("/channels/c?event=y", "one"), ("/channels/c", "one")]
-    {
+    for (target, content) in [("/channels/c?event=x", "two"), ("/channels/c?event=y", "one"), ("/channels/c", "one")] {
         let answer = post_with_key(address, target, "k", content);
         assert_refused(&answer, 422, "idempotency key");
     }
@@ -319,27 +297,18 @@ fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
 
     let longer = "n".repeat(65);
     let not_names = [
-        ".", "..", ".hidden", "%2e%2e", "a%2Fb", "a%5Cb", "a%20b", "a+b", "a%0Ab", "a%0D%0Ab",
-        "%C3%A9", "a:b", "a%22", "a'b", "~", "%7F", "a%25", "", &longer,
+        ".", "..", ".hidden", "%2e%2e", "a%2Fb", "a%5Cb", "a%20b", "a+b", "a%0Ab", "a%0D%0Ab", "%C3%A9", "a:b", "a%22",
+        "a'b", "~", "%7F", "a%25", "", &longer,
     ];
     for name in not_names {
-        for (method, query) in [
-            ("GET", ""),
-            ("HEAD", ""),
-            ("POST", ""),
-            ("PUT", ""),
-            ("POST", "?lines"),
-            ("DELETE", ""),
-        ] {
+        for (method, query) in
+            [("GET", ""), ("HEAD", ""), ("POST", ""), ("PUT", ""), ("POST", "?lines"), ("DELETE", "")]
+        {
             let target = format!("/channels/{name}{query}");
             let answer = ask(server.address, method, &target, &[], "");
             assert_eq!(answer.status, 404, "{method} {target} {answer:?}");
             if method != "HEAD" {
-                assert_refused(
-                    &answer,
-                    404,
-                    "1 to 64 letters, digits, dots, underscores and hyphens",
-                );
+                assert_refused(&answer, 404, "1 to 64 letters, digits, dots, underscores and hyphens");
             }
         }
     }
@@ -353,15 +322,8 @@ fn a_name_is_1_to_64_of_the_allowed_characters_or_is_not_found() {
 #[test]
 fn what_is_not_utf_8_is_refused_with_the_way_to_send_it() {
     let server = Server::start(&OPEN);
-    let contents: [&[u8]; 7] = [
-        b"\xff",
-        b"good\xc3",
-        b"\xed\xa0\x80",
-        b"\xc0\x80",
-        b"\xf4\x90\x80\x80",
-        b"\x80",
-        b"\x1f\x8b\x08\x00\x00",
-    ];
+    let contents: [&[u8]; 7] =
+        [b"\xff", b"good\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80", b"\x1f\x8b\x08\x00\x00"];
     for content in contents {
         for target in ["/channels/c", "/channels/c?lines"] {
             let answer = post(server.address, target, content);
@@ -412,9 +374,7 @@ fn a_content_of_unknown_length_is_refused_and_an_empty_one_is_an_event() {
     let mut stream = Stream::subscribe(server.address, "c");
     for target in ["/channels/c", "/channels/c?lines"] {
         for method in ["POST", "PUT"] {
-            let request = format!(
-                "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            );
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             let answer = server.exchange(request);
             assert!(answer.starts_with("HTTP/1.1 411 "), "{answer}");
         }
@@ -469,10 +429,7 @@ fn each_line_is_published_as_it_arrives_and_counted_at_the_end() {
     let message = stream.next().expect("it is live");
     assert_eq!(message.data, " last, without an end");
 
-    let answer = Answer::read(
-        &mut std::io::Read::chain("HTTP/1.1 100 Continue\r\n".as_bytes(), answers),
-        "PUT",
-    );
+    let answer = Answer::read(&mut std::io::Read::chain("HTTP/1.1 100 Continue\r\n".as_bytes(), answers), "PUT");
     let answer = answer.expect("it is answered at the end");
     let id = message.last_event_id;
     assert_eq!(answer.text(), format!("{{\"count\":7,\"id\":\"{id}\",\"subscribers\":1}}\n"));
@@ -484,8 +441,7 @@ fn lines_are_the_same_however_the_upload_is_cut() {
     let content = "é\r\n😀\n\n\r\nplain\nlast\r";
     for size in 1..=content.len() {
         let mut stream = Stream::subscribe(server.address, "c");
-        let chunk =
-            |piece: &[u8]| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+        let chunk = |piece: &[u8]| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
         let chunks: Vec<u8> = content.as_bytes().chunks(size).flat_map(chunk).collect();
         let fields = [("Transfer-Encoding", "chunked"), ("Accept", "text/plain")];
         let content = [chunks.as_slice(), b"0\r\n\r\n"].concat();
@@ -558,12 +514,9 @@ fn a_line_of_standard_input_that_is_too_long_goes_in_pieces_and_loses_nothing() 
     // One byte more than an event may have, of characters that take two: a piece must not end inside of one.
     let long = "é".repeat(256 * 1024) + "x";
     let just_fits = "x".repeat(512 * 1024 - 1);
-    for (line, end) in [
-        (long.clone(), "\n"),
-        ("x".to_owned() + &long, "\n"),
-        (just_fits.clone(), "\r\n"),
-        (just_fits + "x", "\r\n"),
-    ] {
+    for (line, end) in
+        [(long.clone(), "\n"), ("x".to_owned() + &long, "\n"), (just_fits.clone(), "\r\n"), (just_fits + "x", "\r\n")]
+    {
         let mut server = Server::start(&["--stdin", "c", "--quiet"]);
         let mut stream = Stream::subscribe(server.address, "c");
         let mut stdin = server.stdin();
@@ -608,14 +561,8 @@ fn a_refused_publisher_can_go_on_with_its_next_request() {
     // Refused requests with contents that look like requests: what is not read must not become one.
     let forged = "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nforged";
     let requests = [
-        format!(
-            "POST /channels/.no HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{forged}",
-            forged.len()
-        ),
-        format!(
-            "POST /channels/c HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {}\r\n\r\n{forged}",
-            forged.len()
-        ),
+        format!("POST /channels/.no HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{forged}", forged.len()),
+        format!("POST /channels/c HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {}\r\n\r\n{forged}", forged.len()),
         format!(
             "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nTransfer-Encoding: chunked\r\n\r\n\
              {:x}\r\n{forged}\r\n0\r\n\r\n",
@@ -677,10 +624,7 @@ fn one_event_is_published_on_several_channels() {
     let ids = answers.iter().map(|one| member(one, "id").trim_matches('"')).collect::<Vec<_>>();
     let names: Vec<&str> = answers.iter().map(|one| member(one, "channel")).collect();
     assert_eq!(names, ["\"a\"", "\"b\""], "each channel once");
-    assert_eq!(
-        answers.iter().map(|one| member(one, "subscribers")).collect::<Vec<_>>(),
-        ["1", "1"]
-    );
+    assert_eq!(answers.iter().map(|one| member(one, "subscribers")).collect::<Vec<_>>(), ["1", "1"]);
     for (stream, id) in streams.iter_mut().zip(ids) {
         assert_eq!(stream.next(), Some(event("x", "news", id)));
     }
@@ -717,13 +661,7 @@ fn of_several_channels_all_get_the_event_or_none() {
         ("/channels/a,b?event=gap", &[], "x", 400, "reserved"),
         ("/channels/a,b", &key, "another thing", 422, "idempotency key"),
         ("/channels/a,b?lines", &[], "x", 400, "one channel"),
-        (
-            "/channels/a,b",
-            &[("Content-Type", "text/event-stream")],
-            "data: x\n\n",
-            400,
-            "one channel",
-        ),
+        ("/channels/a,b", &[("Content-Type", "text/event-stream")], "data: x\n\n", 400, "one channel"),
         ("/channels/a,new", &[], &large, 413, ""),
         // The table has room for one more, not for two.
         ("/channels/a,new,newer", &[], "x", 503, "as many channels"),
@@ -750,8 +688,8 @@ fn a_refused_publish_and_an_upload_without_an_event_cost_no_channel_its_place() 
             assert_eq!(ask(address, "POST", &format!("/channels/{name}"), &key, name).status, 200);
         }
         let before = listed(address);
-        let idle = ["e", "f", "g", "h"]
-            .map(|name| crate::keys::upload(address, &format!("/channels/{name}?lines"), ""));
+        let idle =
+            ["e", "f", "g", "h"].map(|name| crate::keys::upload(address, &format!("/channels/{name}?lines"), ""));
         let zipped = [("Content-Encoding", "gzip")];
         let zipped_events = [zipped[0], ("Content-Type", "text/event-stream")];
         let large = "\n".repeat(400_000);
@@ -799,9 +737,7 @@ fn a_key_is_reserved_on_all_channels_for_the_whole_request() {
     for round in 0..300 {
         let publish = |names: &str, data: &'static str| {
             let (key, target) = (format!("k{round}"), format!("/channels/{names}"));
-            thread::spawn(move || {
-                ask(address, "POST", &target, &[("Idempotency-Key", &key)], data).status
-            })
+            thread::spawn(move || ask(address, "POST", &target, &[("Idempotency-Key", &key)], data).status)
         };
         let publishers = [publish(&names, "one"), publish("c25", "other")];
         match publishers.map(|it| it.join().expect("no panic")) {

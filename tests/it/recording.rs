@@ -75,11 +75,7 @@ fn a_parser_reads_from_a_recording_what_it_reads_from_the_stream() {
         record_in_pieces(stream.as_bytes(), |recording, _, _| {
             let (recorded, recorded_id, _) = parse([&*recording]);
             let text = String::from_utf8_lossy(&recording);
-            assert_eq!(
-                (recorded, &recorded_id),
-                (messages.clone(), &last_event_id),
-                "{stream:?} as {text:?}"
-            );
+            assert_eq!((recorded, &recorded_id), (messages.clone(), &last_event_id), "{stream:?} as {text:?}");
         });
     });
 }
@@ -160,7 +156,8 @@ fn the_rounding_of_timings_does_not_add_up() -> io::Result<()> {
 
 #[test]
 fn a_file_by_hand_has_timings_where_it_wants_and_keeps_its_unfinished_end() {
-    let file = b": +250 ms\r\ndata: a\r\n\r\ndata: b\n\n: hello\n: +1 ms\ndata: c\n: +2 ms\n\n: + 3 ms\n: +4ms\ndata: d";
+    let file =
+        b": +250 ms\r\ndata: a\r\n\r\ndata: b\n\n: hello\n: +1 ms\ndata: c\n: +2 ms\n\n: + 3 ms\n: +4ms\ndata: d";
     let delay = |milliseconds| Some(Duration::from_millis(milliseconds));
     let expected = [
         (delay(250), &b"data: a\r\n\r\n"[..]),
@@ -208,10 +205,7 @@ fn each_block_is_written_with_one_write() -> io::Result<()> {
         recorder.record(&block)?;
     }
     assert_eq!(writes.0.len(), 2);
-    assert!(
-        writes.0[0].starts_with(b"\xef\xbb\xbf: +")
-            && writes.0[0].ends_with(b"ms\ndata: 1\r\n\r\n")
-    );
+    assert!(writes.0[0].starts_with(b"\xef\xbb\xbf: +") && writes.0[0].ends_with(b"ms\ndata: 1\r\n\r\n"));
     assert!(writes.0[1].starts_with(b": +") && writes.0[1].ends_with(b"ms\n: c\nid: 2\ndata\n\n"));
     Ok(())
 }

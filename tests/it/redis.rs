@@ -34,9 +34,8 @@ fn an_event_reaches_the_subscribers_of_every_server_with_one_id_and_in_one_order
         .collect();
     let mut answered: Vec<String> =
         publishers.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
-    let received = subscribers
-        .each_mut()
-        .map(|stream| (0..200).map(|_| stream.next().expect("it goes on")).collect::<Vec<_>>());
+    let received =
+        subscribers.each_mut().map(|stream| (0..200).map(|_| stream.next().expect("it goes on")).collect::<Vec<_>>());
     assert_eq!(received[0], received[1]);
     let mut ids: Vec<String> = received[0].iter().map(|it| it.last_event_id.clone()).collect();
     ids.sort();
@@ -96,10 +95,7 @@ fn a_client_comes_back_to_another_server_and_lacks_nothing() {
     assert_eq!(gap.event_type, "gap");
     let oldest = stream.next().expect("it goes on");
     assert!(gap.data.contains(&format!("\"oldest\":\"{}\"", oldest.last_event_id)), "{gap:?}");
-    assert_eq!(
-        resume(late.address, "news", &oldest.last_event_id, kept - 1),
-        ids[400 - kept + 1..]
-    );
+    assert_eq!(resume(late.address, "news", &oldest.last_event_id, kept - 1), ids[400 - kept + 1..]);
 }
 
 #[test]
@@ -170,8 +166,7 @@ fn a_client_that_lacks_nothing_is_ended_by_a_server_that_has_not_read_the_comple
         let target = format!("/channels/{channel}");
         assert_eq!(ask(ahead.address, "DELETE", &target, &[], "").status, 204);
         let address = behind.address;
-        let resumed =
-            thread::spawn(move || ask(address, "GET", &target, &[("Last-Event-ID", &id)], ""));
+        let resumed = thread::spawn(move || ask(address, "GET", &target, &[("Last-Event-ID", &id)], ""));
         thread::sleep(Duration::from_millis(300));
         relay.rules().holds = false;
         resumed.join().expect("it is answered")
@@ -235,9 +230,7 @@ fn an_idempotency_key_holds_on_every_server() {
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let fields = [("Idempotency-Key", "order-8"), ("Accept", "text/plain")];
-            thread::spawn(move || {
-                ask(address, "POST", "/channels/orders", &fields, "x").text().to_owned()
-            })
+            thread::spawn(move || ask(address, "POST", "/channels/orders", &fields, "x").text().to_owned())
         })
         .collect();
     eventually("all of them wait", || slow.threads() >= 8 + 4);
@@ -255,8 +248,7 @@ fn what_redis_refuses_is_said_before_the_server_listens() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        let mut child =
-            command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
         let mut said = String::new();
         let mut stderr = child.stderr.take().expect("it is piped");
         stderr.read_to_string(&mut said).expect("it is text");
@@ -318,9 +310,7 @@ fn a_channel_without_an_entry_has_not_begun() {
     let Some(redis) = Redis::start(&[]) else { return };
     let (node, other) = (node(redis.address(), &["--create", "nobody"]), redis.node());
     let json = [("Accept", "application/json")];
-    let get = |query: &str, fields: &[_]| {
-        ask(node.address, "GET", &format!("/channels/news{query}"), fields, "")
-    };
+    let get = |query: &str, fields: &[_]| ask(node.address, "GET", &format!("/channels/news{query}"), fields, "");
     assert_eq!(get("", &json).status, 404);
     assert!(get("?poll", &json).text().contains("has not begun"));
     assert_eq!(ask(node.address, "DELETE", "/channels/news", &[], "").status, 404);

@@ -95,10 +95,8 @@ fn foreign_addresses(line: &str) -> Vec<&str> {
     places
         .filter_map(|(before, address)| {
             let rest = &address[2..];
-            let without_scheme = before
-                .strip_suffix("http:")
-                .or(before.strip_suffix("https:"))
-                .or(before.strip_suffix("wss:"));
+            let without_scheme =
+                before.strip_suffix("http:").or(before.strip_suffix("https:")).or(before.strip_suffix("wss:"));
             let before = without_scheme.unwrap_or(before);
             let is_address = rest.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && (without_scheme.is_some() || before.ends_with(['"', '\'', '(', '=', '`']));
@@ -230,14 +228,9 @@ fn each_folder_uses_only_the_folders_that_it_may() {
             }
             // What is public at the root would hide the folder.
             let is_root = |name: &String| name.starts_with(|c: char| c.is_ascii_uppercase());
-            let at_root: Vec<_> =
-                names_behind("crate::", &source).into_iter().filter(is_root).collect();
+            let at_root: Vec<_> = names_behind("crate::", &source).into_iter().filter(is_root).collect();
             assert!(at_root.is_empty(), "{}: name the folder of {at_root:?}", path.display());
-            assert!(
-                room != "http" || !source.contains("text/event-stream"),
-                "{} has heard of events",
-                path.display()
-            );
+            assert!(room != "http" || !source.contains("text/event-stream"), "{} has heard of events", path.display());
         }
     }
 }
@@ -248,8 +241,7 @@ fn each_file_uses_only_files_that_stand_before_it() {
     let mut wrong = Vec::new();
     for (room, _) in ROOMS {
         let description = read(format!("src/{room}/mod.rs"));
-        let description: String =
-            description.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let description: String = description.lines().map_while(|line| line.strip_prefix("//!")).collect();
         let Some((_, order)) = description.split_once("Read it in this order") else {
             panic!("src/{room}/mod.rs names no order");
         };
@@ -382,8 +374,7 @@ fn the_changelog_and_the_license_are_those_of_this_version() {
 #[test]
 fn no_file_has_a_path_of_the_machine_that_it_was_written_on() {
     let everywhere = ["src", "www", "tests/it", ".ci"].map(files_below).concat();
-    let single = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "Makefile", "Cargo.toml"]
-        .map(PathBuf::from);
+    let single = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "Makefile", "Cargo.toml"].map(PathBuf::from);
     for path in everywhere.into_iter().chain(single) {
         // In pieces, so that this file has no such path itself
         for start in ["work", "home", "farm"].map(|name| format!("/{name}/")) {

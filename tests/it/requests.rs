@@ -79,13 +79,9 @@ fn cases() -> Vec<Case> {
     cases.extend(fields.map(|(status, fields)| Case::refused(*status, &[GET, fields, b"\r\n"])));
 
     let contents = CONTENTS_TAKEN.iter();
-    cases.extend(
-        contents.map(|(fields, content)| Case::taken(200, &[POST, fields, b"\r\n\r\n", content])),
-    );
+    cases.extend(contents.map(|(fields, content)| Case::taken(200, &[POST, fields, b"\r\n\r\n", content])));
     let contents = CONTENTS_REFUSED.iter();
-    cases.extend(contents.map(|(status, fields, content)| {
-        Case::last(*status, &[POST, fields, b"\r\n\r\n", content])
-    }));
+    cases.extend(contents.map(|(status, fields, content)| Case::last(*status, &[POST, fields, b"\r\n\r\n", content])));
     let chunks = CHUNKS_TAKEN.iter();
     cases.extend(chunks.map(|(chunks, _)| Case::taken(200, &[POST, CHUNKED, chunks])));
     let chunks = CHUNKS_REFUSED.iter();
@@ -247,8 +243,7 @@ fn every_request_gets_its_answer_over_a_socket() {
     let cases = cases();
     assert!(cases.len() > 150, "{} cases", cases.len());
     let ways = [Way::Whole, Way::ByteByByte, Way::Pipelined];
-    let conversations: Vec<(&Case, Way)> =
-        cases.iter().flat_map(|case| ways.map(|way| (case, way))).collect();
+    let conversations: Vec<(&Case, Way)> = cases.iter().flat_map(|case| ways.map(|way| (case, way))).collect();
     each(
         &conversations,
         |(case, way)| format!("{way:?}: {}", case.label()),

@@ -38,10 +38,7 @@ fn gap_of(messages: &[Message]) -> (&str, &[Message]) {
     let (gap, rest) = messages.split_first().expect("there is a gap at least");
     assert_eq!(gap.event_type, "gap", "{messages:?}");
     assert_eq!(gap.last_event_id, "", "a gap has no id of its own");
-    assert!(
-        rest.iter().all(|message| message.event_type != "gap"),
-        "one gap is enough: {messages:?}"
-    );
+    assert!(rest.iter().all(|message| message.event_type != "gap"), "one gap is enough: {messages:?}");
     (&gap.data, rest)
 }
 
@@ -265,8 +262,7 @@ fn a_malformed_id_is_answered_with_a_gap_and_cannot_forge_anything_in_the_stream
         check(&answer, asked);
     }
     // Bytes that are not UTF-8, which EventSource never sends.
-    let answer =
-        server.exchange(b"GET /channels/c HTTP/1.0\r\nLast-Event-ID: \xff\xfe\r\n\r\n".as_slice());
+    let answer = server.exchange(b"GET /channels/c HTTP/1.0\r\nLast-Event-ID: \xff\xfe\r\n\r\n".as_slice());
     assert!(answer.ends_with(&expected("\\ufffd\\ufffd")), "{answer}");
 }
 
@@ -380,9 +376,8 @@ fn a_client_gets_every_event_once_however_often_its_connection_breaks() {
             })
         })
         .collect();
-    let publishers: Vec<_> = (0..PUBLISHERS)
-        .map(|_| thread::spawn(move || publish_numbers(address, "c", EVENTS)))
-        .collect();
+    let publishers: Vec<_> =
+        (0..PUBLISHERS).map(|_| thread::spawn(move || publish_numbers(address, "c", EVENTS))).collect();
     let mut published: Vec<String> = Vec::new();
     for publisher in publishers {
         published.extend(publisher.join().expect("it publishes"));

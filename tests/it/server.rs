@@ -113,9 +113,7 @@ impl Server {
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.exchange("GET /metrics HTTP/1.0\r\n\r\n");
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} is not in {metrics}"))
-            .parse()
-            .expect("it is a number")
+        line.unwrap_or_else(|| panic!("{name} is not in {metrics}")).parse().expect("it is a number")
     }
 }
 
@@ -145,10 +143,7 @@ fn hear(said: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
 }
 
 /// A server of the library in this process, on a free port. It ends with the process.
-pub(crate) fn serve(
-    router: Router,
-    configure: impl FnOnce(newswire::Server) -> newswire::Server,
-) -> SocketAddr {
+pub(crate) fn serve(router: Router, configure: impl FnOnce(newswire::Server) -> newswire::Server) -> SocketAddr {
     let server = newswire::Server::bind("127.0.0.1:0").expect("there is a free port");
     let server = configure(server);
     let address = server.local_addr().expect("it listens");
@@ -223,10 +218,7 @@ impl Answer {
         };
         let read = from.take(length).read_to_end(&mut answer.content);
         read.unwrap_or_else(|error| panic!("no whole content of {answer:?}: {error}"));
-        assert!(
-            length == u64::MAX || answer.content.len() as u64 == length,
-            "closed within the content: {answer:?}"
-        );
+        assert!(length == u64::MAX || answer.content.len() as u64 == length, "closed within the content: {answer:?}");
         Some(answer)
     }
 
@@ -268,9 +260,9 @@ pub(crate) fn read_until(socket: &mut impl Read, end: &str) -> String {
     while !read.ends_with(end.as_bytes()) {
         let mut byte = [0];
         // `read_exact` goes on after a signal, as that of a child that has ended. `read` does not.
-        socket.read_exact(&mut byte).unwrap_or_else(|error| {
-            panic!("waited for {end:?} after {:?}: {error}", String::from_utf8_lossy(&read))
-        });
+        socket
+            .read_exact(&mut byte)
+            .unwrap_or_else(|error| panic!("waited for {end:?} after {:?}: {error}", String::from_utf8_lossy(&read)));
         read.push(byte[0]);
     }
     String::from_utf8_lossy(&read).into_owned()
@@ -304,13 +296,7 @@ pub(crate) fn ask(
 }
 
 /// The head of a request that closes its connection. A field among `fields` replaces the one that is added otherwise.
-fn request(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    content: &[u8],
-) -> Vec<u8> {
+fn request(address: SocketAddr, method: &str, target: &str, fields: &[(&str, &str)], content: &[u8]) -> Vec<u8> {
     let has = |name: &str| fields.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if !has("host") {
@@ -353,13 +339,7 @@ impl Stream {
         socket.write_all(&request(address, "GET", target, fields, b"")).expect("the server reads");
         let mut reader = BufReader::with_capacity(64 * 1024, socket);
         let answer = Answer::read(&mut reader, "HEAD").expect("the server answers");
-        Stream {
-            reader,
-            answer,
-            parser: Parser::new(),
-            messages: VecDeque::new(),
-            bytes: Vec::new(),
-        }
+        Stream { reader, answer, parser: Parser::new(), messages: VecDeque::new(), bytes: Vec::new() }
     }
 
     /// Subscribes to a channel. The server sends the head after it has found the position in the history, so that the
@@ -459,10 +439,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn connect(address: SocketAddr, channel: &str) -> Publisher {
-        Publisher {
-            reader: BufReader::new(connect(address)),
-            target: format!("/channels/{channel}"),
-        }
+        Publisher { reader: BufReader::new(connect(address)), target: format!("/channels/{channel}") }
     }
 
     /// Publishes, and returns the id of the event.

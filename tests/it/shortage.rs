@@ -63,10 +63,7 @@ fn run_as(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command
-        .args([format!("--reuid={user}"), format!("--regid={user}")])
-        .args(["--clear-groups", "--"])
-        .arg(program);
+    command.args([format!("--reuid={user}"), format!("--regid={user}")]).args(["--clear-groups", "--"]).arg(program);
     command
 }
 
@@ -95,9 +92,7 @@ fn without_descriptors_the_server_says_so_and_serves_on() {
             socket
         })
         .collect();
-    eventually("it says what is wrong", || {
-        server.said().contains("newswire: cannot accept a connection: ")
-    });
+    eventually("it says what is wrong", || server.said().contains("newswire: cannot accept a connection: "));
     for _ in 0..10 {
         kept.next().expect("a connection that is open is served");
     }
@@ -142,9 +137,7 @@ fn without_threads_the_server_says_so_and_serves_on() {
     limit(&server, "nproc", 0);
     let waiting = [server.connect(), server.connect()];
     waiting.iter().for_each(|socket| send(socket, GET));
-    eventually("it says what is wrong", || {
-        server.said().contains("newswire: cannot start a thread: ")
-    });
+    eventually("it says what is wrong", || server.said().contains("newswire: cannot start a thread: "));
     for _ in 0..10 {
         kept.next().expect("a connection that is open is served");
     }

@@ -1,8 +1,6 @@
 //! Subscribers that read slowly or not at all.
 
-use crate::channels::{
-    END, OPEN, complete, disconnects, metric, split_opening, start, threads_named,
-};
+use crate::channels::{END, OPEN, complete, disconnects, metric, split_opening, start, threads_named};
 use crate::laboratory::resident_kib;
 use crate::server::{PATIENCE, Publisher, Server, Stream, ask, connect, eventually, serve_app};
 use newswire::Event;
@@ -44,9 +42,7 @@ fn expect(socket: &mut TcpStream, expected: &[u8]) {
     socket.read_exact(&mut read).expect("there is more");
     if read != expected {
         let at = read.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(0);
-        let there = |bytes: &[u8]| {
-            String::from_utf8_lossy(&bytes[at..][..80.min(bytes.len() - at)]).into_owned()
-        };
+        let there = |bytes: &[u8]| String::from_utf8_lossy(&bytes[at..][..80.min(bytes.len() - at)]).into_owned();
         panic!("byte {at}: {:?} in place of {:?}", there(&read), there(expected));
     }
 }
@@ -118,13 +114,9 @@ fn a_stalled_reader_does_not_delay_others_and_gets_the_rest_or_a_gap_when_it_com
             let kept = kept.count();
             let oldest = String::from_utf8_lossy(&frames[frames.len() - kept][4..40]).into_owned();
             let oldest = oldest.lines().next().expect("it is the id");
-            let gap =
-                format!("event: gap\ndata: {{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}\n\n");
+            let gap = format!("event: gap\ndata: {{\"asked\":\"{id}\",\"oldest\":\"{oldest}\"}}\n\n");
             let rest = frames[frames.len() - kept..].concat();
-            assert!(
-                rest_of_stream == [gap.as_bytes(), &rest, END].concat(),
-                "a gap and what is kept"
-            );
+            assert!(rest_of_stream == [gap.as_bytes(), &rest, END].concat(), "a gap and what is kept");
         } else {
             assert!(rest_of_stream == [&frames[received..].concat(), END].concat(), "the rest");
         }
@@ -230,8 +222,7 @@ fn a_list_of_channels_that_is_not_read_costs_a_page_of_it_and_not_the_whole() {
 
 /// A server whose history keeps everything that a test publishes, and that sends no heartbeats.
 fn start_with_long_history() -> Server {
-    let history =
-        ["--history-events", "1000000", "--history-bytes", "1000000000", "--heartbeat", "0"];
+    let history = ["--history-events", "1000000", "--history-bytes", "1000000000", "--heartbeat", "0"];
     Server::start(&[&OPEN[..], &history].concat())
 }
 
@@ -303,14 +294,10 @@ fn a_reader_that_is_behind_when_the_channel_is_completed_gets_every_event_and_th
 #[test]
 fn publishing_does_not_wait_for_subscribers_that_have_left() {
     // The history keeps one event. It must be copied for the subscribers before the next one pushes it out.
-    let (address, channels) = start(Limits {
-        history_events: 1,
-        heartbeat: Duration::from_millis(200),
-        ..Limits::default()
-    });
-    let channels: Vec<Channel> = (0..12)
-        .map(|number| channels.open(&format!("c{number}")).expect("there is room"))
-        .collect();
+    let (address, channels) =
+        start(Limits { history_events: 1, heartbeat: Duration::from_millis(200), ..Limits::default() });
+    let channels: Vec<Channel> =
+        (0..12).map(|number| channels.open(&format!("c{number}")).expect("there is room")).collect();
     for channel in &channels {
         drop(Stream::subscribe(address, channel.name()));
     }
@@ -330,13 +317,11 @@ fn publishing_does_not_wait_for_subscribers_that_have_left() {
 
 #[test]
 fn publishing_does_not_wait_for_subscribers_whose_stream_has_ended() {
-    let (address, channels) =
-        start(Limits { history_events: 1, heartbeat: Duration::ZERO, ..Limits::default() });
+    let (address, channels) = start(Limits { history_events: 1, heartbeat: Duration::ZERO, ..Limits::default() });
     let mut longest = Vec::new();
     for round in 0..12 {
         let channel = channels.open(&format!("c{round}")).expect("there is room");
-        let streams: Vec<Stream> =
-            (0..60).map(|_| Stream::subscribe(address, channel.name())).collect();
+        let streams: Vec<Stream> = (0..60).map(|_| Stream::subscribe(address, channel.name())).collect();
         let publishers = [(); 3].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {

@@ -107,9 +107,8 @@ fn with_log_json_the_lines_that_are_no_requests_are_objects_too() {
     let said = server.said();
     assert_eq!(said.lines().count(), 2, "{said}");
     for line in said.lines() {
-        let message = line
-            .strip_prefix(r#"{"time":"20"#)
-            .and_then(|rest| rest.split_once(r#"Z","message":"newswire: "#));
+        let message =
+            line.strip_prefix(r#"{"time":"20"#).and_then(|rest| rest.split_once(r#"Z","message":"newswire: "#));
         assert!(message.is_some_and(|(_, message)| message.ends_with("\"}")), "{line}");
     }
 }

@@ -84,8 +84,7 @@ fn a_stopped_server_answers_what_it_has_begun_and_nothing_more() {
     let idle = begin(&server, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(receive(&idle).expect("it is answered").status, 200);
     let working = begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let uploading =
-        begin(&server, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12");
+    let uploading = begin(&server, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12");
     let mut streaming = begin(&server, "GET /streams HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let opening = read_opening(&mut streaming);
     // All of them are where they are meant to be.
@@ -202,8 +201,7 @@ fn a_handler_that_does_not_return_is_a_typed_error() {
 fn connections_are_closed_when_the_deadline_has_passed() {
     let latch = Latch::default();
     let server = start("127.0.0.1:0", &latch, lenient());
-    let uploading =
-        begin(&server, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12");
+    let uploading = begin(&server, "POST /works HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n12");
     thread::sleep(SHORT);
     server.join(SHORT).expect("all threads end");
     assert!(!receive_all(&uploading).contains("200 OK"));
@@ -213,8 +211,7 @@ fn connections_are_closed_when_the_deadline_has_passed() {
 fn a_server_at_its_limit_can_be_stopped() {
     let latch = Latch::default();
     let server = start("127.0.0.1:0", &latch, Limits { connections: 1, waiting: 3, ..lenient() });
-    let working =
-        begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let working = begin(&server, "GET /works HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     thread::sleep(SHORT);
     // Three have a request and wait for a place. For the others the accept threads wait.
     let waiting: Vec<_> = (0..5).map(|_| begin(&server, "")).collect();
@@ -254,9 +251,7 @@ fn a_hundred_stopped_servers_leave_no_thread_and_no_descriptor() {
         assert!(status.expect("it starts").success(), "see its output above");
         return;
     }
-    let count = |what: &str| {
-        std::fs::read_dir(format!("/proc/self/{what}")).expect("this is Linux").count()
-    };
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).expect("this is Linux").count();
     let cycle = |number: usize| {
         let latch = Latch::default();
         latch.open();

@@ -41,9 +41,7 @@ fn each_event_of_a_view_has_its_channel_as_its_type() {
     assert_eq!(server.metric("newswire_subscribers"), 9);
     // A view begins no channel.
     assert_eq!(server.metric("newswire_channels"), 1);
-    for (channel, query) in
-        [("news", ""), ("weather", "?event=rain"), ("other", ""), ("news", "?event=sport%20now")]
-    {
+    for (channel, query) in [("news", ""), ("weather", "?event=rain"), ("other", ""), ("news", "?event=sport%20now")] {
         let target = format!("/channels/{channel}{query}");
         assert_eq!(ask(address, "POST", &target, &[], "two\nlines").status, 200);
     }
@@ -110,8 +108,7 @@ fn a_name_that_could_be_taken_for_something_else_is_refused_or_shown_as_what_it_
     for channel in ["error", "open", "end", "gap", "heartbeat", "message"] {
         Publisher::connect(address, channel).publish("x");
         let event = stream.next().expect("it is live");
-        let expected =
-            if channel == "message" { "message".to_owned() } else { format!("{channel}:message") };
+        let expected = if channel == "message" { "message".to_owned() } else { format!("{channel}:message") };
         assert_eq!(event.event_type, expected);
     }
 }
@@ -124,8 +121,7 @@ fn oracle(published: &[(String, String)], selection: &str) -> Vec<(String, Strin
             None => name == part,
         })
     };
-    let mut expected: Vec<_> =
-        published.iter().filter(|(_, name)| matches(name)).cloned().collect();
+    let mut expected: Vec<_> = published.iter().filter(|(_, name)| matches(name)).cloned().collect();
     expected.sort_by_key(|(id, _)| key(id));
     expected
 }
@@ -228,15 +224,12 @@ fn publishers_on_many_channels_at_once_are_shown_in_one_order_from_which_each_id
         for _ in 0..20 {
             let (id, _) = dice.pick(&published);
             let mut stream = view(address, selection, id);
-            let rest: Vec<_> =
-                expected.iter().filter(|(other, _)| key(other) > key(id)).cloned().collect();
-            let events: Vec<Message> =
-                (0..rest.len()).map(|_| stream.next().expect("it goes on")).collect();
+            let rest: Vec<_> = expected.iter().filter(|(other, _)| key(other) > key(id)).cloned().collect();
+            let events: Vec<Message> = (0..rest.len()).map(|_| stream.next().expect("it goes on")).collect();
             assert_same(&shown(&events), &rest, &format!("{selection} from {id}"));
         }
         let mut stream = view(address, selection, "earliest");
-        let events: Vec<Message> =
-            (0..expected.len()).map(|_| stream.next().expect("it goes on")).collect();
+        let events: Vec<Message> = (0..expected.len()).map(|_| stream.next().expect("it goes on")).collect();
         assert_same(&shown(&events), &expected, selection);
     }
     assert_eq!(metric(address, "newswire_gaps_total"), 0);
@@ -329,10 +322,8 @@ fn views_are_bounded_in_number() {
 fn a_publisher_that_is_faster_than_the_fan_out_waits_for_the_subscribers_of_views() {
     const EVENTS: usize = 30_000;
     let (address, channels) = start(Limits { history_events: 100, ..Limits::default() });
-    let mut streams: Vec<Stream> = ["a,b", "a*", "b,a,c"]
-        .iter()
-        .map(|name| Stream::open(address, &format!("/channels/{name}"), &[]))
-        .collect();
+    let mut streams: Vec<Stream> =
+        ["a,b", "a*", "b,a,c"].iter().map(|name| Stream::open(address, &format!("/channels/{name}"), &[])).collect();
     let publisher = thread::spawn(move || {
         let channels = ["a", "b"].map(|name| channels.open(name).expect("it is a name"));
         for number in 0..EVENTS {

@@ -141,15 +141,12 @@ fn events(json: &str) -> Vec<String> {
 /// What they are for these messages of a parser.
 fn json_of(stream: &[u8]) -> Vec<String> {
     let messages = interpret(stream).0.into_iter();
-    let line = |[id, event, data]: [String; 3]| {
-        format!("{{\"id\":{id},\"event\":{event},\"data\":{data}}}")
-    };
+    let line = |[id, event, data]: [String; 3]| format!("{{\"id\":{id},\"event\":{event},\"data\":{data}}}");
     let fields = messages.map(|m| [m.last_event_id, m.event_type, m.data]);
     fields.map(|fields| line(fields.map(|text| json_string(&text)))).collect()
 }
 
-const STREAM: &str =
-    "retry: 1\nid: 1\ndata: a\n\nevent: note\ndata: b\ndata: c\n\nid: 3\ndata: d\n\n";
+const STREAM: &str = "retry: 1\nid: 1\ndata: a\n\nevent: note\ndata: b\ndata: c\n\nid: 3\ndata: d\n\n";
 
 #[test]
 fn the_streams_of_the_web_platform_tests_give_the_events_that_browsers_dispatch() {
@@ -196,8 +193,7 @@ fn data_is_printed_alone_and_people_get_aligned_columns_with_json_in_one_line() 
     ];
     assert_eq!(columns, expected, "{text}");
     for (time, _) in &lines[..3] {
-        let shape: String =
-            time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "00:00:00.000Z");
     }
     // No id, no column.
@@ -207,13 +203,8 @@ fn data_is_printed_alone_and_people_get_aligned_columns_with_json_in_one_line() 
 
 #[test]
 fn raw_is_the_very_bytes_also_those_of_an_unfinished_event() {
-    let streams = [
-        "\u{feff}: c\r\rdata: a\r\r\n\n",
-        "data: a\r\n\r\ndata: unfini",
-        "\n\r\n\r",
-        ": c\nretry",
-        "\u{feff}",
-    ];
+    let streams =
+        ["\u{feff}: c\r\rdata: a\r\r\n\n", "data: a\r\n\r\ndata: unfini", "\n\r\n\r", ": c\nretry", "\u{feff}"];
     for stream in streams {
         let outcome = watch_stdin(&["--output", "raw"], stream.as_bytes());
         assert_eq!(outcome.good(), stream);
@@ -252,19 +243,12 @@ fn what_has_its_effect_at_once_is_printed_raw_at_once() {
 
 #[test]
 fn raw_output_through_a_reconnection_has_no_part_of_an_event_and_one_mark_at_most() {
-    let parts = [
-        "\u{feff}retry: 1\ndata: a\n\nid: 9\ndata: hal",
-        "\u{feff}data: b\n\ndata: ",
-        "data: c\n\n",
-    ];
+    let parts = ["\u{feff}retry: 1\ndata: a\n\nid: 9\ndata: hal", "\u{feff}data: b\n\ndata: ", "data: c\n\n"];
     let server = responses(parts.map(|part| (OPENING.to_owned() + part).into_bytes()).into());
     let outcome = watch(&["--output", "raw", &server.url("/")]);
     assert_eq!(outcome.good(), "\u{feff}retry: 1\ndata: a\n\ndata: b\n\ndata: c\n\n");
     assert_eq!(outcome.stderr.matches("connected\n").count(), 3, "{outcome:?}");
-    assert_eq!(
-        outcome.stderr.matches("the server ended the stream; it connects again in").count(),
-        3
-    );
+    assert_eq!(outcome.stderr.matches("the server ended the stream; it connects again in").count(), 3);
 }
 
 #[test]
@@ -273,19 +257,10 @@ fn only_the_types_that_are_asked_for_are_printed_and_counted() {
     let watch = |arguments: &[&str]| watch_stdin(arguments, stream.as_bytes()).good();
     assert_eq!(watch(&["--output=data", "--event", "note"]), "b\nc\nb\nc\n");
     assert_eq!(watch(&["--output=data", "--event", "note", "--count", "1"]), "b\nc\n");
-    assert_eq!(
-        watch(&["--output=data", "--event=note", "--event=message", "--count=4"]),
-        "a\nb\nc\nd\na\n"
-    );
+    assert_eq!(watch(&["--output=data", "--event=note", "--event=message", "--count=4"]), "a\nb\nc\nd\na\n");
     assert_eq!(watch(&["--output=data", "--count=2"]), "a\nb\nc\n");
-    assert_eq!(
-        watch(&["--output=raw", "--event=note", "--count=1"]),
-        "event: note\ndata: b\ndata: c\n\n"
-    );
-    assert_eq!(
-        watch(&["--output=raw", "--count=2"]),
-        STREAM[..STREAM.find("id: 3").expect("it is there")]
-    );
+    assert_eq!(watch(&["--output=raw", "--event=note", "--count=1"]), "event: note\ndata: b\ndata: c\n\n");
+    assert_eq!(watch(&["--output=raw", "--count=2"]), STREAM[..STREAM.find("id: 3").expect("it is there")]);
     assert_eq!(watch(&["--event=other"]), "");
 }
 
@@ -316,33 +291,20 @@ fn the_request_is_what_the_options_say() {
     assert!(request.contains("\r\nAccept: text/event-stream\r\n"), "{request}");
     assert!(!request.contains("Last-Event-ID"));
 
-    let options = [
-        "--last-event-id",
-        "é7",
-        "--header",
-        "X-One: 1",
-        "--header=Accept:  x/y ",
-        "--data",
-        "{\"a\":1}",
-    ];
+    let options = ["--last-event-id", "é7", "--header", "X-One: 1", "--header=Accept:  x/y ", "--data", "{\"a\":1}"];
     watch(&[&options[..], &[&url]].concat()).good();
     let request = server.request();
     assert!(
-        request.starts_with("POST /stream?a=b HTTP/1.1\r\n")
-            && request.ends_with("\r\n\r\n{\"a\":1}"),
+        request.starts_with("POST /stream?a=b HTTP/1.1\r\n") && request.ends_with("\r\n\r\n{\"a\":1}"),
         "{request}"
     );
-    for field in ["Last-Event-ID: é7", "X-One: 1", "Accept: x/y", "Content-Type: application/json"]
-    {
+    for field in ["Last-Event-ID: é7", "X-One: 1", "Accept: x/y", "Content-Type: application/json"] {
         assert!(request.contains(&format!("\r\n{field}\r\n")), "{field} in {request}");
     }
 
     watch(&["--data=x", "--method=PUT", "--header=Content-Type: text/plain", &url]).good();
     let request = server.request();
-    assert!(
-        request.starts_with("PUT ") && request.contains("\r\nContent-Type: text/plain\r\n"),
-        "{request}"
-    );
+    assert!(request.starts_with("PUT ") && request.contains("\r\nContent-Type: text/plain\r\n"), "{request}");
     assert!(!request.contains("application/json"));
 }
 
@@ -366,18 +328,12 @@ fn it_connects_again_and_goes_on_behind_the_last_event_unless_it_is_once() {
     );
 
     let outcome = watch_stream(b"data: a\n\n", &["--once", "--output=data"]);
-    assert_eq!(
-        (outcome.good().as_str(), outcome.stderr.as_str()),
-        ("a\n", "newswire: connected\n")
-    );
+    assert_eq!((outcome.good().as_str(), outcome.stderr.as_str()), ("a\n", "newswire: connected\n"));
     let broken = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: a\n\n";
     let server = responses(vec![broken.to_vec()]);
     let outcome = watch(&["--once", "--output=data", &server.url("/")]);
     assert_eq!((outcome.code, outcome.text().as_str()), (Some(1), "a\n"));
-    assert!(
-        outcome.stderr.ends_with("newswire: the connection broke: it ended within the response\n"),
-        "{outcome:?}"
-    );
+    assert!(outcome.stderr.ends_with("newswire: the connection broke: it ended within the response\n"), "{outcome:?}");
 }
 
 #[test]
@@ -392,42 +348,26 @@ fn silence_for_longer_than_idle_is_a_broken_connection() {
     });
     let outcome = watch(&["--idle", "0.3", &server.url("/")]);
     outcome.good();
-    assert!(
-        outcome.stderr.contains("nothing arrived within the idle deadline; it connects again"),
-        "{outcome:?}"
-    );
+    assert!(outcome.stderr.contains("nothing arrived within the idle deadline; it connects again"), "{outcome:?}");
 }
 
 #[test]
 fn failures_for_good_have_code_1_and_one_sentence() {
-    let response =
-        |head: &str| responses(vec![format!("HTTP/1.1 {head}\r\n\r\ndata: a\n\n").into_bytes()]);
+    let response = |head: &str| responses(vec![format!("HTTP/1.1 {head}\r\n\r\ndata: a\n\n").into_bytes()]);
     let cases = [
-        (
-            "429 Too Many\r\nRetry-After: 3",
-            "the server answered with the status 429 instead of 200",
-        ),
+        ("429 Too Many\r\nRetry-After: 3", "the server answered with the status 429 instead of 200"),
         (
             "403 Forbidden\r\nContent-Type: text/plain\r\n\r\nNot you\u{1b}[31m.\nMore",
             "the server answered with the status 403 instead of 200: Not you\\u{1b}[31m.\n",
         ),
-        (
-            "200 OK\r\nContent-Type: text/html\u{9b}31m",
-            "the server sent the media type \"text/html",
-        ),
-        (
-            "200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip",
-            "the content coding \"gzip\"",
-        ),
+        ("200 OK\r\nContent-Type: text/html\u{9b}31m", "the server sent the media type \"text/html"),
+        ("200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip", "the content coding \"gzip\""),
         ("302 Found\r\nLocation: https://localhost/", "there is no TLS in newswire"),
     ];
     for (head, sentence) in cases {
         let outcome = watch(&[&*response(head).url("/")]);
         assert_eq!((outcome.code, outcome.text()), (Some(1), String::new()), "{head}");
-        assert!(
-            outcome.stderr.starts_with("newswire: ") && outcome.stderr.contains(sentence),
-            "{outcome:?}"
-        );
+        assert!(outcome.stderr.starts_with("newswire: ") && outcome.stderr.contains(sentence), "{outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1);
         assert!(!outcome.stderr.trim_end().contains(char::is_control), "{outcome:?}");
     }
@@ -442,9 +382,7 @@ fn once_fails_at_once_where_no_connection_can_be_made() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let url = format!("http://{}/", listener.local_addr().expect("it listens"));
     drop(listener);
-    for (url, sentence) in
-        [(&*url, "takes no connection"), ("http://no-such-host.invalid/", "no address is known")]
-    {
+    for (url, sentence) in [(&*url, "takes no connection"), ("http://no-such-host.invalid/", "no address is known")] {
         let outcome = watch(&["--once", url]);
         assert_eq!((outcome.code, outcome.text()), (Some(1), String::new()), "{outcome:?}");
         assert!(outcome.stderr.contains(sentence), "{outcome:?}");
@@ -488,10 +426,7 @@ fn mistakes_in_the_command_have_code_2_and_one_sentence() {
     ];
     assert_mistakes("watch", cases);
     let outcome = watch(&["--help"]);
-    assert!(
-        outcome.good().lines().all(|line| line.len() <= 100)
-            && outcome.text().contains("--record FILE")
-    );
+    assert!(outcome.good().lines().all(|line| line.len() <= 100) && outcome.text().contains("--record FILE"));
 }
 
 #[test]
@@ -525,9 +460,7 @@ fn is_harmless(text: &str) -> bool {
 fn no_control_character_of_a_stream_is_printed_for_people() {
     let text = watch_stdin(&[], &hostile_stream()).good();
     assert!(is_harmless(&text), "{text:?}");
-    assert!(
-        text.contains(r"\u{1b}") && text.contains(r"\u{9b}31m\u{202e}\u{2066}\u{1b}]0;title\u{7}")
-    );
+    assert!(text.contains(r"\u{1b}") && text.contains(r"\u{9b}31m\u{202e}\u{2066}\u{1b}]0;title\u{7}"));
     let json = watch_stdin(&["--output=json"], &hostile_stream()).good();
     assert!(is_harmless(&json) && json.is_ascii(), "{json:?}");
     let gap = b"event: gap\ndata: {\"asked\":\"\x1b[31m\"}\n\n";
@@ -554,10 +487,7 @@ fn on_terminal(arguments: &str, variables: &[(&str, &str)]) -> String {
 fn a_terminal_gets_colour_unless_it_is_not_wanted_and_nothing_of_a_hostile_stream() {
     let file = TempFile::new("terminal", b"id: 1\ndata: a\n\n");
     let coloured = on_terminal(file.path(), &[]);
-    assert!(
-        coloured.contains("Z\x1b[0m  \x1b[36m1\x1b[0m  \x1b[33mmessage\x1b[0m  a\n"),
-        "{coloured:?}"
-    );
+    assert!(coloured.contains("Z\x1b[0m  \x1b[36m1\x1b[0m  \x1b[33mmessage\x1b[0m  a\n"), "{coloured:?}");
     for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let plain = on_terminal(file.path(), &[variable]);
         assert!(plain.ends_with("Z  1  message  a\n") && !plain.contains('\x1b'), "{plain:?}");
@@ -576,20 +506,14 @@ fn a_gap_is_told_on_standard_error_and_is_an_event_for_programs() {
     let server = Server::start(&["--publish-open"]);
     ask(server.address, "POST", "/channels/c", &[], "a");
     let url = server.url("/channels/c");
-    let watch = |output: &str| {
-        watch(&["--last-event-id=1-0", "--for=1", &format!("--output={output}"), &url])
-    };
+    let watch = |output: &str| watch(&["--last-event-id=1-0", "--for=1", &format!("--output={output}"), &url]);
     for (output, is_event) in [("text", false), ("data", false), ("json", true), ("raw", true)] {
         let outcome = watch(output);
         assert!(outcome.good().contains('a'));
         assert_eq!(outcome.text().contains("asked"), is_event, "{outcome:?}");
-        assert!(
-            outcome.stderr.contains("newswire: events are missing: {\"asked\":\"1-0\""),
-            "{outcome:?}"
-        );
+        assert!(outcome.stderr.contains("newswire: events are missing: {\"asked\":\"1-0\""), "{outcome:?}");
     }
-    let asked =
-        watch_stdin(&["--event=gap", "--output=data"], b"event: gap\ndata: {\"asked\":1}\n\n");
+    let asked = watch_stdin(&["--event=gap", "--output=data"], b"event: gap\ndata: {\"asked\":1}\n\n");
     assert_eq!(asked.good(), "{\"asked\":1}\n");
     // Another server's type of the same name.
     assert_eq!(watch_stdin(&["--output=data"], b"event: gap\ndata: 7\n\n").good(), "7\n");
@@ -612,9 +536,8 @@ fn a_stream_that_breaks_off_in_a_pipe_gives_its_whole_events() {
 /// The blocks of a recording that have data, with their delays.
 fn recorded(file: &[u8]) -> Vec<(Duration, String)> {
     let blocks = Recording::new(file).map(|block| block.expect("a slice can be read"));
-    let timed = blocks.map(|block| {
-        (block.delay.unwrap_or_default(), String::from_utf8(block.bytes).expect("it is text"))
-    });
+    let timed =
+        blocks.map(|block| (block.delay.unwrap_or_default(), String::from_utf8(block.bytes).expect("it is text")));
     timed.filter(|(_, text)| text.contains("data:")).collect()
 }
 
@@ -632,8 +555,7 @@ fn a_recording_has_the_events_and_the_rhythm_of_the_stream() {
     });
     let address = serve(router, |server| server);
     let file = TempFile::new("rhythm", b"what was there before");
-    let outcome =
-        watch(&["--once", "--record", file.path(), "--output=raw", &format!("http://{address}/")]);
+    let outcome = watch(&["--once", "--record", file.path(), "--output=raw", &format!("http://{address}/")]);
     let stream = outcome.good().into_bytes();
 
     assert_eq!(interpret(&file.read()), interpret(&stream));
@@ -650,8 +572,7 @@ fn a_recording_has_the_events_and_the_rhythm_of_the_stream() {
 #[test]
 fn reconnections_and_refusals_are_comments_in_a_recording() {
     let stream = |text: &str| (OPENING.to_owned() + text).into_bytes();
-    let refusal =
-        b"HTTP/1.1 429 Slow\r\nRetry-After: 3\r\nContent-Type: text/plain\r\n\r\nno".to_vec();
+    let refusal = b"HTTP/1.1 429 Slow\r\nRetry-After: 3\r\nContent-Type: text/plain\r\n\r\nno".to_vec();
     let parts = [
         stream("\u{feff}retry: 1\rid: 1\rdata: a\r\rdata: cut off"),
         stream("\u{feff}data: b\r\n\r\n"),
@@ -663,10 +584,8 @@ fn reconnections_and_refusals_are_comments_in_a_recording() {
     assert_eq!(outcome.code, Some(1));
     let recording = String::from_utf8(file.read()).expect("it is text");
     assert_eq!(events(&outcome.text()), json_of(recording.as_bytes()), "{recording}");
-    let comments = [
-        ": the server ended the stream; it connects again in 0.0 s\n",
-        "ms\n: status 429\n: header Retry-After: 3\n",
-    ];
+    let comments =
+        [": the server ended the stream; it connects again in 0.0 s\n", "ms\n: status 429\n: header Retry-After: 3\n"];
     for comment in comments {
         assert!(recording.contains(comment), "{comment:?} in {recording:?}");
     }
@@ -695,11 +614,7 @@ fn a_recording_that_is_killed_ends_with_a_whole_event() {
     running.0.wait().expect("it has ended");
 
     let recording = file.read();
-    assert!(
-        recording.ends_with(b"\r\n\r\n"),
-        "{:?}",
-        String::from_utf8_lossy(&recording[recording.len() - 50..])
-    );
+    assert!(recording.ends_with(b"\r\n\r\n"), "{:?}", String::from_utf8_lossy(&recording[recording.len() - 50..]));
     let mut parser = Parser::new();
     let messages = parser.feed(&recording).expect("no event is large");
     assert!(messages.len() >= 290, "{}", messages.len());
@@ -715,8 +630,7 @@ fn a_recording_that_ends_in_time_has_the_events_that_were_printed() {
     // From a file, nothing but printing and recording takes time.
     let input = TempFile::new("input", "data: x\n\n".repeat(2_000_000).as_bytes());
     for time in ["0.1", "0.13", "0.16", "0.19", "0.22"] {
-        let outcome =
-            watch(&["--for", time, "--record", file.path(), "--output=raw", input.path()]);
+        let outcome = watch(&["--for", time, "--record", file.path(), "--output=raw", input.path()]);
         let printed = outcome.good().len();
         assert!(printed < 18_000_000, "it ended before its time");
         let recorded = Recording::new(&*file.read()).count() * 9;

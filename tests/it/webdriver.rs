@@ -51,25 +51,13 @@ impl Browser {
             Err(error) => {
                 assert!(std::env::var("CI").is_err(), "chromedriver does not start: {error}");
                 // Not eprintln, which the test harness would keep to itself.
-                let _ = writeln!(
-                    io::stderr(),
-                    "\n*** SKIPPED, the page is not tested: chromedriver: {error} ***"
-                );
+                let _ = writeln!(io::stderr(), "\n*** SKIPPED, the page is not tested: chromedriver: {error} ***");
                 return None;
             }
         };
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
-        let mut browser = Browser {
-            driver,
-            agent,
-            session: format!("http://127.0.0.1:{port}/session"),
-            profile,
-            _place: place,
-        };
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        let mut browser =
+            Browser { driver, agent, session: format!("http://127.0.0.1:{port}/session"), profile, _place: place };
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -100,8 +88,7 @@ impl Browser {
     }
 
     fn ask(&self, method: Method, path: &str, content: &str) -> Json {
-        self.try_to_ask(method, path, content)
-            .unwrap_or_else(|error| panic!("{path} {content}: {error}"))
+        self.try_to_ask(method, path, content).unwrap_or_else(|error| panic!("{path} {content}: {error}"))
     }
 
     /// An answer that is an error says which: `stale element reference: ...`.
@@ -185,9 +172,7 @@ impl Browser {
         let mut last = String::new();
         eventually(&format!("a click on {selector}"), || {
             // A page that still scrolls there moves it away from under the pointer.
-            self.try_to_ask(Method::POST, &path, "{}")
-                .inspect_err(|error| last.clone_from(error))
-                .is_ok()
+            self.try_to_ask(Method::POST, &path, "{}").inspect_err(|error| last.clone_from(error)).is_ok()
         });
     }
 
@@ -211,10 +196,7 @@ impl Browser {
             .collect();
         self.post(
             "/actions",
-            &format!(
-                r#"{{"actions":[{{"type":"key","id":"keyboard","actions":[{}]}}]}}"#,
-                actions.join(",")
-            ),
+            &format!(r#"{{"actions":[{{"type":"key","id":"keyboard","actions":[{}]}}]}}"#, actions.join(",")),
         );
     }
 

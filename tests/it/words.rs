@@ -48,9 +48,8 @@ impl Heard {
         let (head, content) = wire.split_once("\r\n\r\n").unwrap_or(("", &wire));
         // A comment and a reconnection time leave with the head, before there is a word. No blank line follows them.
         let opened = content.strip_prefix(": newswire\nretry: ");
-        let (retry, words) = opened
-            .and_then(|rest| rest.split_once('\n'))
-            .unwrap_or_else(|| panic!("another opening: {content:?}"));
+        let (retry, words) =
+            opened.and_then(|rest| rest.split_once('\n')).unwrap_or_else(|| panic!("another opening: {content:?}"));
         Heard {
             head: head.to_owned(),
             retry: retry.parse().expect("it is digits"),
@@ -71,10 +70,7 @@ impl Heard {
     fn assert_one_by_one(&self) {
         let gaps: Vec<Duration> = self.arrivals.windows(2).map(|two| two[1] - two[0]).collect();
         let apart = |gap: &&Duration| **gap > Duration::from_millis(250);
-        assert!(
-            gaps.iter().filter(apart).count() * 4 >= gaps.len() * 3,
-            "they did not arrive one by one: {gaps:?}"
-        );
+        assert!(gaps.iter().filter(apart).count() * 4 >= gaps.len() * 3, "they did not arrive one by one: {gaps:?}");
         let whole: Duration = gaps.iter().sum();
         assert!(whole > Duration::from_millis(400) * gaps.len() as u32, "{gaps:?}");
     }
@@ -165,8 +161,7 @@ fn every_client_hears_the_words_one_by_one() {
         client(
             "keep-alive is asked for",
             Box::new(move || {
-                let fields =
-                    "Host: localhost\r\nConnection: keep-alive\r\nAccept: text/event-stream";
+                let fields = "Host: localhost\r\nConnection: keep-alive\r\nAccept: text/event-stream";
                 let request = format!("GET /sse/mvc/words HTTP/1.1\r\n{fields}\r\n\r\n");
                 let heard = Heard::ask(address, &request);
                 assert_head(&heard);
@@ -183,10 +178,7 @@ fn every_client_hears_the_words_one_by_one() {
                 let stream = format!("retry: {}\n{}", heard.retry, heard.frames.concat());
                 let messages = parser.feed(stream.as_bytes()).expect("they are small");
                 for (at, (message, word)) in messages.iter().zip(WORDS).enumerate() {
-                    assert_eq!(
-                        (message.event_type.as_str(), message.data.as_str()),
-                        ("message", word)
-                    );
+                    assert_eq!((message.event_type.as_str(), message.data.as_str()), ("message", word));
                     assert_eq!(message.last_event_id, (at + 1).to_string());
                 }
                 assert_eq!(messages.len(), WORDS.len());
@@ -241,11 +233,9 @@ fn hear_with_ureq(url: &str) {
 #[test]
 fn a_client_that_has_heard_all_nine_words_is_told_to_stop() {
     let server = Server::start(&["--quiet"]);
-    for request in [
-        with_field("9"),
-        with_query("last_event_id=9"),
-        with_field("9").replace("words ", "words?last_event_id=3 "),
-    ] {
+    for request in
+        [with_field("9"), with_query("last_event_id=9"), with_field("9").replace("words ", "words?last_event_id=3 ")]
+    {
         let request = request.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n");
         let answer = server.exchange(&request);
         assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
@@ -301,8 +291,7 @@ fn an_id_that_makes_no_sense_begins_at_the_beginning() {
         for id in ids {
             let address = server.address;
             scope.spawn(move || {
-                let mut request =
-                    b"GET /sse/mvc/words HTTP/1.1\r\nHost: a\r\nLast-Event-ID: ".to_vec();
+                let mut request = b"GET /sse/mvc/words HTTP/1.1\r\nHost: a\r\nLast-Event-ID: ".to_vec();
                 request.extend_from_slice(id);
                 request.extend_from_slice(b"\r\n\r\n");
                 let frame = first_frame(address, &request);

@@ -50,12 +50,7 @@ pub(super) fn buffering(seen: &Seen) -> Finding {
     match &bursts[..] {
         [(time, _)] if seen.first.end == Some(Ok(())) && count > 1 && time.start >= HELD => {
             let after = seconds(time.start);
-            (
-                Fail,
-                format!(
-                    "all {count} events came at once after {after}, with the end of the stream"
-                ),
-            )
+            (Fail, format!("all {count} events came at once after {after}, with the end of the stream"))
         }
         _ if is_nginx => (Fail, format!("the stream pauses within a line{pieces}")),
         _ if is_cut => (Warn, "the stream pauses within a line".into()),
@@ -130,9 +125,7 @@ pub(super) fn resume(seen: &Seen) -> Finding {
     let is_none_lost = missed.is_empty() || !came.is_empty();
     let (outcome, found) = match (status, told, came.first(), lost) {
         (Status::NO_CONTENT, ..) if missed.is_empty() => (Pass, "204".into()),
-        (Status::OK, Some(event), ..) => {
-            (Pass, format!("the event {} tells of a loss", shown(&event.kind)))
-        }
+        (Status::OK, Some(event), ..) => (Pass, format!("the event {} tells of a loss", shown(&event.kind))),
         (Status::OK, _, Some((first, _)), _) if known.iter().any(|(id, _)| id == first) => {
             (Fail, format!("the stream begins at {} again", shown(first)))
         }
@@ -159,8 +152,7 @@ pub(super) fn ending(seen: &Seen) -> Finding {
         (_, Some(Err(sentence))) => return (Fail, format!("after {after}, {sentence}")),
         _ => return (Pass, format!("open after {after}")),
     };
-    let before: BTreeSet<_> =
-        seen.first.events.iter().map(|event| (&event.id, &event.data)).collect();
+    let before: BTreeSet<_> = seen.first.events.iter().map(|event| (&event.id, &event.data)).collect();
     let is_new = |event: &Event| !before.contains(&(&event.id, &event.data));
     match again.response.as_ref().map(|response| response.status) {
         Err(sentence) => (Fail, format!("after a clean end, {sentence}")),
@@ -168,9 +160,7 @@ pub(super) fn ending(seen: &Seen) -> Finding {
         Ok(Status::OK) if again.events.iter().any(is_new) => {
             (Pass, format!("a clean end after {after}, and then other events"))
         }
-        Ok(Status::OK) => {
-            (Fail, "a clean end, and then another stream without anything new".into())
-        }
+        Ok(Status::OK) => (Fail, "a clean end, and then another stream without anything new".into()),
         Ok(other) => (Warn, format!("a clean end, and then {other}")),
     }
 }

@@ -54,8 +54,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("status", Nothing, |seen| match &seen.first.response {
         Err(sentence) => (Fail, sentence.clone()),
         Ok(r) => {
-            let said =
-                r.sentence(&seen.first.raw).map_or(String::new(), |said| format!(": {said}"));
+            let said = r.sentence(&seen.first.raw).map_or(String::new(), |said| format!(": {said}"));
             (Fail.unless(r.status == Status::OK), format!("{} from {}{said}", r.status, r.url))
         }
     })
@@ -90,11 +89,9 @@ pub(super) const RULES: &[Rule] = &[
     })
     .why("A cache may keep an old stream, or join a second client to the stream of the first.")
     .remedy("Send Cache-Control: no-store (or no-cache)."),
-    rule("no-transform", Response, |seen| {
-        listed(&seen.first, "Cache-Control", "no-transform", Warn)
-    })
-    .why("Without it, middleware and proxies may compress the stream, and hold events to do so.")
-    .remedy("Send Cache-Control: no-store, no-transform."),
+    rule("no-transform", Response, |seen| listed(&seen.first, "Cache-Control", "no-transform", Warn))
+        .why("Without it, middleware and proxies may compress the stream, and hold events to do so.")
+        .remedy("Send Cache-Control: no-store, no-transform."),
     rule("compression", Stream, |seen| {
         let exchanges = [&seen.first, &seen.gzip];
         let [plain, packed] = exchanges.map(|exchange| exchange.bursts().len());
@@ -120,8 +117,7 @@ pub(super) const RULES: &[Rule] = &[
             [origin] if !origin.contains([',', ' ', '*']) => Warn,
             _ => Fail,
         };
-        let [allowed, vary] =
-            ["Access-Control-Allow-Origin", "Vary"].map(|n| field_as_text(&seen.cors, n));
+        let [allowed, vary] = ["Access-Control-Allow-Origin", "Vary"].map(|n| field_as_text(&seen.cors, n));
         (outcome, format!("for a page of {}, {allowed}, {vary}", shown(&seen.origin)))
     })
     .why("A page of another origin reads only by * or by its own origin; caches need Vary.")
@@ -137,11 +133,9 @@ pub(super) const RULES: &[Rule] = &[
     })
     .why("Browsers want `true` and no *. If any origin is echoed, any page reads as the user.")
     .remedy("Allow credentials for a list of origins, and echo only these."),
-    rule("nosniff", Response, |seen| {
-        listed(&seen.first, "X-Content-Type-Options", "nosniff", Info)
-    })
-    .why("With it, no browser takes what the events say for HTML.")
-    .remedy("Send X-Content-Type-Options: nosniff."),
+    rule("nosniff", Response, |seen| listed(&seen.first, "X-Content-Type-Options", "nosniff", Info))
+        .why("With it, no browser takes what the events say for HTML.")
+        .remedy("Send X-Content-Type-Options: nosniff."),
     rule("x-accel-buffering", Response, |seen| {
         // nginx takes the field away.
         let is_nginx = |name: &str| name.starts_with("nginx");
@@ -225,14 +219,12 @@ pub(super) const RULES: &[Rule] = &[
     })
     .why("EventSource ignores what is not digits alone. It takes them for milliseconds.")
     .remedy("Send whole milliseconds, such as retry: 3000, from 100 to 3600000."),
-    rule("empty-blocks", Stream, |seen| {
-        pass_if_none("blocks without data", seen.first.empty_blocks.iter().cloned())
-    })
-    .why(
-        "httpx-sse, niquests, the OpenAI and Anthropic SDKs for Python, fetch-event-source, \
+    rule("empty-blocks", Stream, |seen| pass_if_none("blocks without data", seen.first.empty_blocks.iter().cloned()))
+        .why(
+            "httpx-sse, niquests, the OpenAI and Anthropic SDKs for Python, fetch-event-source, \
          extended-eventsource and fetch-event-stream dispatch an empty message for each.",
-    )
-    .remedy("Send a comment with one line end; put retry and id into a block with data."),
+        )
+        .remedy("Send a comment with one line end; put retry and id into a block with data."),
     rule("unfinished", Stream, |seen| {
         let stream = &seen.first;
         let pending = stream.raw.len() - stream.pending;

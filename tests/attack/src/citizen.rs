@@ -140,14 +140,8 @@ pub struct Listener {
 
 impl Listener {
     pub fn subscribe(address: SocketAddr) -> Outcome<Listener> {
-        let mut listener = Listener {
-            address,
-            stream: None,
-            last_event_id: None,
-            heard: Vec::new(),
-            cuts: 0,
-            strange: Vec::new(),
-        };
+        let mut listener =
+            Listener { address, stream: None, last_event_id: None, heard: Vec::new(), cuts: 0, strange: Vec::new() };
         listener.come_back();
         match listener.stream {
             Some(_) => Ok(listener),

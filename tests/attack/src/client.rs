@@ -43,10 +43,8 @@ impl Caller {
     }
 
     pub fn request(&mut self, method: &str, target: &str, content: &[u8]) -> io::Result<Answer> {
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
-            content.len()
-        );
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", content.len());
         self.begin()?.write_all(&[head.as_bytes(), content].concat())?;
         self.answer()
     }
@@ -174,12 +172,7 @@ impl Subscription {
     }
 
     /// Reads once, waiting at most `wait`, and gives what events that completes.
-    pub fn read(
-        &mut self,
-        wait: Duration,
-        piece: usize,
-        events: &mut Vec<Event>,
-    ) -> io::Result<Reading> {
+    pub fn read(&mut self, wait: Duration, piece: usize, events: &mut Vec<Event>) -> io::Result<Reading> {
         if self.stream.take(events)? {
             return Ok(Reading::Some);
         }
@@ -193,9 +186,7 @@ impl Subscription {
                 self.stream.take(events)?;
                 Ok(Reading::Some)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(Reading::Silence)
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(Reading::Silence),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Reading::End),
             Err(error) => Err(error),
         }
@@ -302,9 +293,7 @@ fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 fn status_of(head: &str) -> io::Result<u16> {
     let digits = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| broken(&format!("the head {head:?}")))
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| broken(&format!("the head {head:?}")))
 }
 
 fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {

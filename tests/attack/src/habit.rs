@@ -35,13 +35,7 @@ pub const HABITS: [Habit; 8] = [
     Habit { name: "restless", stays_ms: 1..40, away_ms: 1..30, ..STEADY },
     Habit { name: "cutting", stays_ms: 50..1_500, away_ms: 1..400, ..STEADY },
     Habit { name: "away for long", stays_ms: 200..1_000, away_ms: 500..3_000, ..STEADY },
-    Habit {
-        name: "stalling",
-        reads_ms: 100..1_000,
-        stalls_ms: 200..3_000,
-        room: 8 * 1024,
-        ..STEADY
-    },
+    Habit { name: "stalling", reads_ms: 100..1_000, stalls_ms: 200..3_000, room: 8 * 1024, ..STEADY },
     Habit {
         name: "stalling and cutting",
         stays_ms: 100..4_000,
@@ -52,11 +46,5 @@ pub const HABITS: [Habit; 8] = [
         ..STEADY
     },
     Habit { name: "half closed", stays_ms: 300..3_000, half_closes: true, ..STEADY },
-    Habit {
-        name: "from the earliest",
-        stays_ms: 500..4_000,
-        from_earliest: true,
-        piece: 97,
-        ..STEADY
-    },
+    Habit { name: "from the earliest", stays_ms: 500..4_000, from_earliest: true, piece: 97, ..STEADY },
 ];

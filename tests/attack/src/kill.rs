@@ -37,10 +37,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
             report.violation(violation.as_str());
         }
         all.add(found);
-        report.row(
-            format!("after {kills} kills"),
-            format!("{} events, {} gaps told", all.events, all.gaps),
-        );
+        report.row(format!("after {kills} kills"), format!("{} events, {} gaps told", all.events, all.gaps));
     }
     report.row("kills", kills);
     report.row("events", all.events);
@@ -65,8 +62,7 @@ fn campaign(
 ) -> Findings {
     let mut stage = Stage::new(server.address, true, report, tallies);
     stage.remembers = remembers;
-    let channels: Vec<_> =
-        (0..CHANNELS).map(|at| Channel::new(format!("kill-{first}-{at}"))).collect();
+    let channels: Vec<_> = (0..CHANNELS).map(|at| Channel::new(format!("kill-{first}-{at}"))).collect();
     let selections: Vec<_> = channels.iter().map(Selection::of).collect();
     play(&stage, &channels, &selections, random, |random| {
         for _ in 0..kills {

@@ -17,8 +17,7 @@ use std::time::Instant;
 const KEPT: (usize, usize) = (500, 262_144);
 
 /// As soak and kill start the server, then; and with a heartbeat that clients can wait for.
-pub const ARGUMENTS: [&str; 6] =
-    ["--history-events", "500", "--history-bytes", "262144", "--heartbeat", "1"];
+pub const ARGUMENTS: [&str; 6] = ["--history-events", "500", "--history-bytes", "262144", "--heartbeat", "1"];
 
 /// What publishers did, in a channel.
 #[derive(Default)]
@@ -65,14 +64,8 @@ impl Run {
 impl Sent {
     /// To be called at once: nothing is published after it.
     pub fn note(&self, payloads: Vec<Payload>, most_bytes: usize, started: Instant, fate: Fate) {
-        let mut run = Run {
-            payloads,
-            most_bytes,
-            started,
-            from: Id::earliest_of(started),
-            fate,
-            until: Id::latest_now(),
-        };
+        let mut run =
+            Run { payloads, most_bytes, started, from: Id::earliest_of(started), fate, until: Id::latest_now() };
         run.until = run.last_id().unwrap_or(run.until);
         hold(&self.runs).push(run);
     }
@@ -268,13 +261,7 @@ fn unseen(run: &Run, ids: &HashMap<Payload, Id>) -> Vec<Unseen> {
             count += 1;
             continue;
         };
-        all.push(Unseen {
-            after,
-            before,
-            count,
-            most_bytes: run.most_bytes,
-            is_certain: run.is_certain(),
-        });
+        all.push(Unseen { after, before, count, most_bytes: run.most_bytes, is_certain: run.is_certain() });
         (after, count) = (before, 0);
     }
     all.retain(|unseen| unseen.count > 0);
@@ -283,13 +270,7 @@ fn unseen(run: &Run, ids: &HashMap<Payload, Id>) -> Vec<Unseen> {
 
 /// Judges the logs of a channel that is completed and quiet. `one_life` says that the server was
 /// never restarted; `remembers`, that it was not, or has a journal, and that nothing expires.
-pub fn judge(
-    channel: &str,
-    sent: &Sent,
-    logs: &[Log],
-    one_life: bool,
-    remembers: bool,
-) -> Findings {
+pub fn judge(channel: &str, sent: &Sent, logs: &[Log], one_life: bool, remembers: bool) -> Findings {
     let (mut findings, mut violations) = (Findings::default(), Vec::new());
     let runs = hold(&sent.runs);
     let truth = Truth::find(&runs, logs, &mut violations);
@@ -317,9 +298,8 @@ pub fn judge(
             Ending::Home if judged.at.is_some() && judged.at != last && !is_told => {
                 let (at, last) = (judged.at, last);
                 let seen = &log.seen[log.seen.len().saturating_sub(5)..];
-                violations.push(format!(
-                    "{name} came home at {at:?}, but the last is {last:?}; it saw at last {seen:?}"
-                ));
+                violations
+                    .push(format!("{name} came home at {at:?}, but the last is {last:?}; it saw at last {seen:?}"));
             }
             Ending::Home | Ending::Revoked => {}
         }
@@ -392,9 +372,7 @@ impl Judged {
             Seen::End => self.ends += 1,
             // Killed, or the log has moved past it, which is told when it comes back; behind the
             // last event there is nothing to miss.
-            Seen::Broken => {
-                self.broken = self.one_life || (self.last.is_some() && self.at == self.last)
-            }
+            Seen::Broken => self.broken = self.one_life || (self.last.is_some() && self.at == self.last),
             Seen::Finished => {
                 self.judge_gaps_at_end(truth);
                 if let Some(kept) = self.kept {
@@ -437,9 +415,7 @@ impl Judged {
                 let Some(before) = before else { return Ok(()) };
                 let lost = truth.certainly_between(before, id);
                 if lost > 0 {
-                    return Err(format!(
-                        "{lost} events between {before} and {id} are missing, without a gap"
-                    ));
+                    return Err(format!("{lost} events between {before} and {id} are missing, without a gap"));
                 }
             }
         }

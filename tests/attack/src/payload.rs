@@ -32,8 +32,7 @@ impl Payload {
 
     /// `PUBLISHER NUMBER CHECK FILLER`, of about `bytes` bytes in as many lines.
     pub fn write(self, bytes: usize, lines: usize) -> String {
-        let mut random =
-            fastrand::Rng::with_seed(u64::from(self.publisher) << 32 | u64::from(self.number));
+        let mut random = fastrand::Rng::with_seed(u64::from(self.publisher) << 32 | u64::from(self.number));
         let mut filler: String = (0..bytes).map(|_| random.char('!'..='~')).collect();
         for _ in 1..lines {
             let at = random.usize(..=filler.len());
@@ -95,7 +94,5 @@ fn clock() -> Duration {
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -31,20 +31,8 @@ pub struct Publisher<'s> {
 }
 
 impl<'s> Publisher<'s> {
-    pub fn new(
-        stage: &'s Stage<'s>,
-        channel: &'s Channel,
-        number: u32,
-        seed: u64,
-    ) -> Publisher<'s> {
-        Publisher {
-            stage,
-            channel,
-            number,
-            next: 0,
-            random: Rng::with_seed(seed),
-            caller: Caller::new(stage.address),
-        }
+    pub fn new(stage: &'s Stage<'s>, channel: &'s Channel, number: u32, seed: u64) -> Publisher<'s> {
+        Publisher { stage, channel, number, next: 0, random: Rng::with_seed(seed), caller: Caller::new(stage.address) }
     }
 
     pub fn run(mut self) {
@@ -147,10 +135,9 @@ impl<'s> Publisher<'s> {
             Ok((200, text)) => {
                 tallies.lines.fetch_add(u64::from(lines), Relaxed);
                 let count = format!("\"count\":{lines},");
-                self.stage.report.expect(
-                    text.contains(&count) && !cut,
-                    format!("{lines} lines, cut: {cut}, and it says {text}"),
-                );
+                self.stage
+                    .report
+                    .expect(text.contains(&count) && !cut, format!("{lines} lines, cut: {cut}, and it says {text}"));
             }
             _ => {}
         }
@@ -162,11 +149,8 @@ impl<'s> Publisher<'s> {
         let chunked = self.random.bool();
         let piece = if self.random.bool() { text.len() } else { self.random.usize(1..4_000) };
         let slowly = self.random.u32(..4) == 0;
-        let framing = if chunked {
-            "Transfer-Encoding: chunked".to_owned()
-        } else {
-            format!("Content-Length: {}", text.len())
-        };
+        let framing =
+            if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {}", text.len()) };
         let target = self.channel.target(query);
         let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
         let socket = self.caller.begin()?;
@@ -192,13 +176,7 @@ impl<'s> Publisher<'s> {
         Ok((answer.status, answer.text().to_owned()))
     }
 
-    fn note(
-        &mut self,
-        payloads: Vec<Payload>,
-        most_bytes: usize,
-        started: Instant,
-        answer: io::Result<(u16, String)>,
-    ) {
+    fn note(&mut self, payloads: Vec<Payload>, most_bytes: usize, started: Instant, answer: io::Result<(u16, String)>) {
         let fate = match answer {
             Ok((200, text)) => {
                 let id = text.split_once("\"id\":\"").and_then(|(_, rest)| rest.split('"').next());
@@ -241,16 +219,12 @@ impl<'s> Publisher<'s> {
                 if self.caller.is_kept() && self.caller.get("/healthz").is_err() {
                     self.caller.hang_up();
                     if !self.stage.restarts {
-                        let what = format!(
-                            "after a {status} that did not say so the connection was closed"
-                        );
+                        let what = format!("after a {status} that did not say so the connection was closed");
                         self.stage.report.violation(what);
                     }
                 }
             }
-            Ok(answer) => {
-                self.stage.report.violation(format!("{} in place of {status}", answer.status))
-            }
+            Ok(answer) => self.stage.report.violation(format!("{} in place of {status}", answer.status)),
             // It is answered before it is read, and the answer may be lost.
             Err(_) if content.len() == NEVER_READ => {
                 count(&self.stage.tallies.unheard);
@@ -268,9 +242,7 @@ impl<'s> Publisher<'s> {
             // No request has opened it yet.
             Ok(answer) if answer.status == 404 => {}
             Ok(answer) if answer.status == 204 => count(&self.stage.tallies.completed),
-            Ok(answer) => {
-                self.stage.report.violation(format!("completing is answered {}", answer.status))
-            }
+            Ok(answer) => self.stage.report.violation(format!("completing is answered {}", answer.status)),
             Err(error) => {
                 self.caller.hang_up();
                 self.stage.excuse("completing", &error);

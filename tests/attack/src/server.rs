@@ -54,12 +54,7 @@ impl std::fmt::Display for Vitals {
 
 impl<'r> Newswire<'r> {
     /// On a port of its own, where all may publish; `what` it is for.
-    pub fn start(
-        what: &'r str,
-        report: &'r Report,
-        path: &Path,
-        arguments: &[&str],
-    ) -> Outcome<Newswire<'r>> {
+    pub fn start(what: &'r str, report: &'r Report, path: &Path, arguments: &[&str]) -> Outcome<Newswire<'r>> {
         Newswire::start_as(what, report, path, arguments, None)
     }
 
@@ -212,9 +207,7 @@ impl Drop for Newswire<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // The former may come so fast that some are lost.
-        let is_of_shortage = |said: &String| {
-            said.ends_with("trying again") || said.ends_with("of this log were lost")
-        };
+        let is_of_shortage = |said: &String| said.ends_with("trying again") || said.ends_with("of this log were lost");
         let said = std::mem::take(&mut *hold(&self.complaints));
         let said = said.iter().filter(|said| !self.runs_short || !is_of_shortage(said));
         wrong.extend(said.map(|said| format!("the server said: {said}")));

@@ -133,10 +133,9 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     // Enough for the server itself (two that accept, one that begins others, one that logs, one for
     // each core), for one client of ours, and for four more.
     let most = others + 4 + thread::available_parallelism()?.get() as u64 + 1 + 4;
-    let server = with_limit(Resource::Nproc, most, || {
-        Newswire::start_as(what, report, &path, &["--heartbeat", "2"], user)
-    })?
-    .run_short();
+    let server =
+        with_limit(Resource::Nproc, most, || Newswire::start_as(what, report, &path, &["--heartbeat", "2"], user))?
+            .run_short();
     let before = server.vitals_at_first()?;
     let mut insiders = Insiders::new(what, server.address, report)?;
     // A subscriber that stops reading needs a thread of its own as soon as its socket is full.
@@ -154,10 +153,7 @@ pub fn threads(order: &Order, report: &Report) -> Outcome<()> {
     }
     let figure = format!("{} events, then {reading:?}", events.len());
     report.row(format!("{what}: a slow reader sees"), &figure);
-    report.expect(
-        reading == Reading::End && events.len() < 60,
-        format!("{what}: a slow reader sees {figure}"),
-    );
+    report.expect(reading == Reading::End && events.len() < 60, format!("{what}: a slow reader sees {figure}"));
     // Also a newcomer is served, when it is its turn.
     is_served(report, format!("{what}: a newcomer waits"), server.address);
     swarm.stop()?;
@@ -200,8 +196,7 @@ pub fn directory(order: &Order, report: &Report) -> Outcome<()> {
     let what = "directory gone";
     let folder = Folder::new("directory")?;
     let www = folder.path.join("www");
-    let page =
-        || fs::create_dir(&www).and_then(|()| fs::write(www.join("index.html"), "It works.\n"));
+    let page = || fs::create_dir(&www).and_then(|()| fs::write(www.join("index.html"), "It works.\n"));
     page()?;
     let arguments = ["--www", &www.to_string_lossy()];
     let server = Newswire::start(what, report, &order.newswire, &arguments)?;
@@ -227,8 +222,7 @@ struct Folder {
 
 impl Folder {
     fn new(name: &str) -> io::Result<Folder> {
-        let path =
-            std::env::temp_dir().join(format!("newswire-attack-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("newswire-attack-{}-{name}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Folder { path })
     }

@@ -39,21 +39,12 @@ pub struct Siege {
 }
 
 pub const SIEGES: [Siege; 7] = [
-    Siege {
-        name: "silence",
-        what: "connections that send nothing",
-        mark: WITHOUT_REQUEST,
-        tactics: &[SILENT],
-    },
+    Siege { name: "silence", what: "connections that send nothing", mark: WITHOUT_REQUEST, tactics: &[SILENT] },
     Siege {
         name: "heads",
         what: "slow heads",
         mark: WITHOUT_REQUEST,
-        tactics: &[Tactic {
-            opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-            drip: "a",
-            ..SILENT
-        }],
+        tactics: &[Tactic { opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", drip: "a", ..SILENT }],
     },
     Siege {
         name: "bodies",
@@ -129,11 +120,7 @@ pub const SIEGES: [Siege; 7] = [
                 status: Some(200),
                 ..SILENT
             },
-            Tactic {
-                opening: "GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                status: Some(200),
-                ..SILENT
-            },
+            Tactic { opening: "GET /sse/mvc/words HTTP/1.1\r\nHost: localhost\r\n\r\n", status: Some(200), ..SILENT },
         ],
     },
 ];
@@ -141,12 +128,7 @@ pub const SIEGES: [Siege; 7] = [
 pub fn besiege(order: &Order, report: &Report, siege: &Siege) -> Outcome<()> {
     let what = siege.what;
     let admitted = ADMITTED.to_string();
-    let server = Newswire::start(
-        what,
-        report,
-        &order.newswire,
-        &["--max-connections", &admitted, "--heartbeat", "2"],
-    )?;
+    let server = Newswire::start(what, report, &order.newswire, &["--max-connections", &admitted, "--heartbeat", "2"])?;
     let before = server.vitals_at_first()?;
     for tactic in siege.tactics {
         tactic.rehearse(server.address)?;

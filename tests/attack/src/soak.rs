@@ -77,8 +77,7 @@ impl KeyFile {
     /// The guests of this round and no others; at once, as a file that is written by and by is not read.
     fn admit(&self, round: u64) -> Outcome<()> {
         let guest = KeyFile::guest(round);
-        let lines =
-            format!("{OWNER} allow all private-*\n{guest} allow subscribe private-*  # a guest\n");
+        let lines = format!("{OWNER} allow all private-*\n{guest} allow subscribe private-*  # a guest\n");
         let new = Path::new(&self.path).with_extension("new");
         fs::write(&new, lines)?;
         Ok(fs::rename(new, &self.path)?)
@@ -93,10 +92,8 @@ impl Drop for KeyFile {
 
 pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     let tallies = Tallies::default();
-    let mut subjects = [
-        Subject::start("soak", order, report, false)?,
-        Subject::start("soak with expiry", order, report, true)?,
-    ];
+    let mut subjects =
+        [Subject::start("soak", order, report, false)?, Subject::start("soak with expiry", order, report, true)?];
     let mut random = Rng::with_seed(order.seed);
     let mut all = Findings::default();
     let deadline = Instant::now() + Duration::from_secs_f64(order.minutes * 60.0);
@@ -138,19 +135,13 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
         for name in ["views", "access_revoked_total"] {
             report.row(format!("{what}: {name}"), subject.server.metric(name)?);
         }
-        report.expect(
-            subject.server.metric("views")? == 0,
-            format!("{what}: views are left without a subscriber"),
-        );
+        report.expect(subject.server.metric("views")? == 0, format!("{what}: views are left without a subscriber"));
     }
     let expired = ["events_expired_total", "channels_expired_total"];
     for name in expired {
         let count = subjects[1].server.metric(name)?;
         report.row(name, count);
-        report.expect(
-            count > subjects[1].rounds,
-            format!("{name} is {count} in {} rounds", subjects[1].rounds),
-        );
+        report.expect(count > subjects[1].rounds, format!("{name} is {count} in {} rounds", subjects[1].rounds));
     }
     Ok(())
 }
@@ -191,9 +182,8 @@ fn round(subject: &Subject<'_>, report: &Report, tallies: &Tallies, random: &mut
 fn selections<'c>(channels: &'c [Channel], round: u64) -> Vec<Selection<'c>> {
     let all: Vec<&Channel> = channels.iter().collect();
     let (private, public) = all.split_at(PRIVATE);
-    let names = |channels: &[&Channel]| {
-        channels.iter().map(|channel| channel.name.as_str()).collect::<Vec<_>>().join(",")
-    };
+    let names =
+        |channels: &[&Channel]| channels.iter().map(|channel| channel.name.as_str()).collect::<Vec<_>>().join(",");
     let mixed = [private, &public[..1]].concat();
     let guests = Selection {
         key: Some(KeyFile::guest(round)),
@@ -237,9 +227,7 @@ fn return_to_what_expired(server: &Newswire<'_>, report: &Report, round: u64) ->
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let Subscribed::Streaming(mut stream) =
-        Subscription::open(server.address, &name, Some(&ids[0]), false, 0)?
-    else {
+    let Subscribed::Streaming(mut stream) = Subscription::open(server.address, &name, Some(&ids[0]), false, 0)? else {
         return Err("no stream".into());
     };
     let mut events = Vec::new();
@@ -269,13 +257,8 @@ fn judge_memory(report: &Report, what: &str, samples: &[Vitals]) {
     let (early, late) = (middle(&samples[quarter..2 * quarter]), middle(&samples[3 * quarter..]));
     let most = samples.iter().map(|vitals| vitals.resident_kib).max().unwrap_or(0);
     let threads = samples.iter().map(|vitals| vitals.threads).max().unwrap_or(0);
-    report.row(
-        format!("{what}: resident in the second quarter, the last, most"),
-        format!("{early}, {late}, {most} KiB"),
-    );
+    report
+        .row(format!("{what}: resident in the second quarter, the last, most"), format!("{early}, {late}, {most} KiB"));
     report.row(format!("{what}: threads at most"), threads);
-    report.expect(
-        late <= early + early / 10 + 512,
-        format!("{what}: memory grew from {early} to {late} KiB"),
-    );
+    report.expect(late <= early + early / 10 + 512, format!("{what}: memory grew from {early} to {late} KiB"));
 }

@@ -174,12 +174,7 @@ pub fn pause(random: &mut Rng, ms: Range<u64>) {
 }
 
 impl<'r> Stage<'r> {
-    pub fn new(
-        address: SocketAddr,
-        restarts: bool,
-        report: &'r Report,
-        tallies: &'r Tallies,
-    ) -> Stage<'r> {
+    pub fn new(address: SocketAddr, restarts: bool, report: &'r Report, tallies: &'r Tallies) -> Stage<'r> {
         let (remembers, phase) = (!restarts, Mutex::new(Phase::Play));
         Stage { address, report, tallies, restarts, remembers, revoked: OnceLock::new(), phase }
     }

@@ -44,12 +44,7 @@ pub struct Subscriber<'s> {
 }
 
 impl<'s> Subscriber<'s> {
-    pub fn new(
-        stage: &'s Stage<'s>,
-        selection: &'s Selection<'s>,
-        habit: &'s Habit,
-        seed: u64,
-    ) -> Subscriber<'s> {
+    pub fn new(stage: &'s Stage<'s>, selection: &'s Selection<'s>, habit: &'s Habit, seed: u64) -> Subscriber<'s> {
         let name = format!("the {} one of {}", habit.name, selection.names);
         let log = |_| Log { name: name.clone(), ..Log::default() };
         Subscriber {
@@ -87,10 +82,7 @@ impl<'s> Subscriber<'s> {
                 }
                 Ok(Subscribed::Forbidden) => {
                     count(&self.stage.tallies.revoked);
-                    self.stage.report.expect(
-                        self.is_revoked(),
-                        format!("{} is refused, and has its key", self.name),
-                    );
+                    self.stage.report.expect(self.is_revoked(), format!("{} is refused, and has its key", self.name));
                     self.end(Ending::Revoked);
                 }
                 Ok(Subscribed::Finished) => {
@@ -200,8 +192,7 @@ impl<'s> Subscriber<'s> {
                 self.end(Ending::Revoked);
                 return Ok(());
             }
-            let is_due =
-                |at: Option<Instant>| !self.is_home() && at.is_some_and(|at| Instant::now() > at);
+            let is_due = |at: Option<Instant>| !self.is_home() && at.is_some_and(|at| Instant::now() > at);
             if is_due(cut_at) {
                 count(&self.stage.tallies.cut);
                 if self.random.bool() {
@@ -235,8 +226,7 @@ impl<'s> Subscriber<'s> {
                 }
                 Reading::Silence => {}
                 Reading::End => {
-                    if let Some(at) = self.stage.revoked.get().filter(|_| self.selection.is_revoked)
-                    {
+                    if let Some(at) = self.stage.revoked.get().filter(|_| self.selection.is_revoked) {
                         let ms = at.elapsed().as_millis() as u64;
                         self.stage.tallies.revoked_ms.fetch_max(ms, Relaxed);
                     } else if !has_ended {
@@ -266,8 +256,7 @@ impl<'s> Subscriber<'s> {
         let (event_type, id) = (event.name.take(), event.id.clone());
         match (event_type.as_deref(), id) {
             (Some("gap"), None) => {
-                let asked =
-                    format!("{{\"asked\":\"{}\",", self.asked.as_deref().unwrap_or_default());
+                let asked = format!("{{\"asked\":\"{}\",", self.asked.as_deref().unwrap_or_default());
                 let told = event.data.as_deref().unwrap_or_default();
                 if !is_first || !told.starts_with(&asked) || !self.note_gap(told) {
                     strange("a gap of another kind");

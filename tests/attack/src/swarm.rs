@@ -27,13 +27,8 @@ pub struct Tactic {
     pub status: Option<u16>,
 }
 
-pub const SILENT: Tactic = Tactic {
-    opening: "",
-    status: None,
-    drip: "",
-    drip_every: Duration::from_millis(300),
-    reads: 64 * 1024,
-};
+pub const SILENT: Tactic =
+    Tactic { opening: "", status: None, drip: "", drip_every: Duration::from_millis(300), reads: 64 * 1024 };
 
 impl Tactic {
     /// Once, with nothing in its way: one that the server does not take as it is meant besieges
@@ -47,9 +42,7 @@ impl Tactic {
         let mut start = [0; "HTTP/1.1 200 ".len()];
         let answered = match socket.read_exact(&mut start) {
             Ok(()) => Some(String::from_utf8_lossy(&start).into_owned()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                None
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
             Err(error) => return Err(error.into()),
         };
         match answered == expected {
@@ -83,12 +76,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// `count` connections, which take the tactics in turn.
-    pub fn start(
-        address: SocketAddr,
-        count: usize,
-        tactics: &'static [Tactic],
-        seed: u64,
-    ) -> Swarm {
+    pub fn start(address: SocketAddr, count: usize, tactics: &'static [Tactic], seed: u64) -> Swarm {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = thread::spawn(move || {
@@ -126,14 +114,7 @@ struct Member {
 
 impl Member {
     fn new(tactic: &'static Tactic) -> Member {
-        Member {
-            tactic,
-            socket: None,
-            is_open: false,
-            sent: 0,
-            dripped: Instant::now(),
-            read: Instant::now(),
-        }
+        Member { tactic, socket: None, is_open: false, sent: 0, dripped: Instant::now(), read: Instant::now() }
     }
 
     fn tick(&mut self, address: SocketAddr, fate: &mut Fate) {
@@ -151,8 +132,7 @@ impl Member {
             fate.opened += u64::from(self.is_open);
         }
         let opening = &self.tactic.opening.as_bytes()[self.sent..];
-        let is_due =
-            !self.tactic.drip.is_empty() && self.dripped.elapsed() >= self.tactic.drip_every;
+        let is_due = !self.tactic.drip.is_empty() && self.dripped.elapsed() >= self.tactic.drip_every;
         let written = match (opening, is_due) {
             ([], false) => Ok(0),
             ([], true) => {
@@ -184,12 +164,8 @@ fn drop_closed(members: &mut [Member]) -> u64 {
         return 0;
     }
     let is_closed = |polled: &PollFd<'_>| !polled.revents().is_empty();
-    let closed: Vec<_> = owners
-        .iter()
-        .zip(&polled)
-        .filter(|(_, polled)| is_closed(polled))
-        .map(|(&at, _)| at)
-        .collect();
+    let closed: Vec<_> =
+        owners.iter().zip(&polled).filter(|(_, polled)| is_closed(polled)).map(|(&at, _)| at).collect();
     let mut count = 0;
     for at in closed {
         count += u64::from(members[at].is_open);
@@ -200,8 +176,7 @@ fn drop_closed(members: &mut [Member]) -> u64 {
 
 /// Begins to connect, and does not wait for it.
 fn connect(address: SocketAddr) -> Outcome<TcpStream> {
-    let socket =
-        TcpStream::from(rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?);
+    let socket = TcpStream::from(rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?);
     socket.set_nonblocking(true)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

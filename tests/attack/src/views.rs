@@ -92,21 +92,14 @@ fn open(server: &Newswire<'_>, number: usize) -> Outcome<Subscribed> {
 }
 
 /// What is published on one of its channels comes to a view, once.
-fn is_heard(
-    server: &Newswire<'_>,
-    report: &Report,
-    number: usize,
-    stream: &mut Subscription,
-) -> Outcome<()> {
+fn is_heard(server: &Newswire<'_>, report: &Report, number: usize, stream: &mut Subscription) -> Outcome<()> {
     let channel = channel(number);
     let text = Payload { publisher: 0, number: number as u32 }.write(100, 1);
     let target = format!("/channels/{channel}");
     let status = Caller::new(server.address).request("POST", &target, text.as_bytes())?.status;
     let mut events = Vec::new();
     let deadline = Instant::now() + TIMEOUT;
-    let times = |events: &[Event]| {
-        events.iter().filter(|event| event.data.as_deref() == Some(&text)).count()
-    };
+    let times = |events: &[Event]| events.iter().filter(|event| event.data.as_deref() == Some(&text)).count();
     while times(&events) == 0
         && Instant::now() < deadline
         && stream.read(TIMEOUT, 16 * 1024, &mut events)? == Reading::Some

@@ -26,12 +26,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
     if order.connections < 10 {
         return Err("--connections takes ten or more: memory is compared between tenths".into());
     }
-    let server = Newswire::start(
-        what,
-        report,
-        &order.newswire,
-        &["--max-connections", "1000", "--heartbeat", "1"],
-    )?;
+    let server = Newswire::start(what, report, &order.newswire, &["--max-connections", "1000", "--heartbeat", "1"])?;
     let at_start = server.vitals_at_first()?;
     report.row(format!("{what}: at the start"), at_start);
     let mut tenths = Vec::new();
@@ -51,10 +46,7 @@ pub fn run(order: &Order, report: &Report) -> Outcome<()> {
         return Ok(());
     }
     let is_flat = after.resident_kib <= before.resident_kib + 256;
-    report.expect(
-        is_flat,
-        format!("{what}: memory grew from {} to {} KiB", before.resident_kib, after.resident_kib),
-    );
+    report.expect(is_flat, format!("{what}: memory grew from {} to {} KiB", before.resident_kib, after.resident_kib));
     Ok(())
 }
 
@@ -79,10 +71,7 @@ fn come_and_go(address: SocketAddr, count: u64, seed: u64, report: &Report) {
     });
     let failures = hold(&failures);
     if let Some(first) = failures.first() {
-        report.violation(format!(
-            "{} of {count} short connections failed; one: {first}",
-            failures.len()
-        ));
+        report.violation(format!("{} of {count} short connections failed; one: {first}", failures.len()));
     }
 }
 
@@ -93,17 +82,10 @@ fn visit(address: SocketAddr, number: u64, random: &mut Rng) -> Outcome<()> {
     let (request, status) = match random.u32(..20) {
         0 => return Ok(()),
         1 => ("GET / HTTP/1.1\r\nHo".to_owned(), 0),
-        2 => (
-            format!(
-                "POST /channels/short HTTP/1.1\r\n{host}Content-Length: 1000\r\n\r\nhalf of it"
-            ),
-            0,
-        ),
+        2 => (format!("POST /channels/short HTTP/1.1\r\n{host}Content-Length: 1000\r\n\r\nhalf of it"), 0),
         3 => ("\u{16}\u{3}\u{1} is not HTTP\r\n\r\n".to_owned(), 400),
         4 => (format!("GET /nothing HTTP/1.1\r\n{host}\r\n"), 404),
-        5 | 6 => {
-            (format!("POST /channels/short HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nHello"), 200)
-        }
+        5 | 6 => (format!("POST /channels/short HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nHello"), 200),
         7 | 8 => (format!("GET /channels/short HTTP/1.1\r\n{host}\r\n"), 1),
         9 => (format!("GET /channels/short HTTP/1.1\r\n{host}Last-Event-ID: earliest\r\n\r\n"), 1),
         10 => (format!("GET / HTTP/1.1\r\n{host}\r\n"), 2),

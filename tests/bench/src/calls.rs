@@ -22,8 +22,7 @@ pub struct Calls {
 impl Calls {
     pub fn start(processes: &[u32]) -> io::Result<Self> {
         let output = tempfile::NamedTempFile::new()?;
-        let events: Vec<String> =
-            CALLS.split_whitespace().map(|call| format!("syscalls:sys_enter_{call}")).collect();
+        let events: Vec<String> = CALLS.split_whitespace().map(|call| format!("syscalls:sys_enter_{call}")).collect();
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
         let mut perf = Command::new("perf");
         perf.args(["stat", "-x", ",", "-e", &events.join(","), "-p", &processes.join(",")]);
@@ -53,8 +52,7 @@ impl Calls {
             })
             .collect();
         counts.sort_by(|one, other| other.0.total_cmp(&one.0));
-        let texts: Vec<String> =
-            counts.iter().map(|(count, call)| format!("{call} {count:.3}")).collect();
+        let texts: Vec<String> = counts.iter().map(|(count, call)| format!("{call} {count:.3}")).collect();
         Ok(texts.join(", "))
     }
 }

@@ -45,18 +45,8 @@ pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
         unit: " us",
         groups: vec![
             group("1,000 subscribers, 30 events a second".into(), PACED, &paced_case(1_000), CPU),
-            group(
-                "15,000 subscribers, 2 events a second".into(),
-                GROWTH,
-                &subscribers(15_000),
-                CPU,
-            ),
-            group(
-                "1,000 channels of 10 subscribers, 3 events a second each".into(),
-                MANY_CHANNELS,
-                MANY_PACED,
-                CPU,
-            ),
+            group("15,000 subscribers, 2 events a second".into(), GROWTH, &subscribers(15_000), CPU),
+            group("1,000 channels of 10 subscribers, 3 events a second each".into(), MANY_CHANNELS, MANY_PACED, CPU),
         ],
     };
     let memory = Chart {
@@ -95,8 +85,7 @@ text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fil
 
 impl Chart {
     fn draw(&self, run: &str) -> Option<String> {
-        let groups: Vec<&Group> =
-            self.groups.iter().filter(|group| !group.bars.is_empty()).collect();
+        let groups: Vec<&Group> = self.groups.iter().filter(|group| !group.bars.is_empty()).collect();
         let values = || groups.iter().flat_map(|group| &group.bars).map(|(_, value)| *value);
         let most = values().fold(0.0, f64::max);
         if most <= 0.0 {
@@ -105,8 +94,7 @@ impl Chart {
         let mut body = String::new();
         let mut text = |class: &str, x: f64, y: f64, text: &str| {
             // Writing to a String cannot fail.
-            let _ =
-                writeln!(body, "<text class=\"{class}\" x=\"{x:.0}\" y=\"{y:.0}\">{text}</text>");
+            let _ = writeln!(body, "<text class=\"{class}\" x=\"{x:.0}\" y=\"{y:.0}\">{text}</text>");
         };
         text("title", MARGIN, 38.0, self.title);
         text("quiet", MARGIN, 60.0, self.note);
@@ -159,9 +147,5 @@ impl Chart {
 /// A round distance between ticks: 1, 2 or 5 times a power of ten, for five of them at most.
 fn step(most: f64) -> f64 {
     let power = 10_f64.powf((most / 5.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .map(|factor| factor * power)
-        .into_iter()
-        .find(|step| most / step <= 5.0)
-        .unwrap_or(most)
+    [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| most / step <= 5.0).unwrap_or(most)
 }

@@ -64,11 +64,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
-        let median = if sorted.len() % 2 == 1 {
-            sorted[middle]
-        } else {
-            (sorted[middle - 1] + sorted[middle]) / 2.0
-        };
+        let median = if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
         Some(Self { median, least, most })
     }
 }
@@ -115,8 +111,7 @@ impl Place<'_> {
         let known = self.figures.figures.iter().position(same);
         let place = known.unwrap_or_else(|| {
             let (scenario, case, server) = (self.scenario, self.case.clone(), self.server);
-            let new =
-                Figure { scenario, case, server, name, unit, median: value, rounds: Vec::new() };
+            let new = Figure { scenario, case, server, name, unit, median: value, rounds: Vec::new() };
             self.figures.figures.push(new);
             self.figures.figures.len() - 1
         });
@@ -131,21 +126,12 @@ impl Place<'_> {
 impl Figures {
     pub fn find(&self, scenario: &str, case: &str, server: &str, name: &str) -> Option<&Figure> {
         self.figures.iter().find(|figure| {
-            figure.scenario == scenario
-                && figure.case == case
-                && figure.server == server
-                && figure.name == name
+            figure.scenario == scenario && figure.case == case && figure.server == server && figure.name == name
         })
     }
 
     /// The server of these that has the least of it.
-    pub fn best(
-        &self,
-        scenario: &str,
-        case: &str,
-        name: &str,
-        of: &[&'static str],
-    ) -> Option<&'static str> {
+    pub fn best(&self, scenario: &str, case: &str, name: &str, of: &[&'static str]) -> Option<&'static str> {
         let found = of.iter().filter_map(|server| self.find(scenario, case, server, name));
         Some(found.min_by(|one, other| one.median.total_cmp(&other.median))?.server)
     }
@@ -165,17 +151,14 @@ impl Figures {
         let names = unique(of_scenario().map(|figure| figure.name));
         let mut lines = vec![vec!["case".to_owned(), "server".to_owned()]];
         lines[0].extend(names.iter().map(|name| {
-            let unit = of_scenario()
-                .find(|figure| figure.name == *name)
-                .map_or("", |figure| figure.unit.name());
+            let unit = of_scenario().find(|figure| figure.name == *name).map_or("", |figure| figure.unit.name());
             if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") }
         }));
         for case in &cases {
             for server in &servers {
                 let field = |name: &&str| {
-                    let same = |figure: &&Figure| {
-                        figure.case == *case && figure.server == *server && figure.name == *name
-                    };
+                    let same =
+                        |figure: &&Figure| figure.case == *case && figure.server == *server && figure.name == *name;
                     of_scenario()
                         .find(same)
                         .and_then(|figure| Spread::of(figure.rounds.iter().copied().flatten()))
@@ -227,18 +210,12 @@ impl fmt::Display for Short {
 pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|field| field.chars().count())
-            .max()
-            .unwrap_or(0)
+        lines.iter().filter_map(|line| line.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let fields: Vec<String> =
-            line.iter().zip(&widths).map(|(field, width)| format!("{field:<width$}")).collect();
+        let fields: Vec<String> = line.iter().zip(&widths).map(|(field, width)| format!("{field:<width$}")).collect();
         text.push_str(fields.join("  ").trim_end());
         text.push('\n');
     }

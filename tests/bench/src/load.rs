@@ -216,12 +216,7 @@ pub struct Load {
 impl Load {
     /// A load for `server` of so many channels, events of `size` bytes, and room for so many
     /// subscribers.
-    pub fn new(
-        server: SocketAddrV4,
-        channels: usize,
-        size: usize,
-        subscribers: usize,
-    ) -> io::Result<Self> {
+    pub fn new(server: SocketAddrV4, channels: usize, size: usize, subscribers: usize) -> io::Result<Self> {
         let sets = (0..channels).map(|channel| Set::new(vec![channel])).collect();
         let channels = (0..channels)
             .map(|channel| {
@@ -257,8 +252,7 @@ impl Load {
             gone: 0,
             written_off: 0,
             // From a microsecond to a minute, to three digits.
-            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
-                .map_err(io::Error::other)?,
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3).map_err(io::Error::other)?,
             last_event_id: String::new(),
             known: 0,
             catch_up: 0,
@@ -347,8 +341,7 @@ impl Load {
         let end = Instant::now() + Duration::from_secs(20);
         let (mut seen, mut since) = (self.tally.delivered, Instant::now());
         while Instant::now() < end {
-            let unanswered: u64 =
-                self.publishers.iter().map(|publisher| publisher.unanswered).sum();
+            let unanswered: u64 = self.publishers.iter().map(|publisher| publisher.unanswered).sum();
             if unanswered == 0 && self.on_the_way() == 0 {
                 break;
             }
@@ -397,10 +390,7 @@ impl Load {
             }
             self.turn(Instant::now() + Duration::from_millis(10))?;
             if Instant::now() > end {
-                return Err(io::Error::other(format!(
-                    "{} of {count} subscriptions had no answer",
-                    self.opening
-                )));
+                return Err(io::Error::other(format!("{} of {count} subscriptions had no answer", self.opening)));
             }
         }
         // Some servers answer before they have told every one of their threads about the
@@ -412,12 +402,7 @@ impl Load {
     /// events each, while publishing goes on as offered. Returns the time until the last of them
     /// was whole, that is, had all that was published before they came; nothing, if one of them
     /// never was.
-    pub fn come_back(
-        &mut self,
-        count: usize,
-        last_event_id: &str,
-        catch_up: u64,
-    ) -> io::Result<Option<Duration>> {
+    pub fn come_back(&mut self, count: usize, last_event_id: &str, catch_up: u64) -> io::Result<Option<Duration>> {
         self.last_event_id = last_event_id.to_owned();
         self.known = self.channels[0].sent - catch_up;
         self.catch_up = catch_up;
@@ -473,8 +458,7 @@ impl Load {
             Offer::FlatOut => {
                 self.publish_all_there_is_room_for()?;
                 let now = Instant::now();
-                let sweep =
-                    self.swept + (SWEEP_PER_READER * self.readers as u32).min(SWEEP_AT_MOST);
+                let sweep = self.swept + (SWEEP_PER_READER * self.readers as u32).min(SWEEP_AT_MOST);
                 if now < sweep {
                     return self.serve_publishers(sweep.min(end) - now);
                 }
@@ -490,8 +474,7 @@ impl Load {
             return;
         }
         self.sipped = Instant::now();
-        let is_slow =
-            |one: &&mut Subscriber| one.role == Role::Slow && matches!(one.phase, Phase::Open);
+        let is_slow = |one: &&mut Subscriber| one.role == Role::Slow && matches!(one.phase, Phase::Open);
         for slow in self.subscribers.iter_mut().filter(is_slow) {
             // Whether there was something makes no difference.
             let _ = slow.socket.read(&mut self.buffer[..SIP]);
@@ -665,9 +648,7 @@ impl Load {
         let phase = match socket.write(request.as_bytes()) {
             Ok(length) if length == request.len() => Phase::Head(Vec::new()),
             Ok(_) => return Err(io::Error::other("a new socket without room for a request")),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                 Phase::Connecting(request)
             }
             Err(error) => return Err(error),
@@ -716,10 +697,7 @@ impl Load {
                 return Ok(());
             };
             if answer.status != 200 {
-                return Err(io::Error::other(format!(
-                    "a subscription was answered {}",
-                    answer.status
-                )));
+                return Err(io::Error::other(format!("a subscription was answered {}", answer.status)));
             }
             joined = head.split_off(answer.length);
             bytes = &joined;
@@ -748,9 +726,7 @@ impl Load {
                 } else {
                     let now = self.epoch.elapsed().as_nanos() as u64;
                     let latency = &mut self.latency;
-                    subscriber
-                        .stamps
-                        .read(bytes, |sent| latency.saturating_record(now.saturating_sub(sent)))
+                    subscriber.stamps.read(bytes, |sent| latency.saturating_record(now.saturating_sub(sent)))
                 };
                 subscriber.received += arrived;
                 self.tally.delivered += arrived;

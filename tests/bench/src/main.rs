@@ -142,12 +142,7 @@ impl Noise {
         let more = others.iter().filter(|others| **others > QUIET).count();
         let disturbed = more as f64 / others.len() as f64 * 100.0;
         let spread = Spread::of(others)?;
-        Some(Self {
-            noisy: disturbed > DISTURBED,
-            disturbed,
-            median: spread.median,
-            worst: spread.most,
-        })
+        Some(Self { noisy: disturbed > DISTURBED, disturbed, median: spread.median, worst: spread.most })
     }
 }
 
@@ -164,8 +159,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (date, machine, command) = (&date[..10], probe::description(), command(&options));
 
     let stage = Stage::new(options.newswire, options.before, options.calls)?;
-    let (peers, missing): (Vec<_>, Vec<_>) =
-        options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
+    let (peers, missing): (Vec<_>, Vec<_>) = options.peers.into_iter().partition(|peer| stage.lacks(*peer).is_none());
     let why = |peer: Peer| format!("{}: {}", peer.name(), stage.lacks(peer).unwrap_or_default());
     let missing: Vec<String> = missing.into_iter().map(why).collect();
     eprintln!("left out: {missing:?}");
@@ -285,20 +279,16 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("newswire") => {
-                options.newswire =
-                    Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
+                options.newswire = Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
             }
             Long("before") => {
-                options.before =
-                    Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
+                options.before = Some(fs::canonicalize(parser.value()?).map_err(|error| error.to_string())?)
             }
             Long("out") => options.out = parser.value()?.into(),
             Long("only") => options.only = names(parser.value()?)?,
             Long("peers") => {
                 let named = names(parser.value()?)?;
-                if let Some(name) =
-                    named.iter().find(|name| Peer::ALL.iter().all(|peer| peer.name() != **name))
-                {
+                if let Some(name) = named.iter().find(|name| Peer::ALL.iter().all(|peer| peer.name() != **name)) {
                     return Err(format!("no server {name}").into());
                 }
                 options.peers.retain(|peer| named.iter().any(|name| name == peer.name()));
@@ -313,9 +303,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Options, lexopt::Error> {
     if options.rounds == 0 {
         options.rounds = if options.quick { 1 } else { 3 };
     }
-    if let Some(name) =
-        options.only.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name))
-    {
+    if let Some(name) = options.only.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name)) {
         let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         return Err(format!("no scenario {name}; there are {}", known.join(", ")).into());
     }

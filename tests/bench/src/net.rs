@@ -76,11 +76,7 @@ impl Sources {
 /// A zero linger makes our close a reset: nothing of a finished measurement stays behind in
 /// TIME_WAIT to take memory or ports from the next. A receive buffer must be bounded before there
 /// is a connection.
-pub fn connect(
-    server: SocketAddrV4,
-    sources: &mut Sources,
-    buffer: Option<usize>,
-) -> io::Result<TcpStream> {
+pub fn connect(server: SocketAddrV4, sources: &mut Sources, buffer: Option<usize>) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;

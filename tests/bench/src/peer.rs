@@ -118,15 +118,10 @@ pub struct Server {
 }
 
 impl Stage {
-    pub fn new(
-        newswire: Option<PathBuf>,
-        before: Option<PathBuf>,
-        counts: bool,
-    ) -> io::Result<Self> {
+    pub fn new(newswire: Option<PathBuf>, before: Option<PathBuf>, counts: bool) -> io::Result<Self> {
         // nginx started by root reads the page as another user.
         let open = fs::Permissions::from_mode(0o755);
-        let directory =
-            tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
+        let directory = tempfile::Builder::new().prefix("newswire-bench-").permissions(open).tempdir()?;
         let stage = Self { newswire, before, counts, directory };
         let page = match stage.lacks(Peer::Newswire) {
             None => fetch_page(stage.start(Peer::Newswire)?.address)?,
@@ -165,17 +160,15 @@ impl Stage {
             Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
         };
         let of_program = match peer.program() {
-            program @ (Peer::Newswire | Peer::Before) => self
-                .binary(program)
-                .and_then(|newswire| said(Command::new(newswire).arg("--version"))),
-            Peer::Axum => Some(format!("axum {}, tokio {}", locked("axum"), locked("tokio"))),
-            Peer::Nchan => {
-                nginx().and_then(|(nginx, _)| said(Command::new(nginx).arg("-v"))).map(|version| {
-                    let package = ["-W", "-f", "${Package} ${Version}", "libnginx-mod-nchan"];
-                    let module = said(Command::new("dpkg-query").args(package)).unwrap_or_default();
-                    format!("{} with {module}", version.trim_start_matches("nginx version: "))
-                })
+            program @ (Peer::Newswire | Peer::Before) => {
+                self.binary(program).and_then(|newswire| said(Command::new(newswire).arg("--version")))
             }
+            Peer::Axum => Some(format!("axum {}, tokio {}", locked("axum"), locked("tokio"))),
+            Peer::Nchan => nginx().and_then(|(nginx, _)| said(Command::new(nginx).arg("-v"))).map(|version| {
+                let package = ["-W", "-f", "${Package} ${Version}", "libnginx-mod-nchan"];
+                let module = said(Command::new("dpkg-query").args(package)).unwrap_or_default();
+                format!("{} with {module}", version.trim_start_matches("nginx version: "))
+            }),
             Peer::Hyper => Some(format!("{}, tokio {}", locked("hyper"), locked("tokio"))),
             Peer::Actix => Some(format!("actix-web {}", locked("actix-web"))),
             Peer::Epoll | Peer::Epoll2 => Some(format!("rustix {}", locked("rustix"))),
@@ -218,8 +211,7 @@ impl Stage {
         match peer.program() {
             program @ (Peer::Newswire | Peer::Before) => {
                 let mut command = Command::new(self.binary(program).ok_or_else(missing)?);
-                let inherited =
-                    (peer == Peer::Inherited).then(|| peer_epoll::listen(0)).transpose()?;
+                let inherited = (peer == Peer::Inherited).then(|| peer_epoll::listen(0)).transpose()?;
                 let listen = if inherited.is_some() { "stdin" } else { "127.0.0.1:0" };
                 // Its defaults, but for room for everyone and a log that is not a terminal's.
                 command.args(["serve", "--listen", listen, "--publish-open", "--quiet"]);
@@ -256,12 +248,7 @@ impl Stage {
                 let configuration = directory.join(format!("nginx-{port}.conf"));
                 fs::write(&configuration, nginx_configuration(directory, module, port, redis))?;
                 let mut command = Command::new(nginx);
-                command
-                    .arg("-p")
-                    .arg(directory)
-                    .arg("-c")
-                    .arg(&configuration)
-                    .stderr(Stdio::null());
+                command.arg("-p").arg(directory).arg("-c").arg(&configuration).stderr(Stdio::null());
                 let mut server = Server::new(port, command.stdin(Stdio::null()).spawn()?);
                 server.wait_until_it_answers()?;
                 Ok(server)
@@ -280,9 +267,7 @@ impl Stage {
 /// The version of a package that the bench is built with.
 fn locked(package: &str) -> &'static str {
     let name = format!("name = \"{package}\"\nversion = \"");
-    let found = include_str!("../Cargo.lock")
-        .split_once(&name)
-        .and_then(|(_, rest)| rest.split('"').next());
+    let found = include_str!("../Cargo.lock").split_once(&name).and_then(|(_, rest)| rest.split('"').next());
     found.unwrap_or_default()
 }
 
@@ -318,9 +303,7 @@ fn start_redis(directory: &Path) -> io::Result<Server> {
 /// nginx at its best for this work.
 fn nginx_configuration(directory: &Path, module: &Path, port: u16, redis: Option<u16>) -> String {
     let (directory, module) = (directory.display(), module.display());
-    let upstream = redis.map(|redis| {
-        format!("upstream shared {{ nchan_redis_server redis://127.0.0.1:{redis}; }}")
-    });
+    let upstream = redis.map(|redis| format!("upstream shared {{ nchan_redis_server redis://127.0.0.1:{redis}; }}"));
     let pass = redis.map(|_| "nchan_redis_pass shared;");
     let (upstream, pass) = (upstream.unwrap_or_default(), pass.unwrap_or_default());
     format!(
@@ -391,9 +374,7 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
         let line = line?;
         if let Some((_, rest)) = line.split_once("http://") {
             let address = rest.split(['/', ' ']).next().unwrap_or_default();
-            return address
-                .parse()
-                .map_err(|_| io::Error::other(format!("not an address: {line}")));
+            return address.parse().map_err(|_| io::Error::other(format!("not an address: {line}")));
         }
     }
     Err(silent())
@@ -402,14 +383,7 @@ fn read_address(stdout: Option<&mut BufReader<ChildStdout>>) -> io::Result<Socke
 impl Server {
     fn new(port: u16, child: Child) -> Self {
         let address = SocketAddrV4::new([127, 0, 0, 1].into(), port);
-        Self {
-            address,
-            is_counted: false,
-            others: Vec::new(),
-            _journal: None,
-            child,
-            _stdout: None,
-        }
+        Self { address, is_counted: false, others: Vec::new(), _journal: None, child, _stdout: None }
     }
 
     /// All its processes: nginx has workers, and a pair has another node and a Redis.

@@ -25,29 +25,18 @@ impl MessageBody for Events {
         BodySize::Stream
     }
 
-    fn poll_next(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         self.get_mut().0.poll_next(context).map(|bytes| bytes.map(Ok))
     }
 }
 
-async fn publish(
-    channels: web::Data<Channels>,
-    name: web::Path<String>,
-    data: Bytes,
-) -> HttpResponse {
+async fn publish(channels: web::Data<Channels>, name: web::Path<String>, data: Bytes) -> HttpResponse {
     let (id, subscribers) = channels.named(&name).publish(&data);
     let body = answer_to_publisher(id, subscribers);
     HttpResponse::Ok().content_type("application/json").body(body)
 }
 
-async fn subscribe(
-    request: HttpRequest,
-    channels: web::Data<Channels>,
-    name: web::Path<String>,
-) -> HttpResponse {
+async fn subscribe(request: HttpRequest, channels: web::Data<Channels>, name: web::Path<String>) -> HttpResponse {
     let seen = request.headers().get("last-event-id");
     let seen = seen.and_then(|id| id.to_str().ok()?.parse().ok());
     let tail = channels.named(&name).subscribe(seen);
@@ -63,12 +52,9 @@ pub fn serve(page: Vec<u8>) -> io::Result<()> {
             // This runs once in each worker.
             actix_web::rt::spawn(relay());
             let page = page.clone();
-            let front = move || {
-                std::future::ready(HttpResponse::Ok().content_type(HTML).body(page.clone()))
-            };
-            let channel = web::resource("/channels/{name}")
-                .route(web::get().to(subscribe))
-                .route(web::post().to(publish));
+            let front = move || std::future::ready(HttpResponse::Ok().content_type(HTML).body(page.clone()));
+            let channel =
+                web::resource("/channels/{name}").route(web::get().to(subscribe)).route(web::post().to(publish));
             App::new().app_data(channels.clone()).route("/", web::get().to(front)).service(channel)
         })
         .keep_alive(KeepAlive::Os)

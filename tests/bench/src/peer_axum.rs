@@ -58,8 +58,7 @@ pub struct Channels {
 
 impl Channels {
     fn named(&self, name: &str) -> Arc<Channel> {
-        if let Some(channel) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name)
-        {
+        if let Some(channel) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Arc::clone(channel);
         }
         let mut channels = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
@@ -110,11 +109,7 @@ pub fn serve(page: Vec<u8>, redis: Option<u16>) -> io::Result<()> {
     })
 }
 
-async fn publish(
-    State(channels): State<Channels>,
-    Path(name): Path<String>,
-    data: String,
-) -> impl IntoResponse {
+async fn publish(State(channels): State<Channels>, Path(name): Path<String>, data: String) -> impl IntoResponse {
     let (id, subscribers) = match &channels.redis {
         None => channels.append(&name, &data),
         Some(redis) => {
@@ -134,10 +129,8 @@ async fn subscribe(
     let channel = channels.named(&name);
     let (missed, receiver) = {
         let log = channel.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed =
-            seen.map_or(0, |seen| log.last_id.saturating_sub(seen) as usize).min(log.events.len());
-        let missed: VecDeque<Arc<Event>> =
-            log.events.range(log.events.len() - missed..).cloned().collect();
+        let missed = seen.map_or(0, |seen| log.last_id.saturating_sub(seen) as usize).min(log.events.len());
+        let missed: VecDeque<Arc<Event>> = log.events.range(log.events.len() - missed..).cloned().collect();
         (missed.into_iter(), channel.live.subscribe())
     };
     Sse::new(stream::unfold((missed, receiver), async |(mut missed, mut receiver)| {

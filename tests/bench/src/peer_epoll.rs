@@ -176,10 +176,8 @@ impl Loop {
             let number = self.connections.insert(Peer { socket, talk: Connection::default() });
             self.attend(number, epoll::EventFlags::IN);
             if let Some(peer) = self.connections.get(number) {
-                let interest = epoll::EventFlags::ET
-                    | epoll::EventFlags::IN
-                    | epoll::EventFlags::OUT
-                    | epoll::EventFlags::RDHUP;
+                let interest =
+                    epoll::EventFlags::ET | epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP;
                 let token = epoll::EventData::new_u64(number as u64);
                 epoll::add(&self.epoll, &peer.socket, token, interest)?;
             }
@@ -198,9 +196,8 @@ impl Loop {
             match rustix::io::read(&*socket, &mut self.buffer) {
                 Ok(length @ 1..) => {
                     let others = &self.others;
-                    let mut publish = |store: &mut Store, channel: &str, data: &[u8]| {
-                        others.publish(store, channel, data)
-                    };
+                    let mut publish =
+                        |store: &mut Store, channel: &str, data: &[u8]| others.publish(store, channel, data);
                     let bytes = &self.buffer[..length];
                     is_over = self.store.receive(number, talk, bytes, &mut publish).is_err();
                     if length < READ {
@@ -246,8 +243,7 @@ impl Loop {
         while let Some(channel) = self.store.dirty.pop() {
             self.store.channels[channel].is_dirty = false;
             let subscribers = std::mem::take(&mut self.store.channels[channel].subscribers);
-            let gone: Vec<usize> =
-                subscribers.iter().copied().filter(|number| !self.send(*number)).collect();
+            let gone: Vec<usize> = subscribers.iter().copied().filter(|number| !self.send(*number)).collect();
             self.store.channels[channel].subscribers = subscribers;
             gone.into_iter().for_each(|number| self.end(number));
         }

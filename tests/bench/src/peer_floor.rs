@@ -45,9 +45,7 @@ fn converse(mut socket: TcpStream, page: &[u8], channels: &Channels) -> io::Resu
             match request.method {
                 "POST" => {
                     published += 1;
-                    let frame =
-                        [format!("id: {published}\ndata: ").as_bytes(), request.body, b"\n\n"]
-                            .concat();
+                    let frame = [format!("id: {published}\ndata: ").as_bytes(), request.body, b"\n\n"].concat();
                     let list = list();
                     let mut subscribers = list.lock().unwrap_or_else(PoisonError::into_inner);
                     subscribers.retain_mut(|subscriber| subscriber.write_all(&frame).is_ok());

@@ -34,10 +34,7 @@ impl Body for Content {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match self.get_mut() {
             Content::Whole(bytes) => Poll::Ready(bytes.take()),
             Content::Events(tail) => tail.poll_next(context),
@@ -47,9 +44,7 @@ impl Body for Content {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Content::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Events(_) => SizeHint::default(),
         }
     }
@@ -83,8 +78,7 @@ fn run(listener: TcpListener, page: Bytes, channels: Channels) -> io::Result<()>
             // Its options are the listener's.
             let (socket, _) = listener.accept().await?;
             let (page, channels) = (page.clone(), channels.clone());
-            let service =
-                service_fn(move |request| respond(request, page.clone(), channels.clone()));
+            let service = service_fn(move |request| respond(request, page.clone(), channels.clone()));
             let connection = http.serve_connection(TokioIo::new(socket), service);
             // A connection that breaks off is the client's affair.
             tokio::spawn(async { drop(connection.await) });

@@ -74,9 +74,7 @@ impl Buffers {
         // SAFETY: the size is not zero. It is never freed: the kernel has it as long as the process runs.
         let entries = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<BufRingEntry>();
         // SAFETY: this many entries are there, on a page's border, for good.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)?
-        };
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)? };
         let memory = vec![0; usize::from(BUFFERS) * BUFFER];
         let mut buffers = Self { entries, memory, tail: 0 };
         (0..BUFFERS).for_each(|number| buffers.give(number));

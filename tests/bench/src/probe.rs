@@ -26,26 +26,17 @@ pub fn cpu(processes: &[u32]) -> Duration {
 
 /// Memory of these processes in KB. Pages they share (nginx's workers do) count once.
 pub fn memory(processes: &[u32]) -> f64 {
-    processes
-        .iter()
-        .filter_map(|process| field(&format!("/proc/{process}/smaps_rollup"), "Pss:"))
-        .sum()
+    processes.iter().filter_map(|process| field(&format!("/proc/{process}/smaps_rollup"), "Pss:")).sum()
 }
 
 pub fn threads(processes: &[u32]) -> f64 {
-    processes
-        .iter()
-        .filter_map(|process| field(&format!("/proc/{process}/status"), "Threads:"))
-        .sum()
+    processes.iter().filter_map(|process| field(&format!("/proc/{process}/status"), "Threads:")).sum()
 }
 
 /// A process and its children.
 pub fn family(process: u32) -> Vec<u32> {
-    let children =
-        fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    std::iter::once(process)
-        .chain(children.split_whitespace().filter_map(|child| child.parse().ok()))
-        .collect()
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    std::iter::once(process).chain(children.split_whitespace().filter_map(|child| child.parse().ok())).collect()
 }
 
 /// Memory that the machine could still give out, in KB, once that has come to rest: the memory of
@@ -125,9 +116,8 @@ pub fn allow_open_files(wanted: u64) -> io::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Anyone may go up to the upper limit; only root may lift it.
     let lifted = maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(Resource::Nofile, Rlimit { current: lifted, maximum: lifted }).map_err(|_| {
-        io::Error::other(format!("the bench needs {wanted} open files, and ulimit -Hn is lower"))
-    })
+    setrlimit(Resource::Nofile, Rlimit { current: lifted, maximum: lifted })
+        .map_err(|_| io::Error::other(format!("the bench needs {wanted} open files, and ulimit -Hn is lower")))
 }
 
 /// The first of these paths that exists.

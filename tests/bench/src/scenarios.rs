@@ -143,11 +143,7 @@ const EVENT: usize = 100;
 
 /// "1,000"
 pub fn count(number: usize) -> String {
-    if number < 1000 {
-        number.to_string()
-    } else {
-        format!("{},{:03}", number / 1000, number % 1000)
-    }
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
 }
 
 /// "1,000 subscribers"
@@ -206,28 +202,12 @@ impl Bench {
                 for turn in 0..peers.len() {
                     let forward = if round % 2 == 0 { turn } else { peers.len() - turn };
                     let peer = peers[(round + forward) % peers.len()];
-                    eprintln!(
-                        "{scenario}, {case}, {}, round {} of {rounds}",
-                        peer.name(),
-                        round + 1
-                    );
-                    let mut place = Place {
-                        figures: &mut self.figures,
-                        scenario,
-                        case: case.clone(),
-                        server: peer.name(),
-                        round,
-                    };
-                    let outcome = self
-                        .stage
-                        .start(peer)
-                        .and_then(|server| measure(&server, setting, &mut place));
+                    eprintln!("{scenario}, {case}, {}, round {} of {rounds}", peer.name(), round + 1);
+                    let mut place =
+                        Place { figures: &mut self.figures, scenario, case: case.clone(), server: peer.name(), round };
+                    let outcome = self.stage.start(peer).and_then(|server| measure(&server, setting, &mut place));
                     if let Err(error) = outcome {
-                        let failure = format!(
-                            "{scenario}, {case}, {}, round {}: {error}",
-                            peer.name(),
-                            round + 1
-                        );
+                        let failure = format!("{scenario}, {case}, {}, round {}: {error}", peer.name(), round + 1);
                         eprintln!("FAILED {failure}");
                         self.figures.failures.push(failure);
                     }
@@ -266,9 +246,7 @@ struct Spent {
 impl Clock {
     fn start(server: &Server) -> Self {
         let calls = server.is_counted.then(|| Calls::start(&server.processes()));
-        let calls = calls.and_then(|started| {
-            started.inspect_err(|error| eprintln!("perf cannot count: {error}")).ok()
-        });
+        let calls = calls.and_then(|started| started.inspect_err(|error| eprintln!("perf cannot count: {error}")).ok());
         let server = server.processes();
         Self { calls, begin: Instant::now(), cpu: Self::look(&server), server }
     }
@@ -280,15 +258,8 @@ impl Clock {
     fn stop(self) -> Spent {
         let seconds = self.begin.elapsed().as_secs_f64();
         let now = Self::look(&self.server);
-        let [cpu, load_cpu, all] =
-            [0, 1, 2].map(|who| now[who].saturating_sub(self.cpu[who]).as_secs_f64());
-        Spent {
-            calls: self.calls,
-            seconds,
-            cpu,
-            load_cpu,
-            other_cpu: (all - cpu - load_cpu).max(0.0),
-        }
+        let [cpu, load_cpu, all] = [0, 1, 2].map(|who| now[who].saturating_sub(self.cpu[who]).as_secs_f64());
+        Spent { calls: self.calls, seconds, cpu, load_cpu, other_cpu: (all - cpu - load_cpu).max(0.0) }
     }
 }
 
@@ -346,30 +317,17 @@ fn put_latency(place: &mut Place, latency: &Histogram<u64>) {
 /// Events at a steady pace: processor time, latency, losses.
 ///
 /// The measurement begins and ends between two events, so that none is counted in part.
-fn steady(
-    server: &Server,
-    load: &mut Load,
-    interval: Duration,
-    time: Duration,
-    place: &mut Place,
-) -> io::Result<()> {
+fn steady(server: &Server, load: &mut Load, interval: Duration, time: Duration, place: &mut Place) -> io::Result<()> {
     measure(server, load, Offer::Paced(interval), time, place)
 }
 
 /// The same, also for all channels at a time.
-fn measure(
-    server: &Server,
-    load: &mut Load,
-    offer: Offer,
-    time: Duration,
-    place: &mut Place,
-) -> io::Result<()> {
+fn measure(server: &Server, load: &mut Load, offer: Offer, time: Duration, place: &mut Place) -> io::Result<()> {
     let interval = match offer {
         Offer::Paced(interval) | Offer::Burst(interval) => interval,
         Offer::Nothing | Offer::FlatOut => return Err(io::Error::other("this offer has no pace")),
     };
-    let events =
-        |time: Duration| interval * (time.as_secs_f64() / interval.as_secs_f64()).ceil() as u32;
+    let events = |time: Duration| interval * (time.as_secs_f64() / interval.as_secs_f64()).ceil() as u32;
     load.offer(offer);
     load.run(events(Duration::from_secs(1)) + interval / 2)?;
     load.take_latency();
@@ -510,9 +468,7 @@ fn views(bench: &mut Bench) {
     // Thirty subscribers to each channel, and no two with the same set: of the three distances
     // around the circle of channels, only one is 70, and what the other two are says which set it
     // is.
-    let set = |number: usize| {
-        [0, 1 + number / CHANNELS, 30].map(|step| (number + step) % CHANNELS).to_vec()
-    };
+    let set = |number: usize| [0, 1 + number / CHANNELS, 30].map(|step| (number + step) % CHANNELS).to_vec();
     // The same deliveries a second to each subscriber, 30, from three channels and from one.
     let cases = [
         (VIEWS_PACED, (CHANNELS, true)),
@@ -522,26 +478,20 @@ fn views(bench: &mut Bench) {
     ]
     .map(|(case, setting)| (case.to_owned(), setting));
     let (peers, time) = (bench.peers_of(&WITH_VIEWS), bench.seconds(3.0, 2.0));
-    bench.take_turns(
-        VIEWS,
-        bench.rounds,
-        &cases,
-        &peers,
-        |server, &(channels, steadily), place| {
-            let mut load = Load::new(server.address, channels, EVENT, SUBSCRIBERS)?;
-            if channels > 1 {
-                load.subscribe_to((0..SUBSCRIBERS).map(set));
-            }
-            weigh(server, &mut load, SUBSCRIBERS, place)?;
-            if steadily {
-                // Each event reaches 30 subscribers, or all.
-                let rate = if channels > 1 { 10 * CHANNELS as u32 } else { pace(SUBSCRIBERS) };
-                steady(server, &mut load, Duration::from_secs(1) / rate, time, place)
-            } else {
-                flood(server, &mut load, time, place)
-            }
-        },
-    );
+    bench.take_turns(VIEWS, bench.rounds, &cases, &peers, |server, &(channels, steadily), place| {
+        let mut load = Load::new(server.address, channels, EVENT, SUBSCRIBERS)?;
+        if channels > 1 {
+            load.subscribe_to((0..SUBSCRIBERS).map(set));
+        }
+        weigh(server, &mut load, SUBSCRIBERS, place)?;
+        if steadily {
+            // Each event reaches 30 subscribers, or all.
+            let rate = if channels > 1 { 10 * CHANNELS as u32 } else { pace(SUBSCRIBERS) };
+            steady(server, &mut load, Duration::from_secs(1) / rate, time, place)
+        } else {
+            flood(server, &mut load, time, place)
+        }
+    });
 }
 
 fn growth(bench: &mut Bench) {
@@ -613,8 +563,7 @@ fn storm(bench: &mut Bench, scenario: &'static str, peers: &[Peer]) {
         place.put("returning: cut off", Unit::Count, ended as f64);
         place.put("CPU/returning", Unit::Microseconds, spent.cpu / returning as f64 * 1e6);
         spent.put_surroundings(place);
-        let micros =
-            |latency: &Histogram<u64>, quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        let micros = |latency: &Histogram<u64>, quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
         place.put("stayed, before: p99", Unit::Microseconds, micros(&before, 0.99));
         place.put("meanwhile: p50", Unit::Microseconds, micros(&meanwhile, 0.50));
         place.put("p99", Unit::Microseconds, micros(&meanwhile, 0.99));
@@ -718,12 +667,7 @@ fn plain(bench: &mut Bench) {
 }
 
 /// Requests and their answers for this long. Returns how long they took.
-fn answers(
-    server: &Server,
-    mut visits: Visits,
-    time: Duration,
-    place: &mut Place,
-) -> io::Result<Histogram<u64>> {
+fn answers(server: &Server, mut visits: Visits, time: Duration, place: &mut Place) -> io::Result<Histogram<u64>> {
     visits.run(Duration::from_millis(500))?;
     visits.latency.reset();
     let (answered, clock) = (visits.answered, Clock::start(server));

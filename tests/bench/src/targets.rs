@@ -72,9 +72,7 @@ pub fn losses(figures: &Figures) -> Vec<Loss> {
         };
         let mut better = Vec::new();
         for theirs in figures.figures.iter().filter(|figure| is_theirs(figure.server)) {
-            if (theirs.scenario, &theirs.case, theirs.name)
-                != (ours.scenario, &ours.case, ours.name)
-            {
+            if (theirs.scenario, &theirs.case, theirs.name) != (ours.scenario, &ours.case, ours.name) {
                 continue;
             }
             let (more, less) = if *is_more { (theirs, ours) } else { (ours, theirs) };
@@ -98,9 +96,7 @@ pub fn losses(figures: &Figures) -> Vec<Loss> {
             });
         }
     }
-    losses.sort_by(|one: &Loss, other| {
-        other.better[0].ratio.median.total_cmp(&one.better[0].ratio.median)
-    });
+    losses.sort_by(|one: &Loss, other| other.better[0].ratio.median.total_cmp(&one.better[0].ratio.median));
     losses
 }
 
@@ -175,12 +171,7 @@ pub fn targets(figures: &Figures, returning: usize) -> Vec<Target> {
             PACED,
             &paced,
             CPU,
-            &[
-                ("epoll", AtMost(1.05)),
-                ("axum", AtMost(0.70)),
-                ("nchan", AtMost(0.80)),
-                ("floor", AtMost(1.10)),
-            ],
+            &[("epoll", AtMost(1.05)), ("axum", AtMost(0.70)), ("nchan", AtMost(0.80)), ("floor", AtMost(1.10))],
         ),
         ("paced to 1,000: p99", PACED, &paced, P99, &[(BEST, AtMost(1.0))]),
         ("1,000 channels: CPU", MANY_CHANNELS, MANY_PACED, CPU, &[("epoll", AtMost(1.0))]),
@@ -189,30 +180,12 @@ pub fn targets(figures: &Figures, returning: usize) -> Vec<Target> {
         ("100 KB to 200: p99", BIG, BIG_CASE, P99, &[("epoll", AtMost(1.05))]),
         ("slow readers: CPU", SLOW, SLOW_CASE, CPU, &[("epoll", AtMost(1.05))]),
         ("slow readers: p99", SLOW, SLOW_CASE, P99, &[("epoll", AtMost(1.05))]),
-        (
-            "GET / on kept connections",
-            PLAIN,
-            KEPT,
-            ANSWERS,
-            &[("hyper", AtLeast(1.0)), ("axum", AtLeast(ON_A_PAR))],
-        ),
+        ("GET / on kept connections", PLAIN, KEPT, ANSWERS, &[("hyper", AtLeast(1.0)), ("axum", AtLeast(ON_A_PAR))]),
         ("GET / on kept connections: CPU", PLAIN, KEPT, CPU_ANSWER, &[("hyper", AtMost(1.1))]),
-        (
-            "GET / on new connections",
-            PLAIN,
-            ANEW,
-            ANSWERS,
-            &[("epoll", AtLeast(1.0)), ("axum", AtLeast(ON_A_PAR))],
-        ),
+        ("GET / on new connections", PLAIN, ANEW, ANSWERS, &[("epoll", AtLeast(1.0)), ("axum", AtLeast(ON_A_PAR))]),
         ("storm: last whole", COMING_BACK, &storm, WHOLE, &[("axum", AtMost(1.0))]),
         ("storm: p99 of those who stayed", COMING_BACK, &storm, P99, &[("epoll", AtMost(1.0))]),
-        (
-            "idle: system's memory",
-            IDLE,
-            &idle,
-            SYSTEM_MEMORY,
-            &[("nchan", AtMost(0.55)), ("axum", AtMost(0.30))],
-        ),
+        ("idle: system's memory", IDLE, &idle, SYSTEM_MEMORY, &[("nchan", AtMost(0.55)), ("axum", AtMost(0.30))]),
         ("one subscriber: p50", PACED, &alone, P50, &[("floor", AtMost(1.3))]),
         ("own three of 100 channels: CPU", VIEWS, VIEWS_PACED, CPU, &[("nchan", AtMost(0.80))]),
     ];
@@ -225,26 +198,17 @@ pub fn targets(figures: &Figures, returning: usize) -> Vec<Target> {
             add(&format!("{what}, of {of}'s"), *bound, rounds);
         }
     }
-    for (name, what, peer) in
-        [(WHOLE, "last whole", "hyper"), (P99, "p99 of those who stayed", "epoll")]
-    {
+    for (name, what, peer) in [(WHOLE, "last whole", "hyper"), (P99, "p99 of those who stayed", "epoll")] {
         add(
             &format!("storm, inherited listener: {what}, of {peer}'s"),
             AtMost(1.0),
-            divide(
-                &of(COMING_BACK, &storm, "newswire-inherited", name),
-                &of(COMING_BACK, &storm, peer, name),
-            ),
+            divide(&of(COMING_BACK, &storm, "newswire-inherited", name), &of(COMING_BACK, &storm, peer, name)),
         );
     }
     add("idle: system's KB per connection", AtMost(4.7), ours(IDLE, &idle, SYSTEM_MEMORY));
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     add("idle: threads (cores + 4)", AtMost(cores as f64 + 4.0), ours(IDLE, &idle, THREADS));
-    add(
-        "stalled readers: the others' p99, with of without",
-        AtMost(1.2),
-        ours(STALLED, STALLED_CASE, P99_RATIO),
-    );
+    add("stalled readers: the others' p99, with of without", AtMost(1.2), ours(STALLED, STALLED_CASE, P99_RATIO));
     add(
         "15,000 subscribers: CPU per delivery, of that at 1,000",
         AtMost(1.3),
@@ -252,15 +216,9 @@ pub fn targets(figures: &Figures, returning: usize) -> Vec<Target> {
     );
     let journal = |server, case, name| of(JOURNAL, case, server, name);
     for (name, bound) in [(ANSWERS, AtLeast(0.8)), (P99, AtMost(1.5))] {
-        let rounds = divide(
-            &journal("journal-interval", EIGHT_PUBLISHERS, name),
-            &journal("newswire", EIGHT_PUBLISHERS, name),
-        );
-        add(
-            &format!("journal synced every second, 8 publishers: {name}, of memory's"),
-            bound,
-            rounds,
-        );
+        let rounds =
+            divide(&journal("journal-interval", EIGHT_PUBLISHERS, name), &journal("newswire", EIGHT_PUBLISHERS, name));
+        add(&format!("journal synced every second, 8 publishers: {name}, of memory's"), bound, rounds);
     }
     add(
         "journal synced always: answers to 64 publishers, of those to one",
@@ -287,8 +245,7 @@ pub fn table(targets: &[Target]) -> String {
             Bound::AtLeast(least) => format!(">= {least}"),
             Bound::AtMost(most) => format!("<= {most}"),
         };
-        let measured =
-            target.measured.map_or_else(|| "-".to_owned(), |measured| measured.to_string());
+        let measured = target.measured.map_or_else(|| "-".to_owned(), |measured| measured.to_string());
         let verdict = match target.met {
             Some(true) => "met",
             Some(false) => "MISSED",

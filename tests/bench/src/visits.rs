@@ -30,12 +30,7 @@ struct Visitor {
 
 impl Visits {
     /// So many at once, each with one request on the way.
-    pub fn new(
-        server: SocketAddrV4,
-        keep: bool,
-        request: Vec<u8>,
-        at_once: usize,
-    ) -> io::Result<Self> {
+    pub fn new(server: SocketAddrV4, keep: bool, request: Vec<u8>, at_once: usize) -> io::Result<Self> {
         let mut visits = Self {
             server,
             keep,
@@ -46,17 +41,12 @@ impl Visits {
             answered: 0,
             failed: 0,
             // From a microsecond to a minute, to three digits.
-            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
-                .map_err(io::Error::other)?,
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3).map_err(io::Error::other)?,
         };
         for token in 0..at_once {
             let socket = net::connect(server, &mut visits.sources, None)?;
             visits.poll.add(&socket, token as u64, true)?;
-            visits.visitors.push(Visitor {
-                socket,
-                asked: None,
-                inbox: Vec::with_capacity(64 * 1024),
-            });
+            visits.visitors.push(Visitor { socket, asked: None, inbox: Vec::with_capacity(64 * 1024) });
         }
         Ok(visits)
     }

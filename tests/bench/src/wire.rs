@@ -16,8 +16,7 @@ const STAMP: usize = 16;
 pub fn publish(server: SocketAddrV4, path: &str, size: usize) -> Vec<u8> {
     assert!(size > STAMP, "an event must have room for its stamp");
     let head = format!("POST {path} HTTP/1.1\r\nHost: {server}\r\n");
-    let mut request =
-        format!("{head}Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n").into_bytes();
+    let mut request = format!("{head}Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n").into_bytes();
     request.resize(request.len() + size - STAMP - 1, b'x');
     request.push(MARK);
     request.resize(request.len() + STAMP, b'0');

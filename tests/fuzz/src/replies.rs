@@ -41,9 +41,7 @@ fn read(mut wire: impl BufRead, most: Most) -> (Vec<Reply>, ErrorKind) {
 
 fn bytes(reply: &Reply) -> usize {
     match reply {
-        Reply::List(list) | Reply::Push(list) => {
-            list.iter().map(|it| size_of::<Reply>() + bytes(it)).sum()
-        }
+        Reply::List(list) | Reply::Push(list) => list.iter().map(|it| size_of::<Reply>() + bytes(it)).sum(),
         Reply::Text(text) => text.len(),
         Reply::Error(said) => said.len(),
         _ => 0,
@@ -82,8 +80,7 @@ mod cases {
     fn replies_of_every_kind_are_read() {
         let wire = b"+OK\r\n:-7\r\n$4\r\na\r\nb\r\n$-1\r\n*-1\r\n_\r\n#t\r\n,1.5\r\n(99\r\n-ERR no\r\n!3\r\nBAD\r\n\
             =5\r\ntxt:x\r\n>2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n%1\r\n+k\r\n*0\r\n~1\r\n:1\r\n$0\r\n\r\n";
-        let expected =
-            "OK|-7|a\r\nb|-|-|-|t|1.5|99|!ERR no|!BAD|txt:x|>[invalidate,[k]]|[k,[]]|[1]|";
+        let expected = "OK|-7|a\r\nb|-|-|-|t|1.5|99|!ERR no|!BAD|txt:x|>[invalidate,[k]]|[k,[]]|[1]|";
         let shown = |wire: &mut dyn BufRead| {
             let (replies, end) = read(wire, MOST);
             assert_eq!(end, ErrorKind::UnexpectedEof);

@@ -55,12 +55,8 @@ struct Stage {
 static STAGE: OnceLock<Stage> = OnceLock::new();
 
 fn start() -> Stage {
-    let limits = Limits {
-        channels: 64,
-        history_events: HISTORY_EVENTS,
-        history_bytes: HISTORY_BYTES,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { channels: 64, history_events: HISTORY_EVENTS, history_bytes: HISTORY_BYTES, ..Limits::default() };
     let (address, channels) = newswire_fuzz::serve(http::Limits::default(), limits);
     Stage { address, channels, runs: AtomicU64::new(0) }
 }
@@ -100,9 +96,7 @@ fuzz_target!(|input: Input| {
             }
             Act::Subscribe(asked) => {
                 // Each has two sockets here.
-                open.extend(
-                    Some(()).filter(|()| open.len() < 64).and_then(|()| subscribe(&model, asked)),
-                );
+                open.extend(Some(()).filter(|()| open.len() < 64).and_then(|()| subscribe(&model, asked)));
                 continue;
             }
         };
@@ -122,10 +116,7 @@ fuzz_target!(|input: Input| {
         let summary = channel.summary();
         assert_eq!(summary.events, model.kept.len());
         assert_eq!(summary.bytes, model.kept.iter().map(|(_, bytes)| bytes).sum::<usize>());
-        assert_eq!(
-            summary.last_id.as_ref(),
-            model.kept.last().map(|(message, _)| &message.last_event_id)
-        );
+        assert_eq!(summary.last_id.as_ref(), model.kept.last().map(|(message, _)| &message.last_event_id));
         assert_eq!(summary.completed, model.completed);
     }
 
@@ -193,18 +184,14 @@ impl Model {
             (Some(id), _) if id == self.forgotten => (false, None),
             (Some(id), named) if is_kept(id) => (false, named),
             // Nothing behind it is forgotten.
-            (_, named) if named > number(self.known_from()) && named < number(newest) => {
-                (false, named)
-            }
+            (_, named) if named > number(self.known_from()) && named < number(newest) => (false, named),
             _ => (true, None),
         };
         let oldest = || messages().next().map(|message| message.last_event_id);
-        let mut expected: Vec<_> =
-            Some(Expected::Gap(oldest())).filter(|_| gap).into_iter().collect();
+        let mut expected: Vec<_> = Some(Expected::Gap(oldest())).filter(|_| gap).into_iter().collect();
         let lacking = messages().filter(|message| number(&message.last_event_id) > after);
         expected.extend(lacking.map(Expected::Event));
-        let lacks_something =
-            expected.iter().any(|expected| matches!(expected, Expected::Event(_)));
+        let lacks_something = expected.iter().any(|expected| matches!(expected, Expected::Event(_)));
         if self.completed && !lacks_something {
             return None;
         }
@@ -237,9 +224,7 @@ impl Model {
                 let near = if n < 0 { format!("{}-{}", ms - 1, -n) } else { format!("{ms}-{n}") };
                 Some(near).filter(|near| number(near) >= number(self.known_from()))
             }
-            Asked::Malformed(text) => {
-                Some(text.chars().take(100).collect::<String>()).filter(|text| !text.is_empty())
-            }
+            Asked::Malformed(text) => Some(text.chars().take(100).collect::<String>()).filter(|text| !text.is_empty()),
         }
     }
 }
@@ -248,8 +233,7 @@ impl Model {
 fn number(id: &str) -> Option<(u64, u32)> {
     let (ms, n) = id.split_once('-')?;
     let number = (ms.parse::<u64>().ok()?, n.parse::<u32>().ok()?);
-    (format!("{}-{}", number.0, number.1) == id && number.0 < 1 << 44 && number.1 < 1 << 20)
-        .then_some(number)
+    (format!("{}-{}", number.0, number.1) == id && number.0 < 1 << 44 && number.1 < 1 << 20).then_some(number)
 }
 
 struct Stream {
@@ -341,17 +325,14 @@ fn check(mut stream: Stream, expected: &[Expected]) {
             );
             now
         }
-        (_, None) if stream.asked_for_all => {
-            seen.first().and_then(|first| number(&first.last_event_id))
-        }
+        (_, None) if stream.asked_for_all => seen.first().and_then(|first| number(&first.last_event_id)),
         (_, None) => None,
     };
     expected.retain(|expected| !is_before(expected, oldest));
 
     let is_end = |expected: &Expected| *expected == Expected::End;
     let events = expected.iter().filter(|expected| !is_end(expected));
-    let is_beginning =
-        events.zip(&seen).all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
+    let is_beginning = events.zip(&seen).all(|(expected, seen)| *expected == Expected::Event(seen.clone()));
     // The end stands behind as many events as it was expected behind.
     let mut before = 0;
     let is_told_there = expected.iter().any(|expected| {

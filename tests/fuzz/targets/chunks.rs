@@ -113,8 +113,7 @@ fn encode(
 fn agrees_with_another(decoded: &Decoded, wire: &[u8]) {
     let (mut at, mut content) = (0, Vec::new());
     loop {
-        let Ok(httparse::Status::Complete((skip, size))) = httparse::parse_chunk_size(&wire[at..])
-        else {
+        let Ok(httparse::Status::Complete((skip, size))) = httparse::parse_chunk_size(&wire[at..]) else {
             panic!("httparse sees no chunk at {at}");
         };
         at += skip;

@@ -56,11 +56,9 @@ fn read<'s>(pieces: impl IntoIterator<Item = &'s [u8]>, limit: usize) -> Option<
 /// HTML, 9.2.6 without a thought of pieces or memory: the whole stream is one string.
 fn read_plainly(bytes: &[u8]) -> Read {
     let text = String::from_utf8_lossy(bytes);
-    let text =
-        text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
     let (mut messages, mut retry) = (Vec::new(), None);
-    let (mut data, mut event_type, mut id, mut last_id) =
-        (None::<String>, String::new(), String::new(), String::new());
+    let (mut data, mut event_type, mut id, mut last_id) = (None::<String>, String::new(), String::new(), String::new());
     // What stands after the last line end is no line.
     let lines: Vec<_> = text.split('\n').collect();
     for line in &lines[..lines.len() - 1] {
@@ -71,8 +69,7 @@ fn read_plainly(bytes: &[u8]) -> Read {
                 last_id = id.clone();
                 let event_type = std::mem::take(&mut event_type);
                 if let Some(data) = data.take() {
-                    let event_type =
-                        if event_type.is_empty() { "message".to_owned() } else { event_type };
+                    let event_type = if event_type.is_empty() { "message".to_owned() } else { event_type };
                     messages.push(Message { event_type, data, last_event_id: last_id.clone() });
                 }
             }
@@ -140,11 +137,7 @@ fn round(events: &[Made], lengths: &[u8]) {
         if !is_comment {
             last_id.clone_from(&id_buffer);
             let data = made.text.replace("\r\n", "\n").replace('\r', "\n");
-            sent.push(Message {
-                event_type: event_type.to_owned(),
-                data,
-                last_event_id: last_id.clone(),
-            });
+            sent.push(Message { event_type: event_type.to_owned(), data, last_event_id: last_id.clone() });
         }
     }
     assert_eq!(read(pieces(&wire, lengths), usize::MAX), Some((sent, last_id, retry)));

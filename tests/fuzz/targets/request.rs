@@ -30,10 +30,7 @@ fuzz_target!(|input: &[u8]| {
         None => assert!(matches!(whole, Ok(None)), "only the whole has a verdict"),
     }
     if let Ok(Some((head, length))) = &whole {
-        assert!(
-            matches!(Head::parse(&wire[..length - 1], &limits), Ok(None)),
-            "it is whole before its last byte"
-        );
+        assert!(matches!(Head::parse(&wire[..length - 1], &limits), Ok(None)), "it is whole before its last byte");
         stands(&Head::parse(&wire[..*length], &limits), &whole, *length);
         assert!(*length <= limits.head_bytes);
         agrees_with_itself(head, &limits);
@@ -61,11 +58,7 @@ fn agrees_with_itself(head: &Head, limits: &Limits) {
     assert!(path.len() <= limits.target_bytes && path.bytes().all(|byte| byte.is_ascii_graphic()));
     let slashes = path.bytes().filter(|&byte| byte == b'/').count();
     assert_eq!(head.segments().len(), if path == "*" { 0 } else { slashes });
-    assert!(
-        head.segments()
-            .iter()
-            .all(|segment| !segment.contains('\0') && segment.len() <= path.len())
-    );
+    assert!(head.segments().iter().all(|segment| !segment.contains('\0') && segment.len() <= path.len()));
 
     let queries: Vec<_> = head.queries().collect();
     for (name, _) in &queries {
@@ -79,22 +72,15 @@ fn agrees_with_itself(head: &Head, limits: &Limits) {
     assert!(!head.authority().contains(['/', '@', ' ']));
     match head.framing() {
         Framing::None => {
-            assert!(
-                head.field("content-length").is_none() && head.field("transfer-encoding").is_none()
-            )
+            assert!(head.field("content-length").is_none() && head.field("transfer-encoding").is_none())
         }
         Framing::Length(bytes) => {
-            assert_eq!(
-                head.field("content-length").and_then(|digits| digits.parse().ok()),
-                Some(bytes)
-            );
+            assert_eq!(head.field("content-length").and_then(|digits| digits.parse().ok()), Some(bytes));
             assert_eq!(head.values("content-length").count(), 1);
             assert!(head.field("transfer-encoding").is_none());
         }
         Framing::Chunked => {
-            assert!(
-                head.lists("transfer-encoding", "chunked") && head.version() == Version::Http11
-            );
+            assert!(head.lists("transfer-encoding", "chunked") && head.version() == Version::Http11);
             assert!(head.field("content-length").is_none());
         }
     }
@@ -120,9 +106,6 @@ fn agrees_with_another(head: &Head, wire: &[u8]) {
         let value = String::from_utf8_lossy(field.value);
         let value = value.trim_matches([' ', '\t']);
         let name = field.name.to_ascii_lowercase();
-        assert!(
-            head.values(&name).any(|found| found == value),
-            "only httparse has {name}: {value:?}"
-        );
+        assert!(head.values(&name).any(|found| found == value), "only httparse has {name}: {value:?}");
     }
 }

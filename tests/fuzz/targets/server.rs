@@ -25,12 +25,8 @@ fn start() -> SocketAddr {
         streams: 6_000,
         ..http::Limits::default()
     };
-    let channel_limits = channel::Limits {
-        channels: 16,
-        history_events: 8,
-        history_bytes: 2_000,
-        ..channel::Limits::default()
-    };
+    let channel_limits =
+        channel::Limits { channels: 16, history_events: 8, history_bytes: 2_000, ..channel::Limits::default() };
     newswire_fuzz::serve(limits, channel_limits).0
 }
 
@@ -56,11 +52,7 @@ fn read_responses(socket: &mut TcpStream) -> usize {
                 break head;
             }
             if !fill(socket, &mut wire) {
-                assert!(
-                    wire.is_empty(),
-                    "the end of a head is missing: {:?}",
-                    String::from_utf8_lossy(&wire)
-                );
+                assert!(wire.is_empty(), "the end of a head is missing: {:?}", String::from_utf8_lossy(&wire));
                 return count;
             }
         };
@@ -89,16 +81,13 @@ fn read_responses(socket: &mut TcpStream) -> usize {
 fn parse(wire: &[u8]) -> Option<(u16, usize, Option<usize>)> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut fields);
-    let parsed = response
-        .parse(wire)
-        .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(wire)));
+    let parsed = response.parse(wire).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(wire)));
     let httparse::Status::Complete(head) = parsed else {
         return None;
     };
     let status = response.code?;
     let field = |name: &str| {
-        let mut named =
-            response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        let mut named = response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
         let first = named.next().map(|field| String::from_utf8_lossy(field.value).into_owned());
         assert!(named.next().is_none(), "{name} comes twice");
         first

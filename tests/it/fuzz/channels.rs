@@ -49,8 +49,7 @@ impl Life {
     }
 
     fn publish(&mut self, dice: &mut Dice) {
-        let data =
-            some_of(dice, &["x", "\n", "\r", " ", ":", "é", "event: end\n", "\0", "0123456789"], 6);
+        let data = some_of(dice, &["x", "\n", "\r", " ", ":", "é", "event: end\n", "\0", "0123456789"], 6);
         let event_type = *dice.pick(&["message", "message", "note", "endless"]);
         let id = if dice.once_in(3) {
             let target = format!("/channels/{}?event={event_type}", self.channel.name());
@@ -81,8 +80,7 @@ impl Life {
         };
         let fields = [("Last-Event-ID", id)];
         let target = format!("/channels/{}", self.channel.name());
-        let mut stream =
-            Stream::open(self.address, &target, &fields[..usize::from(!id.is_empty())]);
+        let mut stream = Stream::open(self.address, &target, &fields[..usize::from(!id.is_empty())]);
         if self.is_completed() && start == self.log.len() {
             assert_eq!(stream.answer.status, 204, "{id:?}");
             return;
@@ -90,8 +88,7 @@ impl Life {
         assert_eq!(stream.answer.status, 200, "{id:?}");
         if has_gap {
             let gap = stream.next().expect("the gap is told");
-            let oldest =
-                self.log.get(oldest).map_or("null".to_owned(), |event| json(&event.last_event_id));
+            let oldest = self.log.get(oldest).map_or("null".to_owned(), |event| json(&event.last_event_id));
             assert_eq!(gap.event_type, "gap", "{id:?}");
             assert_eq!(gap.data, format!("{{\"asked\":{},\"oldest\":{oldest}}}", json(id)));
             assert_eq!(gap.last_event_id, "");
@@ -115,9 +112,7 @@ impl Life {
         };
         let ends = self.completions.get(client.completions..).unwrap_or_default();
         let mut heard = 0;
-        while to_the_end
-            || (heard < most && client.next < ends.first().copied().unwrap_or(self.log.len()))
-        {
+        while to_the_end || (heard < most && client.next < ends.first().copied().unwrap_or(self.log.len())) {
             match stream.next() {
                 Some(message) if message.event_type == "end" => {
                     // The history may have moved past the completion before the replay began.
@@ -154,12 +149,7 @@ impl Life {
                 }
                 // Only a client that the history has overtaken is disconnected like this. The gap is told when it returns.
                 None => {
-                    assert!(
-                        client.next < self.oldest(),
-                        "disconnected at {} of {}",
-                        client.next,
-                        self.log.len()
-                    );
+                    assert!(client.next < self.oldest(), "disconnected at {} of {}", client.next, self.log.len());
                     client.stream = None;
                     return;
                 }
@@ -170,24 +160,16 @@ impl Life {
 
 #[test]
 fn random_lives_of_channels_go_as_a_model_says() {
-    let limits = |history_events, history_bytes| Limits {
-        history_events,
-        history_bytes,
-        channels: 8,
-        ..Limits::default()
-    };
-    let servers =
-        [limits(1, 1 << 20), limits(3, 1 << 20), limits(1000, 1024), limits(1000, 1 << 20)]
-            .map(|limits| (limits.clone(), start(limits)));
+    let limits =
+        |history_events, history_bytes| Limits { history_events, history_bytes, channels: 8, ..Limits::default() };
+    let servers = [limits(1, 1 << 20), limits(3, 1 << 20), limits(1000, 1024), limits(1000, 1 << 20)]
+        .map(|limits| (limits.clone(), start(limits)));
     let mut number = 0;
     fuzz("lives of channels", |dice| {
         number += 1;
         let (limits, (address, channels)) = dice.pick(&servers);
-        let channel = channels
-            .open(&format!("life{number}"))
-            .expect("the channels of earlier rounds have ended");
-        let mut life =
-            Life { address: *address, channel, log: Vec::new(), completions: Vec::new() };
+        let channel = channels.open(&format!("life{number}")).expect("the channels of earlier rounds have ended");
+        let mut life = Life { address: *address, channel, log: Vec::new(), completions: Vec::new() };
         let mut clients: Vec<Client> = (0..1 + dice.below(5))
             .map(|_| Client {
                 stream: None,
@@ -221,10 +203,7 @@ fn random_lives_of_channels_go_as_a_model_says() {
                 _ => life.hear(client, dice.below(8), false),
             }
             let summary = life.channel.summary();
-            assert!(
-                summary.events <= limits.history_events && summary.bytes <= limits.history_bytes,
-                "{summary:?}"
-            );
+            assert!(summary.events <= limits.history_events && summary.bytes <= limits.history_bytes, "{summary:?}");
             assert_eq!(summary.last_id.as_ref(), life.log.last().map(|event| &event.last_event_id));
             assert_eq!(summary.completed, life.is_completed());
             assert_eq!(summary.events, life.log.len() - life.oldest());

@@ -12,11 +12,7 @@ use std::time::Duration;
 fn streams_of_the_laboratory_are_as_their_query_says() {
     let (address, _) = start(Limits::default());
     fuzz("streams of the laboratory", |dice| {
-        let text = some_of(
-            dice,
-            &["a", "é", "😀", "word", ".", ":", "\0", " ", " ", "\n", "\u{2028}", "data: "],
-            8,
-        );
+        let text = some_of(dice, &["a", "é", "😀", "word", ".", ":", "\0", " ", " ", "\n", "\u{2028}", "data: "], 8);
         let words: Vec<&str> = text.split_whitespace().collect();
         let count = 1 + dice.below(12);
         let lines = 1 + dice.below(4);
@@ -41,9 +37,7 @@ fn streams_of_the_laboratory_are_as_their_query_says() {
             ("interval", "0".to_owned()),
         ];
         // A piece takes a millisecond: there must not be many.
-        parameters.extend(
-            Some(("chunk", (50 + dice.below(500)).to_string())).filter(|_| dice.once_in(3)),
-        );
+        parameters.extend(Some(("chunk", (50 + dice.below(500)).to_string())).filter(|_| dice.once_in(3)));
         parameters.extend(size.map(|size| ("size", size.to_string())));
         parameters.extend(cut.map(|cut| ("cut", cut.to_string())));
         parameters.extend(heard.map(|heard| ("last_event_id", heard.to_string())));
@@ -51,10 +45,8 @@ fn streams_of_the_laboratory_are_as_their_query_says() {
         for at in (1..parameters.len()).rev() {
             parameters.swap(at, dice.below(at + 1));
         }
-        let pairs: Vec<String> = parameters
-            .iter()
-            .map(|(name, value)| format!("{}={}", encode(dice, name), encode(dice, value)))
-            .collect();
+        let pairs: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{}={}", encode(dice, name), encode(dice, value))).collect();
         let target = format!("/lab?{}", pairs.join("&"));
         if words.is_empty() {
             let answer = ask(address, "GET", &target, &[], "");
@@ -80,11 +72,7 @@ fn streams_of_the_laboratory_are_as_their_query_says() {
             assert_eq!(message.data.split('\n').count(), lines, "{target}");
             match size {
                 Some(size) => assert_eq!(message.data.len(), size, "{target}"),
-                None => assert_eq!(
-                    message.data,
-                    vec![words[number % words.len()]; lines].join("\n"),
-                    "{target}"
-                ),
+                None => assert_eq!(message.data, vec![words[number % words.len()]; lines].join("\n"), "{target}"),
             }
         }
         if dice.once_in(4) {
@@ -128,16 +116,14 @@ fn random_queries_of_the_laboratory_get_one_answer() {
     ];
     let (address, _) = start(Limits::default());
     fuzz("queries of the laboratory", |dice| {
-        let pairs: Vec<String> = (0..dice.below(6))
-            .map(|_| format!("{}={}", dice.pick(&names), dice.pick(&VALUES)))
-            .collect();
+        let pairs: Vec<String> =
+            (0..dice.below(6)).map(|_| format!("{}={}", dice.pick(&names), dice.pick(&VALUES))).collect();
         let mut query = pairs.join("&").into_bytes();
         mutate(dice, &mut query);
         // A HEAD is checked and not played: the stream could take an hour. A target has visible ASCII only.
         query.retain(u8::is_ascii_graphic);
         let query = String::from_utf8(query).expect("it is ASCII");
-        let request =
-            format!("HEAD /lab?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("HEAD /lab?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut socket = connect(address);
         socket.write_all(request.as_bytes()).expect("the server reads");
         let mut reader = BufReader::new(socket);

@@ -5,15 +5,9 @@ use crate::server::Dice;
 use newswire::http::{Chunks, Head, HeadParser, Limits, Method, Refusal};
 
 fn a_head(dice: &mut Dice) -> Vec<u8> {
-    let method =
-        *dice.pick(&["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", ""]);
-    let path = some_of(
-        dice,
-        &["/", "a", "..", ".", "%2F", "%2e", "%00", "%", "%zz", "*", "channels", "~", "é"],
-        8,
-    );
-    let query =
-        some_of(dice, &["?", "&", "=", "a", "%41", "+", "%", "%ff", "last_event_id=1", "#"], 8);
+    let method = *dice.pick(&["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", ""]);
+    let path = some_of(dice, &["/", "a", "..", ".", "%2F", "%2e", "%00", "%", "%zz", "*", "channels", "~", "é"], 8);
+    let query = some_of(dice, &["?", "&", "=", "a", "%41", "+", "%", "%ff", "last_event_id=1", "#"], 8);
     let target = match dice.below(8) {
         0 => format!("http://{path}{query}"),
         1 => format!("https://host:80/{path}{query}"),
@@ -21,9 +15,7 @@ fn a_head(dice: &mut Dice) -> Vec<u8> {
         3 => format!("{path}{query}"),
         _ => format!("/{path}{query}"),
     };
-    let version = *dice.pick(&[
-        "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.9", "HTTP/2.0", "HTTP/1", "",
-    ]);
+    let version = *dice.pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.9", "HTTP/2.0", "HTTP/1", ""]);
     let end = *dice.pick(&["\r\n", "\r\n", "\n"]);
     let mut head = String::new();
     if dice.once_in(10) {
@@ -31,10 +23,8 @@ fn a_head(dice: &mut Dice) -> Vec<u8> {
     }
     head += &format!("{method} {target} {version}{end}");
     if !dice.once_in(10) {
-        head += &format!(
-            "Host: {}{end}",
-            dice.pick(&["localhost", "a:80", "[::1]:8080", "", "a b", "a,b", "a:999999"])
-        );
+        head +=
+            &format!("Host: {}{end}", dice.pick(&["localhost", "a:80", "[::1]:8080", "", "a b", "a,b", "a:999999"]));
     }
     for _ in 0..dice.below(6) {
         let name = *dice.pick(&[
@@ -185,11 +175,8 @@ fn random_chunks_are_decoded_however_they_are_cut() {
                 1 => format!("{:X}", data.len()),
                 _ => format!("{:04x}", data.len()),
             };
-            let extensions = some_of(
-                dice,
-                &[";a", ";a=b", "; a=\"b c\"", " \t;\t a =\tb", ";a=\"\\\"\\;\\x\"", " ; b"],
-                3,
-            );
+            let extensions =
+                some_of(dice, &[";a", ";a=b", "; a=\"b c\"", " \t;\t a =\tb", ";a=\"\\\"\\;\\x\"", " ; b"], 3);
             wire.extend([size.as_bytes(), extensions.as_bytes(), b"\r\n", &data, b"\r\n"].concat());
             content.extend(data);
         }
@@ -210,13 +197,9 @@ fn random_chunks_are_decoded_however_they_are_cut() {
         let decode = |pieces: &[&[u8]]| -> Decoded {
             let (mut chunks, mut content, mut taken) = (Chunks::default(), Vec::new(), 0);
             for piece in pieces {
-                let read =
-                    chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;
+                let read = chunks.decode(piece, &mut content).map_err(|refusal| refusal.status.0)?;
                 taken += read;
-                assert!(
-                    read == piece.len() || chunks.is_whole(),
-                    "it leaves only the bytes behind the coding"
-                );
+                assert!(read == piece.len() || chunks.is_whole(), "it leaves only the bytes behind the coding");
                 if chunks.is_whole() {
                     break;
                 }

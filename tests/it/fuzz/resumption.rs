@@ -8,8 +8,7 @@ use newswire::channel::Limits;
 /// An id of this server: two numbers without leading zeros.
 fn parsed(id: &str) -> Option<(u64, u64)> {
     let (ms, n) = id.split_once('-')?;
-    let number =
-        |digits: &str| digits.parse::<u64>().ok().filter(|number| number.to_string() == digits);
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|number| number.to_string() == digits);
     // Together they have 64 bits.
     Some((number(ms)?, number(n)?)).filter(|(ms, n)| *ms < 1 << 44 && *n < 1 << 20)
 }
@@ -27,8 +26,7 @@ pub(super) fn json(text: &str) -> String {
 #[test]
 fn a_random_last_event_id_gets_what_a_model_says() {
     let (address, channels) = start(Limits { history_events: 6, ..Limits::default() });
-    let (channel, other) =
-        (channels.open("c").expect("it is a name"), channels.open("other").expect("it is a name"));
+    let (channel, other) = (channels.open("c").expect("it is a name"), channels.open("other").expect("it is a name"));
     let mut ids = Vec::new();
     let mut elsewhere = Vec::new();
     for number in 0..10 {
@@ -47,25 +45,11 @@ fn a_random_last_event_id_gets_what_a_model_says() {
             0 => dice.pick(forgotten).clone(),
             1 => dice.pick(&elsewhere).clone(),
             2 => dice
-                .pick(&[
-                    "earliest",
-                    "latest",
-                    "",
-                    "0-0",
-                    "-",
-                    "null",
-                    "18446744073709551615-0",
-                    "earliest ",
-                ])
+                .pick(&["earliest", "latest", "", "0-0", "-", "null", "18446744073709551615-0", "earliest "])
                 .to_string(),
-            3 => some_of(
-                dice,
-                &[
-                    "1", "-", "\"", "\\", "é", "😀", "\n", "\r", "\0", " ", "}", "\u{2028}",
-                    "\u{7f}",
-                ],
-                80,
-            ),
+            3 => {
+                some_of(dice, &["1", "-", "\"", "\\", "é", "😀", "\n", "\r", "\0", " ", "}", "\u{2028}", "\u{7f}"], 80)
+            }
             _ => dice.pick(kept).clone(),
         };
         if dice.once_in(3) {
@@ -86,8 +70,7 @@ fn a_random_last_event_id_gets_what_a_model_says() {
         let number = |id: &String| parsed(id).expect("it is one of ours");
         let behind = |id: &String| kept.iter().filter(|known| number(known) <= number(id)).count();
         // Every id of this server tells what came after it, unless something of that is forgotten.
-        let issued =
-            number(&forgotten[forgotten.len() - 1])..=number(&elsewhere[elsewhere.len() - 1]);
+        let issued = number(&forgotten[forgotten.len() - 1])..=number(&elsewhere[elsewhere.len() - 1]);
         let is_issued = parsed(&id).is_some_and(|id| issued.contains(&id));
         if id.is_empty() || id == "latest" || (is_issued && behind(&id) == kept.len()) {
             assert_eq!(answer.status, 204, "{id:?}: {answer:?}");
@@ -99,16 +82,11 @@ fn a_random_last_event_id_gets_what_a_model_says() {
             frames(0)
         } else {
             let asked: String = id.chars().take(64).collect();
-            let gap = format!(
-                "event: gap\ndata: {{\"asked\":{},\"oldest\":\"{}\"}}\n\n",
-                json(&asked),
-                kept[0]
-            );
+            let gap = format!("event: gap\ndata: {{\"asked\":{},\"oldest\":\"{}\"}}\n\n", json(&asked), kept[0]);
             gap + &frames(0)
         };
         assert_eq!(answer.status, 200, "{id:?}: {answer:?}");
-        let events =
-            answer.text().split_once("retry: ").and_then(|(_, rest)| rest.split_once('\n'));
+        let events = answer.text().split_once("retry: ").and_then(|(_, rest)| rest.split_once('\n'));
         let (_, events) = events.expect("the stream has an opening");
         assert_eq!(events, expected + "event: end\ndata: the channel is completed\n\n", "{id:?}");
     });

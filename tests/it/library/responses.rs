@@ -139,10 +139,7 @@ fn no_field_value_breaks_the_head() {
         let answer = get(address, &format!("/?value={value}"));
         assert_eq!((answer.status, answer.text()), (200, "content"), "{value}");
         assert_eq!(answer.field("x-zebra"), None, "{value}");
-        let control = answer
-            .head
-            .split("\r\n")
-            .find(|line| line.chars().any(|c| c.is_ascii_control() && c != '\t'));
+        let control = answer.head.split("\r\n").find(|line| line.chars().any(|c| c.is_ascii_control() && c != '\t'));
         assert_eq!(control, None, "{value}");
         let value = answer.field("x-value").expect("it was given");
         assert_eq!(answer.field("content-type"), Some(value));
@@ -157,8 +154,7 @@ fn a_response_with_a_status_that_forbids_content_has_none() {
         router.get(path, move |_| Response::text(Status::OK, "content\n").with_status(status));
     }
     router.get("/stream", |request| {
-        Emitter::stream(request, |_| panic!("the stream must not run"))
-            .with_status(Status::NO_CONTENT)
+        Emitter::stream(request, |_| panic!("the stream must not run")).with_status(Status::NO_CONTENT)
     });
     router.get("/299", |_| Response::text(Status(299), "content\n"));
     let address = serve(router, |server| server);

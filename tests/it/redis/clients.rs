@@ -12,8 +12,7 @@ pub(super) type Node = Server;
 
 /// Publishes an event; its id, or the status in place of 200.
 pub(super) fn publish(address: SocketAddr, channel: &str, data: &str) -> Result<String, u16> {
-    let answer =
-        ask(address, "POST", &format!("/channels/{channel}"), &[("Accept", "text/plain")], data);
+    let answer = ask(address, "POST", &format!("/channels/{channel}"), &[("Accept", "text/plain")], data);
     match answer.status {
         200 => Ok(answer.text().trim_end().to_owned()),
         status => Err(status),
@@ -41,11 +40,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Behind this event. `servers` is asked each time: a server may have started again on another port.
-    pub(super) fn start(
-        channel: &str,
-        id: &str,
-        servers: impl Fn() -> Vec<SocketAddr> + Send + 'static,
-    ) -> Client {
+    pub(super) fn start(channel: &str, id: &str, servers: impl Fn() -> Vec<SocketAddr> + Send + 'static) -> Client {
         Client::start_restless(channel, id, servers, Duration::MAX)
     }
 
@@ -56,20 +51,17 @@ impl Client {
         servers: impl Fn() -> Vec<SocketAddr> + Send + 'static,
         stays: Duration,
     ) -> Client {
-        let (received, is_stopped) =
-            (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (received, is_stopped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let connections = Arc::new(Mutex::new(0));
         let (target, mut id) = (format!("/channels/{channel}"), id.to_owned());
-        let (to, stopped, count) =
-            (Arc::clone(&received), Arc::clone(&is_stopped), Arc::clone(&connections));
+        let (to, stopped, count) = (Arc::clone(&received), Arc::clone(&is_stopped), Arc::clone(&connections));
         let thread = thread::spawn(move || {
             for nth in 0.. {
                 if stopped.load(SeqCst) {
                     return;
                 }
                 let servers = servers();
-                let mut stream =
-                    Stream::open(servers[nth % servers.len()], &target, &[("Last-Event-ID", &id)]);
+                let mut stream = Stream::open(servers[nth % servers.len()], &target, &[("Last-Event-ID", &id)]);
                 assert_eq!(stream.answer.status, 200);
                 *count.lock().expect("no panic") += 1;
                 let _ = stream.socket().set_read_timeout(Some(Duration::from_millis(200)));

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 
 /// A server with a clock that is ahead by so much, or behind. Without `faketime` itself: its process would stand between.
 fn at(offset: &str, arguments: &[&str]) -> Node {
-    let preload =
-        Command::new("faketime").args(["-m", "-f", "+0d", "printenv", "LD_PRELOAD"]).output();
+    let preload = Command::new("faketime").args(["-m", "-f", "+0d", "printenv", "LD_PRELOAD"]).output();
     let preload = String::from_utf8(preload.expect("it is there").stdout).expect("it is a path");
     let mut command = Command::new(env!("CARGO_BIN_EXE_newswire"));
     command.env("LD_PRELOAD", preload.trim_end()).env("FAKETIME", offset);

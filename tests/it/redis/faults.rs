@@ -81,9 +81,7 @@ fn while_redis_is_stopped_publishers_are_refused_and_streams_have_heartbeats() {
     let heartbeats = |bytes: &[u8]| bytes.windows(2).filter(|line| line == b":\n").count();
     let before = heartbeats(&stream.bytes);
     stream.read_until(|bytes| heartbeats(bytes) >= before + 2);
-    eventually("the server notices that Redis is silent", || {
-        nodes[1].metric("newswire_redis_connected") == 0
-    });
+    eventually("the server notices that Redis is silent", || nodes[1].metric("newswire_redis_connected") == 0);
     let refused = Stream::subscribe(nodes[1].address, "news");
     refused.until_closed();
     std::thread::sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed()));

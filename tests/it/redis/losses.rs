@@ -143,7 +143,5 @@ fn a_master_that_becomes_a_replica_is_left() {
         publish(node.address, "news", "y").is_ok() && new.cli(&["EXISTS", "newswire:{news}"]) == "1"
     });
     // This one has not tried to publish.
-    eventually("it asks for the role of its server", || {
-        readers.metric("newswire_redis_reconnects_total") > 0
-    });
+    eventually("it asks for the role of its server", || readers.metric("newswire_redis_reconnects_total") > 0);
 }

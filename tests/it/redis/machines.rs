@@ -181,13 +181,7 @@ fn copy(socket: &TcpStream) -> TcpStream {
     socket.try_clone().expect("there are descriptors")
 }
 
-fn pump(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    is_reply: bool,
-    rules: &Mutex<Rules>,
-    is_cut: &Mutex<bool>,
-) {
+fn pump(mut from: TcpStream, mut to: TcpStream, is_reply: bool, rules: &Mutex<Rules>, is_cut: &Mutex<bool>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..length];

@@ -34,8 +34,7 @@ fn impostor(reply: Vec<u8>, again: Vec<u8>) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 fn resident_kib(server: &Server) -> u64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has one");
     line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }

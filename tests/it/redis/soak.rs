@@ -59,10 +59,7 @@ fn soak(loses: bool) {
                 _ => Duration::from_millis(100 + 70 * client as u64),
             };
             let selection = ["news", "sport", "news,sport"][client / 4];
-            (
-                selection,
-                Client::start_restless(selection, "earliest", move || servers.clone(), stays),
-            )
+            (selection, Client::start_restless(selection, "earliest", move || servers.clone(), stays))
         })
         .collect();
 
@@ -135,10 +132,7 @@ fn soak(loses: bool) {
         received += client.received().len();
         connections += client.connections();
     }
-    println!(
-        "{received} received by {} clients, {connections} connections, {gaps} gaps",
-        clients.len()
-    );
+    println!("{received} received by {} clients, {connections} connections, {gaps} gaps", clients.len());
     for node in &nodes {
         let metrics = ["reconnects", "errors", "resets", "skipped"]
             .map(|name| node.metric(&format!("newswire_redis_{name}_total")));
@@ -178,9 +172,7 @@ fn key(id: &str) -> (u64, u64) {
 /// The id of an event of this channel, if it is one.
 fn part<'m>(selection: &str, channel: &str, message: &'m Message) -> Option<&'m str> {
     match selection.split(',').position(|name| name == channel)? {
-        _ if selection == channel && message.event_type == "message" => {
-            Some(&message.last_event_id)
-        }
+        _ if selection == channel && message.event_type == "message" => Some(&message.last_event_id),
         at if message.event_type == channel => message.last_event_id.split(',').nth(at),
         _ => None,
     }

@@ -151,9 +151,7 @@ fn polls_of_a_view_go_on_behind_each_other_on_every_server() {
     redis.cli(&["DEL", "newswire:{sport}"]);
     eventually("the loss is told with its name", || {
         let (events, _) = polled(late.address, &target(&last_id));
-        events.iter().any(|[id, name, gap]| {
-            id == "null" && name == "gap" && gap.ends_with("\"channels\":[\"sport\"]}")
-        })
+        events.iter().any(|[id, name, gap]| id == "null" && name == "gap" && gap.ends_with("\"channels\":[\"sport\"]}"))
     });
 }
 

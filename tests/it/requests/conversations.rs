@@ -56,8 +56,7 @@ fn empty_lines_alone_are_no_request() {
 fn broken_chunks_that_have_arrived_are_400_before_any_route() {
     let server = Server::start(&["--quiet"]);
     for line in ["GET /healthz", "POST /nothing", "DELETE /healthz", "OPTIONS *"] {
-        let head =
-            format!("{line} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
         let label = |(_, chunks): &(u16, &[u8])| format!("{line}: {}", chunks.escape_ascii());
         each(CHUNKS_REFUSED, label, |(status, chunks)| {
             let answers = server.exchange([head.as_bytes(), chunks, NEXT].concat());
@@ -135,9 +134,7 @@ fn content_too_large_to_skip_closes_the_connection_and_the_answer_says_so() {
 fn only_content_that_is_read_is_answered_with_100_continue() {
     let server = Server::start(&["--publish-open", "--quiet"]);
     let request = |line: &str, length| {
-        format!(
-            "{line}\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
-        )
+        format!("{line}\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
     };
 
     // The content is read.
@@ -243,10 +240,7 @@ fn a_head_that_arrives_byte_by_byte_costs_no_more_than_other_bytes_do() {
         cpu_time(server.pid()) - began
     };
     let bytes = vec![b'z'; 15_000];
-    let post = format!(
-        "POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
-        bytes.len()
-    );
+    let post = format!("POST /channels/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", bytes.len());
     let get = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ";
     // Another process can disturb a measurement: the least of each is compared.
     let (mut content, mut head) = (u64::MAX, u64::MAX);

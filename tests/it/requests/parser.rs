@@ -20,15 +20,11 @@ fn a_verdict_on_the_beginning_of_a_head_stands_whatever_follows() {
         let whole = verdict(&case.wire).expect("the parser has a verdict");
         match whole {
             Ok(_) => assert!(!case.by_its_head, "the head was taken"),
-            Err(status) => assert!(
-                case.by_its_head && status == case.status,
-                "the head was refused with {status}"
-            ),
+            Err(status) => assert!(case.by_its_head && status == case.status, "the head was refused with {status}"),
         }
         // Of a large request, every prefix near its ends, and one in a thousand between them.
         let length = case.wire.len();
-        let is_tried =
-            |at: &usize| length < 2_000 || at.is_multiple_of(997) || *at < 50 || at + 50 > length;
+        let is_tried = |at: &usize| length < 2_000 || at.is_multiple_of(997) || *at < 50 || at + 50 > length;
         let mut judged = None;
         for at in (0..=length).filter(is_tried) {
             let said = verdict(&case.wire[..at]);
@@ -104,8 +100,7 @@ fn a_head_tells_its_parts() {
     let wire = b"POST http://example.com:81/a%2Fb//%C3%BC?q=a+b%26c&q=2&%C3%BC=%zz&= HTTP/1.1\n\
         Host: localhost\r\nx-list: a, B ,\tc\r\nX-List: D\nX:\t caf\xe9 \t\r\n\
         Content-Length: 007\n\n";
-    let (head, length) =
-        Head::parse(wire, &Limits::default()).expect("it is a head").expect("it is whole");
+    let (head, length) = Head::parse(wire, &Limits::default()).expect("it is a head").expect("it is whole");
     assert_eq!(length, wire.len());
     assert_eq!(head.method().name(), "POST");
     assert_eq!(head.path(), "/a%2Fb//%C3%BC");
@@ -129,8 +124,7 @@ fn a_head_tells_its_parts() {
     assert!(shown.contains("\"x\", \"y\"") && !shown.contains("zebra"), "{shown}");
 
     let asterisk = b"OPTIONS * HTTP/1.1\r\nHost: here\r\n\r\n";
-    let (head, _) =
-        Head::parse(asterisk, &Limits::default()).expect("it is a head").expect("it is whole");
+    let (head, _) = Head::parse(asterisk, &Limits::default()).expect("it is a head").expect("it is whole");
     assert_eq!((head.path(), head.segments().len()), ("*", 0));
     assert_eq!(head.authority(), "here");
 }
