@@ -383,7 +383,7 @@ fn an_event_for_few_subscribers_wakes_no_fan_out_thread() {
         fan_out_sleeps(&server) - before
     };
     eventually("the thread has its name", || threads_named(&server, "fan-out 0") == 1);
-    let mut streams: Vec<Stream> = (0..4).map(|_| Stream::subscribe(server.address, "c")).collect();
+    let mut streams: Vec<Stream> = (0..16).map(|_| Stream::subscribe(server.address, "c")).collect();
     let few = sleeps(&mut streams);
     streams.push(Stream::subscribe(server.address, "c"));
     let more = sleeps(&mut streams);
