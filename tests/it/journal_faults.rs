@@ -216,7 +216,7 @@ fn each_policy_waits_for_the_disk_as_it_promises() {
     let run = |sync: &str| {
         let (directory, path) = journal(&format!("policy-{sync}"));
         let trace = directory.0.join("trace");
-        let calls = "trace=write,writev,fsync,fdatasync";
+        let calls = "trace=write,writev,sendto,fsync,fdatasync";
         let options = ["-ff", "-y", "-s", "1000", "-o", text(&trace), "-e", calls];
         // With so short a history, segments come and go.
         let arguments = ["--journal-sync", sync, "--history-bytes", LEAST];
@@ -475,7 +475,7 @@ fn what_was_acknowledged_with_always_survives_a_loss_of_power_at_any_moment() {
     let (directory, path) = journal("power");
     fs::create_dir(&path).expect("it can be made");
     let trace = directory.0.join("trace");
-    let calls = "trace=openat,close,write,writev,fsync,fdatasync,ftruncate,/^rename,/^unlink,/^mkdir";
+    let calls = "trace=openat,close,write,writev,sendto,fsync,fdatasync,ftruncate,/^rename,/^unlink,/^mkdir";
     // One sync fails, so that one segment is given up.
     let fault = "inject=fdatasync:error=EIO:when=6";
     let options = ["-ff", "-xx", "-s", "100000", "-o", text(&trace), "-e", calls, "-e", fault];
