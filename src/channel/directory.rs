@@ -61,7 +61,7 @@ impl Directory {
         let cannot_write =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot write to the journal {path:?}: {error}"));
         if !path.is_dir() {
-            fs::create_dir(&path).map_err(cannot_write)?;
+            segment::create_directory(&path).map_err(cannot_write)?;
             let whole = fs::canonicalize(&path)?;
             if let Some(parent) = whole.parent().filter(|_| sync != JournalSync::Never) {
                 segment::sync_directory(parent)?;

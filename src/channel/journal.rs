@@ -14,7 +14,7 @@ use super::recovery::{Old, Recovered};
 use super::segment::{self, Segment};
 use crate::http::lock::hold;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind::NotFound};
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -239,14 +239,19 @@ impl Journal {
             (history.forgotten, history.newest(), stands_alone.then(|| whole(&state)))
         };
         let content = content.unwrap_or_else(|| segment::header(newest));
-        if writer.segments.is_empty() && !self.path.is_dir() {
-            fs::create_dir(&self.path)?;
-            if self.directory.syncs().is_some() {
-                segment::sync_directory(&self.directory.path)?;
-            }
-        }
         let name = feed.hub.ids.next();
-        let mut segment = Segment::create(&self.path, name, &content, self.directory.syncs())?;
+        let create = || {
+            if writer.segments.is_empty() && !self.path.is_dir() {
+                segment::create_directory(&self.path)?;
+                if self.directory.syncs().is_some() {
+                    segment::sync_directory(&self.directory.path)?;
+                }
+            }
+            Segment::create(&self.path, name, &content, self.directory.syncs())
+        };
+        // A channel of the same name that was evicted may just have removed the directory.
+        let created = create().or_else(|error| if error.kind() == NotFound { create() } else { Err(error) });
+        let mut segment = created?;
         if let Some(current) = &writer.current {
             segment.is_poisoned = Arc::clone(&current.is_poisoned);
         }

@@ -14,8 +14,9 @@
 use super::counters::Counters;
 use super::id::Id;
 use super::subscriber::END;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -188,6 +189,11 @@ impl From<File> for Segment {
     fn from(file: File) -> Segment {
         Segment { file, is_dirty: AtomicBool::new(false), is_poisoned: Arc::default() }
     }
+}
+
+/// For this user alone: a channel may need a key.
+pub(super) fn create_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Writes a file under the name `new`, then gives it its name. With `syncs`, both are on the disk then.

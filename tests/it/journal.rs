@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -85,6 +86,17 @@ fn try_publish(reader: &mut BufReader<TcpStream>, channel: &str, data: &str) -> 
     let answer = answer.ok()??;
     assert_eq!(answer.status, 200, "{answer:?}");
     Some(answer.text().trim_end().to_owned())
+}
+
+#[test]
+fn a_journal_is_for_its_user_alone() {
+    let (_directory, path) = journal("mode");
+    let server = start(&path, &[]);
+    Publisher::connect(server.address, "news").publish("x");
+    for directory in [&path, &path.join("news")] {
+        let mode = fs::metadata(directory).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
+    }
 }
 
 #[test]
