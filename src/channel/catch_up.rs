@@ -2,10 +2,10 @@
 
 use super::asked::Asked;
 use super::feed::{Feed, Hub, State};
-use super::history::{Batch, Cursor, History, Rest};
+use super::history::{Batch, Cursor, History, Rest, has_lost_events};
 use super::id::Id;
 use super::replay::Replay;
-use super::start::{Start, is_lost};
+use super::start::Start;
 use super::subscriber::{Departure, END, Subscriber, Written};
 use crate::sse::{Message, Parser, farewell};
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ pub(super) fn begin(
         let state = feed.lock();
         let History { first, forgotten, .. } = state.history;
         // A history that was begun anew may have other ids, also smaller ones.
-        let has_lost = start.has_gap.is_none() && is_lost(subscriber.joined_at, first);
+        let has_lost = start.has_gap.is_none() && has_lost_events(subscriber.joined_at, first);
         subscriber.cursor = match has_lost {
             true => first,
             false => state.history.position_after(start.after),
@@ -154,7 +154,7 @@ fn catch_up(feed: &Arc<Feed>, mut subscriber: Subscriber, mut filter: Option<Fil
     loop {
         let ends = {
             let state = feed.lock();
-            if is_lost(subscriber.cursor, state.history.first) {
+            if has_lost_events(subscriber.cursor, state.history.first) {
                 return Err(Departure::Slow);
             }
             feed.copy_for(&state, &subscriber, &mut batch)
@@ -247,7 +247,7 @@ fn join(feed: &Arc<Feed>, mut subscriber: Subscriber) -> Result<(), Departure> {
     start_heartbeats(&feed.hub, &mut subscriber, nth);
     let lane = nth as usize % feed.hub.notifiers.len();
     let state = feed.lock();
-    if is_lost(subscriber.cursor, state.history.first) {
+    if has_lost_events(subscriber.cursor, state.history.first) {
         return Err(Departure::Slow);
     }
     feed.join(state, lane, subscriber);

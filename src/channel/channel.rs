@@ -167,13 +167,13 @@ impl Channel {
     /// publish less than the history holds. A panic ends the call and nothing else. A callback that keeps a handle to the
     /// channel keeps the channel in use.
     pub fn on_join(&self, callback: impl Fn(usize) + Send + Sync + 'static) {
-        self.feed.members.on(Change::Joined, Arc::new(callback));
+        self.feed.members.add_callback(Change::Joined, Arc::new(callback));
     }
 
     /// Calls back when a subscriber has left, for whatever reason, with the number of those that are left. Otherwise as
     /// [`on_join`](Channel::on_join).
     pub fn on_leave(&self, callback: impl Fn(usize) + Send + Sync + 'static) {
-        self.feed.members.on(Change::Left, Arc::new(callback));
+        self.feed.members.add_callback(Change::Left, Arc::new(callback));
     }
 
     /// The response that subscribes the client: the head, a comment and a reconnection time at once; then what it
@@ -251,7 +251,7 @@ impl Summary {
         let state = feed.lock();
         let last_id = state.history.last_id();
         // The last event may be forgotten by now. A history may begin without any.
-        let has_had_some = state.history.end() > 0 && state.history.forgotten > Id::FIRST;
+        let has_had_some = state.history.end() > 0 && state.history.forgotten > Id::ZERO;
         let last_published = last_id.or(has_had_some.then_some(state.history.forgotten));
         Summary {
             name: feed.members.name.to_string(),

@@ -257,7 +257,7 @@ mod tests {
             Arc::clone(&channel.feed)
         };
         assert_eq!(hold(&channels.table).unused.len(), 1);
-        feed.members.enter(Phase::Asked);
+        feed.members.set_phase(Phase::Asked);
         feed.members.review();
         assert!(channels.list().is_empty());
         assert_eq!(hold(&channels.table).unused.len(), 0);

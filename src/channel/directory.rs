@@ -76,7 +76,7 @@ impl Directory {
         }
         let forgotten = read_forgotten(&path)?;
         let hub = Arc::clone(hub);
-        hub.ids.raise(forgotten.unwrap_or(hub.ids.last()));
+        hub.ids.issue_above(forgotten.unwrap_or(hub.ids.last()));
         let (dirty, failure, forgotten) = (Mutex::default(), Mutex::default(), forgotten.into());
         Ok(Directory { path, sync, hub, dirty, failure, forgotten, _lock: lock })
     }
@@ -138,7 +138,7 @@ impl Directory {
 
     /// No event of a channel that was removed has a larger id.
     pub(super) fn forgotten(&self) -> Id {
-        hold(&self.forgotten).unwrap_or(Id::FIRST)
+        hold(&self.forgotten).unwrap_or(Id::ZERO)
     }
 
     /// No event of a channel that is removed has a larger id: new channels start after it, also after a restart.

@@ -3,10 +3,9 @@
 
 use super::catch_up;
 use super::feed::{Feed, Hub, State};
-use super::history::{Batch, Cursor};
+use super::history::{Batch, Cursor, has_lost_events};
 use super::lane::Lane;
 use super::notifier::Wake;
-use super::start::is_lost;
 use super::subscriber::{Departure, LOOK_INTERVAL, Subscriber, Written};
 use std::collections::HashMap;
 use std::io;
@@ -128,7 +127,7 @@ fn write_batch(feed: &Arc<Feed>, mut round: Round, batch: &Batch) -> bool {
     let (mut events, mut bytes) = (0, 0);
     write_each(feed, &mut round.subscribers, |subscriber| {
         let before = subscriber.cursor;
-        if is_lost(before, batch.from) {
+        if has_lost_events(before, batch.from) {
             return Written::Departed(Departure::Slow);
         }
         let written = subscriber.write_batch(batch, subscriber.ends_at(round.completed_at));

@@ -214,14 +214,14 @@ impl Feed {
             }
         }
         state.history.append(id, frame, key);
-        self.members.enter(Phase::Begun);
+        self.members.set_phase(Phase::Begun);
         self.changed(state);
     }
 
     /// Takes note that the completion of the channel is committed. The caller tells the lanes.
     pub(super) fn complete(&self, state: &mut State) {
         state.completed_at = Some(state.history.end());
-        self.members.enter(Phase::Completed);
+        self.members.set_phase(Phase::Completed);
         self.changed(state);
     }
 

@@ -7,6 +7,11 @@ use std::sync::Arc;
 /// A position in the history: the number of events that were ever appended before it.
 pub(super) type Cursor = u64;
 
+/// Whether a subscriber at `cursor` has lost events when `first` is the oldest position that is left.
+pub(super) fn has_lost_events(cursor: Cursor, first: Cursor) -> bool {
+    cursor < first
+}
+
 /// The bytes that are copied at a time for one subscriber. They bound the memory of a slow reader.
 pub(super) const REPLAY_BYTES: usize = 32 * 1024;
 
@@ -73,7 +78,7 @@ impl History {
         let before = self.frames.partition_point(|frame| frame.id <= id).checked_sub(1);
         match (before, self.first_id()) {
             (Some(before), _) => self.frames[before].id,
-            (None, Some(first)) if self.forgotten == Id::FIRST => first.previous(),
+            (None, Some(first)) if self.forgotten == Id::ZERO => first.previous(),
             (None, _) => self.forgotten,
         }
     }

@@ -13,7 +13,7 @@ const N_BITS: u32 = 20;
 pub(crate) struct Id(u64);
 
 impl Id {
-    pub(super) const FIRST: Id = Id(0);
+    pub(super) const ZERO: Id = Id(0);
     /// Larger than each id that is issued.
     pub(super) const MAX: Id = Id(u64::MAX);
 
@@ -93,14 +93,14 @@ impl Ids {
     }
 
     /// An earlier process has issued `id`: each new one is larger.
-    pub(crate) fn raise(&self, id: Id) {
+    pub(crate) fn issue_above(&self, id: Id) {
         self.last.fetch_max(id.0, Relaxed);
         self.started.fetch_max(id.0, Relaxed);
         self.recovered.fetch_max(id.0, Relaxed);
     }
 
     /// Other processes issue the ids of channels, too.
-    pub(super) fn share(&self) {
+    pub(super) fn mark_shared(&self) {
         self.started.store(u64::MAX, Relaxed);
     }
 

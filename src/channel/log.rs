@@ -64,7 +64,7 @@ impl Logs {
             Storage::Memory => return Ok((Logs::Memory, Vec::new())),
             Storage::Journal { directory, sync } => (directory, sync),
             Storage::Redis(options) => {
-                hub.ids.share();
+                hub.ids.mark_shared();
                 let redis = Redis::open(options, mirror::bounds(&hub.limits))?;
                 return Ok((Logs::Redis(redis), Vec::new()));
             }
@@ -76,7 +76,7 @@ impl Logs {
             let history = replace(&mut recovered.history, History::new(hub.ids.last()));
             let is_completed = recovered.is_completed;
             let newest = recovered.segments.iter().map(|segment| segment.name).max();
-            hub.ids.raise(newest.unwrap_or(history.newest()).max(history.newest()));
+            hub.ids.issue_above(newest.unwrap_or(history.newest()).max(history.newest()));
             let journal = Journal::resume(&directory, &name, recovered)?;
             Ok(Restored { name, log: Log::Journal(Arc::new(journal)), history, is_completed })
         };

@@ -76,7 +76,7 @@ impl Members {
     }
 
     /// Called under the lock of the channel.
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         // The store would take the cache line away from other publishers each time.
         if self.phase.load(Relaxed) != phase as u8 {
             self.phase.store(phase as u8, SeqCst);
@@ -89,7 +89,7 @@ impl Members {
         }
     }
 
-    pub(super) fn on(&self, change: Change, callback: Callback) {
+    pub(super) fn add_callback(&self, change: Change, callback: Callback) {
         hold(&self.callbacks).push((change, callback));
     }
 

@@ -15,7 +15,7 @@ pub(super) const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the thread that reads waits for fan-out threads, for all entries that came in one piece: a thread that hangs
 /// must not stop the other channels.
-const ROOM_DEADLINE: Duration = Duration::from_millis(250);
+const READER_DEADLINE: Duration = Duration::from_millis(250);
 
 pub(super) fn bounds(limits: &Limits) -> Bounds {
     let Limits { history_events, history_bytes, .. } = *limits;
@@ -53,7 +53,7 @@ pub(super) fn commit(
     if !feed.members.has_begun() {
         let _state = feed.lock();
         if !feed.members.has_begun() {
-            feed.members.enter(Phase::Begun);
+            feed.members.set_phase(Phase::Begun);
         }
     }
     Ok(id)
@@ -107,8 +107,8 @@ impl Mirror for Feed {
 
     fn extend(self: Arc<Feed>, entries: Vec<Entry>) {
         let committed = entries.into_iter().filter_map(committed).collect();
-        let deadline = Instant::now() + ROOM_DEADLINE;
-        Feed::extend(&self, committed, ROOM_DEADLINE);
+        let deadline = Instant::now() + READER_DEADLINE;
+        Feed::extend(&self, committed, READER_DEADLINE);
         self.notify_lanes(self.lock());
         self.wait_for_views(deadline.saturating_duration_since(Instant::now()));
         if self.members.is_completed() {
@@ -122,7 +122,7 @@ impl Mirror for Feed {
         // Without an older entry, only a client at the id before the first has lost nothing.
         let first = entries.first().map(|(id, _)| id.previous());
         let forgotten = forgotten.map(|id| Id::parse(id).or(first));
-        state.history.reset(forgotten.unwrap_or(first).unwrap_or(Id::FIRST));
+        state.history.reset(forgotten.unwrap_or(first).unwrap_or(Id::ZERO));
         state.completed_at = None;
         let is_empty = entries.is_empty();
         for (id, event) in entries {
@@ -133,7 +133,7 @@ impl Mirror for Feed {
         }
         let is_completed = state.is_completed();
         if !is_empty {
-            self.members.enter(if is_completed { Phase::Completed } else { Phase::Begun });
+            self.members.set_phase(if is_completed { Phase::Completed } else { Phase::Begun });
         }
         self.restart_views(&state);
         self.changed(&state);
@@ -145,10 +145,10 @@ impl Mirror for Feed {
 
     fn retire(self: Arc<Feed>) {
         let mut state = self.lock();
-        state.history.reset(Id::FIRST);
+        state.history.reset(Id::ZERO);
         self.restart_views(&state);
         // The channel is as if it had not begun: what it had is in Redis.
-        self.members.enter(Phase::Asked);
+        self.members.set_phase(Phase::Asked);
         drop(state);
         self.members.review();
     }

@@ -30,7 +30,7 @@ impl Feed {
         self.view.is_some() && self.hub.ids.are_shared()
     }
 
-    fn reach(&self, state: &mut State, channel: &Feed, id: Id) {
+    fn set_part(&self, state: &mut State, channel: &Feed, id: Id) {
         let mut parts = self.view.iter().flat_map(|view| view.selection.parts());
         if let Some(at) = parts.position(|part| *part == channel.members.name) {
             state.place[at] = id;
@@ -40,7 +40,7 @@ impl Feed {
     /// Appends the next event of a channel to the view. Called under the lock of the channel.
     pub(super) fn show_of(self: &Arc<Feed>, channel: &Feed, id: Id, shown: &[u8]) {
         let mut state = self.lock();
-        self.reach(&mut state, channel, id);
+        self.set_part(&mut state, channel, id);
         if state.is_active() {
             let frame = placed(&state.place, shown);
             // The history of the view is in the order in which the events came. Its ids only tell how old they are.
@@ -53,9 +53,9 @@ impl Feed {
     /// come back with their places, and are told what is lost. Called under the lock of the channel.
     pub(super) fn restart(self: &Arc<Feed>, channel: &Feed, newest: Id) {
         let mut state = self.lock();
-        self.reach(&mut state, channel, newest);
+        self.set_part(&mut state, channel, newest);
         if state.is_active() {
-            self.restart_at(state, Id::FIRST);
+            self.restart_at(state, Id::ZERO);
         }
     }
 

@@ -65,7 +65,7 @@ impl<'f> Replay<'f> {
     /// [`Departure::Slow`] if a channel has lost an event since then.
     pub(super) fn next(&mut self, asked: &Asked, until: &[Id], batch: &mut Batch) -> Result<String, Departure> {
         let gap = if self.is_complete { self.look(asked, until)? } else { String::new() };
-        let mut history = History::new(Id::FIRST);
+        let mut history = History::new(Id::ZERO);
         self.fill(&mut history)?;
         history.copy(0, Cursor::MAX, usize::MAX, batch);
         self.is_complete = self.next.is_empty();

@@ -2,7 +2,7 @@
 
 use super::asked::Asked;
 use super::feed::Feed;
-use super::history::{Cursor, History};
+use super::history::{Cursor, History, has_lost_events};
 use super::id::{Id, Ids};
 
 /// Where a subscription or a poll starts, by what the client has asked for.
@@ -49,13 +49,13 @@ impl Start {
         };
         let (after, has_gap) = match asked {
             Asked::Latest => (newest, None),
-            Asked::Earliest => (Id::FIRST, Some(false)),
+            Asked::Earliest => (Id::ZERO, Some(false)),
             Asked::After(text) => match Id::parse(text).filter(knows) {
                 Some(id) => (id, None),
-                None => (Id::FIRST, Some(true)),
+                None => (Id::ZERO, Some(true)),
             },
             Asked::Since(_, Some(id)) => (newest.min(*id), None),
-            Asked::Since(_, None) => (Id::FIRST, Some(true)),
+            Asked::Since(_, None) => (Id::ZERO, Some(true)),
         };
         let (is_time, end) = (matches!(asked, Asked::Since(..)), history.end());
         let is_completed = state.is_completed();
@@ -76,8 +76,8 @@ impl Start {
     /// The history may have begun anew, with other ids. Returns whether what stood at the old `end` is lost: then this starts
     /// with the oldest event.
     pub(super) fn find_in(&mut self, history: &History) -> bool {
-        let is_lost = is_lost(self.end, history.first);
-        self.after = history.last_until(if is_lost { Id::FIRST } else { self.after });
+        let is_lost = has_lost_events(self.end, history.first);
+        self.after = history.last_until(if is_lost { Id::ZERO } else { self.after });
         self.end = history.position_after(self.after);
         is_lost
     }
@@ -90,9 +90,4 @@ fn knows(history: &History, ids: &Ids, id: Id) -> bool {
         true => id == history.forgotten || id == history.last_until(id),
         false => id <= history.newest() || ids.has_issued(id),
     }
-}
-
-/// Whether a subscriber at `cursor` has lost something when `first` is the oldest position that is left.
-pub(super) fn is_lost(cursor: Cursor, first: Cursor) -> bool {
-    cursor < first
 }

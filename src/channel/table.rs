@@ -124,7 +124,7 @@ impl Table {
         let feed = Arc::clone(&self.insert(&name, |_| log, history).feed);
         match is_completed {
             true => feed.complete(&mut feed.lock()),
-            false => feed.members.enter(Phase::Begun),
+            false => feed.members.set_phase(Phase::Begun),
         }
         self.claim(&feed.members, true);
         feed
@@ -159,7 +159,7 @@ impl Table {
         // Over Redis it has each of its channels: other servers may publish on them.
         let parts = selection.parts().iter().filter(|_| feed.has_place());
         let channels: Vec<_> = parts.map(|name| self.open(name)).collect();
-        feed.lock().place = vec![Id::FIRST; channels.len()];
+        feed.lock().place = vec![Id::ZERO; channels.len()];
         Channel::of_view(&feed, channels)
     }
 

@@ -239,7 +239,7 @@ mod tests {
         for (selection, is_over_redis) in [("*", false), ("a,b", true)] {
             let channels = start(Limits::default());
             if is_over_redis {
-                channels.hub.ids.share();
+                channels.hub.ids.mark_shared();
             }
             let a = channels.open("a").expect("there is room");
             let locked = a.feed.lock();

@@ -1,7 +1,7 @@
 //! A connection, as the thread that owns it uses it.
 
 use super::admission::Admission;
-use super::slot::{GRACE, Slot, bought_ms};
+use super::slot::{GRACE, Slot, ms_for_bytes};
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock, WriteZero};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -132,7 +132,7 @@ impl Connection {
             if bytes > 0 {
                 self.progress(bytes);
                 progress_at = now;
-                deadline = (deadline + Duration::from_millis(bought_ms(bytes))).min(now + stall);
+                deadline = (deadline + Duration::from_millis(ms_for_bytes(bytes))).min(now + stall);
             }
             // The call that follows a long one says what the peer has taken meanwhile.
             if now >= deadline && step == short {

@@ -136,7 +136,7 @@ impl Cors {
     /// `*` may not go with credentials. Where the response depends on the origin, shared caches must know: "If
     /// Access-Control-Allow-Origin is set to ... an origin ... include Vary: Origin" (Fetch, 3.3.5), also in a response
     /// without it.
-    pub(super) fn mark(&self, origin: Option<&str>, response: Response) -> Response {
+    pub(super) fn add_fields(&self, origin: Option<&str>, response: Response) -> Response {
         let response = match origin {
             _ if self.origins.is_none() => response.literal("Access-Control-Allow-Origin", "*"),
             Some(origin) if self.names(origin) => response

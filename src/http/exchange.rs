@@ -187,7 +187,7 @@ impl Service {
             rest: None,
         };
         let origin = origin_of(wire.unread());
-        self.answer(self.cors.mark(origin.as_deref(), refusal.into()), reply, wire)
+        self.answer(self.cors.add_fields(origin.as_deref(), refusal.into()), reply, wire)
     }
 
     fn exchange(&self, mut head: Head, wire: &mut Wire) -> io::Result<After> {
@@ -218,7 +218,7 @@ impl Service {
             true => response.full(),
             false => response,
         };
-        let response = self.cors.mark(request.field("origin"), response);
+        let response = self.cors.add_fields(request.field("origin"), response);
         self.log.access(|| {
             let client = client_of(&request, peer, &self.log.options.trusted_proxies);
             (client, Some(request.line()), response.status().0)

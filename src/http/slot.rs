@@ -40,7 +40,7 @@ fn grace_ms() -> u64 {
 }
 
 /// How much time a peer has earned by taking so many bytes.
-pub(super) fn bought_ms(bytes: usize) -> u64 {
+pub(super) fn ms_for_bytes(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(1000) / LEAST_BYTES_PER_SECOND
 }
 
@@ -97,7 +97,7 @@ impl Slot {
     /// The peer has taken bytes. They postpone the eviction, at the least rate.
     pub(super) fn progress(&self, bytes: usize) {
         let latest_ms = grace_ms();
-        let _ = self.change(|from_ms| from_ms.saturating_add(bought_ms(bytes)).min(latest_ms));
+        let _ = self.change(|from_ms| from_ms.saturating_add(ms_for_bytes(bytes)).min(latest_ms));
     }
 
     /// A write begins. What this returns is given to [`end_write`](Slot::end_write).

@@ -52,7 +52,7 @@ fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Resul
     }
     let (directives, mut recording) = Played::open(file, &given)?;
     if directives.status != Status::OK {
-        return recording.content(directives.status).map(|response| directives.mark(response));
+        return recording.content(directives.status).map(|response| directives.add_fields(response));
     }
     flow.retry = flow.retry.filter(|_| given.has("retry"));
     flow.has_bom |= recording.has_mark;
@@ -76,7 +76,7 @@ fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Resul
             _ => recording = Played::open(file, &given)?.1,
         }
     }
-    let response = directives.mark(flow.stream(recording, first, id.is_some()));
+    let response = directives.add_fields(flow.stream(recording, first, id.is_some()));
     Ok(match lines {
         Some(lines) => given.on_line(response, lines),
         None => response,
@@ -140,7 +140,7 @@ impl Directives {
     }
 
     /// The response with these fields in place of its own.
-    fn mark(self, mut response: Response) -> Response {
+    fn add_fields(self, mut response: Response) -> Response {
         for (name, _) in &self.fields {
             response = response.without(name);
         }

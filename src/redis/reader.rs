@@ -136,8 +136,8 @@ impl Reader<'_> {
         let shared = &mut *hold(&self.redis.shared);
         match push {
             [Reply::Text(kind), _] if kind != b"invalidate" => {}
-            [_, Reply::List(keys)] => shared.mark(keys.iter()),
-            _ => shared.mark_all(),
+            [_, Reply::List(keys)] => shared.mark_due(keys.iter()),
+            _ => shared.mark_all_due(),
         }
     }
 
@@ -169,7 +169,7 @@ impl Reader<'_> {
         for _ in warm.chunks(PAGE) {
             // Null when there is nothing new.
             if let Reply::List(streams) = self.reply()? {
-                hold(&self.redis.shared).mark(streams.iter().step_by(2));
+                hold(&self.redis.shared).mark_due(streams.iter().step_by(2));
             }
         }
         Ok(())

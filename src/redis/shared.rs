@@ -106,7 +106,7 @@ impl Followed {
 
 impl Shared {
     /// These keys are to be read, if they are those of streams that are followed.
-    pub(super) fn mark<'k>(&mut self, keys: impl Iterator<Item = &'k Reply>) {
+    pub(super) fn mark_due<'k>(&mut self, keys: impl Iterator<Item = &'k Reply>) {
         for key in keys {
             if let Reply::Text(key) = key
                 && let Ok(key) = str::from_utf8(key)
@@ -117,7 +117,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn mark_all(&mut self) {
+    pub(super) fn mark_all_due(&mut self) {
         self.due = self.streams.keys().cloned().collect();
     }
 
@@ -176,7 +176,7 @@ impl Redis {
         shared.session = Some(Session { number, address });
         shared.socket = Some(Arc::clone(socket));
         // Whatever was known of a stream may be wrong: this may be another server, or one without its data.
-        shared.mark_all();
+        shared.mark_all_due();
         self.changed.notify_all();
     }
 

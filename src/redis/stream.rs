@@ -101,7 +101,7 @@ impl Stream {
             }
             Answer::NotSent => Err(Failure::Down),
             Answer::NotReplicated => Err(Failure::Unknown),
-            Answer::Lost | Answer::Reply(_) => self.meet(&token, deadline),
+            Answer::Lost | Answer::Reply(_) => self.await_entry(&token, deadline),
         };
         hold(&self.redis.shared).awaited.remove(&token);
         outcome
@@ -129,7 +129,7 @@ impl Stream {
         }
     }
 
-    fn meet(&self, token: &str, deadline: Instant) -> Result<String, Failure> {
+    fn await_entry(&self, token: &str, deadline: Instant) -> Result<String, Failure> {
         let mut shared = hold(&self.redis.shared);
         loop {
             if let Some(Some(id)) = shared.awaited.get(token) {
