@@ -292,10 +292,10 @@ mod tests {
             state.lanes.iter_mut().flat_map(|lane| lane.drain()).collect()
         };
         channels.hub.stop();
-        // The threads are not told of it: that would be under the lock of the channel that is shown.
+        // The threads are not told of it: that would be under the lock of the channel that is shown. One that has not ended
+        // yet may find it all the same.
         taken.drain(..).for_each(|it| _ = view.feed.lock().lanes[0].join(it, None));
         view.feed.show(super::super::id::Id::MAX.previous(), &b"data: x\n\n"[..].into());
-        assert_eq!(view.feed.lock().lanes[0].len(), 1);
         channels.stop();
         let mut received = String::new();
         client.read_to_string(&mut received).expect("it ends");
