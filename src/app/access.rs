@@ -78,7 +78,8 @@ impl Access {
         if let Publishers::Bearer(token) = &publishers
             && token.len() < SHORTEST_KEY
         {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, SHORT_TOKEN));
+            // Earlier versions took any token, and a server that does not start any more helps no operator.
+            log::say(SHORT_TOKEN);
         }
         let ip = |address: &Address| match address {
             Address::Tcp(addr) => Some(addr.ip()),
@@ -305,8 +306,8 @@ fn review(access: &Weak<Access>, mut reading: Reading) {
     }
 }
 
-const SHORT_TOKEN: &str = "the token in the file of --publish-token-file has fewer than 16 characters, so that it could be guessed; \
-     openssl rand -hex 16 makes one";
+const SHORT_TOKEN: &str = "the token in the file of --publish-token-file has fewer than 16 characters, so that it can be guessed; \
+     openssl rand -hex 16 makes a better one";
 const PUBLISHING_IS_OFF: Refusal = Refusal::new(
     Status::FORBIDDEN,
     "Publishing is off. Start the server with --publish-token-file FILE, or on a loopback address with --publish-open.",

@@ -1,5 +1,6 @@
 //! Which requests may read, publish and cut: Host, Origin and token, for each kind of route.
 
+use crate::files::Directory;
 use crate::server::{Answer, Server, Stream, ask, eventually};
 use std::fs;
 use std::net::SocketAddr;
@@ -138,6 +139,19 @@ fn check(server: &Server, address: SocketAddr, from: &From, has_named: bool) -> 
     assert_eq!(ask(address, "GET", "/healthz", &fields, "").status, 200);
     assert!(!server.said().contains("panicked"));
     wrong
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_told_at_the_start() {
+    let directory = Directory::new("short-token");
+    for (token, is_short) in [("fifteen-letters", true), ("sixteen-letters!", false)] {
+        fs::write(directory.0.join("token"), token).expect("it can be written");
+        let token = directory.0.join("token");
+        let server = Server::start(&["--publish-token-file", token.to_str().expect("it is UTF-8")]);
+        ask(server.address, "GET", "/healthz", &[], "");
+        eventually("the request is logged", || server.said().contains("/healthz"));
+        assert_eq!(server.said().contains("fewer than 16 characters"), is_short);
+    }
 }
 
 #[test]

@@ -276,8 +276,6 @@ fn a_directory_or_a_file_that_cannot_be_used_is_refused() {
         refusals.push(refuse(&[token.clone(), path(name)], last));
         refusals.push(refuse(&[www.clone(), path(name)], last));
     }
-    fs::write(path("short"), "fifteen-letters\n").expect("it can be written");
-    refusals.push(refuse(&[token.clone(), path("short")], "fewer than 16 characters"));
     refusals.push(refuse(&[token, directory.0.clone().into_os_string()], "cannot"));
     refusals.push(refuse(&["--www", ""], "directory"));
     refusals.push(refuse(&["--www="], "directory"));
