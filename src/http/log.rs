@@ -64,6 +64,11 @@ impl Log {
     }
 }
 
+/// Starts the thread that writes, while the system still grants one.
+pub(super) fn start() {
+    hold(&WAITING).start_thread();
+}
+
 /// Each line of this process becomes a JSON object.
 pub(super) fn begin_json() {
     hold(&WAITING).is_json = true;
@@ -99,14 +104,20 @@ fn send(line: &str) {
     }
     waiting.text.push_str(line);
     let was_busy = replace(&mut waiting.is_busy, true);
-    if !waiting.has_thread {
-        // When the system refuses the thread, the next line asks for it again.
-        let thread = thread::Builder::new().name("log".into()).stack_size(64 * 1024);
-        waiting.has_thread = thread.spawn(write_lines).is_ok();
-    }
+    waiting.start_thread();
     drop(waiting);
     if !was_busy {
         CHANGED.notify_all();
+    }
+}
+
+impl Waiting {
+    /// When the system refuses the thread, the next line asks for it again.
+    fn start_thread(&mut self) {
+        if !self.has_thread {
+            let thread = thread::Builder::new().name("log".into()).stack_size(64 * 1024);
+            self.has_thread = thread.spawn(write_lines).is_ok();
+        }
     }
 }
 

@@ -128,6 +128,7 @@ impl Server {
     /// As [`serve`](Server::serve), with connections that the caller can count.
     pub(crate) fn serve_with(self, router: Router, admission: Arc<Admission>) -> io::Result<ServerHandle> {
         self.listeners.iter().try_for_each(|listener| listener.prepare(&self.limits))?;
+        log::start();
         let addr = self.local_addr().unwrap_or(NO_ADDRESS);
         let threads = Arc::new(Threads::default());
         let service = Arc::new(Service {
