@@ -267,8 +267,10 @@ impl Drop for Browser {
 /// ChromeDriver, and the port that it listens on. What it and Chromium write is in `profile`.
 fn start_driver(profile: &Path) -> io::Result<(Child, u16)> {
     fs::create_dir_all(profile)?;
-    // It takes a port of IPv4 that is free, and ends if the same one of IPv6 is not.
-    for _ in 0..10 {
+    // It takes a port of IPv4 that is free, and ends if the same one of IPv6 is not, or if the machine is short of something
+    // for a moment.
+    for attempt in 0..40 {
+        thread::sleep(Duration::from_millis(if attempt < 10 { 0 } else { 500 }));
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .env("TMPDIR", profile)
