@@ -2,6 +2,12 @@
 import { fillLines } from "./dom.js";
 import { translate } from "./text.js";
 import { startWords } from "./words.js";
+// What these import stands here, too, so that the browser asks for all at once.
+import "./parser.js";
+import "./reader.js";
+import "./tabs.js";
+import "./tape.js";
+import "./wire.js";
 
 translate();
 fillLines();

@@ -1,4 +1,4 @@
-/** Asks for the words and their bytes while the other modules are still on their way. words.js takes over. */
+/** Asks for the words and their bytes, then for the other modules. words.js takes the words over. */
 
 /** A name that no other line has. Each request gets a new one: the server may still write to the line before. */
 export const freshLine = () =>
@@ -33,3 +33,7 @@ function ask() {
 
 /** A page that is hidden waits. */
 export const early = document.hidden ? null : ask();
+
+// The modules would take the network from the words. A server that does not answer must not hold them back.
+await Promise.race([early?.words, new Promise((resolve) => setTimeout(resolve, 500))]);
+import("./app.js");
