@@ -9,9 +9,8 @@ use super::asked::Asked;
 use super::catch_up::{self, Filter};
 use super::feed::Feed;
 use super::id::Id;
-use super::log::Log;
+use super::log::{LOG_DEADLINE, Log};
 use super::members::{Change, Presence, User};
-use super::mirror::REDIS_DEADLINE;
 use super::publication::{Publication, PublishError, Published};
 use super::start::Start;
 use super::subscriber::Subscriber;
@@ -112,7 +111,7 @@ impl Channel {
     }
 
     fn publish_encoded(&self, event: &Event, key: Option<&str>) -> Result<Published, PublishError> {
-        let (hub, deadline) = (&self.feed.hub, Instant::now() + REDIS_DEADLINE);
+        let (hub, deadline) = (&self.feed.hub, Instant::now() + LOG_DEADLINE);
         let publication = Publication::new(event, key, hub.limits.history_bytes)?;
         let names = std::iter::once(self.name());
         let _reservation = hub.reservations.reserve(key, names, deadline)?;
@@ -136,7 +135,7 @@ impl Channel {
 
     /// `false` only if nothing was published, by any server.
     pub(super) fn may_have_begun(&self) -> bool {
-        let is_unknown = self.log.refresh(Instant::now() + REDIS_DEADLINE).is_err();
+        let is_unknown = self.log.refresh(Instant::now() + LOG_DEADLINE).is_err();
         is_unknown || self.feed.members.has_begun()
     }
 
@@ -146,7 +145,7 @@ impl Channel {
     /// # Errors
     /// [`PublishError::Unavailable`] and [`PublishError::Unknown`]; never while the log is in memory.
     pub fn complete(&self) -> Result<(), PublishError> {
-        self.log.commit(&self.feed, None, Instant::now() + REDIS_DEADLINE)?;
+        self.log.commit(&self.feed, None, Instant::now() + LOG_DEADLINE)?;
         self.feed.members.review();
         Ok(())
     }
@@ -202,7 +201,7 @@ impl Channel {
 
     /// Where a client starts, and what there is for it now. `None` when the channel cannot be read.
     pub(super) fn start(&self, asked: &Asked) -> Option<Start> {
-        self.start_before(asked, Instant::now() + REDIS_DEADLINE)
+        self.start_before(asked, Instant::now() + LOG_DEADLINE)
     }
 
     fn start_before(&self, asked: &Asked, deadline: Instant) -> Option<Start> {

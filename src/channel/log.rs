@@ -20,7 +20,10 @@ use std::mem::replace;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a publisher or a subscriber waits in all: for another publisher with its key, and for Redis.
+pub(super) const LOG_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Where the logs of all channels are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,9 +10,6 @@ use crate::redis::{Bounds, Content, Entry, Failure, Mirror, Stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a publisher or a subscriber waits for Redis, in all.
-pub(super) const REDIS_DEADLINE: Duration = Duration::from_secs(2);
-
 /// How long the thread that reads waits for fan-out threads, for all entries that came in one piece: a thread that hangs
 /// must not stop the other channels.
 const READER_DEADLINE: Duration = Duration::from_millis(250);

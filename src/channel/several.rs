@@ -2,7 +2,7 @@
 
 use super::channel::Channel;
 use super::channels::Channels;
-use super::mirror::REDIS_DEADLINE;
+use super::log::LOG_DEADLINE;
 use super::publication::{Publication, PublishError, Published};
 use super::table::{NoChannel, Removed, Table};
 use crate::http::lock::hold;
@@ -42,7 +42,7 @@ impl Channels {
         event: &Event,
         key: Option<&str>,
     ) -> Result<Vec<Published>, NotPublished> {
-        let deadline = Instant::now() + REDIS_DEADLINE;
+        let deadline = Instant::now() + LOG_DEADLINE;
         let publication = Publication::new(event, key, self.hub.limits.history_bytes)?;
         let names = channels.iter().map(Channel::name);
         let _reservation = self.hub.reservations.reserve(key, names, deadline)?;

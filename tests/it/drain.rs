@@ -6,7 +6,7 @@ use crate::files::Directory;
 use crate::server::{Server, Stream, ask, connect, eventually, read_until};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
@@ -83,6 +83,20 @@ fn the_next_server_can_take_the_place_of_a_drained_one_when_the_command_returns(
         // Killing it would free its place.
         std::mem::forget(server);
     }
+}
+
+/// The answer is there before the deadline. The command returns when the process has ended, which closes the connections.
+#[test]
+fn the_command_returns_after_the_last_connection_is_closed() {
+    let server = Server::start(&["--publish-open"]);
+    let mut uploading = server.connect();
+    let head = "POST /channels/news?lines HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\none\n";
+    uploading.write_all(head.as_bytes()).expect("the server reads");
+    let output = drain(server.address, &["--deadline", "4"]);
+    assert!(said(&output).contains("closes 1 connections"), "{output:?}");
+    uploading.set_nonblocking(true).expect("it is a socket");
+    let end = uploading.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_ne!(end, Err(ErrorKind::WouldBlock), "it is open still");
 }
 
 const EVENTS: usize = 60;
