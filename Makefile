@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 EDITION := $(shell sed -n 's/^edition = "\(.*\)"/\1/p' Cargo.toml)
 SOURCES := Cargo.toml Makefile $(shell find src www -type f)
 RUSTC   ?= rustc
-RELEASE := --edition=$(EDITION) --cap-lints=allow -C opt-level=s -C codegen-units=1
+RELEASE := --edition=$(EDITION) --cap-lints=allow -C opt-level=2 -C codegen-units=1
 
 # $(call binary,OUTPUT,FLAGS): the library, then the command linked with it.
 define binary

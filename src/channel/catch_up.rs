@@ -21,22 +21,24 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Says of each event whether the subscriber gets it.
 pub(super) type Filter = Box<dyn FnMut(&Message) -> bool + Send>;
 
-/// Starts a stream after its opening, on the thread of its connection. The event that reports a gap and the first part
-/// of the history are found at one moment.
+/// Starts a stream on the thread of its connection, with its head unless that has left. The event that reports a gap and
+/// the first part of the history are found at one moment.
 pub(super) fn begin(
     feed: &Arc<Feed>,
     mut subscriber: Subscriber,
+    mut head: Vec<u8>,
     start: Start,
     asked: Asked,
     mut filter: Option<Filter>,
 ) -> Result<(), Departure> {
     subscriber.presence.join();
     if feed.view.is_some() {
+        subscriber.write_blocking(&head)?;
+        subscriber.connection.set_farewell(farewell);
         replay_view(feed, &mut subscriber, start, &asked, filter.as_mut())?;
         return catch_up(feed, subscriber, filter);
     }
     let mut batch = Batch::default();
-    let mut gap = String::new();
     {
         let state = feed.lock();
         let History { first, forgotten, .. } = state.history;
@@ -47,14 +49,14 @@ pub(super) fn begin(
             false => state.history.position_after(start.after),
         };
         if has_lost || start.is_behind_gap(forgotten, &feed.hub.ids) {
-            gap = feed.gap(&asked, state.history.first_id(), BTreeSet::new());
+            head.extend_from_slice(feed.gap(&asked, state.history.first_id(), BTreeSet::new()).as_bytes());
         }
         feed.copy_for(&state, &subscriber, &mut batch);
     }
-    subscriber.write_blocking(gap.as_bytes())?;
-    write(feed, &mut subscriber, &batch, filter.as_mut())?;
+    write(feed, &mut subscriber, &head, &batch, filter.as_mut())?;
+    subscriber.connection.set_farewell(farewell);
     // The rest may take long.
-    drop((gap, batch));
+    drop((head, batch));
     catch_up(feed, subscriber, filter)
 }
 
@@ -82,8 +84,7 @@ fn replay_view(
         loop {
             let gap = replay.next(asked, &until, &mut batch)?;
             subscriber.cursor = 0;
-            subscriber.write_blocking(gap.as_bytes())?;
-            write(feed, subscriber, &batch, filter.as_deref_mut())?;
+            write(feed, subscriber, gap.as_bytes(), &batch, filter.as_deref_mut())?;
             if replay.is_complete || hub.is_stopped() {
                 break;
             }
@@ -160,7 +161,7 @@ fn catch_up(feed: &Arc<Feed>, mut subscriber: Subscriber, mut filter: Option<Fil
             feed.copy_for(&state, &subscriber, &mut batch)
         };
         if subscriber.cursor < batch.end() {
-            write(feed, &mut subscriber, &batch, filter.as_mut())?;
+            write(feed, &mut subscriber, b"", &batch, filter.as_mut())?;
         } else if feed.hub.is_stopped() {
             subscriber.write_last_blocking(&farewell())?;
             return Err(Departure::Stopped);
@@ -175,9 +176,11 @@ fn catch_up(feed: &Arc<Feed>, mut subscriber: Subscriber, mut filter: Option<Fil
     }
 }
 
+/// Writes what a batch has for the subscriber, in one call with what comes before it.
 fn write(
     feed: &Feed,
     subscriber: &mut Subscriber,
+    before: &[u8],
     batch: &Batch,
     filter: Option<&mut Filter>,
 ) -> Result<(), Departure> {
@@ -192,7 +195,7 @@ fn write(
         let accepted: Vec<&[u8]> = batch.frames().filter(&mut is_accepted).collect();
         (events, bytes) = (accepted.len() as u64, Cow::Owned(accepted.concat()));
     }
-    subscriber.write_blocking(&bytes)?;
+    subscriber.write_both_blocking(before, &bytes)?;
     if events > 0 {
         subscriber.written_ms = feed.hub.now_ms();
         feed.hub.counters.delivered(events, bytes.len() as u64);

@@ -234,13 +234,13 @@ impl Channel {
         self.feed.hub.counters.replays.fetch_add(u64::from(is_replay), Relaxed);
         let feed = Arc::clone(&self.feed);
         let response = event_stream(opening(), move |writer| {
-            let connection = writer.into_connection();
+            let (connection, head) = writer.into_parts();
             let subscriber = Subscriber::new(connection, presence, start.end);
-            let outcome = catch_up::begin(&feed, subscriber, start, asked, filter);
+            let outcome = catch_up::begin(&feed, subscriber, head, start, asked, filter);
             catch_up::count(&feed, outcome);
             Ok(())
         });
-        if is_replay { response.delayed() } else { response }
+        if is_replay { response.joined(request) } else { response }
     }
 }
 

@@ -228,9 +228,9 @@ mod tests {
             let feed = Arc::clone(&subscribed);
             event_stream(opening(), move |writer| {
                 let presence = Presence::new(&feed.members);
-                let subscriber = Subscriber::new(writer.into_connection(), presence, 0);
+                let subscriber = Subscriber::new(writer.into_parts().0, presence, 0);
                 let start = Start::new(&feed, &Asked::Earliest);
-                let outcome = catch_up::begin(&feed, subscriber, start, Asked::Earliest, None);
+                let outcome = catch_up::begin(&feed, subscriber, Vec::new(), start, Asked::Earliest, None);
                 catch_up::count(&feed, outcome);
                 Ok(())
             })

@@ -181,10 +181,12 @@ impl Subscriber {
 
     /// Writes everything on a blocking socket.
     pub(super) fn write_blocking(&self, bytes: &[u8]) -> Result<(), Departure> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.connection.write_all(bytes).map_err(|error| match error.kind() {
+        self.write_both_blocking(bytes, b"")
+    }
+
+    /// The same, for two pieces in one call.
+    pub(super) fn write_both_blocking(&self, first: &[u8], second: &[u8]) -> Result<(), Departure> {
+        self.connection.write_both(first, second).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Departure::Stalled,
             _ => Departure::Left,
         })

@@ -58,7 +58,7 @@ impl Connection {
     }
 
     /// The opening of a stream has left. `farewell` makes what the client is sent when the server stops.
-    pub(super) fn set_farewell(&self, farewell: fn() -> Vec<u8>) {
+    pub(crate) fn set_farewell(&self, farewell: fn() -> Vec<u8>) {
         let _ = self.farewell.set(farewell);
         // After the store, as in `wait_for_request`.
         if self.admission.is_stopping() {
@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// As [`write_all`](Connection::write_all), for two pieces in one call.
-    pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
         let mut pieces = [first, second].map(IoSlice::new);
         let mut rest = &mut pieces[..=usize::from(!second.is_empty())];
         // Removes the first piece if it is empty.

@@ -9,6 +9,7 @@ use super::forwarded::{client_of, name_of};
 use super::head::{Framing, Head, Method, Version};
 use super::head_parser::{HeadParser, origin_of};
 use super::limits::Limits;
+use super::listener::Listener;
 use super::log::Log;
 use super::pool::Pool;
 use super::request::Request;
@@ -16,9 +17,9 @@ use super::response::{Body, Response};
 use super::router::Router;
 use super::slot::GRACE;
 use super::status::{Refusal, Status};
-use super::stream::{Run, Stream, StreamWriter};
+use super::stream::{Pace, Run, Stream, StreamWriter};
 use super::wire::{READ_BYTES, Wire};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,7 +47,8 @@ pub(super) struct Service {
 
 /// What a thread is needed for.
 pub(super) enum Job {
-    Serve(Connection),
+    /// Accepts connections and serves them.
+    Accept(Arc<Listener>),
     /// Runs a stream. Its opening has left.
     Run(StreamWriter, Run),
 }
@@ -75,23 +77,16 @@ enum After {
 }
 
 impl Service {
-    pub(super) fn work(&self, job: Job, pool: &Pool<Job>) {
-        match job {
-            Job::Serve(connection) => self.serve(connection, pool),
-            Job::Run(writer, run) => self.run(writer, run),
-        }
-    }
-
     /// Answers one request after another. An error in between means that the peer has left, or that the connection was
     /// evicted.
-    fn serve(&self, connection: Connection, pool: &Pool<Job>) {
+    pub(super) fn serve(&self, connection: Connection, pool: &Pool<Job>) {
         let mut wire = Wire::new(connection);
-        let (mut wait, mut has_published) = (self.limits.head_deadline, false);
+        let (mut wait, mut is_idle) = (self.limits.head_deadline, false);
         loop {
             // The next request of a busy peer has often arrived when this thread runs again. A yield costs less than a
             // read that falls asleep and is woken: without it a request costs a third more. After a publish it would
             // let the fan-out threads run, which write less with each call when they run early.
-            if wire.unread().is_empty() && !has_published {
+            if wire.unread().is_empty() && is_idle {
                 if wire.flush().is_err() {
                     return;
                 }
@@ -105,7 +100,7 @@ impl Service {
             match after {
                 Ok(After::Next(method)) => {
                     wait = self.limits.idle;
-                    has_published = matches!(method, Method::Post | Method::Put);
+                    is_idle = !matches!(method, Method::Post | Method::Put);
                 }
                 Ok(After::Close) => {
                     if wire.flush().is_ok() {
@@ -253,25 +248,28 @@ impl Service {
         Ok(if closes_at_once { After::CloseAtOnce } else { After::Close })
     }
 
-    /// Sends the head and the opening of a stream in one write, and runs it.
+    /// Sends the head and the opening of a stream in one write, unless the run does, and runs it.
     fn begin_stream(&self, mut stream: Stream, mut wire: Wire, pool: &Pool<Job>) {
         let head = std::mem::take(wire.out());
         let mut writer = StreamWriter::new(wire.into_connection());
         if let Some(prepare) = stream.prepare.take() {
             prepare(&mut writer, &head);
         }
-        if writer.begin(head, &stream.opening).is_err() {
-            return;
+        writer.begin(head, &stream.opening);
+        if stream.pace != Pace::Joined {
+            if writer.flush().is_err() {
+                return;
+            }
+            writer.connection().set_farewell(stream.farewell.unwrap_or(Vec::new));
         }
-        writer.connection().set_farewell(stream.farewell.unwrap_or(Vec::new));
-        match stream.is_delayed {
-            true => pool.submit_later(Job::Run(writer, stream.run)),
-            false => self.run(writer, stream.run),
+        match stream.pace {
+            Pace::Delayed => pool.submit_later(Job::Run(writer, stream.run)),
+            Pace::AtOnce | Pace::Joined => self.run(writer, stream.run),
         }
     }
 
     /// An error of a stream means that the client has left.
-    fn run(&self, writer: StreamWriter, run: Run) {
+    pub(super) fn run(&self, writer: StreamWriter, run: Run) {
         self.guard(|| {
             let _ = run(writer);
         });

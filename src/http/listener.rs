@@ -10,13 +10,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// The system lets 128 connections wait to be accepted and drops the next one; its client tries again a second later.
 /// When 3,000 connections come at once to a busy machine with two cores, nineteen in twenty are answered after 2 s with
 /// two accept threads, and after 2.5 to 5 s with one.
-pub(super) const ACCEPT_THREADS: usize = 2;
+const ACCEPT_THREADS: usize = 2;
 
 /// How often an accept thread looks whether its listener was closed, where the socket is not ours to shut down.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -94,6 +94,8 @@ pub(crate) struct Listener {
     /// Another process has opened the socket, and may hold it longer than this one.
     is_inherited: bool,
     is_closed: AtomicBool,
+    /// How many threads accept, or are about to.
+    accepting: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,7 @@ enum Socket {
 
 impl Listener {
     fn new(socket: Socket) -> Listener {
-        Listener { socket, is_inherited: false, is_closed: AtomicBool::new(false) }
+        Listener { socket, is_inherited: false, is_closed: AtomicBool::new(false), accepting: AtomicUsize::new(0) }
     }
 
     pub(crate) fn bind(address: &Address) -> io::Result<Listener> {
@@ -157,12 +159,27 @@ impl Listener {
         };
         // Those that have come before the listener had the options lack them.
         if !*passes_on {
-            *passes_on = socket.read_timeout()? == Some(limits.head_deadline);
+            *passes_on = socket.write_timeout()? == Some(limits.write_step());
             if !*passes_on {
                 set_options(&socket, limits)?;
             }
         }
+        if self.is_inherited {
+            // Its listener has the one of `accept`.
+            socket.set_read_timeout(Some(limits.head_deadline))?;
+        }
         Ok((socket, peer))
+    }
+
+    /// The calling thread is about to accept. `false` when enough other threads do.
+    pub(super) fn begin_accepting(&self) -> bool {
+        let one_more = |threads: usize| (threads < ACCEPT_THREADS).then_some(threads + 1);
+        self.accepting.fetch_update(SeqCst, SeqCst, one_more).is_ok()
+    }
+
+    /// The calling thread accepts no more. `true` when no other thread does.
+    pub(super) fn end_accepting(&self) -> bool {
+        self.accepting.fetch_sub(1, SeqCst) == 1
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -197,9 +214,9 @@ impl From<TcpListener> for Listener {
 fn set_options(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
     // Only TCP has this option.
     let _ = socket.set_nodelay(true);
-    socket.set_write_timeout(Some(limits.write_step()))?;
+    socket.set_read_timeout(Some(limits.head_deadline))?;
     // The last one: a connection that has it has the others.
-    socket.set_read_timeout(Some(limits.head_deadline))
+    socket.set_write_timeout(Some(limits.write_step()))
 }
 
 impl Drop for Listener {
@@ -274,7 +291,7 @@ mod tests {
             assert!(peer.is_none() || socket.nodelay().is_ok_and(|is_set| is_set));
             connect();
         }
-        let spares_calls = matches!(listener.socket, Socket::Tcp(_)) && !listener.is_inherited;
+        let spares_calls = matches!(listener.socket, Socket::Tcp(_));
         assert_eq!(passes_on, spares_calls);
     }
 

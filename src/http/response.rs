@@ -3,8 +3,9 @@
 use super::date::Date;
 use super::grammar::is_token;
 use super::head::{Method, Version};
+use super::request::Request;
 use super::status::{Refusal, Status};
-use super::stream::{Stream, StreamWriter};
+use super::stream::{Pace, Stream, StreamWriter};
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
@@ -117,7 +118,14 @@ impl Response {
     /// The run begins ten milliseconds after the opening has left, and needs no thread until then. A proxy that reads a
     /// piece of the stream together with the head may hold it until the next bytes come (Varnish does).
     pub(crate) fn delayed(self) -> Response {
-        self.with_stream(|stream| stream.is_delayed = true)
+        self.with_stream(|stream| stream.pace = Pace::Delayed)
+    }
+
+    /// The run takes the head, and writes it with its first bytes: one call in place of two. It is
+    /// [`delayed`](Response::delayed) when the request came through a proxy; the one that needs it adds a field.
+    pub(crate) fn joined(self, request: &Request<'_>) -> Response {
+        let is_direct = ["x-forwarded-for", "forwarded", "via"].iter().all(|name| request.field(name).is_none());
+        self.with_stream(|stream| stream.pace = if is_direct { Pace::Joined } else { Pace::Delayed })
     }
 
     /// Sets [`Stream::prepare`].

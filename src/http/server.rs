@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
-use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
+use super::listener::{Address, LAST_SECOND, Listener};
 use super::log::{self, Log, LogOptions};
 use super::pool::{BACK_OFF, Pool, Threads};
 use super::router::Router;
@@ -149,43 +149,58 @@ impl Server {
             },
         )?;
         let listeners: Vec<_> = self.listeners.into_iter().map(Arc::new).collect();
-        let open = listeners.iter().map(Arc::downgrade).collect();
-        let handle = ServerHandle { addr, listeners: open, admission, pool, threads };
-        for listener in listeners.iter().flat_map(|listener| [listener; ACCEPT_THREADS]) {
-            let (listener, service) = (Arc::clone(listener), Arc::clone(&service));
-            let pool = Arc::clone(&handle.pool);
-            let thread = thread::Builder::new().name("accept".into());
-            let started = handle.threads.start(thread, move || accept(&listener, &service, &pool));
-            started.inspect_err(|_| handle.stop())?;
+        for listener in &listeners {
+            while listener.begin_accepting() {
+                pool.submit(Job::Accept(Arc::clone(listener)));
+            }
         }
-        Ok(handle)
+        let listeners = listeners.iter().map(Arc::downgrade).collect();
+        Ok(ServerHandle { addr, listeners, admission, pool, threads })
     }
 }
 
 /// Of a server that listens on Unix sockets only.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Accepts until the listener is closed.
-fn accept(listener: &Listener, service: &Service, pool: &Pool<Job>) {
-    let admission = &service.admission;
-    let (mut pause, mut passes_on) = (Duration::ZERO, false);
-    while !listener.is_closed() {
-        match listener.accept(&service.limits, &mut passes_on) {
-            Ok((socket, peer)) => {
-                pause = Duration::ZERO;
-                if let Some(connection) = Connection::admit(admission, socket, peer) {
-                    pool.submit(Job::Serve(connection));
+impl Service {
+    fn work(&self, job: Job, pool: &Pool<Job>) {
+        match job {
+            Job::Accept(listener) => self.accept(listener, pool),
+            Job::Run(writer, run) => self.run(writer, run),
+        }
+    }
+
+    /// Accepts a connection and serves it, again and again, until enough other threads accept or the listener is closed. To
+    /// hand each connection over to a thread that sleeps would cost more than most requests.
+    fn accept(&self, mut listener: Arc<Listener>, pool: &Pool<Job>) {
+        let (mut pause, mut passes_on) = (Duration::ZERO, false);
+        while !listener.is_closed() {
+            match listener.accept(&self.limits, &mut passes_on) {
+                Ok((socket, peer)) => {
+                    pause = Duration::ZERO;
+                    let Some(connection) = Connection::admit(&self.admission, socket, peer) else { continue };
+                    if listener.end_accepting() && listener.begin_accepting() {
+                        pool.submit(Job::Accept(Arc::clone(&listener)));
+                    }
+                    // The connection may outlast the listener.
+                    let weak = Arc::downgrade(&listener);
+                    drop(listener);
+                    self.serve(connection, pool);
+                    match weak.upgrade().filter(|listener| listener.begin_accepting()) {
+                        Some(open) => listener = open,
+                        None => return,
+                    }
                 }
-            }
-            Err(error)
-                if listener.is_closed() || matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            // Most likely the process has no descriptor left. One comes back when a connection ends.
-            Err(error) => {
-                admission.counters.accept_errors.fetch_add(1, Relaxed);
-                admission.evict_one();
-                log::say(&format!("cannot accept a connection: {error}; trying again"));
-                pause = back_off::longer(pause, BACK_OFF);
-                thread::sleep(pause);
+                Err(error)
+                    if listener.is_closed() || matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                // Most likely the process has no descriptor left. One comes back when a connection ends.
+                Err(error) => {
+                    self.admission.counters.accept_errors.fetch_add(1, Relaxed);
+                    self.admission.evict_one();
+                    log::say(&format!("cannot accept a connection: {error}; trying again"));
+                    pause = back_off::longer(pause, BACK_OFF);
+                    thread::sleep(pause);
+                }
             }
         }
     }

@@ -11,9 +11,9 @@ pub(super) type Run = Box<dyn FnOnce(StreamWriter) -> io::Result<()> + Send>;
 pub(crate) struct Stream {
     /// Leaves with the head, at once.
     pub(super) opening: Vec<u8>,
-    /// Writes the rest; ten milliseconds after the opening if `is_delayed`.
+    /// Writes the rest.
     pub(super) run: Run,
-    pub(super) is_delayed: bool,
+    pub(super) pace: Pace,
     /// The content when there are too many streams; without it the response is `503`.
     pub(crate) when_full: Option<Vec<u8>>,
     /// Makes what is written last when the server stops.
@@ -25,8 +25,19 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(super) fn new(opening: Vec<u8>, run: Run) -> Stream {
-        Stream { opening, run, is_delayed: false, when_full: None, farewell: None, prepare: None }
+        Stream { opening, run, pace: Pace::AtOnce, when_full: None, farewell: None, prepare: None }
     }
+}
+
+/// When the head and the opening of a stream leave, and when the rest is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// The head leaves, and the run begins.
+    AtOnce,
+    /// The run begins ten milliseconds after the head has left.
+    Delayed,
+    /// The run begins, and the head leaves with the first bytes that it writes.
+    Joined,
 }
 
 pub(super) type Prepare = Box<dyn FnOnce(&mut StreamWriter, &[u8]) + Send>;
@@ -34,6 +45,8 @@ pub(super) type Prepare = Box<dyn FnOnce(&mut StreamWriter, &[u8]) + Send>;
 /// Writes the body of a stream. Each write leaves when it is made.
 pub(crate) struct StreamWriter {
     connection: Connection,
+    /// The head and the opening, until they leave.
+    head: Vec<u8>,
     tap: Option<Tap>,
 }
 
@@ -41,16 +54,16 @@ type Tap = Box<dyn FnMut(&[u8]) + Send>;
 
 impl StreamWriter {
     pub(super) fn new(connection: Connection) -> StreamWriter {
-        StreamWriter { connection, tap: None }
+        StreamWriter { connection, head: Vec::new(), tap: None }
     }
 
-    /// Writes the head and the opening in one piece.
-    pub(super) fn begin(&mut self, mut head: Vec<u8>, opening: &[u8]) -> io::Result<()> {
+    /// Takes the head and the opening. They leave in one piece with the next bytes, or before.
+    pub(super) fn begin(&mut self, mut head: Vec<u8>, opening: &[u8]) {
         if let Some(tap) = self.tap.as_mut().filter(|_| !opening.is_empty()) {
             tap(opening);
         }
         head.extend_from_slice(opening);
-        self.connection.write_all(&head)
+        self.head = head;
     }
 
     /// Shows each piece to `tap` before it is written.
@@ -67,8 +80,9 @@ impl StreamWriter {
         &self.connection
     }
 
-    pub(crate) fn into_connection(self) -> Connection {
-        self.connection
+    /// The connection, and what must be written to it first.
+    pub(crate) fn into_parts(self) -> (Connection, Vec<u8>) {
+        (self.connection, self.head)
     }
 
     /// Writes what the system takes without waiting; returns how many bytes that is.
@@ -103,6 +117,6 @@ impl Write for StreamWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.connection.write_all(&std::mem::take(&mut self.head))
     }
 }

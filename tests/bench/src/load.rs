@@ -59,7 +59,7 @@ const PAUSE_PER_READER: Duration = Duration::from_nanos(250);
 const OPENING: usize = 64;
 /// Connections opened between two looks at what is ready, so that a storm of them leaves time to
 /// read.
-const OPENED_PER_TURN: usize = 16;
+const OPENED_PER_TURN: usize = 256;
 
 /// A slow reader takes so many bytes after every such interval: 1 KB a second.
 const SIP: usize = 256;
