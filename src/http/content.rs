@@ -4,7 +4,7 @@ use super::chunked::Chunks;
 use super::head::{Framing, Head};
 use super::limits::Limits;
 use super::status::{Refusal, Status};
-use super::wire::Wire;
+use super::wire::{READ_BYTES, Wire};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -69,17 +69,25 @@ impl<'w> Content<'w> {
             let taken = self.rest.decode(self.wire.unread(), out);
             self.wire.consume(taken.inspect_err(|_| self.failed = true)?);
             if out.len() == before && !self.rest.is_whole() {
-                self.fill(wait()).inspect_err(|_| self.failed = true)?;
+                self.fill(out, wait()).inspect_err(|_| self.failed = true)?;
             }
         }
         Ok(out.len() > before)
     }
 
-    fn fill(&mut self, wait: Duration) -> Result<(), Refusal> {
+    /// Reads more of the content. A large one goes straight to `out`, in pieces that grow with what has arrived.
+    fn fill(&mut self, out: &mut Vec<u8>, wait: Duration) -> Result<(), Refusal> {
         if std::mem::take(&mut self.continue_awaited) {
             self.wire.out().extend_from_slice(CONTINUE);
         }
-        match self.wire.flush().and_then(|()| self.wire.fill(wait)) {
+        let read = self.wire.flush().and_then(|()| match &mut self.rest {
+            Rest::Length(remaining) if *remaining > READ_BYTES as u64 => {
+                let most = out.len().clamp(READ_BYTES, PIECE_BYTES).min(*remaining as usize);
+                self.wire.read_into(out, most, wait).inspect(|bytes| *remaining -= *bytes as u64)
+            }
+            _ => self.wire.fill(wait),
+        });
+        match read {
             Ok(0) => Err(Refusal::bad("The connection ended before the content did.")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(TOO_LATE),
@@ -95,6 +103,9 @@ impl<'w> Content<'w> {
         (!self.failed && is_skippable).then_some(self.rest)
     }
 }
+
+/// The most that one read asks for.
+const PIECE_BYTES: usize = 64 * 1024;
 
 const TOO_LATE: Refusal = Refusal::new(Status::REQUEST_TIMEOUT, "The content did not arrive in time.");
 

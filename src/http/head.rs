@@ -100,7 +100,7 @@ impl Head {
         (path, query): (&str, &str),
         bytes: usize,
     ) -> Head {
-        let (text, ends) = (String::with_capacity(bytes), Vec::new());
+        let (text, ends) = (String::with_capacity(bytes), Vec::with_capacity(16));
         let (base, framing, continue_awaited) = (0, Framing::None, false);
         let mut head = Head { method, version, scheme, text, ends, base, framing, continue_awaited };
         [authority, path, query].iter().for_each(|piece| head.push(piece));

@@ -14,7 +14,7 @@ pub(crate) struct Wire {
     storage: Vec<u8>,
     unread: Range<usize>,
     out: Vec<u8>,
-    /// The read timeout of the socket: only a change costs a system call.
+    /// The read timeout of the socket.
     read_timeout: Duration,
 }
 
@@ -48,13 +48,6 @@ impl Wire {
     /// `TimedOut` when nothing has arrived; else as the socket says.
     pub(crate) fn fill(&mut self, wait: Duration) -> io::Result<usize> {
         debug_assert!(self.out.is_empty(), "the peer may wait for what is in the write buffer");
-        if wait.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        if self.read_timeout != wait {
-            self.connection.set_read_timeout(Some(wait))?;
-            self.read_timeout = wait;
-        }
         if self.unread.start > 0 {
             self.storage.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
@@ -66,21 +59,19 @@ impl Wire {
             self.storage.reserve_exact(more);
             self.storage.resize(self.unread.end + more, 0);
         }
-        loop {
-            let mut socket: &TcpStream = &self.connection;
-            match socket.read(&mut self.storage[self.unread.end..]) {
-                Ok(bytes) => {
-                    self.unread.end += bytes;
-                    return Ok(bytes);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Some platforms call it `WouldBlock`, others `TimedOut`.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let bytes = read(&self.connection, &mut self.read_timeout, &mut self.storage[self.unread.end..], wait)?;
+        self.unread.end += bytes;
+        Ok(bytes)
+    }
+
+    /// As [`fill`](Wire::fill), but appends to `out`, at most so many bytes. Nothing may be unread.
+    pub(super) fn read_into(&mut self, out: &mut Vec<u8>, most: usize, wait: Duration) -> io::Result<usize> {
+        debug_assert!(self.unread.is_empty() && self.out.is_empty());
+        let before = out.len();
+        out.resize(before + most, 0);
+        let outcome = read(&self.connection, &mut self.read_timeout, &mut out[before..], wait);
+        out.truncate(before + outcome.as_ref().unwrap_or(&0));
+        outcome
     }
 
     /// The write buffer. What stands in it leaves at the next [`flush`](Wire::flush).
@@ -108,5 +99,25 @@ impl Wire {
     fn empty(&mut self) {
         self.out.clear();
         self.out.shrink_to(READ_BYTES);
+    }
+}
+
+/// A read may wait for an eighth longer than it has time: then most pieces of a request need no timeout of their own.
+fn read(socket: &TcpStream, timeout: &mut Duration, into: &mut [u8], wait: Duration) -> io::Result<usize> {
+    if wait.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    if !(wait..=wait.saturating_add(wait / 8)).contains(timeout) {
+        socket.set_read_timeout(Some(wait))?;
+        *timeout = wait;
+    }
+    let mut socket = socket;
+    loop {
+        match socket.read(into) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Some platforms call it `WouldBlock`, others `TimedOut`.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+            outcome => return outcome,
+        }
     }
 }

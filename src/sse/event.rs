@@ -146,7 +146,8 @@ impl Event {
 
     /// The encoded event, if it has at most so many bytes: a kilobyte of line ends becomes seven.
     pub(crate) fn encoded_within(&self, most_bytes: usize) -> Option<String> {
-        let mut bounded = Bounded { text: String::new(), most_bytes };
+        let text = String::with_capacity(self.data.as_ref().map_or(0, |data| data.len()) + 64);
+        let mut bounded = Bounded { text, most_bytes };
         write!(bounded, "{self}").ok()?;
         Some(bounded.text)
     }
