@@ -5,7 +5,7 @@
 //! on while the server waits for its peer, and never while a handler runs. When there is no room, the connection with the
 //! earliest time is evicted.
 //!
-//! Two things wait for room. The accept threads, which look every ten milliseconds. A request waits in a queue for a place. There
+//! Two things wait for room. The threads that accept look every ten milliseconds. A request waits in a queue for a place. There
 //! are two queues, and places that are given back go to them in turn: one for requests that are whole, and one for
 //! requests with content that must still arrive. An upload that sends little holds its place until it is evicted. With
 //! one queue, many such uploads would each take that time from every other request.
@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// When there is no room and no connection may be evicted, the next look is after this time. Only the accept threads
-/// and the request that the next place goes to look.
+/// When there is no room and no connection may be evicted, the next look is after this time. Only the threads
+/// that accept look, and the request that the next place goes to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All connections of a server.

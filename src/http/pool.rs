@@ -1,8 +1,5 @@
-//! The threads of a server. A connection has a thread to itself while it speaks HTTP. When the connection has ended, its
-//! thread waits a moment for another one: to start and end a thread costs more than a request.
-//!
-//! The accept threads only submit jobs, and one thread starts the workers: that takes longer than to accept a
-//! connection, and the system drops connections that are not accepted soon enough.
+//! The threads of a server. A connection has a thread to itself while it speaks HTTP. A thread that has no connection any
+//! more waits a moment for another job: to start and end a thread costs more than a request. One thread starts the others.
 
 use super::back_off;
 use super::lock::hold;

@@ -1,4 +1,4 @@
-//! A server: it listens, accepts on two threads, and can be stopped.
+//! A server: it listens, accepts, and can be stopped.
 
 use super::admission::Admission;
 use super::back_off;
@@ -221,7 +221,7 @@ impl Service {
 #[derive(Clone)]
 pub struct ServerHandle {
     addr: SocketAddr,
-    /// The accept threads hold them.
+    /// The threads that accept hold them.
     listeners: Vec<Weak<Listener>>,
     admission: Arc<Admission>,
     pool: Arc<Pool<Job>>,

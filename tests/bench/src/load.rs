@@ -57,8 +57,9 @@ const PAUSE_PER_READER: Duration = Duration::from_nanos(250);
 /// Connections being opened before the first of them is answered, where the time to open is not
 /// measured.
 const OPENING: usize = 64;
-/// Connections opened between two looks at what is ready, so that a storm of them leaves time to
-/// read.
+/// Connections opened between two looks at what is ready. With sixteen, the looks took so long that
+/// the storm was as slow as the reading of live events: a server that was late with these had the
+/// shorter storm.
 const OPENED_PER_TURN: usize = 256;
 
 /// A slow reader takes so many bytes after every such interval: 1 KB a second.
