@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A frame that is larger leaves in pieces of this size.
-pub(super) const PIECE_BYTES: usize = 8 * 1024;
+const PIECE_BYTES: usize = 8 * 1024;
 
 /// The pause between two chunks, at least: a client that waits reads each by itself.
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const CHUNK_SPACING: Duration = Duration::from_micros(100);
 static NEXT_CHUNK: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
 
 /// A silence is interrupted this often to see whether the client is still there.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a stream says, event by event.
 pub(super) trait Source {
@@ -129,7 +129,7 @@ impl Flow {
 }
 
 /// A comment that says nothing. It has one line end: a blank line behind it would be a block without data.
-pub(super) const HEARTBEAT: &[u8] = b":\n";
+const HEARTBEAT: &[u8] = b":\n";
 
 /// Blocks that a parser must read past: none of them changes what is dispatched (HTML, 9.2.6).
 const GARBAGE: [&[u8]; 6] = [
@@ -182,7 +182,12 @@ impl Outlet<'_> {
             if left <= LOOK_INTERVAL {
                 return Ok(());
             }
-            look_for_client(&mut self.writer, &self.flow.end_lines(HEARTBEAT))?;
+            match self.writer.connection().look_for_peer() {
+                Peer::Open => {}
+                // The client may still read. If it has left, the next look finds the reset.
+                Peer::HalfClosed => self.writer.write_all(&self.flow.end_lines(HEARTBEAT))?,
+                Peer::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
         }
     }
 
@@ -234,14 +239,4 @@ fn pause_for_chunk() {
         leaves_at
     };
     thread::sleep(leaves_at - now);
-}
-
-/// Fails when the client has left. After a half-close, the client may still read: then `comment` is written, and if the
-/// client has left, the next look finds the reset.
-pub(super) fn look_for_client(writer: &mut StreamWriter, comment: &[u8]) -> io::Result<()> {
-    match writer.connection().look_for_peer() {
-        Peer::Open => Ok(()),
-        Peer::HalfClosed => writer.write_all(comment),
-        Peer::Gone => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
 }
