@@ -165,11 +165,11 @@ impl Given {
             speed: self.text("speed").and_then(speed).unwrap_or(1.0),
             heartbeat: self.milliseconds("heartbeat"),
             chunk: self.number("chunk").unwrap_or(usize::MAX),
-            line_end: match self.text("newline") {
-                Some("cr") => "\r",
-                Some("crlf") => "\r\n",
-                _ => "\n",
-            },
+            line_end: self.has("newline").then(|| match self.text("newline") {
+                Some("cr") => &b"\r"[..],
+                Some("crlf") => b"\r\n",
+                _ => b"\n",
+            }),
             has_bom: self.is("bom", "on"),
             cut: self.number("cut"),
             stall: self.number("stall"),
@@ -182,33 +182,23 @@ impl Given {
         }
     }
 
-    fn script(&self) -> Result<Script, Refusal> {
-        let (lines, mut texts) = (self.number("lines").unwrap_or(1), self.data.clone());
-        let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
-        if !texts.is_empty() && is_made {
-            return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
-        }
-        let splits_characters = self.is("split", "char");
-        let is_other = !texts.is_empty() || self.has("size") || self.has("binary");
-        if splits_characters && is_other {
-            return Err(bad("split=char is for text; leave out data, size and binary."));
-        }
-        let text = self.text("text").unwrap_or(TEXT);
-        if splits_characters {
+    fn script(&self) -> Script {
+        let (mut texts, text) = (self.data.clone(), self.text("text").unwrap_or(TEXT));
+        if self.is("split", "char") {
             with_lf(text).chars().for_each(|character| texts.extend([character, '\r']));
         } else if texts.is_empty() {
             text.split_whitespace().for_each(|word| texts.extend([word, "\r"]));
         }
-        Ok(Script {
+        Script {
             count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
             texts,
             event: self.text("event").map(str::to_owned),
             has_ids: self.is("id", "on"),
             size: self.number("size"),
-            lines,
+            lines: self.number("lines").unwrap_or(1),
             binary: self.number("binary"),
             interval: self.milliseconds("interval").unwrap_or_default(),
-        })
+        }
     }
 
     /// The status that is the answer in place of the stream: to every client, or with a cut to one that `returns`.
@@ -245,8 +235,8 @@ pub(super) fn without_content(status: Status) -> Response {
 
 fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let given = Given::parse(request, Made)?;
-    let (script, flow) = (given.script()?, given.flow()?);
-    check(&script, &flow)?;
+    let (script, flow) = (given.script(), given.flow()?);
+    check(&given, &script, &flow)?;
     if let Some(code) = given.number("redirect") {
         let location = format!("lab?{}", query_without(request, "redirect"));
         return Ok(without_content(Status(code as u16)).field("Location", location));
@@ -274,10 +264,15 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
 
 /// Combinations that cannot be, and the bounds on the whole.
 #[rustfmt::skip]
-fn check(script: &Script, flow: &Flow) -> Result<(), Refusal> {
-    let (bytes, has_binary) = (script.total_bytes(), script.binary.is_some());
+fn check(given: &Given, script: &Script, flow: &Flow) -> Result<(), Refusal> {
+    let (bytes, has_binary, has_data) = (script.total_bytes(), script.binary.is_some(), !given.data.is_empty());
+    let has_any = |names: &[&str]| names.iter().any(|name| given.has(name));
     let pauses = script.interval * u32::try_from(script.count).unwrap_or(u32::MAX);
     let rules = [
+        (has_data && (script.lines > 1 || has_any(&["text", "size", "binary"])),
+            "data is sent as it is; leave out text, size, lines and binary."),
+        (given.is("split", "char") && (has_data || has_any(&["size", "binary"])),
+            "split=char is for text; leave out data, size and binary."),
         (has_binary && script.size.is_some(), "binary and size both say how large the data is; take one."),
         (has_binary && script.lines > 1, "binary is one line; leave out lines."),
         (script.size.is_some_and(|size| size < script.lines - 1), "size is too small for so many lines: each line end counts as a byte."),

@@ -3,10 +3,11 @@
 use super::super::json::{is_json, is_meant_as_json};
 use super::delivery::{buffering, ending, first_byte, heartbeat, ids, resume};
 use super::finding::Outcome::*;
-use super::finding::{Finding, HELD, answered, field_as_text, listed, pass_if_none, shown};
-use super::observation::{BOM, ORIGIN, Seen, lines};
+use super::finding::{Finding, HELD, pass_if_none, shown};
+use super::observation::{BOM, ORIGIN, Seen};
 use Needs::*;
 use newswire::http::Status;
+use newswire::sse::lines;
 use std::collections::BTreeSet;
 
 pub(super) struct Rule {
@@ -58,15 +59,12 @@ pub(super) const RULES: &[Rule] = &[
             (Fail.unless(r.status == Status::OK), format!("{} from {}{said}", r.status, r.url))
         }
     }),
-    rule("media-type", Response, |seen| {
-        let is_right = seen.first.media_type() == "text/event-stream";
-        (Fail.unless(is_right), field_as_text(&seen.first, "Content-Type"))
-    }),
+    rule("media-type", Response, |seen| (Fail.unless(seen.first.has_media_type()), seen.first.said("Content-Type"))),
     rule("charset", Response, |seen| {
         let content_type = seen.first.list("content-type").concat();
         let named = content_type.split("charset=").nth(1).and_then(|rest| rest.split(';').next());
         let is_right = named.is_none_or(|named| named.trim_matches(['"', ' ']) == "utf-8");
-        (Warn.unless(is_right), field_as_text(&seen.first, "Content-Type"))
+        (Warn.unless(is_right), seen.first.said("Content-Type"))
     }),
     rule("caching", Response, |seen| {
         let has = |name| seen.first.has("cache-control", name);
@@ -79,9 +77,11 @@ pub(super) const RULES: &[Rule] = &[
             None if !seen.first.list("cache-control").iter().any(is_kept) => Warn,
             _ => Fail,
         };
-        (outcome, ["Cache-Control", "Age"].map(|name| field_as_text(&seen.first, name)).join(", "))
+        (outcome, ["Cache-Control", "Age"].map(|name| seen.first.said(name)).join(", "))
     }),
-    rule("no-transform", Response, |seen| listed(&seen.first, "Cache-Control", "no-transform", Warn)),
+    rule("no-transform", Response, |seen| {
+        (Warn.unless(seen.first.has("cache-control", "no-transform")), seen.first.said("Cache-Control"))
+    }),
     rule("compression", Stream, |seen| {
         let exchanges = [&seen.first, &seen.gzip];
         let [plain, packed] = exchanges.map(|exchange| exchange.bursts().len());
@@ -93,7 +93,7 @@ pub(super) const RULES: &[Rule] = &[
             _ if seen.cors.response.is_ok() => Fail,
             _ => Warn,
         };
-        let [coding, gzip] = exchanges.map(|exchange| field_as_text(exchange, "Content-Encoding"));
+        let [coding, gzip] = exchanges.map(|exchange| exchange.said("Content-Encoding"));
         let first = format!("{coding}, in {plain} bursts");
         (outcome, format!("{first}; where gzip is accepted, {gzip}, in {packed} bursts"))
     }),
@@ -105,7 +105,7 @@ pub(super) const RULES: &[Rule] = &[
             [origin] if !origin.contains([',', ' ', '*']) => Warn,
             _ => Fail,
         };
-        let [allowed, vary] = ["Access-Control-Allow-Origin", "Vary"].map(|n| field_as_text(&seen.cors, n));
+        let [allowed, vary] = ["Access-Control-Allow-Origin", "Vary"].map(|n| seen.cors.said(n));
         (outcome, format!("for a page of {}, {allowed}, {vary}", shown(&seen.origin)))
     }),
     rule("credentials", Response, |seen| {
@@ -115,9 +115,11 @@ pub(super) const RULES: &[Rule] = &[
             Some("true") if !origins.contains(&"*") => Warn.unless(origins != [ORIGIN]),
             _ => Fail,
         };
-        (outcome, field_as_text(&seen.cors, "Access-Control-Allow-Credentials"))
+        (outcome, seen.cors.said("Access-Control-Allow-Credentials"))
     }),
-    rule("nosniff", Response, |seen| listed(&seen.first, "X-Content-Type-Options", "nosniff", Info)),
+    rule("nosniff", Response, |seen| {
+        (Info.unless(seen.first.has("x-content-type-options", "nosniff")), seen.first.said("X-Content-Type-Options"))
+    }),
     rule("x-accel-buffering", Response, |seen| {
         // nginx takes the field away.
         let is_nginx = |name: &str| name.starts_with("nginx");
@@ -125,17 +127,17 @@ pub(super) const RULES: &[Rule] = &[
             Some(value) => value.eq_ignore_ascii_case("no"),
             None => seen.first.field("server").is_some_and(is_nginx),
         };
-        (Warn.unless(is_right), field_as_text(&seen.first, "X-Accel-Buffering"))
+        (Warn.unless(is_right), seen.first.said("X-Accel-Buffering"))
     }),
     rule("connection", Stream, |seen| {
         let outcome = if seen.first.field("content-length").is_some() { Warn } else { Info };
         let names = ["Content-Length", "Transfer-Encoding"];
-        (outcome, names.map(|name| field_as_text(&seen.first, name)).join(", "))
+        (outcome, names.map(|name| seen.first.said(name)).join(", "))
     }),
-    rule("head", Stream, |seen| answered(&seen.head)),
+    rule("head", Stream, |seen| seen.head.is_answered()),
     rule("http-1.0", Stream, |seen| match seen.http10.field("transfer-encoding") {
-        Some(_) => (Fail, field_as_text(&seen.http10, "Transfer-Encoding")),
-        None => answered(&seen.http10),
+        Some(_) => (Fail, seen.http10.said("Transfer-Encoding")),
+        None => seen.http10.is_answered(),
     }),
     rule("encoding", Stream, |seen| {
         let error = str::from_utf8(&seen.first.raw).err();
