@@ -54,7 +54,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let is_enough = match step {
             Ok(step) => watch.take(step)?,
             Err(sentence) => {
-                watch.comment(&source.refusal().unwrap_or_else(|| sentence.clone()))?;
+                let comment = source.refusal().unwrap_or_else(|| sentence.clone());
+                watch.recorder.comment(&comment).map_err(not_recorded)?;
                 return watch.end().and(Err(Failure::later(sentence)));
             }
         };
@@ -133,12 +134,11 @@ impl Source {
 type IsEnough = Result<bool, Failure>;
 
 struct Watch {
-    output: Output,
     /// Of these types only. Empty for all.
     event_types: Vec<String>,
     most: Option<usize>,
     printer: Printer,
-    recorder: Option<Recorder<File>>,
+    recorder: Recorder<Box<dyn Write>>,
     blocks: Blocks,
     parser: Parser,
     events: usize,
@@ -152,24 +152,27 @@ impl Watch {
         use Output::*;
         let outputs = [("text", Text), ("json", Json), ("data", Data), ("raw", Raw)];
         let output = arguments.one_of("--output", &outputs)?.unwrap_or_default();
-        let watch = Watch {
-            output,
-            event_types: arguments.texts("--event")?,
-            most: arguments.number("--count", 1..=1_000_000_000_000)?,
+        let event_types = arguments.texts("--event")?;
+        let most = arguments.number("--count", 1..=1_000_000_000_000)?;
+        // The file is emptied, and so comes last.
+        let recording: Box<dyn Write> = match arguments.path("--record") {
+            Some(path) => Box::new(
+                File::create(&path)
+                    .map_err(|error| Failure::usage(format!("--record: cannot write {path:?}: {error}")))?,
+            ),
+            None => Box::new(io::sink()),
+        };
+        Ok(Watch {
+            event_types,
+            most,
             printer: Printer::new(output),
-            recorder: None,
+            recorder: Recorder::new(recording),
             blocks: Blocks::new(),
             parser: Parser::new().with_last_event_id(last_event_id),
             events: 0,
             out: Vec::new(),
             is_begun: false,
-        };
-        // The file is emptied, and so comes last.
-        let recorder = arguments.path("--record").map(|path| {
-            let file = File::create(&path).map(Recorder::new);
-            file.map_err(|error| Failure::usage(format!("--record: cannot write {path:?}: {error}")))
-        });
-        Ok(Watch { recorder: recorder.transpose()?, ..watch })
+        })
     }
 
     fn take(&mut self, step: Step) -> IsEnough {
@@ -181,18 +184,13 @@ impl Watch {
             Step::Reconnecting { after, cause } => {
                 let why = cause.map_or("the server ended the stream".into(), |cause| cause.to_string());
                 let sentence = format!("{why}; it connects again in {:.1} s", after.as_secs_f32());
-                self.comment(&sentence)?;
+                self.recorder.comment(&sentence).map_err(not_recorded)?;
                 tell(&sentence);
                 self.blocks = Blocks::new();
                 self.parser.reconnect();
             }
         }
         Ok(false)
-    }
-
-    fn comment(&mut self, text: &str) -> Result<(), Failure> {
-        let written = self.recorder.as_mut().map(|recorder| recorder.comment(text));
-        written.transpose().map(drop).map_err(not_recorded)
     }
 
     fn take_piece(&mut self, piece: &[u8]) -> IsEnough {
@@ -207,11 +205,10 @@ impl Watch {
     }
 
     fn take_block(&mut self, block: &Block) -> IsEnough {
-        let recorded = self.recorder.as_mut().map(|recorder| recorder.record(block));
-        recorded.transpose().map_err(not_recorded)?;
+        self.recorder.record(block).map_err(not_recorded)?;
         let messages = self.parser.feed(&block.wire())?;
         let message = messages.first().filter(|message| self.is_wanted(message));
-        match (self.output, message) {
+        match (self.printer.output, message) {
             (Output::Raw, None) if !self.event_types.is_empty() => {}
             (Output::Raw, _) => {
                 // A later byte order mark would be part of a field.
@@ -232,7 +229,7 @@ impl Watch {
             tell(&format!("events are missing: {}", message.data));
         }
         match self.event_types.is_empty() {
-            true => !is_gap || matches!(self.output, Output::Json | Output::Raw),
+            true => !is_gap || matches!(self.printer.output, Output::Json | Output::Raw),
             false => self.event_types.contains(&message.event_type),
         }
     }
@@ -250,7 +247,7 @@ impl Watch {
 
     /// At the end of the stream: raw output has every byte of it, also those of an unfinished event.
     fn end(&mut self) -> IsEnough {
-        if self.output == Output::Raw && self.event_types.is_empty() {
+        if self.printer.output == Output::Raw && self.event_types.is_empty() {
             self.out.extend(self.blocks.end().bytes);
         }
         self.write()

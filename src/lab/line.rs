@@ -90,8 +90,9 @@ impl Line {
                     continue;
                 }
                 // The newest piece is kept, behind the number of bytes that the watcher misses.
-                let gap = |waiting: &[u8]| format!("event: gap\ndata: {{\"bytes\":{}}}\n\n", bytes_of(waiting));
-                watcher.replace_waiting(|waiting| gap(waiting) + &piece.to_string());
+                watcher.replace_waiting(|waiting| {
+                    format!("event: gap\ndata: {{\"bytes\":{}}}\n\n{piece}", bytes_of(waiting))
+                });
                 if may_wait {
                     *hold(&self.waits_from) = Some(deadline + PAUSE_BETWEEN_WAITS);
                 }

@@ -38,13 +38,13 @@ pub(crate) fn play_recording(
 }
 
 fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Result<Response, Refusal> {
-    let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
-    let given = Given::parse(request, streams)?;
-    let mut flow = given.flow()?;
     // It is dropped. On a connection with unread content the end would be a reset, which erases what is on its way.
     if request.framing() != Framing::None {
         request.content()?;
     }
+    let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
+    let given = Given::parse(request, streams)?;
+    let mut flow = given.flow()?;
     let id = last_event_id(request);
     if let Some(response) = given.status(id.is_some()) {
         return Ok(response);
@@ -76,10 +76,7 @@ fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Resul
         }
     }
     let response = directives.add_fields(flow.stream(recording, first, id.is_some()));
-    Ok(match lines {
-        Some(lines) => given.on_line(response, lines),
-        None => response,
-    })
+    Ok(given.on_line(response, lines))
 }
 
 const UNPLAYABLE: Refusal = Refusal::new(
@@ -156,7 +153,7 @@ struct Played {
 }
 
 impl Played {
-    fn open(file: &Named, given: &Given) -> Result<(Directives, Played), Refusal> {
+    fn open(file: &Named, given: &Given<'_>) -> Result<(Directives, Played), Refusal> {
         let blocks = Recording::within(file.open().map_err(|_| UNPLAYABLE)?, BLOCK_BYTES);
         let interval = given.milliseconds("interval").filter(|_| given.has("interval")).unwrap_or(INTERVAL);
         let mut played = Played { blocks, next: None, has_mark: false, interval };

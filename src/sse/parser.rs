@@ -109,16 +109,9 @@ impl Parser {
     /// [`EventTooLarge`] when a line or the data of an event is larger than the limit. If the same piece completes
     /// events before that, they are returned first, and the error at the next call.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Message>, EventTooLarge> {
-        if self.is_too_large {
-            return Err(EventTooLarge);
-        }
         let mut messages = Vec::new();
-        let outcome = self.process(piece, &mut messages);
-        self.is_too_large = outcome.is_err();
-        match outcome {
-            Err(error) if messages.is_empty() => Err(error),
-            _ => Ok(messages),
-        }
+        self.is_too_large = self.is_too_large || self.process(piece, &mut messages).is_err();
+        if self.is_too_large && messages.is_empty() { Err(EventTooLarge) } else { Ok(messages) }
     }
 
     fn process(&mut self, piece: &[u8], messages: &mut Vec<Message>) -> Result<(), EventTooLarge> {
@@ -202,13 +195,8 @@ impl Parser {
 
 /// The lines of a text, each with its end, which is empty for a last line that is not whole yet.
 ///
-/// "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF character, or
-/// a single CR character." (HTML, 9.2.5)
-///
-/// ```
-/// let lines: Vec<(&[u8], &[u8])> = newswire::sse::lines(b"id: 1\r\n\rda").collect();
-/// assert_eq!(lines, [(&b"id: 1"[..], &b"\r\n"[..]), (b"", b"\r"), (b"da", b"")]);
-/// ```
+/// "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
+/// character, or a single CR character." (HTML, 9.2.5)
 pub fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = text;
     iter::from_fn(move || {
@@ -221,11 +209,7 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The name of a field and its value. A comment has no name.
-///
-/// ```
-/// assert_eq!(newswire::sse::field(b"data: The"), (&b"data"[..], &b"The"[..]));
-/// ```
+/// The name of the field in a line, and its value. A comment has no name.
 pub fn field(line: &[u8]) -> (&[u8], &[u8]) {
     // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
     // Collect the characters after ..., and let value be that string." Without a colon: "using the whole line as the field

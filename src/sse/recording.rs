@@ -50,8 +50,6 @@ pub struct Blocks {
     is_begun: bool,
     after_cr: bool,
     takes_timings: bool,
-    /// The last line was a timing that was taken.
-    after_timing: bool,
     /// The bytes of a block at most, if fewer than usual.
     at_most: Option<usize>,
 }
@@ -72,12 +70,11 @@ impl Blocks {
         // The block before may have been given at the CR. Then this LF of the same line end has a delay of zero.
         if self.after_cr && piece.starts_with(b"\n") {
             rest = &piece[1..];
-            if self.block.bytes.is_empty() && !self.after_timing {
-                let (delay, bytes) = (Some(Duration::ZERO), b"\n".to_vec());
-                blocks.push(Block { delay, has_mark: false, bytes });
-            } else if !self.after_timing {
+            if !self.block.bytes.is_empty() {
                 self.block.bytes.push(b'\n');
                 self.line += 1;
+            } else if self.block.delay.is_none() {
+                blocks.push(Block { delay: Some(Duration::ZERO), has_mark: false, bytes: b"\n".to_vec() });
             }
         }
         for (line, end) in lines(rest) {
@@ -104,7 +101,6 @@ impl Blocks {
         let text = &self.block.bytes[self.line..self.block.bytes.len() - end];
         let (is_blank, timing) = (text.is_empty(), parse_timing(text));
         let needs_blank = !is_blank && !text.starts_with(b":") && !text.starts_with(b"retry:");
-        self.after_timing = false;
         if let Some(delay) = timing.filter(|_| !self.is_pending) {
             if self.line > 0 {
                 let line = self.block.bytes.split_off(self.line);
@@ -115,7 +111,6 @@ impl Blocks {
             if self.takes_timings && self.block.delay.is_none() {
                 self.block.delay = Some(delay);
                 self.block.bytes.clear();
-                self.after_timing = true;
                 return;
             }
         }
