@@ -115,7 +115,7 @@ impl Parser {
     }
 
     fn process(&mut self, piece: &[u8], messages: &mut Vec<Message>) -> Result<(), EventTooLarge> {
-        // The LF of a CRLF whose CR came before.
+        // The rest of a CRLF that the piece before began.
         let is_rest = self.after_cr && piece.starts_with(b"\n");
         for (line, end) in lines(&piece[usize::from(is_rest)..]) {
             self.check(self.line.len() + line.len())?;
