@@ -8,7 +8,6 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// ```text
@@ -137,8 +136,13 @@ impl Arguments {
         Ok(self.each(name, what, parse)?.pop())
     }
 
-    pub(super) fn value<T: FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, Failure> {
-        self.parsed(name, what, |text| text.parse().ok())
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Failure> {
+        self.each(name, "text in UTF-8", |text| Some(text.to_owned()))
+    }
+
+    /// Of several, the last one counts.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Failure> {
+        Ok(self.texts(name)?.pop())
     }
 
     pub(super) fn number<N: TryFrom<usize>>(

@@ -81,7 +81,8 @@ fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
     let (events, bytes) = (seen.first.events.len(), seen.first.raw.len());
     let mut text = format!("{url} for {time:.1} s, events: {events}, bytes: {bytes}\n\n");
     let (mut counts, mut unjudged) = ([0; 5], BTreeMap::<&str, Vec<&str>>::new());
-    for (Rule { name, why, remedy, .. }, (outcome, found)) in findings {
+    for (rule, (outcome, found)) in findings {
+        let name = rule.name;
         counts[*outcome as usize] += 1;
         if *outcome == Outcome::Unjudged {
             unjudged.entry(found).or_default().push(name);
@@ -95,6 +96,7 @@ fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
             false => format!("{word}  {name:<18} {found}\n"),
         };
         if *outcome != Outcome::Pass {
+            let [why, remedy] = rule.why_and_remedy();
             text += &format!("{:6}why     {why}\n{:6}remedy  {remedy}\n", "", "");
         }
     }
@@ -108,7 +110,8 @@ fn to_text(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> Str
 
 fn to_json(request: &Request, seen: &Seen, findings: &[(&Rule, Finding)]) -> String {
     let findings = findings.iter().map(|(rule, (outcome, found))| {
-        let texts = [rule.name, word(*outcome).0, found, rule.why, rule.remedy].map(json_string);
+        let [why, remedy] = rule.why_and_remedy();
+        let texts = [rule.name, word(*outcome).0, found, &why, &remedy].map(json_string);
         let [name, outcome, found, why, remedy] = texts;
         format!("{{\"rule\":{name},\"outcome\":{outcome},\"seen\":{found},\n  \"why\":{why},\n  \"remedy\":{remedy}}}")
     });

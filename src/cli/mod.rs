@@ -18,6 +18,7 @@ use arguments::Arguments;
 use newswire::http::client::{NetworkError, Request, Response};
 use std::error::Error;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
 struct Command {
@@ -124,6 +125,12 @@ pub(crate) fn tell(sentence: &str) {
 fn say(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Standard input for `-`, or a file. The hint says what else the name could have been.
+fn open(path: &str, hint: &str) -> Result<Box<dyn Read + Send>, Failure> {
+    let failed = |error| Failure::usage(format!("cannot read {path:?}: {error}{hint}"));
+    Ok(if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path).map_err(failed)?) })
 }
 
 /// What has arrived of the input, as it arrives; `None` at its end.

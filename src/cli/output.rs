@@ -18,7 +18,7 @@ pub(super) enum Output {
 
 /// Prints events in columns that grow with what they hold.
 pub(super) struct Printer {
-    output: Output,
+    pub(super) output: Output,
     has_color: bool,
     /// The columns of the id and the type, in characters.
     widths: [usize; 2],

@@ -1,11 +1,10 @@
 //! `newswire publish`: one event, or as many as a file or standard input has.
 
-use super::{Arguments, Failure, print_answer, read_answer, read_piece, tell};
+use super::{Arguments, Failure, open, print_answer, read_answer, read_piece, tell};
 use newswire::Event;
 use newswire::http::client::{CloseHandle, NetworkError, Request, Response};
 use newswire::http::{Method, Status};
 use newswire::sse::{Block, Parser, Recording};
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Read};
 use std::iter;
@@ -34,8 +33,8 @@ OPTIONS
     --help
 ";
 
-/// How often a request is sent again, and the wait before that, which doubles each time.
-const RETRIES: u32 = 5;
+/// How often a request is sent, and the wait before the second time, which doubles each time.
+const ATTEMPTS: u32 = 6;
 const BACK_OFF: Duration = Duration::from_millis(250);
 /// The longest wait that a `Retry-After` is granted.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -48,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let [lines, events] = ["--lines", "--events"].map(|name| arguments.has(name));
     arguments.exclude("--lines", "--events")?;
     arguments.need("--timed", "--events")?;
-    let event: Option<String> = arguments.value("--event", "an event type")?;
+    let event = arguments.text("--event")?;
     if events && event.is_some() {
         return Err(Failure::usage("--events keeps the types; leave --event out"));
     }
@@ -74,9 +73,10 @@ fn send_whole(mut request: Request, data: Option<&str>) -> Result<(Response, Str
     request.content = data.map_or_else(read_stdin, |data| Ok(data.into()))?;
     let key = format!("\"{:016x}{:016x}\"", random(), random());
     let request = request.field("Idempotency-Key", key);
-    let mut back_offs = (0..RETRIES).map(|attempt| BACK_OFF * 2u32.pow(attempt));
+    let mut attempts = 0;
     loop {
         use NetworkError::*;
+        attempts += 1;
         let (sentence, least) = match request.send_once(&CloseHandle::default()).and_then(read_answer) {
             Ok((response, _)) if response.status == Status::SERVICE_UNAVAILABLE => {
                 // A date instead of seconds is not read: the back-off is enough for a busy server.
@@ -87,11 +87,10 @@ fn send_whole(mut request: Request, data: Option<&str>) -> Result<(Response, Str
             Err(error @ (NameNotFound(..) | NotConnected(..) | Broken(_))) => (error.to_string(), Duration::ZERO),
             outcome => return Ok(outcome?),
         };
-        let Some(back_off) = back_offs.next() else {
-            let attempts = RETRIES + 1;
-            let sentence = format!("{sentence}; that was the last of {attempts} attempts");
-            return Err(Failure::later(sentence));
-        };
+        if attempts == ATTEMPTS {
+            return Err(Failure::later(format!("{sentence}; that was the last of {ATTEMPTS} attempts")));
+        }
+        let back_off = BACK_OFF * 2u32.pow(attempts - 1);
         let wait = back_off.mul_f64(1.0 + random() as f64 / u64::MAX as f64).max(least);
         tell(&format!("{sentence}; it is sent again in {:.1} s", wait.as_secs_f32()));
         thread::sleep(wait);
@@ -116,13 +115,7 @@ type Pieces = Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>;
 
 /// What a file or standard input has, as it comes.
 fn pieces(arguments: &Arguments, path: Option<&str>) -> Result<Pieces, Failure> {
-    let mut input: Box<dyn Read + Send> = match path {
-        None | Some("-") => Box::new(io::stdin()),
-        Some(path) => {
-            let failed = |error| Failure::usage(format!("cannot read {path:?}: {error}"));
-            Box::new(File::open(path).map_err(failed)?)
-        }
-    };
+    let mut input = open(path.unwrap_or("-"), "")?;
     let new = if arguments.has("--timed") { Recording::new } else { Recording::live };
     Ok(match arguments.has("--events") {
         true => Box::new(without_reserved(new(BufReader::new(input)))),

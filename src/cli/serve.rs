@@ -179,9 +179,9 @@ const CHANNEL: &str = "the name of a channel, 1 to 64 letters, digits, dots, und
 
 fn app(arguments: &Arguments) -> Result<App, Failure> {
     let create = [("anyone", Create::Anyone), ("publishers", Create::Publishers), ("nobody", Create::Nobody)];
-    let origins = arguments.each("--allow-origin", "an origin", |text| Some(text.to_owned()))?;
+    let origins = arguments.texts("--allow-origin")?;
     let cors = if origins.is_empty() { Ok(Cors::default()) } else { Cors::only(origins) };
-    let url: Option<String> = arguments.value("--authorize", "an http URL")?;
+    let authorize = arguments.text("--authorize")?.map(|url| Url::parse(&url)).transpose();
     let usual = App::default();
     let addresses = arguments.each("--listen", LISTEN, |text| text.parse().ok())?;
     Ok(App {
@@ -193,11 +193,7 @@ fn app(arguments: &Arguments) -> Result<App, Failure> {
         storage: storage(arguments)?,
         publishers: publishers(arguments)?,
         access_file: arguments.path("--access"),
-        authorize: url
-            .as_deref()
-            .map(Url::parse)
-            .transpose()
-            .map_err(|error| Failure::usage(format!("--authorize: {error}")))?,
+        authorize: authorize.map_err(|error| Failure::usage(format!("--authorize: {error}")))?,
         create: arguments.one_of("--create", &create)?.unwrap_or(usual.create),
         lab: arguments.has("--lab"),
         log_accesses: !arguments.has("--quiet"),
@@ -246,7 +242,7 @@ fn storage(arguments: &Arguments) -> Result<Storage, Failure> {
     let usual = RedisOptions::default();
     Ok(Storage::Redis(RedisOptions {
         address,
-        user: arguments.value("--redis-user", "a name")?,
+        user: arguments.text("--redis-user")?,
         password: arguments.token("--redis-password-file")?,
         db: arguments.number("--redis-db", 0..=1_000_000)?.unwrap_or(usual.db),
         prefix: arguments.parsed("--redis-prefix", PREFIX, redis_prefix)?.unwrap_or(usual.prefix),

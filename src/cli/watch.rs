@@ -2,9 +2,9 @@
 
 use super::output::{Output, Printer};
 use super::{Arguments, Failure, read_piece, tell};
-use newswire::http::Method;
-use newswire::http::client::{Request, Response};
-use newswire::sse::{Block, Blocks, EventSource, EventSourceError, Message, Parser, Recorder, Step};
+use newswire::http::client::Request;
+use newswire::http::{Method, Status};
+use newswire::sse::{Block, Blocks, EventSource, Message, Parser, Recorder, Step};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::{process, thread};
@@ -36,8 +36,7 @@ good, and 2 for a mistake on the command line.
 
 /// Prints until the stream ends for good, or an option says that it is enough.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let last_event_id: Option<String> = arguments.value("--last-event-id", "an id")?;
-    let last_event_id = last_event_id.unwrap_or_default();
+    let last_event_id = arguments.text("--last-event-id")?.unwrap_or_default();
     let time = arguments.seconds("--for")?;
     let mut source = Source::open(arguments, &last_event_id)?;
     let mut watch = Watch::new(arguments, &last_event_id)?;
@@ -54,9 +53,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let _printing = io::stdout().lock();
         let is_enough = match step {
             Ok(step) => watch.take(step)?,
-            Err((failure, comment)) => {
-                watch.comment(&comment)?;
-                return watch.end().and(Err(failure));
+            Err(sentence) => {
+                let comment = source.refusal().unwrap_or_else(|| sentence.clone());
+                watch.recorder.comment(&comment).map_err(not_recorded)?;
+                return watch.end().and(Err(Failure::later(sentence)));
             }
         };
         if is_enough {
@@ -84,12 +84,7 @@ impl Source {
             let sentence = format!("{name} is for a URL, which begins with http://, and not for {path:?}");
             return Err(Failure::usage(sentence));
         }
-        if path == "-" {
-            return Ok(Source::File(Box::new(io::stdin())));
-        }
-        let file = File::open(path)
-            .map_err(|error| Failure::usage(format!("cannot read {path:?}: {error}; a URL begins with http://")))?;
-        Ok(Source::File(Box::new(file)))
+        Ok(Source::File(super::open(path, "; a URL begins with http://")?))
     }
 
     fn open_url(arguments: &Arguments, url: &str, last_event_id: &str) -> Result<Source, Failure> {
@@ -97,7 +92,7 @@ impl Source {
         if last_event_id.contains(['\r', '\n', '\0']) {
             return Err(Failure::usage("--last-event-id takes an id without line ends and NUL"));
         }
-        let content: Option<String> = arguments.value("--data", "text in UTF-8")?;
+        let content = arguments.text("--data")?;
         let typed = content.as_ref().map(|_| ("Content-Type", "application/json"));
         let usual = if content.is_some() { Post } else { Get };
         let methods = [Get, Head, Post, Put, Delete, Options].map(|method| (method.name(), method));
@@ -112,43 +107,38 @@ impl Source {
         Ok(Source::Url(Box::new(if is_once { source.once() } else { source })))
     }
 
-    /// What happens to the stream, or why it failed for good, and what a recording says of that.
-    fn step(&mut self) -> Option<Result<Step, (Failure, String)>> {
-        let failed = |sentence: String| (Failure::later(&*sentence), sentence);
-        match self {
+    /// What happens to the stream, or why it failed for good.
+    fn step(&mut self) -> Option<Result<Step, String>> {
+        Some(match self {
             Source::File(file) => {
                 let piece = read_piece(file).transpose()?.map(Step::Bytes);
-                Some(piece.map_err(|error| failed(format!("cannot read the stream: {error}"))))
+                piece.map_err(|error| format!("cannot read the stream: {error}"))
             }
-            Source::Url(source) => Some(source.step()?.map_err(|error| {
-                let (failure, comment) = failed(error.to_string());
-                let is_refused = matches!(error, EventSourceError::Status(..));
-                (failure, source.response().filter(|_| is_refused).map_or(comment, refusal))
-            })),
-        }
+            Source::Url(source) => source.step()?.map_err(|error| error.to_string()),
+        })
     }
-}
 
-/// At the start of a recording, these comments make it a fixture that refuses.
-fn refusal(response: &Response) -> String {
-    let mut comment = format!("status {}", response.status.0);
-    for name in ["Retry-After", "Content-Type"] {
-        let value = response.field(&name.to_ascii_lowercase());
-        comment += &value.map_or(String::new(), |value| format!("\nheader {name}: {value}"));
+    /// What a recording says of a server that refuses. At the start, these comments make it a fixture that refuses.
+    fn refusal(&self) -> Option<String> {
+        let Source::Url(source) = self else { return None };
+        let response = source.response().filter(|response| response.status != Status::OK)?;
+        let mut comment = format!("status {}", response.status.0);
+        for name in ["Retry-After", "Content-Type"] {
+            comment += &response.field(name).map_or(String::new(), |value| format!("\nheader {name}: {value}"));
+        }
+        Some(comment)
     }
-    comment
 }
 
 /// Whether it is enough: so many events were asked for, or the pipe is closed.
 type IsEnough = Result<bool, Failure>;
 
 struct Watch {
-    output: Output,
     /// Of these types only. Empty for all.
     event_types: Vec<String>,
     most: Option<usize>,
     printer: Printer,
-    recorder: Option<Recorder<File>>,
+    recorder: Recorder<Box<dyn Write>>,
     blocks: Blocks,
     parser: Parser,
     events: usize,
@@ -162,24 +152,27 @@ impl Watch {
         use Output::*;
         let outputs = [("text", Text), ("json", Json), ("data", Data), ("raw", Raw)];
         let output = arguments.one_of("--output", &outputs)?.unwrap_or_default();
-        let watch = Watch {
-            output,
-            event_types: arguments.each("--event", "an event type", |text| Some(text.to_owned()))?,
-            most: arguments.number("--count", 1..=1_000_000_000_000)?,
+        let event_types = arguments.texts("--event")?;
+        let most = arguments.number("--count", 1..=1_000_000_000_000)?;
+        // The file is emptied, and so comes last.
+        let recording: Box<dyn Write> = match arguments.path("--record") {
+            Some(path) => Box::new(
+                File::create(&path)
+                    .map_err(|error| Failure::usage(format!("--record: cannot write {path:?}: {error}")))?,
+            ),
+            None => Box::new(io::sink()),
+        };
+        Ok(Watch {
+            event_types,
+            most,
             printer: Printer::new(output),
-            recorder: None,
+            recorder: Recorder::new(recording),
             blocks: Blocks::new(),
             parser: Parser::new().with_last_event_id(last_event_id),
             events: 0,
             out: Vec::new(),
             is_begun: false,
-        };
-        // The file is emptied, and so comes last.
-        let recorder = arguments.path("--record").map(|path| {
-            let file = File::create(&path).map(Recorder::new);
-            file.map_err(|error| Failure::usage(format!("--record: cannot write {path:?}: {error}")))
-        });
-        Ok(Watch { recorder: recorder.transpose()?, ..watch })
+        })
     }
 
     fn take(&mut self, step: Step) -> IsEnough {
@@ -191,18 +184,13 @@ impl Watch {
             Step::Reconnecting { after, cause } => {
                 let why = cause.map_or("the server ended the stream".into(), |cause| cause.to_string());
                 let sentence = format!("{why}; it connects again in {:.1} s", after.as_secs_f32());
-                self.comment(&sentence)?;
+                self.recorder.comment(&sentence).map_err(not_recorded)?;
                 tell(&sentence);
                 self.blocks = Blocks::new();
                 self.parser.reconnect();
             }
         }
         Ok(false)
-    }
-
-    fn comment(&mut self, text: &str) -> Result<(), Failure> {
-        let written = self.recorder.as_mut().map(|recorder| recorder.comment(text));
-        written.transpose().map(drop).map_err(not_recorded)
     }
 
     fn take_piece(&mut self, piece: &[u8]) -> IsEnough {
@@ -217,11 +205,10 @@ impl Watch {
     }
 
     fn take_block(&mut self, block: &Block) -> IsEnough {
-        let recorded = self.recorder.as_mut().map(|recorder| recorder.record(block));
-        recorded.transpose().map_err(not_recorded)?;
+        self.recorder.record(block).map_err(not_recorded)?;
         let messages = self.parser.feed(&block.wire())?;
         let message = messages.first().filter(|message| self.is_wanted(message));
-        match (self.output, message) {
+        match (self.printer.output, message) {
             (Output::Raw, None) if !self.event_types.is_empty() => {}
             (Output::Raw, _) => {
                 // A later byte order mark would be part of a field.
@@ -242,7 +229,7 @@ impl Watch {
             tell(&format!("events are missing: {}", message.data));
         }
         match self.event_types.is_empty() {
-            true => !is_gap || matches!(self.output, Output::Json | Output::Raw),
+            true => !is_gap || matches!(self.printer.output, Output::Json | Output::Raw),
             false => self.event_types.contains(&message.event_type),
         }
     }
@@ -260,7 +247,7 @@ impl Watch {
 
     /// At the end of the stream: raw output has every byte of it, also those of an unfinished event.
     fn end(&mut self) -> IsEnough {
-        if self.output == Output::Raw && self.event_types.is_empty() {
+        if self.printer.output == Output::Raw && self.event_types.is_empty() {
             self.out.extend(self.blocks.end().bytes);
         }
         self.write()

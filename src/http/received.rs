@@ -102,6 +102,7 @@ impl Read for Socket {
             let is_uploading = self.upload.as_ref().is_some_and(|upload| !upload.is_finished());
             match (&*self.stream).read(buffer) {
                 Ok(0) => return self.unsent.take().map_or(Ok(0), Err),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_uploading && is_timeout(&error) => {}
                 outcome => return outcome,
             }
@@ -130,14 +131,26 @@ pub struct Response {
 }
 
 impl Response {
-    /// The value of the first field with this name, in lower case.
+    /// The value of the first field with this name.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
 
-    /// The values of all fields with this name, in lower case, in order.
+    /// The values of all fields with this name, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+        let named = self.fields.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The elements of the lists in all fields with this name, in order.
+    pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values(name).flat_map(|value| value.split(',')).map(trim_ows)
+    }
+
+    /// The essence of the media type: "extract a MIME type" (Fetch, 3.1) takes the last of several that is one.
+    pub fn media_type(&self) -> Option<&str> {
+        let essences = self.list("content-type").filter_map(|value| value.split(';').next()).map(trim_ows);
+        essences.filter(|essence| essence.contains('/') && *essence != "*/*").last()
     }
 
     /// Closes the connection; the head stays.
@@ -182,7 +195,7 @@ impl Response {
             if self.rest.as_ref().is_some_and(Rest::is_whole) {
                 return Ok(false);
             }
-            let wire = fill(reader)?;
+            let wire = reader.fill_buf()?;
             if wire.is_empty() {
                 return self.rest.as_ref().map_or(Ok(false), |_| Err(ended_early()));
             }
@@ -203,7 +216,7 @@ impl Response {
     pub(super) fn read_head(socket: Socket, method: Method, url: &Url) -> Result<Response, NetworkError> {
         let mut reader = BufReader::with_capacity(16 * 1024, socket);
         // A TLS alert begins with 21, and a peer of another protocol may wait for us now.
-        if fill(&mut reader)?.first().is_some_and(|&byte| byte != b'H') {
+        if reader.fill_buf()?.first().is_some_and(|&byte| byte != b'H') {
             return Err(NOT_HTTP);
         }
         let mut head = reader.take(HEAD_BYTES);
@@ -229,8 +242,7 @@ impl Response {
         if method == Method::Head || self.status.forbids_content() {
             return Ok(Some(Rest::Length(0)));
         }
-        let list = |name| self.values(name).flat_map(|value| value.split(',')).map(trim_ows);
-        let (codings, mut lengths) = (Vec::from_iter(list("transfer-encoding")), list("content-length"));
+        let (codings, mut lengths) = (Vec::from_iter(self.list("transfer-encoding")), self.list("content-length"));
         // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the
         // Transfer-Encoding overrides the Content-Length."
         match codings[..] {
@@ -246,15 +258,6 @@ impl Response {
         let bytes = length.parse().ok().filter(|_| is_sound);
         bytes.map(|bytes| Some(Rest::Length(bytes))).ok_or("its Content-Length is not a number of bytes")
     }
-}
-
-fn fill(reader: &mut BufReader<Socket>) -> io::Result<&[u8]> {
-    while let Err(error) = reader.fill_buf() {
-        if error.kind() != ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    Ok(reader.buffer())
 }
 
 /// The lines of a head up to the empty one, without their ends, of which LF alone is one (RFC 9112, 2.2).

@@ -3,15 +3,16 @@
 use crate::http::connection::Peer;
 use crate::http::lock::hold;
 use crate::http::{Response, StreamWriter};
-use crate::sse::{event_stream, opening_with};
+use crate::sse::{event_stream, lines, opening_with};
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::mem::replace;
 use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A frame that is larger leaves in pieces of this size.
-pub(super) const PIECE_BYTES: usize = 8 * 1024;
+const PIECE_BYTES: usize = 8 * 1024;
 
 /// The pause between two chunks, at least: a client that waits reads each by itself.
 const CHUNK_PAUSE: Duration = Duration::from_millis(1);
@@ -24,7 +25,7 @@ const CHUNK_SPACING: Duration = Duration::from_micros(100);
 static NEXT_CHUNK: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
 
 /// A silence is interrupted this often to see whether the client is still there.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a stream says, event by event.
 pub(super) trait Source {
@@ -47,8 +48,8 @@ pub(super) struct Flow {
     pub(super) heartbeat: Option<Duration>,
     /// `usize::MAX` for whole frames.
     pub(super) chunk: usize,
-    /// What takes the place of every LF: LF, CR or CRLF.
-    pub(super) line_end: &'static str,
+    /// What takes the place of every line end.
+    pub(super) line_end: Option<&'static [u8]>,
     pub(super) has_bom: bool,
     pub(super) cut: Option<usize>,
     pub(super) stall: Option<usize>,
@@ -68,7 +69,7 @@ impl Flow {
             _ => (Vec::new(), opening),
         };
         let run = move |writer| {
-            let mut outlet = Outlet { writer, flow: &self, piece: Vec::new(), chunk_left: self.chunk };
+            let mut outlet = Outlet { writer, flow: &self, piece: Vec::new(), chunk_left: self.chunk, after_cr: false };
             outlet.send(&opening)?;
             self.play(&mut source, first, returns, &mut outlet)?;
             outlet.writer.finish();
@@ -79,11 +80,13 @@ impl Flow {
 
     /// The same text with the line ends of the stream.
     fn end_lines<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
-        if self.line_end == "\n" {
-            return Cow::Borrowed(text);
+        let Some(line_end) = self.line_end else { return Cow::Borrowed(text) };
+        let mut ended = Vec::new();
+        for (line, end) in lines(text) {
+            ended.extend_from_slice(line);
+            ended.extend_from_slice(if end.is_empty() { b"" } else { line_end });
         }
-        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-        Cow::Owned(lines.join(self.line_end.as_bytes()))
+        Cow::Owned(ended)
     }
 
     fn play(&self, source: &mut impl Source, first: usize, returns: bool, outlet: &mut Outlet<'_>) -> io::Result<()> {
@@ -129,7 +132,7 @@ impl Flow {
 }
 
 /// A comment that says nothing. It has one line end: a blank line behind it would be a block without data.
-pub(super) const HEARTBEAT: &[u8] = b":\n";
+const HEARTBEAT: &[u8] = b":\n";
 
 /// Blocks that a parser must read past: none of them changes what is dispatched (HTML, 9.2.6).
 const GARBAGE: [&[u8]; 6] = [
@@ -159,6 +162,8 @@ struct Outlet<'f> {
     piece: Vec<u8>,
     /// How many more bytes belong to this chunk.
     chunk_left: usize,
+    /// The last byte of the source was a CR: an LF now is part of the same line end.
+    after_cr: bool,
 }
 
 impl Outlet<'_> {
@@ -182,7 +187,12 @@ impl Outlet<'_> {
             if left <= LOOK_INTERVAL {
                 return Ok(());
             }
-            look_for_client(&mut self.writer, &self.flow.end_lines(HEARTBEAT))?;
+            match self.writer.connection().look_for_peer() {
+                Peer::Open => {}
+                // The client may still read. If it has left, the next look finds the reset.
+                Peer::HalfClosed => self.writer.write_all(&self.flow.end_lines(HEARTBEAT))?,
+                Peer::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
         }
     }
 
@@ -201,7 +211,8 @@ impl Write for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A block of a recording may be large, and this copies it.
         let bytes = &bytes[..bytes.len().min(PIECE_BYTES)];
-        let ended = self.flow.end_lines(bytes);
+        let is_rest = replace(&mut self.after_cr, bytes.ends_with(b"\r")) && bytes.starts_with(b"\n");
+        let ended = self.flow.end_lines(&bytes[usize::from(is_rest && self.flow.line_end.is_some())..]);
         let mut rest = &ended[..];
         while !rest.is_empty() {
             if self.chunk_left == 0 {
@@ -234,14 +245,4 @@ fn pause_for_chunk() {
         leaves_at
     };
     thread::sleep(leaves_at - now);
-}
-
-/// Fails when the client has left. After a half-close, the client may still read: then `comment` is written, and if the
-/// client has left, the next look finds the reset.
-pub(super) fn look_for_client(writer: &mut StreamWriter, comment: &[u8]) -> io::Result<()> {
-    match writer.connection().look_for_peer() {
-        Peer::Open => Ok(()),
-        Peer::HalfClosed => writer.write_all(comment),
-        Peer::Gone => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
 }

@@ -1,16 +1,15 @@
 //! Lines: a stream that is given the name of a line can be watched byte by byte, and cut, from
 //! another connection.
 
-use super::flow::{HEARTBEAT, LOOK_INTERVAL, look_for_client};
 use super::sandboxed;
 use crate::http::connection::Closer;
 use crate::http::lock::hold;
-use crate::http::{Refusal, Request, Response, Status, StreamWriter};
-use crate::sse::{base64, event_stream, opening};
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, Write};
+use crate::http::{Refusal, Request, Response, Status};
+use crate::sse::{Event, Message, Parser, SendError, SseEmitter, base64};
+use std::collections::HashMap;
 use std::mem::take;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Lines at a time. A page uses one or two while it is open.
@@ -19,19 +18,16 @@ const LINES: usize = 256;
 /// Watchers of a line: a stream copies each piece for each of them.
 const WATCHERS: usize = 8;
 
-/// What may wait for a watcher that reads slowly, counting [`PIECE_COST`] for each piece besides its bytes.
-const QUEUE_BYTES: usize = 64 * 1024;
-const PIECE_COST: usize = 64;
+/// What may wait for a watcher that reads slowly, as the events that it is sent.
+const WAITING_BYTES: usize = 64 * 1024;
 
-/// How long a stream waits for the watchers with a full queue, all together. A large frame is written faster than a watcher
-/// is woken.
+/// How long a stream waits for the watchers without room, all together, and how often it looks. A large frame is written
+/// faster than a watcher is woken.
 const WATCHER_WAIT: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// After a wait in vain, no stream of the line waits for so long. Watchers that read nothing do not add up to a delay.
 const PAUSE_BETWEEN_WAITS: Duration = Duration::from_secs(10);
-
-/// A watcher gets a comment after a silence of this length: proxies cut a stream that is silent for a minute.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Lines by name. A line exists as long as a stream is on it or a client watches it.
 #[derive(Default)]
@@ -44,7 +40,7 @@ impl Lines {
         if let Some(line) = lines.get(name) {
             return Some(Arc::clone(line));
         }
-        lines.retain(|_, line| Arc::strong_count(line) > 1);
+        lines.retain(|_, line| Arc::strong_count(line) > 1 || line.is_watched());
         if lines.len() >= LINES || !is_name(name) {
             return None;
         }
@@ -68,7 +64,7 @@ pub(super) const NAME: &str =
 #[derive(Default)]
 pub(crate) struct Line {
     streams: Mutex<Vec<Closer>>,
-    queues: Mutex<Vec<Weak<Queue>>>,
+    watchers: Mutex<Vec<SseEmitter>>,
     /// When a stream may wait for watchers again.
     waits_from: Mutex<Option<Instant>>,
 }
@@ -80,24 +76,33 @@ impl Line {
         streams.push(stream);
     }
 
+    /// Shows a piece of a stream to all watchers: an event of the type `head` or `bytes`. Its data is base64, since a piece
+    /// may end inside of a character.
     fn show(&self, part: &'static str, bytes: &[u8]) {
-        let (queues, now) = (hold(&self.queues).clone(), Instant::now());
+        let (watchers, now) = (hold(&self.watchers).clone(), Instant::now());
         let may_wait = hold(&self.waits_from).is_none_or(|from| from <= now);
         let deadline = if may_wait { now + WATCHER_WAIT } else { now };
-        for queue in queues.iter().filter_map(Weak::upgrade) {
-            if !queue.push(part, bytes, deadline) && may_wait {
-                *hold(&self.waits_from) = Some(deadline + PAUSE_BETWEEN_WAITS);
+        let piece = Event::new(base64(bytes)).name(part).unwrap_or_default();
+        for watcher in watchers {
+            while watcher.send(&piece) == Err(SendError::Full) {
+                if Instant::now() < deadline {
+                    thread::sleep(LOOK);
+                    continue;
+                }
+                // The newest piece is kept, behind the number of bytes that the watcher misses.
+                watcher.replace_waiting(|waiting| {
+                    format!("event: gap\ndata: {{\"bytes\":{}}}\n\n{piece}", bytes_of(waiting))
+                });
+                if may_wait {
+                    *hold(&self.waits_from) = Some(deadline + PAUSE_BETWEEN_WAITS);
+                }
+                break;
             }
         }
     }
 
-    /// A queue for one more watcher. Dropping it ends that.
-    fn watch(&self) -> Option<Arc<Queue>> {
-        let mut queues = hold(&self.queues);
-        queues.retain(|queue| queue.strong_count() > 0);
-        let queue = (queues.len() < WATCHERS).then(Arc::<Queue>::default)?;
-        queues.push(Arc::downgrade(&queue));
-        Some(queue)
+    fn is_watched(&self) -> bool {
+        hold(&self.watchers).iter().any(SseEmitter::is_open)
     }
 }
 
@@ -124,106 +129,33 @@ pub(crate) fn cut(request: &Request<'_>, lines: &Lines) -> Result<Response, Refu
     Ok(sandboxed(response.field("X-Content-Type-Options", "nosniff")))
 }
 
-/// What is written on a line from now on: an event for each piece, of the type `head` or `bytes`. Its data is base64,
-/// since a piece may end inside of a character.
+/// What is written on a line from now on.
 pub(crate) fn watch(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let name = request.parameter("line").unwrap_or_default();
     if !is_name(name) {
         return Err(Refusal::new(Status::NOT_FOUND, "That is not the name of a line."));
     }
     let line = lines.open(name).ok_or(TOO_MANY_LINES)?;
+    let mut watchers = hold(&line.watchers);
+    watchers.retain(SseEmitter::is_open);
+    if watchers.len() >= WATCHERS {
+        return Err(TOO_MANY_WATCHERS);
+    }
     // A watcher counts before its response leaves: the client may begin a stream as soon as it reads the head.
-    let queue = line.watch().ok_or(TOO_MANY_WATCHERS)?;
-    let run = move |writer| {
-        // The line exists as long as it is watched.
-        let _line = line;
-        queue.run(writer)
-    };
-    Ok(sandboxed(event_stream(opening(), run).delayed()))
+    let watcher = SseEmitter::new(request).buffer_bytes(WAITING_BYTES);
+    watchers.push(watcher.clone());
+    Ok(sandboxed(watcher.into()))
 }
 
 pub(super) const TOO_MANY_LINES: Refusal =
     Refusal::new(Status::SERVICE_UNAVAILABLE, "There are too many lines; leave out line.");
 const TOO_MANY_WATCHERS: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "This line has too many watchers.");
 
-/// The pieces that wait for one watcher. When there are too many, the oldest are dropped and counted.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    pieces: VecDeque<Piece>,
-    cost: usize,
-    missed_bytes: usize,
-}
-
-/// A part of a stream, and some bytes of it.
-type Piece = (&'static str, Box<[u8]>);
-
-impl Queue {
-    /// `false` when a piece was dropped.
-    fn push(&self, part: &'static str, bytes: &[u8], deadline: Instant) -> bool {
-        let mut waiting = hold(&self.waiting);
-        // A watcher that has missed something is slow, and a stream does not wait for it again until it has read that.
-        if waiting.is_full() && waiting.missed_bytes == 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let waited = self.changed.wait_timeout_while(waiting, left, |w| w.is_full());
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let has_room = !waiting.is_full();
-        while waiting.is_full() {
-            waiting.missed_bytes += waiting.pop().map_or(0, |(_, bytes)| bytes.len());
-        }
-        waiting.cost += bytes.len() + PIECE_COST;
-        waiting.pieces.push_back((part, bytes.into()));
-        self.changed.notify_all();
-        has_room
-    }
-
-    /// Sends the pieces until the client leaves, which is an error.
-    fn run(&self, mut writer: StreamWriter) -> io::Result<()> {
-        let mut heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
-        loop {
-            let (missed_bytes, piece) = self.pop();
-            let mut frame = match piece {
-                Some((part, bytes)) => format!("event: {part}\ndata: {}\n\n", base64(&bytes)),
-                None if Instant::now() >= heartbeat_due => ":\n".to_owned(),
-                None => {
-                    look_for_client(&mut writer, HEARTBEAT)?;
-                    continue;
-                }
-            };
-            if missed_bytes > 0 {
-                let gap = format!("event: gap\ndata: {{\"bytes\":{missed_bytes}}}\n\n");
-                frame.insert_str(0, &gap);
-            }
-            writer.write_all(frame.as_bytes())?;
-            heartbeat_due = Instant::now() + HEARTBEAT_INTERVAL;
-        }
-    }
-
-    /// How many bytes were dropped since the last call, and the next piece, if one comes soon.
-    fn pop(&self) -> (usize, Option<Piece>) {
-        let waiting = hold(&self.waiting);
-        let waited = self.changed.wait_timeout_while(waiting, LOOK_INTERVAL, |w| w.pieces.is_empty());
-        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let next = (take(&mut waiting.missed_bytes), waiting.pop());
-        self.changed.notify_all();
-        next
-    }
-}
-
-impl Waiting {
-    fn is_full(&self) -> bool {
-        self.cost >= QUEUE_BYTES
-    }
-
-    fn pop(&mut self) -> Option<Piece> {
-        let piece = self.pieces.pop_front()?;
-        self.cost -= piece.1.len() + PIECE_COST;
-        Some(piece)
-    }
+/// How many bytes of the line are in these events, or are missed in front of them.
+fn bytes_of(events: &[u8]) -> usize {
+    let bytes = |event: Message| match &*event.event_type {
+        "gap" => event.data.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0),
+        _ => event.data.len() / 4 * 3 - event.data.matches('=').count(),
+    };
+    Parser::new().feed(events).unwrap_or_default().into_iter().map(bytes).sum()
 }

@@ -9,7 +9,7 @@
 //! - A recording has no bound but its file. It is read while it is played: a stream holds one block besides. A block has at
 //!   most 5 MiB, which is more than a frame of the laboratory, and its buffer 8 MiB.
 //! - At most two clients at a time are brought to their last event ID in a recording. Others are told to come back.
-//! - A watcher of a line costs as much: up to 64 KiB of pieces wait for it, then the oldest are dropped.
+//! - A watcher of a line costs as much: up to 64 KiB of events wait for it, then only the newest piece is kept.
 //! - A stream has at most 64 MiB and lasts at most an hour. An order for more is `400`.
 //! - All streams together write 10,000 chunks a second at most. When they want more, each takes longer.
 //! - There are at most 256 lines at a time, and 8 watchers on each. One more is `503`.

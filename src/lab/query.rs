@@ -97,23 +97,15 @@ impl fmt::Display for Values {
     }
 }
 
-/// The parameters of a query, each with a value that it can have. A head has room for a thousand of them, which would take
-/// more memory than a stream may: so only what counts is kept.
-#[derive(Default)]
-pub(super) struct Given {
-    /// The first value of each but `data`.
-    values: Vec<(String, String)>,
-    /// The texts of `data`, each with a CR behind it.
-    data: String,
-}
+/// The parameters of a query, each with a value that it can have.
+pub(super) struct Given<'h>(&'h Head);
 
-impl Given {
+impl Given<'_> {
     /// The parameters of such a stream. The others are unknown.
     ///
     /// # Errors
     /// A sentence that begins with the name of the parameter at fault.
-    pub(super) fn parse(head: &Head, streams: Streams) -> Result<Given, Refusal> {
-        let mut given = Given::default();
+    pub(super) fn parse(head: &Head, streams: Streams) -> Result<Given<'_>, Refusal> {
         let known = || PARAMETERS.iter().filter(|(of, ..)| *of <= streams);
         for (name, value) in head.queries() {
             let Some((.., values)) = known().find(|(_, known, ..)| *known == name) else {
@@ -123,33 +115,27 @@ impl Given {
             if !values.contain(&value) {
                 return Err(bad(format!("{name} is {values}.")));
             }
-            if name == "data" {
-                given.data += &(with_lf(&value) + "\r");
-            } else if !given.has(&name) {
-                given.values.push((name, value));
-            }
         }
-        Ok(given)
+        Ok(Given(head))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.values.iter().any(|(found, _)| found == name)
+        self.0.query(name).is_some()
     }
 
-    /// The value, or the default. `None` without either.
-    fn text(&self, name: &str) -> Option<&str> {
+    /// The first value, or the default. `None` without either.
+    fn text(&self, name: &str) -> Option<String> {
         let row = PARAMETERS.iter().find(|(_, known, ..)| *known == name);
         let default = row.map(|(_, _, default, _)| *default).filter(|text| !text.is_empty());
-        let given = self.values.iter().find(|(found, _)| found == name);
-        given.map(|(_, value)| value.as_str()).or(default)
+        self.0.query(name).or_else(|| default.map(str::to_owned))
     }
 
     pub(super) fn is(&self, name: &str, value: &str) -> bool {
-        self.text(name) == Some(value)
+        self.text(name).as_deref() == Some(value)
     }
 
     fn number(&self, name: &str) -> Option<usize> {
-        self.text(name).and_then(number)
+        self.text(name).as_deref().and_then(number)
     }
 
     pub(super) fn milliseconds(&self, name: &str) -> Option<Duration> {
@@ -162,14 +148,14 @@ impl Given {
             retry: self.milliseconds("retry"),
             delay: Duration::ZERO,
             jitter: self.number("jitter").unwrap_or_default() as u32,
-            speed: self.text("speed").and_then(speed).unwrap_or(1.0),
+            speed: self.text("speed").as_deref().and_then(speed).unwrap_or(1.0),
             heartbeat: self.milliseconds("heartbeat"),
             chunk: self.number("chunk").unwrap_or(usize::MAX),
-            line_end: match self.text("newline") {
-                Some("cr") => "\r",
-                Some("crlf") => "\r\n",
-                _ => "\n",
-            },
+            line_end: self.has("newline").then(|| match self.text("newline").as_deref() {
+                Some("cr") => &b"\r"[..],
+                Some("crlf") => b"\r\n",
+                _ => b"\n",
+            }),
             has_bom: self.is("bom", "on"),
             cut: self.number("cut"),
             stall: self.number("stall"),
@@ -182,33 +168,24 @@ impl Given {
         }
     }
 
-    fn script(&self) -> Result<Script, Refusal> {
-        let (lines, mut texts) = (self.number("lines").unwrap_or(1), self.data.clone());
-        let is_made = lines > 1 || ["text", "size", "binary"].iter().any(|name| self.has(name));
-        if !texts.is_empty() && is_made {
-            return Err(bad("data is sent as it is; leave out text, size, lines and binary."));
-        }
-        let splits_characters = self.is("split", "char");
-        let is_other = !texts.is_empty() || self.has("size") || self.has("binary");
-        if splits_characters && is_other {
-            return Err(bad("split=char is for text; leave out data, size and binary."));
-        }
-        let text = self.text("text").unwrap_or(TEXT);
-        if splits_characters {
-            with_lf(text).chars().for_each(|character| texts.extend([character, '\r']));
+    fn script(&self) -> Script {
+        let data = self.0.queries().filter(|(name, _)| name == "data").map(|(_, value)| with_lf(&value) + "\r");
+        let (mut texts, text) = (data.collect::<String>(), self.text("text").unwrap_or_default());
+        if self.is("split", "char") {
+            with_lf(&text).chars().for_each(|character| texts.extend([character, '\r']));
         } else if texts.is_empty() {
             text.split_whitespace().for_each(|word| texts.extend([word, "\r"]));
         }
-        Ok(Script {
+        Script {
             count: self.number("count").unwrap_or_else(|| texts.matches('\r').count()),
             texts,
-            event: self.text("event").map(str::to_owned),
+            event: self.text("event"),
             has_ids: self.is("id", "on"),
             size: self.number("size"),
-            lines,
+            lines: self.number("lines").unwrap_or(1),
             binary: self.number("binary"),
             interval: self.milliseconds("interval").unwrap_or_default(),
-        })
+        }
     }
 
     /// The status that is the answer in place of the stream: to every client, or with a cut to one that `returns`.
@@ -218,9 +195,9 @@ impl Given {
         is_due.then(|| Refusal::new(Status(code as u16), "This status was made to order.").into())
     }
 
-    /// The stream on its line, if it has one.
-    pub(super) fn on_line(&self, response: Response, lines: &Lines) -> Response {
-        match self.text("line").map(|name| lines.open(name)) {
+    /// The stream on its line, if it has one. Where the laboratory is off there are no lines.
+    pub(super) fn on_line(&self, response: Response, lines: Option<&Lines>) -> Response {
+        match self.text("line").zip(lines).map(|(name, lines)| lines.open(&name)) {
             None => response,
             Some(None) => TOO_MANY_LINES.into(),
             Some(Some(line)) => on_line(response, line),
@@ -245,8 +222,8 @@ pub(super) fn without_content(status: Status) -> Response {
 
 fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
     let given = Given::parse(request, Made)?;
-    let (script, flow) = (given.script()?, given.flow()?);
-    check(&script, &flow)?;
+    let (script, flow) = (given.script(), given.flow()?);
+    check(&given, &script, &flow)?;
     if let Some(code) = given.number("redirect") {
         let location = format!("lab?{}", query_without(request, "redirect"));
         return Ok(without_content(Status(code as u16)).field("Location", location));
@@ -265,19 +242,24 @@ fn play(request: &Request<'_>, lines: &Lines) -> Result<Response, Refusal> {
         // An id that the stream does not have is no id.
         _ => 1,
     };
-    let response = given.on_line(flow.stream(script, first, id.is_some()), lines);
+    let response = given.on_line(flow.stream(script, first, id.is_some()), Some(lines));
     Ok(match given.text("type") {
-        Some(content_type) => response.without("Content-Type").field("Content-Type", content_type.to_owned()),
+        Some(content_type) => response.without("Content-Type").field("Content-Type", content_type),
         None => response,
     })
 }
 
 /// Combinations that cannot be, and the bounds on the whole.
 #[rustfmt::skip]
-fn check(script: &Script, flow: &Flow) -> Result<(), Refusal> {
-    let (bytes, has_binary) = (script.total_bytes(), script.binary.is_some());
+fn check(given: &Given<'_>, script: &Script, flow: &Flow) -> Result<(), Refusal> {
+    let (bytes, has_binary, has_data) = (script.total_bytes(), script.binary.is_some(), given.has("data"));
+    let has_any = |names: &[&str]| names.iter().any(|name| given.has(name));
     let pauses = script.interval * u32::try_from(script.count).unwrap_or(u32::MAX);
     let rules = [
+        (has_data && (script.lines > 1 || has_any(&["text", "size", "binary"])),
+            "data is sent as it is; leave out text, size, lines and binary."),
+        (given.is("split", "char") && (has_data || has_any(&["size", "binary"])),
+            "split=char is for text; leave out data, size and binary."),
         (has_binary && script.size.is_some(), "binary and size both say how large the data is; take one."),
         (has_binary && script.lines > 1, "binary is one line; leave out lines."),
         (script.size.is_some_and(|size| size < script.lines - 1), "size is too small for so many lines: each line end counts as a byte."),

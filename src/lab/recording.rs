@@ -7,9 +7,8 @@ use super::line::Lines;
 use super::query::{Given, Streams, TOTAL_DURATION, number, without_content};
 use super::sandboxed;
 use crate::http::{Framing, Named, Refusal, Request, Response, Status};
-use crate::sse::{Block, Recording, last_event_id, refused_because};
+use crate::sse::{Block, Recording, field, last_event_id, lines, refused_because};
 use std::io::{self, BufRead, Write};
-use std::mem::replace;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -39,13 +38,13 @@ pub(crate) fn play_recording(
 }
 
 fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Result<Response, Refusal> {
-    let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
-    let given = Given::parse(request, streams)?;
-    let mut flow = given.flow()?;
     // It is dropped. On a connection with unread content the end would be a reset, which erases what is on its way.
     if request.framing() != Framing::None {
         request.content()?;
     }
+    let streams = if lines.is_some() { Streams::Faulty } else { Streams::Played };
+    let given = Given::parse(request, streams)?;
+    let mut flow = given.flow()?;
     let id = last_event_id(request);
     if let Some(response) = given.status(id.is_some()) {
         return Ok(response);
@@ -77,10 +76,7 @@ fn play(request: &mut Request<'_>, file: &Named, lines: Option<&Lines>) -> Resul
         }
     }
     let response = directives.add_fields(flow.stream(recording, first, id.is_some()));
-    Ok(match lines {
-        Some(lines) => given.on_line(response, lines),
-        None => response,
-    })
+    Ok(given.on_line(response, lines))
 }
 
 const UNPLAYABLE: Refusal = Refusal::new(
@@ -114,12 +110,10 @@ impl Directives {
     /// follows is a comment that a stranger sent.
     fn take(first: &mut Block) -> Result<Directives, Refusal> {
         let mut directives = Directives { status: Status::OK, fields: Vec::new() };
-        let (mut kept, mut rest) = (Vec::new(), &first.bytes[..]);
-        while first.delay.is_none() && rest.starts_with(b":") {
-            let end = rest.iter().position(is_line_end).unwrap_or(rest.len());
-            let is_crlf = rest[end..].starts_with(b"\r\n");
-            let (line, after) = rest.split_at(rest.len().min(end + 1 + usize::from(is_crlf)));
-            let text = String::from_utf8_lossy(&line[..end]);
+        let (mut kept, mut is_front) = (Vec::new(), first.delay.is_none());
+        for (line, end) in lines(&first.bytes) {
+            is_front &= line.starts_with(b":");
+            let text = if is_front { String::from_utf8_lossy(line) } else { "".into() };
             if let Some(status) = text.strip_prefix(": status ") {
                 let status = number(status).filter(|status| (200..600).contains(status));
                 directives.status = Status(status.ok_or(MALFORMED)? as u16);
@@ -131,11 +125,10 @@ impl Directives {
                 }
                 directives.fields.push((name.to_owned(), value.trim().to_owned()));
             } else {
-                kept.extend(line);
+                kept.extend([line, end].concat());
             }
-            rest = after;
         }
-        first.bytes = [&kept, rest].concat();
+        first.bytes = kept;
         Ok(directives)
     }
 
@@ -157,22 +150,18 @@ struct Played {
     has_mark: bool,
     /// The pause before a block without a timing.
     interval: Duration,
-    /// Whether every line end becomes LF, for the flow to make another one of it.
-    ends_in_lf: bool,
-    after_cr: bool,
 }
 
 impl Played {
-    fn open(file: &Named, given: &Given) -> Result<(Directives, Played), Refusal> {
+    fn open(file: &Named, given: &Given<'_>) -> Result<(Directives, Played), Refusal> {
         let blocks = Recording::within(file.open().map_err(|_| UNPLAYABLE)?, BLOCK_BYTES);
-        let interval = given.milliseconds("interval").filter(|_| given.has("interval"));
-        let (interval, ends_in_lf) = (interval.unwrap_or(INTERVAL), given.has("newline"));
-        let mut played = Played { blocks, next: None, has_mark: false, interval, ends_in_lf, after_cr: false };
+        let interval = given.milliseconds("interval").filter(|_| given.has("interval")).unwrap_or(INTERVAL);
+        let mut played = Played { blocks, next: None, has_mark: false, interval };
         played.load().map_err(|_| UNPLAYABLE)?;
         let first = played.next.get_or_insert_default();
         let directives = Directives::take(first)?;
         played.has_mark = first.has_mark;
-        if first.bytes.iter().all(is_line_end) {
+        if first.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             played.load().map_err(|_| UNPLAYABLE)?;
         }
         Ok((directives, played))
@@ -180,12 +169,6 @@ impl Played {
 
     fn load(&mut self) -> io::Result<()> {
         self.next = self.blocks.next().transpose()?;
-        if let Some(block) = self.next.as_mut().filter(|_| self.ends_in_lf) {
-            // The CR of a CRLF may have been in the block before.
-            let mut is_rest = |byte| replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
-            block.bytes.retain(|&byte| !is_rest(byte));
-            block.bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
-        }
         Ok(())
     }
 
@@ -243,19 +226,12 @@ impl Source for Played {
     }
 }
 
-fn is_line_end(byte: &u8) -> bool {
-    matches!(byte, b'\r' | b'\n')
-}
-
 fn is_event(block: &Block) -> bool {
     values(&block.bytes, "data").next().is_some()
 }
 
-/// The values of the fields with this name (HTML, 9.2.6).
+/// The values of the fields with this name.
 fn values<'b>(block: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
-    block.split(is_line_end).filter_map(move |line| match line.strip_prefix(name.as_bytes())? {
-        [] => Some(&[][..]),
-        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
-        _ => None,
-    })
+    let fields = lines(block).map(|(line, _)| field(line));
+    fields.filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }

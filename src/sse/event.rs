@@ -216,13 +216,6 @@ impl Display for Event {
 
 /// `end-of-line = ( cr lf / cr / lf )`. An encoder that splits at LF only lets a CR in the data begin another field.
 fn lines(text: Option<&str>) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let Some(end) = text.find(['\r', '\n']) else {
-            return rest.take();
-        };
-        rest = Some(text[end..].strip_prefix("\r\n").unwrap_or(&text[end + 1..]));
-        Some(&text[..end])
-    })
+    let parts = text.into_iter().flat_map(|text| text.split("\r\n"));
+    parts.flat_map(|part| part.split(['\r', '\n']))
 }

@@ -236,7 +236,7 @@ impl EventSource {
                 return Err(EventSourceError::Status(status, said));
             }
         }
-        let media_type = media_type(response).unwrap_or_default();
+        let media_type = response.media_type().unwrap_or_default();
         if !media_type.eq_ignore_ascii_case("text/event-stream") {
             return Err(EventSourceError::MediaType(media_type.to_owned()));
         }
@@ -306,11 +306,4 @@ impl Iterator for EventSource {
             }
         }
     }
-}
-
-/// The essence of the media type: "extract a MIME type" (Fetch, 3.1) takes the last of several that is one.
-fn media_type(response: &Response) -> Option<&str> {
-    let values = response.values("content-type").flat_map(|value| value.split(','));
-    let essences = values.filter_map(|value| value.split(';').next()).map(str::trim_ascii);
-    essences.filter(|essence| essence.contains('/') && *essence != "*/*").last()
 }

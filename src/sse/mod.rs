@@ -19,7 +19,7 @@ pub use crate::http::json::json_string;
 pub use emitter::{Emitter, EmitterOptions};
 pub use event::{Event, Fields, MalformedEvent};
 pub use event_source::{EventSource, EventSourceError, ReadyState, Step};
-pub use parser::{EventTooLarge, Message, Parser};
+pub use parser::{EventTooLarge, Message, Parser, field, lines};
 pub use recording::{Block, Blocks, Recorder, Recording};
 pub use sse_emitter::{SendError, SseEmitter};
 pub use stream::last_event_id;

@@ -1,5 +1,6 @@
 //! Bytes to events: the standard's algorithm (HTML, 9.2.6), sentence by sentence.
 
+use std::iter;
 use std::time::Duration;
 
 /// An event as EventSource would dispatch it.
@@ -108,38 +109,25 @@ impl Parser {
     /// [`EventTooLarge`] when a line or the data of an event is larger than the limit. If the same piece completes
     /// events before that, they are returned first, and the error at the next call.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Message>, EventTooLarge> {
-        if self.is_too_large {
-            return Err(EventTooLarge);
-        }
         let mut messages = Vec::new();
-        let outcome = self.process(piece, &mut messages);
-        self.is_too_large = outcome.is_err();
-        match outcome {
-            Err(error) if messages.is_empty() => Err(error),
-            _ => Ok(messages),
-        }
+        self.is_too_large = self.is_too_large || self.process(piece, &mut messages).is_err();
+        if self.is_too_large && messages.is_empty() { Err(EventTooLarge) } else { Ok(messages) }
     }
 
     fn process(&mut self, piece: &[u8], messages: &mut Vec<Message>) -> Result<(), EventTooLarge> {
-        let mut rest = piece;
-        // "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
-        // character, or a single CR character."
-        while let Some(&first) = rest.first() {
-            if std::mem::take(&mut self.after_cr) && first == b'\n' {
-                rest = &rest[1..];
-                continue;
+        // The rest of a CRLF that the piece before began.
+        let is_rest = self.after_cr && piece.starts_with(b"\n");
+        for (line, end) in lines(&piece[usize::from(is_rest)..]) {
+            self.check(self.line.len() + line.len())?;
+            self.line.extend_from_slice(line);
+            if !end.is_empty() {
+                let line = std::mem::take(&mut self.line);
+                messages.extend(self.process_line(&line)?);
+                self.line = line;
+                self.line.clear();
             }
-            let Some(end) = rest.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
-                return self.keep(rest);
-            };
-            self.keep(&rest[..end])?;
-            self.after_cr = rest[end] == b'\r';
-            rest = &rest[end + 1..];
-            let line = std::mem::take(&mut self.line);
-            messages.extend(self.process_line(&line)?);
-            self.line = line;
-            self.line.clear();
         }
+        self.after_cr = piece.ends_with(b"\r") || piece.is_empty() && self.after_cr;
         Ok(())
     }
 
@@ -151,12 +139,6 @@ impl Parser {
         if bytes > self.limit() { Err(EventTooLarge) } else { Ok(()) }
     }
 
-    fn keep(&mut self, piece: &[u8]) -> Result<(), EventTooLarge> {
-        self.check(self.line.len() + piece.len())?;
-        self.line.extend_from_slice(piece);
-        Ok(())
-    }
-
     fn process_line(&mut self, line: &[u8]) -> Result<Option<Message>, EventTooLarge> {
         // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading UTF-8 Byte Order Mark
         // (BOM), if any" and puts U+FFFD for what is not UTF-8. A line can be decoded by itself, since no byte of a
@@ -166,32 +148,26 @@ impl Parser {
             _ => line,
         };
         self.is_begun = true;
-        let line = String::from_utf8_lossy(line);
-
         // "If the line is empty (a blank line): Dispatch the event."
         if line.is_empty() {
             return Ok(self.dispatch());
         }
-        // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
-        // Collect the characters after ..., and let value be that string." Without a colon: "using the whole line as the
-        // field name, and the empty string as the field value."
-        let (field, value) = line.split_once(':').unwrap_or((&line, ""));
-        // "If value starts with a U+0020 SPACE character, remove it from value."
-        self.process_field(field, value.strip_prefix(' ').unwrap_or(value));
+        let (name, value) = field(line);
+        self.process_field(name, &String::from_utf8_lossy(value));
         self.check(self.data.len()).map(|()| None)
     }
 
-    fn process_field(&mut self, field: &str, value: &str) {
-        match field {
+    fn process_field(&mut self, name: &[u8], value: &str) {
+        match name {
             // "Set the event type buffer to the field value."
-            "event" => value.clone_into(&mut self.event_type),
+            b"event" => value.clone_into(&mut self.event_type),
             // "Append the field value to the data buffer, then append a single U+000A LINE FEED (LF) character."
-            "data" => self.data.extend([value, "\n"]),
+            b"data" => self.data.extend([value, "\n"]),
             // "If the field value does not contain U+0000 NULL, then set the last event ID buffer to the field value."
-            "id" if !value.contains('\0') => value.clone_into(&mut self.last_event_id_buffer),
+            b"id" if !value.contains('\0') => value.clone_into(&mut self.last_event_id_buffer),
             // "If the field value consists of only ASCII digits, then interpret the field value as an integer in base
             // ten, and set the event stream's reconnection time to that integer."
-            "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+            b"retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.reconnection_time = Some(Duration::from_millis(value.parse().unwrap_or(u64::MAX)));
             }
             // "Otherwise: The field is ignored." A line that begins with a colon is ignored too: its field has no name.
@@ -215,4 +191,31 @@ impl Parser {
             last_event_id: self.last_event_id.clone(),
         })
     }
+}
+
+/// The lines of a text, each with its end, which is empty for a last line that is not whole yet.
+///
+/// "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
+/// character, or a single CR character." (HTML, 9.2.5)
+pub fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = text;
+    iter::from_fn(move || {
+        let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        let (end, after) = after.split_at(if after.starts_with(b"\r\n") { 2 } else { after.len().min(1) });
+        let is_line = !rest.is_empty();
+        rest = after;
+        is_line.then_some((line, end))
+    })
+}
+
+/// The name of the field in a line, and its value. A comment has no name.
+pub fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
+    // Collect the characters after ..., and let value be that string." Without a colon: "using the whole line as the field
+    // name, and the empty string as the field value."
+    let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':').unwrap_or(line.len()));
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    // "If value starts with a U+0020 SPACE character, remove it from value."
+    (name, value.strip_prefix(b" ").unwrap_or(value))
 }

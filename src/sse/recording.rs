@@ -10,7 +10,7 @@
 //! Comments and reconnection times have their effect without a blank line. They can be a block of their own, so that a
 //! heartbeat keeps its time.
 
-use super::parser::Parser;
+use super::parser::{Parser, lines};
 use std::collections::VecDeque;
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::mem::{replace, take};
@@ -50,8 +50,6 @@ pub struct Blocks {
     is_begun: bool,
     after_cr: bool,
     takes_timings: bool,
-    /// The last line was a timing that was taken.
-    after_timing: bool,
     /// The bytes of a block at most, if fewer than usual.
     at_most: Option<usize>,
 }
@@ -70,25 +68,23 @@ impl Blocks {
     pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<Block>> {
         let (mut blocks, mut rest) = (Vec::new(), piece);
         // The block before may have been given at the CR. Then this LF of the same line end has a delay of zero.
-        if !piece.is_empty() && take(&mut self.after_cr) && piece[0] == b'\n' {
+        if self.after_cr && piece.starts_with(b"\n") {
             rest = &piece[1..];
-            if self.block.bytes.is_empty() && !self.after_timing {
-                let (delay, bytes) = (Some(Duration::ZERO), b"\n".to_vec());
-                blocks.push(Block { delay, has_mark: false, bytes });
-            } else if !self.after_timing {
+            if !self.block.bytes.is_empty() {
                 self.block.bytes.push(b'\n');
                 self.line += 1;
+            } else if self.block.delay.is_none() {
+                blocks.push(Block { delay: Some(Duration::ZERO), has_mark: false, bytes: b"\n".to_vec() });
             }
         }
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
-            let is_crlf = rest[at..].starts_with(b"\r\n");
-            let (line, after) = rest.split_at(at + 1 + usize::from(is_crlf));
-            self.after_cr = line.ends_with(b"\r") && after.is_empty();
-            self.block.bytes.extend(line);
-            self.end_line(&mut blocks);
-            rest = after;
+        for (line, end) in lines(rest) {
+            self.block.bytes.extend_from_slice(line);
+            self.block.bytes.extend_from_slice(end);
+            if !end.is_empty() {
+                self.end_line(end.len(), &mut blocks);
+            }
         }
-        self.block.bytes.extend(rest);
+        self.after_cr = piece.ends_with(b"\r") || piece.is_empty() && self.after_cr;
         if blocks.is_empty() && self.block.bytes.len() > self.at_most.unwrap_or(BLOCK_BYTES) {
             let sentence = "a block of the stream is larger than 32 MiB";
             return Err(io::Error::new(ErrorKind::InvalidData, sentence));
@@ -96,15 +92,15 @@ impl Blocks {
         Ok(blocks)
     }
 
-    fn end_line(&mut self, blocks: &mut Vec<Block>) {
+    /// With a line end of so many bytes.
+    fn end_line(&mut self, end: usize, blocks: &mut Vec<Block>) {
         if !replace(&mut self.is_begun, true) && self.block.bytes.starts_with(BYTE_ORDER_MARK) {
             self.block.bytes.drain(..BYTE_ORDER_MARK.len());
             self.block.has_mark = true;
         }
-        let text = without_line_end(&self.block.bytes[self.line..]);
+        let text = &self.block.bytes[self.line..self.block.bytes.len() - end];
         let (is_blank, timing) = (text.is_empty(), parse_timing(text));
         let needs_blank = !is_blank && !text.starts_with(b":") && !text.starts_with(b"retry:");
-        self.after_timing = false;
         if let Some(delay) = timing.filter(|_| !self.is_pending) {
             if self.line > 0 {
                 let line = self.block.bytes.split_off(self.line);
@@ -115,7 +111,6 @@ impl Blocks {
             if self.takes_timings && self.block.delay.is_none() {
                 self.block.delay = Some(delay);
                 self.block.bytes.clear();
-                self.after_timing = true;
                 return;
             }
         }
@@ -135,11 +130,6 @@ impl Blocks {
         (self.line, self.is_pending) = (0, false);
         take(&mut self.block)
     }
-}
-
-fn without_line_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 fn parse_timing(line: &[u8]) -> Option<Duration> {

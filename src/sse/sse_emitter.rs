@@ -225,6 +225,15 @@ impl SseEmitter {
         Ok(())
     }
 
+    /// Puts other frames in place of those that still wait for the client, whether or not they fit.
+    pub(crate) fn replace_waiting(&self, replaced: impl FnOnce(&[u8]) -> String) {
+        let mut state = hold(&self.0.state);
+        if self.takes_events(&state) {
+            state.frames = replaced(&state.frames).into_bytes();
+            self.0.changed.notify_one();
+        }
+    }
+
     /// Sends a comment, which clients ignore.
     ///
     /// # Errors

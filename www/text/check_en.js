@@ -1,4 +1,7 @@
-/** English: the rules of the check (why, and the remedy), and what was found. */
+/**
+ * English: the rules of the check (why, and the remedy), and what was found. The command reads the rules from here, too: a
+ * name, and a list of two strings without quotation marks in them.
+ */
 export default {
   rule: {
     status: ["EventSource opens at the status 200 only, and stops for good at any other.",
@@ -42,6 +45,22 @@ export default {
       "Keep a history; begin behind Last-Event-ID, also through proxies; tell of gaps."],
     ending: ["EventSource comes back after every end, for ever, and starts the stream again.",
       "Answer 204 to the last Last-Event-ID, or let an event tell the page to close."],
+    // A page cannot see what these judge.
+    compression: ["A compressor holds events until it has a block full, unless it is flushed after each.",
+      "Exclude text/event-stream (nginx: gzip_types; Express: filter), or flush each event."],
+    cors: ["A page of another origin reads only by * or by its own origin; caches need Vary.",
+      "Send the field once, with Vary: Origin. For your own page: --header 'Origin: ...'."],
+    credentials: ["Browsers want `true` and no *. If any origin is echoed, any page reads as the user.",
+      "Allow credentials for a list of origins, and echo only these."],
+    nosniff: ["With it, no browser takes what the events say for HTML.", "Send X-Content-Type-Options: nosniff."],
+    "x-accel-buffering": ["nginx in front of the server holds events until it has a block full.",
+      "Send X-Accel-Buffering: no, which nginx obeys; or set proxy_buffering off."],
+    connection: ["A length means that the stream was whole before it was sent. With HTTP/1.1 a browser opens six connections to a host, over all tabs; a seventh EventSource waits in silence.",
+      "Write events as they happen; speak HTTP/2 in the proxy, or share one EventSource."],
+    head: ["Monitors and link checkers ask with HEAD, and wait.",
+      "Answer HEAD with the head of GET, and nothing behind it."],
+    "http-1.0": ["nginx asks in HTTP/1.0 by default. A client that speaks it does not know chunks.",
+      "End the stream with the connection there. In nginx: proxy_http_version 1.1."],
   },
   found: {
     and: " and ",

@@ -2,8 +2,9 @@
 
 use super::finding::Outcome::*;
 use super::finding::{Finding, HELD, shown};
-use super::observation::{Event, Seen, lines};
+use super::observation::{Event, Seen};
 use newswire::http::Status;
+use newswire::sse::lines;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -109,10 +110,6 @@ pub(super) fn resume(seen: &Seen) -> Finding {
     let Some((id, exchange)) = &seen.resumed else {
         return (Unjudged, "no event has an id".into());
     };
-    let status = match &exchange.response {
-        Err(sentence) => return (Fail, format!("after {}, {sentence}", shown(id))),
-        Ok(response) => response.status,
-    };
     let with_id = |events: &[Event]| -> Vec<(String, String)> {
         events.iter().filter_map(|event| Some((event.id.clone()?, event.data.clone()))).collect()
     };
@@ -121,26 +118,27 @@ pub(super) fn resume(seen: &Seen) -> Finding {
     let (known, missed) = before.split_at(at + 1);
     let is_other = |event: &&Event| seen.first.events.iter().all(|found| found.kind != event.kind);
     let told = exchange.events.iter().take_while(|event| event.id.is_none()).find(is_other);
+    let repeated = came.first().filter(|(first, _)| known.iter().any(|(id, _)| id == first));
     let lost = missed.iter().zip(&came).find(|(missed, came)| missed != came);
-    let is_none_lost = missed.is_empty() || !came.is_empty();
-    let (outcome, found) = match (status, told, came.first(), lost) {
-        (Status::NO_CONTENT, ..) if missed.is_empty() => (Pass, "204".into()),
-        (Status::OK, Some(event), ..) => (Pass, format!("the event {} tells of a loss", shown(&event.kind))),
-        (Status::OK, _, Some((first, _)), _) if known.iter().any(|(id, _)| id == first) => {
-            (Fail, format!("the stream begins at {} again", shown(first)))
-        }
-        (Status::OK, .., Some(((missed, _), (came, _)))) if missed == came => {
-            (Fail, format!("{} comes with other data", shown(came)))
-        }
-        (Status::OK, .., Some(((missed, _), (came, _)))) => {
-            (Fail, format!("the stream goes on at {}, not at {}", shown(came), shown(missed)))
-        }
-        (Status::OK, ..) => {
-            let (came, missed) = (came.len().min(missed.len()), missed.len());
-            let outcome = if is_none_lost { Pass } else { Fail };
-            (outcome, format!("{came} of {missed} events came again"))
-        }
-        _ => (Fail, status.to_string()),
+    let (outcome, found) = match exchange.response.as_ref().map(|response| response.status) {
+        Err(sentence) => (Fail, sentence.clone()),
+        Ok(Status::NO_CONTENT) if missed.is_empty() => (Pass, "204".into()),
+        Ok(Status::OK) => match (told, repeated, lost) {
+            (Some(event), ..) => (Pass, format!("the event {} tells of a loss", shown(&event.kind))),
+            (_, Some((id, _)), _) => (Fail, format!("the stream begins at {} again", shown(id))),
+            (.., Some(((missed, _), (came, _)))) if missed == came => {
+                (Fail, format!("{} comes with other data", shown(came)))
+            }
+            (.., Some(((missed, _), (came, _)))) => {
+                (Fail, format!("the stream goes on at {}, not at {}", shown(came), shown(missed)))
+            }
+            _ => {
+                let count = came.len().min(missed.len());
+                let outcome = Fail.unless(missed.is_empty() || !came.is_empty());
+                (outcome, format!("{count} of {} events came again", missed.len()))
+            }
+        },
+        Ok(other) => (Fail, other.to_string()),
     };
     (outcome, format!("after {}, {found}", shown(id)))
 }

@@ -32,25 +32,21 @@ pub(super) fn pass_if_none(what: &str, mut found: impl Iterator<Item = String>) 
     }
 }
 
-/// What the head says in this field.
-pub(super) fn field_as_text(exchange: &Exchange, name: &str) -> String {
-    let Ok(response) = &exchange.response else { return answered(exchange).1 };
-    match response.values(&name.to_ascii_lowercase()).collect::<Vec<_>>() {
-        values if values.is_empty() => format!("there is no {name}"),
-        values => format!("{name} is {}", shown(values.join(", "))),
+impl Exchange {
+    /// What the head says in this field.
+    pub(super) fn said(&self, name: &str) -> String {
+        let Ok(response) = &self.response else { return self.is_answered().1 };
+        match response.values(name).collect::<Vec<_>>() {
+            values if values.is_empty() => format!("there is no {name}"),
+            values => format!("{name} is {}", shown(values.join(", "))),
+        }
     }
-}
 
-/// Passes where the list in this field has this member.
-pub(super) fn listed(exchange: &Exchange, name: &str, member: &str, otherwise: Outcome) -> Finding {
-    let has = exchange.has(&name.to_ascii_lowercase(), member);
-    (otherwise.unless(has), field_as_text(exchange, name))
-}
-
-pub(super) fn answered(exchange: &Exchange) -> Finding {
-    match &exchange.response {
-        Err(sentence) => (Warn, sentence.clone()),
-        Ok(response) => (Warn.unless(response.status == Status::OK), response.status.to_string()),
+    pub(super) fn is_answered(&self) -> Finding {
+        match &self.response {
+            Err(sentence) => (Warn, sentence.clone()),
+            Ok(response) => (Warn.unless(response.status == Status::OK), response.status.to_string()),
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use newswire::http::client::{CloseHandle, Request, Response};
 use newswire::http::{Method, Status, Version};
-use newswire::sse::{Blocks, Parser};
-use std::iter;
+use newswire::sse::{Blocks, Parser, field, lines};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
@@ -79,11 +78,9 @@ impl Seen {
             (Request { method: Method::Head, ..request.clone() }, 0),
             (with("Accept-Encoding", "gzip"), usize::MAX),
         ];
-        let [first, cors, http10, head, gzip] = thread::scope(|scope| {
-            requests
-                .map(|(request, ids)| scope.spawn(move || Exchange::run(request, ids, time)))
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-        });
+        let [first, cors, http10, head, gzip] = requests
+            .map(|(request, ids)| thread::spawn(move || Exchange::run(request, ids, time)))
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         let ids: Vec<&String> = first.events.iter().filter_map(|event| event.id.as_ref()).collect();
         let resumed = ids.len().checked_sub(1).map(|last| {
             let events = RESUMED_EVENTS.min(last);
@@ -102,44 +99,43 @@ impl Exchange {
     /// Closes it after this time, or after so many events with an id.
     fn run(request: Request, ids: usize, time: Duration) -> Exchange {
         let (begun, handle) = (Instant::now(), CloseHandle::default());
+        let closing = handle.clone();
+        thread::spawn(move || {
+            closing.wait(time);
+            closing.close();
+        });
         let request = Request { connect_deadline: time, ..request };
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                handle.wait(time);
-                handle.close();
-            });
-            let response = request.send(&handle).map_err(|error| match handle.is_closed() {
-                true => format!("no response came within {time:?}"),
-                false => error.to_string(),
-            });
-            let mut seen = Exchange {
-                response,
-                head_at: begun.elapsed(),
-                raw: Vec::new(),
-                reads: Vec::new(),
-                events: Vec::new(),
-                empty_blocks: Vec::new(),
-                pending: 0,
-                end: None,
-                ended_at: Duration::ZERO,
-            };
-            let mut blocks = Blocks::new();
-            while !seen.is_enough(ids)
-                && let Ok(response) = &mut seen.response
-            {
-                match response.read(&mut seen.raw) {
-                    Ok(true) => seen.take(begun.elapsed(), &mut blocks),
-                    _ if handle.is_closed() => break,
-                    Ok(false) => seen.end = Some(Ok(())),
-                    Err(error) => seen.end = Some(Err(error.to_string())),
-                }
+        let response = request.send(&handle).map_err(|error| match handle.is_closed() {
+            true => format!("no response came within {time:?}"),
+            false => error.to_string(),
+        });
+        let mut seen = Exchange {
+            response,
+            head_at: begun.elapsed(),
+            raw: Vec::new(),
+            reads: Vec::new(),
+            events: Vec::new(),
+            empty_blocks: Vec::new(),
+            pending: 0,
+            end: None,
+            ended_at: Duration::ZERO,
+        };
+        let mut blocks = Blocks::new();
+        while !seen.is_enough(ids)
+            && let Ok(response) = &mut seen.response
+        {
+            match response.read(&mut seen.raw) {
+                Ok(true) => seen.take(begun.elapsed(), &mut blocks),
+                _ if handle.is_closed() => break,
+                Ok(false) => seen.end = Some(Ok(())),
+                Err(error) => seen.end = Some(Err(error.to_string())),
             }
-            // Closes the connection, and ends the thread that waits.
-            handle.close();
-            seen.pending = blocks.end().bytes.len();
-            seen.ended_at = begun.elapsed();
-            seen
-        })
+        }
+        // Closes the connection, and ends the thread that waits.
+        handle.close();
+        seen.pending = blocks.end().bytes.len();
+        seen.ended_at = begun.elapsed();
+        seen
     }
 
     fn is_enough(&self, ids: usize) -> bool {
@@ -190,15 +186,10 @@ impl Exchange {
     }
 
     /// The fields and, with an empty name, the comments.
-    ///
-    /// "If value starts with a U+0020 SPACE character, remove it from value." (HTML, 9.2.6)
     pub(super) fn fields(&self) -> impl Iterator<Item = (String, String)> {
-        let text = self.raw.strip_prefix(BOM).unwrap_or(&self.raw);
-        lines(text).filter(|(line, _)| !line.is_empty()).map(|(line, _)| {
-            let line = String::from_utf8_lossy(line);
-            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
-            (name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned())
-        })
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let fields = lines(self.raw.strip_prefix(BOM).unwrap_or(&self.raw)).filter(|(line, _)| !line.is_empty());
+        fields.map(move |(line, _)| field(line)).map(move |(name, value)| (text(name), text(value)))
     }
 
     /// The first field of the head with this name.
@@ -208,8 +199,8 @@ impl Exchange {
 
     /// The members of a list, in lower case.
     pub(super) fn list(&self, name: &str) -> Vec<String> {
-        let values = self.response.iter().flat_map(|response| response.values(name));
-        values.flat_map(|value| value.split(',')).map(|v| v.trim().to_ascii_lowercase()).collect()
+        let members = self.response.iter().flat_map(|response| response.list(name));
+        members.map(str::to_ascii_lowercase).collect()
     }
 
     /// Whether a list has this member, with or without a value.
@@ -217,15 +208,15 @@ impl Exchange {
         self.list(name).iter().any(|found| found.split('=').next() == Some(member))
     }
 
-    pub(super) fn media_type(&self) -> String {
-        let parts = self.list("content-type").concat();
-        parts.split(';').next().unwrap_or_default().trim().to_owned()
+    pub(super) fn has_media_type(&self) -> bool {
+        let media_type = self.response.as_ref().ok().and_then(Response::media_type);
+        media_type.is_some_and(|found| found.eq_ignore_ascii_case("text/event-stream"))
     }
 
     /// Whether EventSource would take it for a stream, or would but for its media type.
     pub(super) fn is_stream(&self) -> bool {
         let is_ok = self.response.as_ref().is_ok_and(|response| response.status == Status::OK);
-        is_ok && (self.media_type() == "text/event-stream" || !self.events.is_empty())
+        is_ok && (self.has_media_type() || !self.events.is_empty())
     }
 }
 
@@ -235,18 +226,4 @@ fn event(at: Duration, block: &[u8]) -> Option<Event> {
     let message = Parser::new().feed(&[b":\n", block].concat()).ok()?.pop()?;
     let id = Some(message.last_event_id).filter(|id| !id.is_empty());
     Some(Event { at, id, kind: message.event_type, data: message.data })
-}
-
-/// Each line with its end, which the last one may not have yet.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = text;
-    iter::from_fn(move || {
-        let end = rest.iter().position(|byte| b"\r\n".contains(byte)).unwrap_or(rest.len());
-        let (line, after) = rest.split_at(end);
-        let end = if after.starts_with(b"\r\n") { 2 } else { after.len().min(1) };
-        (!rest.is_empty()).then(|| {
-            rest = &after[end..];
-            (line, &after[..end])
-        })
-    })
 }
