@@ -101,7 +101,7 @@ export default {
   read: {
     title: "读取事件流",
     lead: "任何地址都可以：频道、录制、定制的流，或者允许页面读取的其他服务器。",
-    wire: "原始字节",
+    wire: "流的字节",
     type: "换一种方式：JavaScript、curl、newswire",
     played: "在本页播放",
     summary: "{seconds} 秒内：事件 {events}，注释 {comments}，字符 {characters}，连接 {connections}，其中 {ends} 个已结束。",
