@@ -6,7 +6,6 @@ import { startWords } from "./words.js";
 import "./parser.js";
 import "./reader.js";
 import "./tabs.js";
-import "./tape.js";
 import "./wire.js";
 
 translate();

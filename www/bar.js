@@ -3,81 +3,71 @@ import { $, make, number, set, setWithIds } from "./dom.js";
 import { READY_STATES, describe } from "./reader.js";
 import { text } from "./text.js";
 
-/** A field as HTTP has it: a token, a colon, a value. */
-const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/;
+/** A field as HTTP has it: a token, a colon, a value of a byte a character. */
+const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\xff\t]*?)[ \t]*$/;
 
 /** Marks an input as wrong, and says why below it. Without a sentence it is right. */
 export function mark(input, sentence = "") {
   const id = `${input.id}-why`;
   if (sentence && !$(id)) {
-    input.closest(".row, label").append(make("small", { id, className: "wrong" }));
+    input.closest("label").append(make("small", { id, className: "wrong" }));
     input.setAttribute("aria-describedby", `${input.getAttribute("aria-describedby") ?? ""} ${id}`.trim());
   }
-  const why = $(id);
-  if (!why) return;
-  why.textContent = sentence;
-  why.hidden = !sentence;
-  if (sentence) {
-    input.setAttribute("aria-invalid", "true");
-    input.closest("details")?.setAttribute("open", "");
-    input.focus();
-  } else {
-    input.removeAttribute("aria-invalid");
-  }
+  if (!$(id)) return;
+  $(id).textContent = sentence;
+  $(id).hidden = !sentence;
+  input.removeAttribute("aria-invalid");
+  if (!sentence) return;
+  input.setAttribute("aria-invalid", "true");
+  input.closest("details")?.setAttribute("open", "");
+  input.focus();
 }
+
+const lines = (content, separator) => content.split(separator).map((line) => line.trim()).filter(Boolean);
 
 /** What the bar says, or null when a part of it is wrong. @returns {import("./reader.js").Order | null} */
 export function order({ isQuiet = false } = {}) {
   const complain = isQuiet ? () => {} : mark;
-  const asFetch = $("bar-as").value === "fetch";
+  const isFetch = $("bar-as").value === "fetch";
   const url = URL.parse($("bar-url").value.trim() || ".", document.baseURI), isHttp = /^http/.test(url?.protocol);
-  complain($("bar-url"), isHttp ? "" : text(url ? "bar.urlScheme" : "bar.urlBad"));
+  complain($("bar-url"), isHttp ? "" : text("bar.urlBad"));
   if (!isHttp) return null;
-  const lines = $("bar-fields").value.split("\n").filter((line) => line.trim() !== "");
-  const fields = lines.map((line) => FIELD.exec(line.trim())?.slice(1));
-  const bad = lines[fields.findIndex((field) => !field || /[^\x20-\xff\t]/.test(field[1]))];
-  if (asFetch) complain($("bar-fields"), bad === undefined ? "" : text("bar.fieldsBad", { line: bad }));
-  if (asFetch && bad !== undefined) return null;
-  const method = $("bar-method").value, content = $("bar-content").value;
-  return {
-    url: url.href,
-    as: asFetch ? "fetch" : "eventsource",
-    lastId: $("bar-last-id").value.trim(),
-    once: asFetch && $("bar-once").checked,
-    types: $("bar-types").value.split(",").map((type) => type.trim()).filter(Boolean),
-    ...(asFetch ? { method, fields, content: method === "GET" ? "" : content } : {}),
+  const given = {
+    url: url.href, as: $("bar-as").value, lastId: $("bar-last-id").value.trim(), once: isFetch && $("bar-once").checked,
+    types: lines($("bar-types").value, ","),
   };
+  if (!isFetch) return given;
+  const fieldLines = lines($("bar-fields").value, "\n"), bad = fieldLines.find((line) => !FIELD.test(line));
+  complain($("bar-fields"), bad === undefined ? "" : text("bar.fieldsBad", { line: bad }));
+  if (bad !== undefined) return null;
+  const method = $("bar-method").value, fields = fieldLines.map((line) => FIELD.exec(line).slice(1));
+  return { ...given, method, fields, content: method === "GET" ? "" : $("bar-content").value };
 }
 
-/** Puts an order into the bar. */
-export function fill(given) {
-  $("bar-url").value = given.url;
-  $("bar-as").value = given.as;
-  $("bar-method").value = given.method ?? "GET";
-  $("bar-fields").value = (given.fields ?? []).map((field) => field.join(": ")).join("\n");
-  $("bar-content").value = given.content ?? "";
-  $("bar-last-id").value = given.lastId ?? "";
-  $("bar-types").value = (given.types ?? []).join(", ");
-  $("bar-once").checked = given.once ?? false;
+/** Puts an order into the bar. @param {import("./reader.js").Order} order */
+export function fill({ url, as, method = "GET", fields = [], content = "", lastId = "", types = [], once = false }) {
+  const values = { url, as, method, content, fields: fields.map((field) => field.join(": ")).join("\n"), "last-id": lastId, types: types.join(", ") };
+  for (const [name, value] of Object.entries(values)) $(`bar-${name}`).value = value;
+  $("bar-once").checked = once;
   fit();
 }
 
 /** Shows the parts of a request that the way of reading has. */
 export function fit() {
-  const asFetch = $("bar-as").value === "fetch";
-  for (const part of document.querySelectorAll(".fetch-only")) part.hidden = !asFetch;
-  for (const part of document.querySelectorAll(".eventsource-only")) part.hidden = asFetch;
-  $("bar-content").closest("label").hidden = !asFetch || $("bar-method").value === "GET";
+  const isFetch = $("bar-as").value === "fetch";
+  for (const part of document.querySelectorAll(".fetch-only, .eventsource-only")) part.hidden = part.classList.contains("fetch-only") !== isFetch;
+  $("bar-content").parentElement.hidden = !isFetch || $("bar-method").value === "GET";
 }
 
+/** @param {import("./reader.js").State} state */
 export function showState(state) {
-  $("read-lamp").className = `lamp ${state.name}`;
+  const { name, why = "" } = state, isClosed = READY_STATES[name] === 2;
+  $("read-lamp").className = `lamp ${name}`;
   setWithIds($("read-state"), describe(state));
-  const why = ["done", "gaveUp", "letGo"].includes(state.name) ? state.why : "";
-  setWithIds($("read-why"), why);
-  $("read-why").hidden = !why;
-  $("read-why").className = `notice ${state.name}`;
-  set($("bar-read"), text(READY_STATES[state.name] < 2 ? "bar.stop" : "bar.read"));
+  setWithIds($("read-why"), isClosed ? why : "");
+  $("read-why").hidden = !isClosed || !why;
+  $("read-why").className = `notice ${name}`;
+  set($("bar-read"), text(isClosed ? "bar.read" : "bar.stop"));
 }
 
 export function showTotals({ events, rate, lastId, summary }) {

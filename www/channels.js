@@ -21,9 +21,9 @@ const isJoined = () => currentOrder()?.url === urlOf(typed());
 
 /** The names in the form, or null when one of them is no name. */
 function names() {
-  const wrong = typed().find((name) => !PATTERN.test(name));
-  mark($("channel-name"), wrong !== undefined || typed().length === 0 ? text("channel.nameBad") : "");
-  return $("channel-name").hasAttribute("aria-invalid") ? null : typed();
+  const names = typed(), isRight = names.length > 0 && names.every((name) => PATTERN.test(name));
+  mark($("channel-name"), isRight ? "" : text("channel.nameBad"));
+  return isRight ? names : null;
 }
 
 /** What the list of the server says of a channel. It has the channels that the key may see. */
@@ -41,8 +41,8 @@ async function join() {
   const wanted = names();
   if (!wanted) return;
   const url = urlOf(wanted), before = lastIdOf(url);
-  const newest = before || wanted.length > 1 ? before : (await look(wanted[0]))?.last_id ?? "earliest";
-  begin({ url, as: "fetch", lastId: newest, fields: readsByKey ? authorization() : [] }, { isResumed: before !== "" });
+  const lastId = before || wanted.length > 1 ? before : (await look(wanted[0]))?.last_id ?? "earliest";
+  begin({ url, as: "fetch", lastId, fields: readsByKey ? authorization() : [] }, { isResumed: before !== "" });
 }
 
 function tell(sentence, state = "gaveUp") {
@@ -58,9 +58,9 @@ function tell(sentence, state = "gaveUp") {
  * @param {{ content: string, type?: string, isStream?: boolean }} publication @returns {Promise<string>}
  */
 export async function send({ content, type = "", isStream = false }) {
-  const name = names()?.[0];
+  const [name, ...others] = names() ?? [];
   if (!name) return text("channel.nameBad");
-  if (typed().length > 1 || !NAME.test(name)) return tell(text("channel.one"));
+  if (others.length > 0 || !NAME.test(name)) return tell(text("channel.one"));
   mark($("channel-type"));
   const headers = [...authorization(), ...(isStream ? [["Content-Type", "text/event-stream"]] : [])];
   const query = type ? `?event=${encodeURIComponent(type)}` : "";
@@ -68,18 +68,17 @@ export async function send({ content, type = "", isStream = false }) {
     const response = await fetch(urlOf([name]) + query, { method: "POST", body: content, headers });
     const answer = await response.text();
     if (!response.ok) return refuse(response.status, answer.trim());
-    const { id, subscribers, count = 1 } = JSON.parse(answer);
+    const { id = "–", subscribers, count = 1 } = JSON.parse(answer);
     showCount(subscribers);
-    const sentence = text(count === 1 ? "channel.published" : "channel.publishedMany", { id: id ?? "–", count, name, subscribers: number(subscribers) });
-    return tell(sentence, "done");
+    return tell(text(count === 1 ? "channel.published" : "channel.publishedMany", { id, count, name, subscribers: number(subscribers) }), "done");
   } catch {
     return tell(text("state.lost.unreachable"));
   }
 }
 
-function askForKey(hasSentOne) {
+function askForKey(sentOne) {
   $("channel-key").open = true;
-  mark($("channel-token"), text(hasSentOne ? "channel.keyWrong" : "channel.keyNone"));
+  mark($("channel-token"), text(sentOne ? "channel.keyWrong" : "channel.keyNone"));
 }
 
 function refuse(status, said) {
@@ -87,18 +86,14 @@ function refuse(status, said) {
     askForKey(key());
     return tell(key() ? text("channel.keyWrong") : said);
   }
-  if (status === 400 && /type/.test(said)) {
-    tell("");
-    mark($("channel-type"), said);
-    return said;
-  }
-  return tell(said);
+  if (status !== 400 || !/type/.test(said)) return tell(said);
+  tell("");
+  mark($("channel-type"), said);
+  return said;
 }
 
-function showCount(subscribers) {
-  const content = subscribers === undefined ? "" : text(subscribers === 1 ? "channel.listens" : "channel.listen", { count: number(subscribers) });
-  set($("channel-count"), content);
-}
+const showCount = (subscribers) =>
+  set($("channel-count"), subscribers === undefined ? "" : text("channel.listen", { count: number(subscribers) }));
 
 async function count() {
   const [name, ...others] = typed();
@@ -109,13 +104,15 @@ async function count() {
 
 /** A name that is none does not go into the lines for a terminal. */
 function showLines() {
-  const [name] = typed(), isName = NAME.test(name ?? "") && typed().length === 1, hasKey = key() !== "" || $("channel-token").hasAttribute("aria-invalid");
+  const [name = "", ...others] = typed(), isName = NAME.test(name) && others.length === 0;
   for (const line of document.querySelectorAll("#channel .line")) line.hidden = !isName;
   if (!isName) return;
-  const type = $("channel-type").value.trim();
+  const type = $("channel-type").value.trim(), hasKey = key() !== "" || $("channel-token").hasAttribute("aria-invalid");
   $("type-publish").textContent = publishLine({ name, type, content: $("channel-text").value, hasKey });
   $("type-flood").textContent = floodLine(name, hasKey);
 }
+
+const showJoined = () => set($("channel-join"), text(isJoined() ? "channel.leave" : "channel.join"));
 
 export function start() {
   $("listen").onsubmit = (event) => {
@@ -139,7 +136,6 @@ export function start() {
     showJoined();
     showLines();
   };
-  const showJoined = () => set($("channel-join"), text(isJoined() ? "channel.leave" : "channel.join"));
   onState((state) => {
     showJoined();
     if (state.name === "open" && isJoined()) count();

@@ -13,10 +13,7 @@ const HELD_MS = 1000;
 
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 
-function shown(value) {
-  const content = JSON.stringify(value);
-  return content.length > 70 ? `${content.slice(0, 70)}…` : content;
-}
+const shown = (value) => JSON.stringify(value).replace(/^(.{70}).+/s, "$1…");
 
 const pass = (isRight, otherwise) => isRight ? "pass" : otherwise;
 
@@ -28,9 +25,10 @@ function said(exchange, name) {
 const statusOf = ({ status, statusText }) => `${status} ${statusText}`.trim();
 
 /** Passes where nothing was found. */
-function none(what, found) {
-  if (found.length === 0) return ["pass", text(`found.no.${what}`)];
-  return ["warn", text(`found.some.${what}`, { count: found.length, first: shown(found[0]) })];
+function none(kind, found) {
+  const what = text(`found.what.${kind}`);
+  if (found.length === 0) return ["pass", text("found.none", { what })];
+  return ["warn", text("found.some", { count: found.length, what, first: shown(found[0]) })];
 }
 
 /** Of each rule: what it needs, and how it judges. @type {Record<string, [string, (seen: any) => Finding]>} */
@@ -54,16 +52,7 @@ const RULES = {
   }],
   "no-transform": ["response", ({ first }) =>
     [pass(/(^|,) *no-transform *(,|$)/i.test(first.field("Cache-Control")), "warn"), said(first, "Cache-Control")]],
-  encoding: ["stream", ({ first }) => {
-    const decoder = new TextDecoder("utf-8", { fatal: true });
-    try {
-      // A character may be whole only after what was watched.
-      for (const piece of first.bytes) decoder.decode(piece, { stream: true });
-      return ["pass", "UTF-8"];
-    } catch {
-      return ["fail", text("found.notUtf8")];
-    }
-  }],
+  encoding: ["stream", ({ first: { isUtf8 } }) => isUtf8 ? ["pass", "UTF-8"] : ["fail", text("found.notUtf8")]],
   bom: ["stream", ({ first }) => {
     const count = first.text.split(/\r\n|\n|\r/).filter((line) => line.startsWith("\ufeff")).length;
     const isFirst = first.text.startsWith("\ufeff");
@@ -71,30 +60,29 @@ const RULES = {
   }],
   nul: ["stream", ({ first }) => {
     const bytes = first.text.split("\0").length - 1;
-    const ids = first.fields.filter(([name, value]) => name === "id" && value.includes("\0")).length;
+    const ids = first.lines.filter(({ name, value }) => name === "id" && value.includes("\0")).length;
     return [ids > 0 ? "fail" : pass(bytes === 0, "warn"), text("found.nul", { bytes, ids })];
   }],
   "line-ends": ["stream", ({ first }) => {
-    const ends = [...new Set(first.lines.map(({ end }) => JSON.stringify(end).slice(1, -1)).filter(Boolean))].sort();
+    const ends = [...new Set(first.lines.map(({ end }) => JSON.stringify(end).slice(1, -1)))].sort();
     return [pass(ends.length < 2 && !ends.includes("\\r"), "warn"), ends.join(text("found.and"))];
   }],
   fields: ["stream", ({ first }) => {
     const known = ["", "data", "event", "id", "retry"];
-    const unknown = first.fields.map(([name]) => name).filter((name) => !known.includes(name));
+    const unknown = first.lines.map(({ name }) => name).filter((name) => !known.includes(name));
     const alike = unknown.find((name) => known.includes(name.trim().toLowerCase()));
     return alike === undefined ? none("fields", unknown) : ["fail", text("found.noName", { name: shown(alike) })];
   }],
   retry: ["stream", ({ first }) => {
-    const values = first.fields.filter(([name]) => name === "retry").map(([, value]) => value);
+    const values = first.lines.filter(({ name }) => name === "retry").map(({ value }) => value);
     const isBad = values.some((value) => !/^[0-9]+$/.test(value)), isOdd = values.some((value) => value < 100 || value > 3600000);
     return [isBad ? "fail" : pass(!isOdd, "warn"), text("found.retry", { count: values.length, values: shown(values) })];
   }],
-  "empty-blocks": ["stream", ({ first }) => none("blocks", first.blocks().empty)],
+  "empty-blocks": ["stream", ({ first }) => none("blocks", first.empty)],
   unfinished: ["stream", ({ first }) => {
-    const { hasPending, pendingAt } = first.blocks();
-    const isOld = pendingAt + HELD_MS / 2 < first.endedAt && /[\r\n]$/.test(first.text);
-    if (hasPending && first.end) return ["fail", text("found.within")];
-    return hasPending && isOld ? ["fail", text("found.noBlank")] : ["pass", text("found.blank")];
+    const isOld = first.pendingAt + HELD_MS / 2 < first.endedAt && /[\r\n]$/.test(first.text);
+    if (first.hasPending && first.end) return ["fail", text("found.within")];
+    return first.hasPending && isOld ? ["fail", text("found.noBlank")] : ["pass", text("found.blank")];
   }],
   json: ["events", ({ first }) => {
     // A log line may begin with a time in brackets, and clients compare `[DONE]` as text.

@@ -1,4 +1,5 @@
 /** What the check asks a server, and what it sees. */
+import { Parser } from "./parser.js";
 import { fieldsOfRequest, isForbidden } from "./reader.js";
 
 /** No more of a fast stream is watched. */
@@ -7,14 +8,22 @@ const MOST_BYTES = 1024 * 1024;
 const RESUMED_EVENTS = 3;
 /** Reads with a shorter pause between them are one burst. */
 const PAUSE_MS = 50;
-const BOM = "\ufeff";
 
 /** A request, and what came of it. Times are milliseconds since the request. */
 class Exchange {
   text = "";
-  bytes = [];
+  isUtf8 = true;
   /** When each read came, and where it ends in the text and in the bytes. */
   reads = [];
+  /** @type {import("./parser.js").Line[]} */
+  lines = [];
+  /** The events, each with an id of its own or "", and the blocks that are none. */
+  events = [];
+  empty = [];
+  /** The lines behind the last blank one, what is there of another, and since when. */
+  block = [];
+  rest = "";
+  pendingAt = undefined;
   response = null;
   /** "" if it was closed from here; "clean", or "broken". */
   end = "";
@@ -40,26 +49,50 @@ class Exchange {
     seen.endedAt = now();
     clearTimeout(timer);
     abort.abort();
-    seen.events = seen.blocks().events;
     return seen;
   }
 
   async read(now, enough) {
-    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true }), strict = new TextDecoder("utf-8", { fatal: true });
+    const parser = new Parser({ line: (line) => this.take(line, now()) });
     const body = this.response.body?.getReader();
-    let length = 0;
-    while (length < MOST_BYTES) {
+    for (let bytes = 0; bytes < MOST_BYTES;) {
       const { done, value } = await body?.read() ?? { done: true };
       if (done) {
         this.end = "clean";
         return;
       }
+      const at = now();
       this.text += decoder.decode(value, { stream: true });
-      this.bytes.push(value);
-      length += value.length;
-      this.reads.push({ at: now(), end: this.text.length, bytes: length });
-      if (enough < Infinity && this.blocks().events.filter(({ id }) => id).length >= enough) return;
+      try {
+        // A character may be whole only after what was watched.
+        if (this.isUtf8) strict.decode(value, { stream: true });
+      } catch {
+        this.isUtf8 = false;
+      }
+      bytes += value.length;
+      this.reads.push({ at, end: this.text.length, bytes });
+      parser.feed(value);
+      this.rest = parser.line;
+      if (this.rest || this.block.length) this.pendingAt ??= at;
+      if (this.events.filter(({ id }) => id).length >= enough) return;
     }
+  }
+
+  take(line, at) {
+    this.lines.push(line);
+    if (line.content) return this.block.push(line);
+    const values = (wanted) => this.block.filter(({ name }) => name === wanted).map(({ value }) => value), data = values("data");
+    const id = values("id").findLast((value) => !value.includes("\0")) ?? "";
+    if (data.length) this.events.push({ id, kind: values("event").at(-1) || "message", data: data.join("\n"), at });
+    else this.empty.push(this.block.map(({ content }) => content).join("\n"));
+    this.block = [];
+    this.pendingAt = undefined;
+  }
+
+  /** Whether data behind the last blank line waits. */
+  get hasPending() {
+    return [...this.block.map(({ content }) => content), this.rest].some((line) => line.startsWith("data"));
   }
 
   get isOk() {
@@ -97,52 +130,6 @@ class Exchange {
     }
     return bursts;
   }
-
-  /** The lines, each with its end. A byte order mark at the start belongs to none. */
-  get lines() {
-    const text = this.text.startsWith(BOM) ? this.text.slice(1) : this.text;
-    return [...text.matchAll(/([^\r\n]*)(\r\n|\n|\r|$)/g)].filter(([whole]) => whole).map(([, line, end]) => ({ line, end }));
-  }
-
-  /** The fields, and with an empty name the comments. */
-  get fields() {
-    return this.lines.filter(({ line }) => line).map(({ line }) => fieldOf(line));
-  }
-
-  /** The events, the blocks that are none, and whether data behind the last blank line waits, and since when. */
-  blocks() {
-    let lines = [], at = this.text.startsWith(BOM) ? 1 : 0, start = at;
-    const events = [], empty = [];
-    for (const { line, end } of this.lines) {
-      at += line.length + end.length;
-      if (line) {
-        lines.push(line);
-        continue;
-      }
-      const event = eventOf(lines);
-      if (event) events.push({ ...event, at: this.arrival(at) });
-      else empty.push(lines.join("\n"));
-      lines = [];
-      start = at;
-    }
-    return { events, empty, hasPending: lines.some((line) => line.startsWith("data")), pendingAt: this.arrival(start + 1) };
-  }
-
-  arrival(end) {
-    return this.reads.find((read) => read.end >= end)?.at ?? this.endedAt;
-  }
-}
-
-function fieldOf(line) {
-  const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
-  return [name, value];
-}
-
-function eventOf(lines) {
-  const fields = lines.map(fieldOf);
-  const last = (name) => fields.findLast(([found, value]) => found === name && !(name === "id" && value.includes("\0")))?.[1] ?? "";
-  const data = fields.filter(([name]) => name === "data").map(([, value]) => value);
-  return data.length ? { id: last("id"), kind: last("event") || "message", data: data.join("\n") } : null;
 }
 
 /** The stream as EventSource asks for it, then with the id of an event, and again after a clean end. */

@@ -17,7 +17,8 @@ export function set(element, content) {
 /** Sets a text so that no line ends inside of an id such as 1795717595603-0. */
 export function setWithIds(element, content) {
   if (element.textContent === content) return;
-  element.replaceChildren(...content.split(/(\d+-\d+|\(\d\))/).map((part, at) => at % 2 ? make("span", { className: "number" }, part) : part));
+  const parts = content.split(/(\d+-\d+|\(\d\))/);
+  element.replaceChildren(...parts.map((part, at) => at % 2 ? make("span", { className: "number" }, part) : part));
 }
 
 /** An address on this server. The page may be served below a path. @param {string} path */
@@ -47,13 +48,6 @@ export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export const number = new Intl.NumberFormat(language).format;
 
-/** A time since something: `3.2 s`, `45 s`, `12 min`. @param {number} ms */
-export function duration(ms) {
-  const seconds = ms / 1000;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  return seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
-}
-
 export async function copy(content) {
   try {
     await navigator.clipboard.writeText(content);
@@ -75,8 +69,7 @@ export function save(name, content) {
 }
 
 function copyButton(label, content) {
-  const button = make("button", { type: "button", textContent: text("copy") });
-  button.ariaLabel = label;
+  const button = make("button", { type: "button", className: "small", ariaLabel: label }, text("copy"));
   button.onclick = async () => {
     await copy(content());
     button.textContent = text("copied");

@@ -23,7 +23,7 @@ export function start() {
     clearTimeout(timer);
     timer = setTimeout(count, COUNT_MS);
   };
-  press($("write-play"), () => playHere(area.value, text("write.name")));
+  press($("write-play"), () => playHere(area.value, $("write-tab").textContent));
   press($("write-save"), () => save("stream.sse", area.value.endsWith("\n\n") ? area.value : `${area.value.trimEnd()}\n\n`));
   press($("write-send"), async () => {
     const told = await send({ content: `${area.value.trimEnd()}\n\n`, isStream: true });

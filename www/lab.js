@@ -8,45 +8,43 @@ import { text } from "./text.js";
 /** The time from edge to edge of the chart: so many intervals, within bounds. */
 const CHART_INTERVALS = 20, LEAST_CHART_MS = 10000, MOST_CHART_MS = 600000;
 
+/** Texts of several lines. */
+const AREAS = ["text", "data"];
+
+function field(name, takes, without) {
+  const id = `lab-${name}`, isRange = typeof takes?.[0] === "number", isArea = AREAS.includes(name), range = { least: takes?.[0], most: takes?.[1] };
+  const input = make(isArea ? "textarea" : takes && !isRange ? "select" : "input", { id, name });
+  if (isRange) Object.assign(input, { type: "number", min: range.least, max: range.most });
+  else if (takes) input.append(...takes.map((value) => make("option", {}, value)));
+  else if (isArea) input.rows = 2;
+  else input.type = "text";
+  const parts = [isRange && rangeText("lab.range", range), without !== undefined && text("lab.without", { value: without })];
+  const hint = make("small", { id: `${id}-hint` }, make("code", {}, name), ...parts.filter(Boolean).map((part) => ` · ${part}`));
+  input.setAttribute("aria-describedby", hint.id);
+  return make("label", { className: isArea ? "wide" : "" }, text(`lab.${name}`), input, hint);
+}
+
+const rangeText = (key, { least, most }) => text(key, { least: number(least), most: number(most) });
+
 export function start() {
-  const inputs = {}, buttons = {};
-  /** The preset whose stream runs, and whether a change came after it. */
+  for (const [group, parameters] of Object.entries(PARAMETERS)) {
+    $("order").append(make("fieldset", {}, make("legend", {}, text(`lab.${group}`)), ...parameters.map((parameter) => field(...parameter))));
+  }
+  const inputs = [...$("order").elements].filter((element) => element.name), input = (name) => $("order").elements[name];
+  /** The preset whose stream runs, and whether the stream is one of the laboratory. */
   let running = "", isOurs = false;
 
-  for (const [group, parameters] of Object.entries(PARAMETERS)) {
-    const fields = parameters.map(([name, takes, without]) => field(name, takes, without));
-    $("order").append(make("fieldset", {}, make("legend", {}, text(`lab.group.${group}`)), ...fields));
-  }
-
-  function field(name, takes, without) {
-    const id = `lab-${name}`, isRange = typeof takes[0] === "number", isArea = takes === "area";
-    const input = inputs[name] = Array.isArray(takes) && !isRange
-      ? make("select", { id, name }, ...takes.map((value) => make("option", { textContent: value })))
-      : make(isArea ? "textarea" : "input", isArea ? { id, name, rows: 2 } : { id, name, type: "text" });
-    if (isRange) Object.assign(input, { type: "number", min: takes[0], max: takes[1] });
-    const range = isRange ? text("lab.range", { least: number(takes[0]), most: number(takes[1]) }) : "";
-    const otherwise = without ? text("lab.without", { value: without }) : "";
-    const hint = make("small", { id: `${id}-hint` }, make("code", {}, name), [range, otherwise].filter(Boolean).map((part) => ` · ${part}`).join(""));
-    input.setAttribute("aria-describedby", hint.id);
-    return make("label", { className: isArea ? "wide" : "" }, text(`lab.${name}`), input, hint);
-  }
-
-  const isGiven = (input) => input.value !== "" && input.value !== input.options?.[0].value;
-  function url() {
-    const given = Object.values(inputs).filter(isGiven).map((input) => [input.name, input.value]);
-    return here(given.length > 0 ? `lab?${new URLSearchParams(given)}` : "lab?interval=1000");
-  }
-
-  const unmark = () => Object.values(inputs).forEach((input) => mark(input));
+  const standard = (input) => input.options?.[0].value ?? "";
 
   /** Runs the stream that the fields say. The browser checks ranges; the server checks how parameters go together. */
   function run() {
-    unmark();
-    const wrong = Object.values(inputs).find((input) => !input.checkValidity());
-    if (wrong) return mark(wrong, text("lab.outside", { least: number(wrong.min), most: number(wrong.max) }));
-    const interval = inputs.interval.value || 1000;
+    for (const input of inputs) mark(input);
+    const wrong = inputs.find((input) => !input.checkValidity());
+    if (wrong) return mark(wrong, rangeText("lab.outside", { least: wrong.min, most: wrong.max }));
+    const given = inputs.filter((input) => input.value !== standard(input)).map((input) => [input.name, input.value]);
+    const interval = input("interval").value || 1000, event = input("event").value;
     isOurs = true;
-    begin({ url: url(), as: $("lab-as").value, types: inputs.event.value ? [inputs.event.value] : [] }, {
+    begin({ url: here(`lab?${given.length > 0 ? new URLSearchParams(given) : "interval=1000"}`), as: $("lab-as").value, types: event ? [event] : [] }, {
       chartMs: Math.min(Math.max(CHART_INTERVALS * interval, LEAST_CHART_MS), MOST_CHART_MS),
       // Bytes that come a thousand times a second cannot be read.
       wire: interval === "1" ? false : undefined,
@@ -58,10 +56,9 @@ export function start() {
     $("adjust").hidden = $("run").hidden = Boolean(sample);
     if (sample) {
       isOurs = true;
-      const fields = [["Content-Type", "application/json"]];
-      begin({ url: here(sample), as: "fetch", method: "POST", fields, content: JSON.stringify(content) });
+      begin({ url: here(sample), as: "fetch", method: "POST", fields: [["Content-Type", "application/json"]], content: JSON.stringify(content) });
     } else {
-      for (const input of Object.values(inputs)) input.value = values[input.name] ?? input.options?.[0].value ?? "";
+      for (const input of inputs) input.value = values[input.name] ?? standard(input);
       run();
     }
     running = name;
@@ -70,12 +67,13 @@ export function start() {
   }
 
   function showRunning(isRunning) {
-    for (const [name, button] of Object.entries(buttons)) button.ariaPressed = isRunning && name === running;
+    for (const button of $("presets").children) button.ariaPressed = isRunning && button.dataset.preset === running;
   }
 
   for (const preset of PRESETS) {
-    const button = buttons[preset.name] = make("button", { type: "button", textContent: text(`preset.${preset.name}.0`), ariaPressed: "false" });
+    const button = make("button", { type: "button", ariaPressed: "false" }, text(`preset.${preset.name}.0`));
     button.dataset.preset = preset.name;
+    if (!preset.sample) button.className = "lab-on";
     press(button, () => take(preset));
     $("presets").append(button);
   }
@@ -94,10 +92,10 @@ export function start() {
   });
   // A sentence of the server begins with the name of the parameter at fault.
   onRefusal((status, said) => {
-    const input = status === 400 && isOurs && inputs[/^(?:The parameter )?(\w+)/.exec(said)?.[1]];
-    if (!input) return;
+    const wrong = status === 400 && isOurs && input(/^(?:The parameter )?(\w+)/.exec(said)?.[1]);
+    if (!wrong) return;
     $("adjust").hidden = $("run").hidden = false;
-    mark(input, said);
+    mark(wrong, said);
   });
 
   // Where other machines reach the server, it has the laboratory only with --lab.
@@ -106,6 +104,5 @@ export function start() {
     turnLabOff();
     $("lab-off").hidden = false;
     for (const part of document.querySelectorAll(".lab-on")) part.hidden = true;
-    for (const { name, sample } of PRESETS) buttons[name].hidden = !sample;
   }, () => {});
 }

@@ -9,12 +9,12 @@ const MOST_EVENTS = 10000, MOST_CHARACTERS = 16e6, MOST_NOTES = 400, SLACK = 500
 /** How much of the data a row shows, and the detail below the rows. */
 const ROW_CHARACTERS = 300, DETAIL_CHARACTERS = 100000;
 /** The widest columns, in characters. Ids of this server have 15 and more. */
-const MOST_TYPE = 22, MOST_ID = 24;
+const MOST_WIDE = { type: 22, id: 24 };
 
 /**
  * A row of the kind `event` has type, id and data. The other kinds are about the connection, and have a note: open, lost,
- * back, gap, end, done, gaveUp, letGo. `at` is in milliseconds since 1970; `version` counts changes.
- * @typedef {{ at: number, kind: string, type?: string, id?: string, data?: string, note?: string, version: number }} Row
+ * back, gap, end, done, gaveUp, letGo. `at` is in milliseconds since 1970, and `gap` since the row before.
+ * @typedef {{ at: number, gap: number, kind: string, type?: string, id?: string, data?: string, size?: string, note?: string }} Row
  */
 
 const time = new Intl.DateTimeFormat(language, {
@@ -26,11 +26,12 @@ const spacing = (ms) => ms < 1000 ? `+${Math.round(ms)} ms` : ms < 100000 ? `+${
 
 const size = (bytes) => bytes < 10000 ? `${number(bytes)} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
+const contentOf = (row) => row.data ?? row.note;
+
 export class Log {
   constructor() {
     this.box = $("log");
     this.box.role = "listbox";
-    this.space = $("log-space");
     this.drawn = [];
     this.types = new Set();
     this.clear();
@@ -52,13 +53,12 @@ export class Log {
 
   clear() {
     this.rows = [];
-    this.count = this.characters = this.dropped = 0;
-    for (const column of ["type", "id"]) this.box.parentElement.style.removeProperty(`--${column}`);
+    this.count = this.characters = this.dropped = this.lastAt = 0;
     this.selected = null;
-    this.lastAt = 0;
     this.types.clear();
     this.widths = { type: 0, id: 0 };
-    $("log-type").replaceChildren(make("option", { value: "", textContent: text("log.allTypes") }));
+    this.box.parentElement.removeAttribute("style");
+    $("log-type").replaceChildren(make("option", { value: "" }, text("log.allTypes")));
     this.pause(false);
     this.showDetail();
   }
@@ -67,20 +67,21 @@ export class Log {
     return this.shown.filter((row) => row.kind === "event");
   }
 
+  /** @param {Partial<Row>} row @returns {Row} */
   add(row) {
     row.at ??= Date.now();
     row.gap = this.lastAt ? row.at - this.lastAt : 0;
-    row.version = 0;
     this.lastAt = row.at;
     this.rows.push(row);
     if (row.kind === "event") {
+      row.size = size(encoder.encode(row.data).length);
       this.count++;
       this.characters += row.data.length;
-      this.widen("type", row.type.length, MOST_TYPE);
-      this.widen("id", row.id.length, MOST_ID);
+      this.widen("type", row);
+      this.widen("id", row);
       if (!this.types.has(row.type) && this.types.size < 100) {
         this.types.add(row.type);
-        $("log-type").append(make("option", { value: row.type, textContent: row.type }));
+        $("log-type").append(make("option", { value: row.type }, row.type));
       }
     }
     if (!this.isPaused && this.shown !== this.rows && this.matches(row)) this.shown.push(row);
@@ -89,23 +90,23 @@ export class Log {
     return row;
   }
 
-  widen(column, length, most) {
-    if (length <= this.widths[column]) return;
-    this.widths[column] = length;
-    this.box.parentElement.style.setProperty(`--${column}`, `${Math.min(length, most)}ch`);
+  widen(column, row) {
+    const width = Math.min(row[column].length, MOST_WIDE[column]);
+    if (width <= this.widths[column]) return;
+    this.widths[column] = width;
+    this.box.parentElement.style.setProperty(`--${column}`, `${width}ch`);
   }
 
   /** Changes a row. @param {Row} row @param {Partial<Row>} changes */
   update(row, changes) {
     Object.assign(row, changes);
-    row.version++;
     if (row === this.selected) this.showDetail();
     this.drawSoon();
   }
 
   /** Drops the oldest events. */
   trim() {
-    const atTop = this.shown[this.first()], before = this.shown.length;
+    const atTop = this.shown[this.first()];
     const room = this.characters > MOST_CHARACTERS ? MOST_CHARACTERS * 0.9 : MOST_CHARACTERS;
     let notes = this.rows.length - this.count;
     this.rows = this.rows.filter((row) => {
@@ -119,24 +120,23 @@ export class Log {
     if (this.isPaused) return;
     this.choose();
     // A person that has scrolled up goes on seeing the same rows.
-    if (!this.follows && before > 0) this.box.scrollTop = Math.max(0, this.shown.indexOf(atTop)) * this.rowHeight();
+    if (!this.follows && atTop) this.box.scrollTop = Math.max(0, this.shown.indexOf(atTop)) * this.rowHeight();
   }
 
   matches(row) {
     const { type, words, isOnly } = this.wanted;
     if (row.kind !== "event") return !type;
-    return (!type || row.type === type) && (!isOnly || !words || this.has(row, words));
+    return (!type || row.type === type) && (!isOnly || !words || this.has(row));
   }
 
-  has(row, words) {
-    return `${row.type ?? ""}\n${row.id ?? ""}\n${row.data ?? row.note}`.toLowerCase().includes(words);
+  has(row) {
+    return [row.type, row.id, contentOf(row)].join("\n").toLowerCase().includes(this.wanted.words);
   }
 
   /** Which rows are shown. Without a filter these are all rows. */
   choose() {
-    const words = $("log-find").value.toLowerCase();
-    this.wanted = { type: $("log-type").value, words, isOnly: $("log-only").checked };
-    const isAll = !this.wanted.type && (!words || !this.wanted.isOnly);
+    this.wanted = { type: $("log-type").value, words: $("log-find").value.toLowerCase(), isOnly: $("log-only").checked };
+    const isAll = !this.wanted.type && (!this.wanted.words || !this.wanted.isOnly);
     this.shown = isAll && !this.isPaused ? this.rows : this.rows.filter((row) => this.matches(row));
   }
 
@@ -149,11 +149,11 @@ export class Log {
 
   /** Selects the next row with the text, or the one before. */
   find(by) {
-    const { words } = this.wanted, { shown } = this, start = shown.indexOf(this.selected);
-    if (!words) return;
+    const { shown } = this, start = shown.indexOf(this.selected);
+    if (!this.wanted.words) return;
     for (let step = 1; step <= shown.length; step++) {
       const at = (start + by * step + 2 * shown.length + (start < 0 && by < 0 ? 1 : 0)) % shown.length;
-      if (this.has(shown[at], words)) return this.select(at);
+      if (this.has(shown[at])) return this.select(at);
     }
   }
 
@@ -183,80 +183,69 @@ export class Log {
     const { box, shown } = this, row = this.rowHeight(), tall = shown.length * row;
     // The box stays scrolled to its end, unless a person has scrolled up.
     if (this.tall !== undefined) this.follows = this.tall - box.scrollTop - box.clientHeight < 2 * row;
-    if (this.tall !== tall) this.space.style.height = `${tall}px`;
+    if (this.tall !== tall) $("log-space").style.height = `${tall}px`;
     if (this.follows && this.tall !== tall) box.scrollTop = tall;
     this.tall = tall;
     const first = Math.min(this.first(), Math.max(0, shown.length - 1));
     const count = Math.min(shown.length - first, Math.ceil(box.clientHeight / row) + 2);
-    while (this.drawn.length < count) this.drawn.push(this.space.appendChild(this.makeRow()));
+    while (this.drawn.length < count) this.drawn.push(this.makeRow());
+    box.removeAttribute("aria-activedescendant");
     this.drawn.forEach((element, at) => {
       element.hidden = at >= count;
       if (at < count) this.drawRow(element, shown[first + at], first + at, row);
     });
-    const isSeen = shown.indexOf(this.selected, first) - first;
-    if (this.selected && isSeen >= 0 && isSeen < count) box.setAttribute("aria-activedescendant", `row-${isSeen}`);
-    else box.removeAttribute("aria-activedescendant");
     $("log-empty").hidden = shown.length > 0;
-    const held = this.count + this.dropped - this.heldFrom;
-    set($("log-pause"), this.isPaused ? text("log.resume", { count: number(held) }) : text("log.pause"));
-    const filtered = shown === this.rows ? "" : text("log.shown", { count: number(shown.length) });
-    const dropped = this.dropped ? text("log.dropped", { count: number(this.dropped) }) : "";
-    set($("log-count"), [text("log.count", { count: number(this.count) }), filtered, dropped].filter(Boolean).join(" "));
+    const held = number(this.count + this.dropped - this.heldFrom);
+    set($("log-pause"), this.isPaused ? text("log.resume", { count: held }) : text("log.pause"));
+    set($("log-count"), text("log.count", { count: number(this.count) })
+      + (shown === this.rows ? "" : ` ${text("log.shown", { count: number(shown.length) })}`)
+      + (this.dropped ? ` ${text("log.dropped", { count: number(this.dropped) })}` : ""));
   }
 
   makeRow() {
     const cells = ["time", "after", "type", "id", "size", "data"].map((className) => make("span", { className }));
     const element = make("div", { role: "option", id: `row-${this.drawn.length}` }, ...cells);
     element.onclick = () => this.select(element.at);
+    $("log-space").append(element);
     return element;
   }
 
   drawRow(element, row, at, height) {
-    const isHit = this.wanted.words !== "" && this.has(row, this.wanted.words);
-    const state = `${row.kind}${isHit ? " hit" : ""}`;
-    if (element.at !== at) element.style.transform = `translateY(${at * height}px)`;
-    if (element.className !== state) element.className = state;
-    if (element.at !== at || element.ariaSetSize !== `${this.shown.length}`) {
-      element.ariaPosInSet = at + 1;
-      element.ariaSetSize = this.shown.length;
-    }
     element.at = at;
+    element.className = row.kind;
+    element.classList.toggle("hit", this.wanted.words !== "" && this.has(row));
+    element.style.transform = `translateY(${at * height}px)`;
+    element.ariaPosInSet = at + 1;
+    element.ariaSetSize = this.shown.length;
     element.ariaSelected = row === this.selected;
-    if (element.row === row && element.version === row.version) return;
-    element.row = row;
-    element.version = row.version;
-    const isEvent = row.kind === "event", content = isEvent ? row.data : row.note;
-    const cells = [time.format(row.at), spacing(row.gap), isEvent ? row.type : "", isEvent ? row.id : "",
-      isEvent ? size(encoder.encode(row.data).length) : "", content.slice(0, ROW_CHARACTERS).replace(/\n/g, " ↵ ")];
-    cells.forEach((cell, index) => set(element.children[index], cell));
+    if (row === this.selected) this.box.setAttribute("aria-activedescendant", element.id);
+    const { type = "", id = "", size = "" } = row, data = contentOf(row).slice(0, ROW_CHARACTERS).replaceAll("\n", " ↵ ");
+    [time.format(row.at), spacing(row.gap), type, id, size, data].forEach((cell, index) => set(element.children[index], cell));
   }
 
   move(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight()) - 1), last = this.shown.length - 1;
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (!(event.key in steps) || last < 0) return;
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
+    if (!step || last < 0) return;
     event.preventDefault();
-    const now = this.shown.indexOf(this.selected), from = now < 0 ? (steps[event.key] > 0 ? this.first() - 1 : last + 1) : now;
-    this.select(Math.min(Math.max(from + steps[event.key], 0), last));
+    const now = this.shown.indexOf(this.selected), from = now >= 0 ? now : step > 0 ? this.first() - 1 : last + 1;
+    this.select(Math.min(Math.max(from + step, 0), last));
   }
 
   select(at) {
     this.selected = this.shown[at];
-    const row = this.rowHeight(), top = at * row, { box } = this;
-    if (top < box.scrollTop) box.scrollTop = top;
-    else if (top + row > box.scrollTop + box.clientHeight) box.scrollTop = top + row - box.clientHeight;
+    const { box } = this, row = this.rowHeight(), top = at * row;
+    box.scrollTop = Math.min(Math.max(box.scrollTop, top + row - box.clientHeight), top);
     this.showDetail();
     this.drawSoon();
   }
 
   showDetail() {
-    const row = this.selected, detail = $("log-detail");
-    detail.hidden = !row;
+    const row = this.selected;
+    $("log-detail").hidden = !row;
     if (!row) return;
-    const content = row.kind === "event" ? row.data : row.note, value = parseJson(content);
-    $("detail-title").textContent = row.kind === "event"
-      ? text("log.detail", { type: row.type, id: row.id || text("none"), time: time.format(row.at), size: size(encoder.encode(content).length) })
-      : time.format(row.at);
+    const content = contentOf(row), value = parseJson(content), when = time.format(row.at);
+    set($("detail-title"), row.kind === "event" ? `${row.type} · ID ${row.id || text("none")} · ${when} · ${row.size}` : when);
     const cut = content.length > DETAIL_CHARACTERS ? `\n… ${text("wire.characters", { count: number(content.length) })}` : "";
     $("detail-data").replaceChildren(value === undefined ? make("pre", {}, content.slice(0, DETAIL_CHARACTERS) + cut) : tree(value));
     $("detail-copy").onclick = () => copy(content);

@@ -29,14 +29,15 @@ const MOST_CONNECTIONS = 6;
 /** The readyState of EventSource (HTML, 9.2.2) for each state. */
 export const READY_STATES = { connecting: 0, waiting: 0, open: 1, idle: 2, done: 2, gaveUp: 2, letGo: 2 };
 
-const withLastId = (url, id) =>
-  id ? `${url}${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(id)}` : url;
+/** An address with another parameter. */
+export const withParameter = (url, name, value) =>
+  value ? `${url}${url.includes("?") ? "&" : "?"}${name}=${encodeURIComponent(value)}` : url;
 
 const isHere = (url) => new URL(url).origin === location.origin;
 
 /** The fields of a request for a stream. @param {[string, string][]} fields @param {string} [lastId] */
 export function fieldsOfRequest(fields, lastId) {
-  const headers = new Headers([["Accept", "text/event-stream"]]);
+  const headers = new Headers({ Accept: "text/event-stream" });
   for (const [name, value] of fields) headers.set(name, value);
   // A field has bytes. EventSource sends those of UTF-8, and so does this.
   if (lastId) headers.set("Last-Event-ID", String.fromCharCode(...new TextEncoder().encode(lastId)));
@@ -53,14 +54,15 @@ export async function isForbidden(url) {
 }
 
 export class Reader {
+  state = { name: "idle" };
+  lastId = "";
+
   /**
    * @param {object} heard what is called: `changed(state)`, `opened(response)`, `event(message)`; with fetch `comment()` and
    *   `bytes(piece)`; and `takeUp()`, to open the stream again that was let go while the page was hidden.
    */
   constructor(heard) {
     this.heard = heard;
-    this.state = { name: "idle" };
-    this.lastId = "";
     share(this);
   }
 
@@ -143,12 +145,12 @@ export class Reader {
     else this.timer = setTimeout(() => this.explain(run), PATIENCE_MS);
   }
 
-  opened(response) {
+  opened(fields) {
     clearTimeout(this.timer);
     const { lost } = this;
     this.lost = null;
     this.change({ name: "open" });
-    this.heard.opened({ ...response, lost, lastId: this.lastId });
+    this.heard.opened({ fields, lost, lastId: this.lastId });
   }
 
   event(message) {
@@ -163,27 +165,23 @@ export class Reader {
     if (run !== this.run) return;
     clearTimeout(this.timer);
     if (this.order.once || (this.order.method ?? "GET") !== "GET") {
-      const isWhole = why === "ended";
-      return this.close(isWhole ? "done" : "gaveUp", text(isWhole ? "state.once" : `state.lost.${why}`));
+      return why === "ended" ? this.close("done", text("state.once")) : this.close("gaveUp", text(`state.lost.${why}`));
     }
-    this.lost ??= { since: performance.now(), tries: 0 };
-    this.lost = { ...this.lost, why, tries: this.lost.tries + 1 };
+    const { since = performance.now(), tries = 0 } = this.lost ?? {};
+    this.lost = { since, why, tries: tries + 1 };
     this.change({ name: "waiting", ...this.lost, until });
   }
 
   listen(run) {
+    const { url, begun, types = [] } = this.order;
     // The first request of an EventSource has no Last-Event-ID.
-    const url = isHere(this.order.url) ? withLastId(this.order.url, this.lastId) : this.order.url;
-    const source = this.source = this.order.begun ?? new EventSource(url);
+    const source = this.source = begun ?? new EventSource(isHere(url) ? withParameter(url, "last_event_id", this.lastId) : url);
     // An event of the stream may be named `open` or `error`. It is a MessageEvent, and EventSource's own are not.
     const isMessage = (event) => event instanceof MessageEvent;
-    const take = (event) => {
-      if (run === this.run && isMessage(event)) this.event(event);
-    };
-    for (const type of new Set(["message", "open", "error", ...this.order.types ?? []])) source.addEventListener(type, take);
-    source.addEventListener("open", (event) => {
-      if (run === this.run && !isMessage(event)) this.opened({});
-    });
+    for (const type of new Set(["message", "open", "error", ...types])) {
+      source.addEventListener(type, (event) => run === this.run && isMessage(event) && this.event(event));
+    }
+    source.addEventListener("open", (event) => run === this.run && !isMessage(event) && this.opened());
     source.addEventListener("error", (event) => {
       if (run !== this.run || isMessage(event)) return;
       if (source.readyState === EventSource.CLOSED) return this.findReason(run);
@@ -193,90 +191,85 @@ export class Reader {
       this.failed = failed;
       this.lose(run, isOpen ? "ended" : "unreachable", spacing && failed + spacing);
     });
-    this.order.begun?.replay();
+    begun?.replay();
   }
 
   /** EventSource does not say why it gave up, so this sends the same request again and looks at the response. */
   async findReason(run) {
-    const abort = this.abort = new AbortController();
-    this.source = null;
     this.change({ name: "connecting", ...this.lost });
+    const url = withParameter(this.order.url.replace(/[?&]line=[^&]*/, ""), "last_event_id", this.lastId);
+    const response = await this.request(run, url, { headers: fieldsOfRequest([]) });
+    if (run !== this.run) return;
+    this.close("gaveUp", text(response ? "state.unclear" : "state.lost.unreachable"));
+  }
+
+  /** The response that is a stream. Of any other the reader says why, and does not come back. */
+  async request(run, url, init) {
+    const { signal } = this.abort = new AbortController();
     try {
-      const url = withLastId(this.order.url.replace(/[?&]line=[^&]*/, ""), this.lastId);
-      const response = await fetch(url, { signal: abort.signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
-      if (run !== this.run) return;
-      if (!await this.refuses(run, response)) this.close("gaveUp", text("state.unclear"));
+      const response = await fetch(url, { ...init, signal, cache: "no-store" });
+      if (run === this.run) await this.judge(response, run);
+      return response;
     } catch {
-      if (run === this.run) this.close("gaveUp", text(isHere(this.order.url) ? "state.lost.unreachable" : "state.cors"));
-    } finally {
-      abort.abort();
+      if (run === this.run && await isForbidden(url) && run === this.run) this.close("gaveUp", text("state.cors"));
+      return null;
     }
+  }
+
+  async judge(response, run) {
+    const type = response.headers.get("Content-Type") ?? "", { status } = response;
+    if (status === 200 && /^text\/event-stream *(;|$)/i.test(type)) return;
+    if (status === 204) return this.close("done", text("state.204"));
+    const isText = status !== 200 && /^(text\/plain|application\/json)/.test(type);
+    const said = isText ? (await response.text()).trim().slice(0, 400) : "";
+    if (run !== this.run) return;
+    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status400" : "state.status";
+    this.close("gaveUp", text(why, { status, said, type: type || "–" }));
+    this.heard.refused?.(status, said);
   }
 
   async fetch(run) {
     const { url, method = "GET", fields = [], content } = this.order;
-    const abort = this.abort = new AbortController();
-    let why = "unreachable";
-    try {
-      const headers = fieldsOfRequest(fields, this.lastId);
-      const response = await fetch(url, { method, headers, body: content || undefined, signal: abort.signal, cache: "no-store" });
-      if (run !== this.run || await this.refuses(run, response)) return;
-      this.opened({ status: response.status, fields: [...response.headers] });
-      why = "broken";
-      await this.read(run, response.body.getReader());
-      why = "ended";
-    } catch (error) {
-      if (run !== this.run) return;
-      if (error instanceof RangeError) return this.close("gaveUp", text("state.tooLarge"));
-      if (why === "unreachable" && await isForbidden(url)) {
-        if (run === this.run) this.close("gaveUp", text("state.cors"));
-        return;
-      }
-    }
+    const headers = fieldsOfRequest(fields, this.lastId);
+    const response = await this.request(run, url, { method, headers, body: content || undefined });
     if (run !== this.run) return;
-    const isAway = why === "unreachable";
-    const wait = isAway ? Math.min(this.retryMs * 2 ** Math.min(this.lost?.tries ?? 0, 9), MOST_MS) : this.retryMs;
+    let wait, why = "unreachable";
+    if (response) {
+      this.opened([...response.headers]);
+      why = await this.read(run, response.body.getReader());
+      if (why === "tooLarge") return this.close("gaveUp", text("state.tooLarge"));
+      wait = this.retryMs;
+    } else {
+      wait = Math.min(this.retryMs * 2 ** Math.min(this.lost?.tries ?? 0, 9), MOST_MS);
+    }
     this.lose(run, why, performance.now() + wait);
-    if (this.state.name === "waiting") this.timer = setTimeout(() => this.connect(), wait);
+    if (run === this.run && this.state.name === "waiting") this.timer = setTimeout(() => this.connect(), wait);
   }
 
+  /** Reads to the end, and tells which it was. */
   async read(run, body) {
     const parser = new Parser({
       event: (message) => run === this.run && this.event(message),
-      comment: (content) => run === this.run && this.heard.comment?.(content),
+      comment: () => run === this.run && this.heard.comment?.(),
       retry: (ms) => { this.retryMs = ms; },
     }, this.lastId);
-    for (;;) {
-      const { done, value } = await body.read();
-      if (done || run !== this.run) return;
-      this.heard.bytes?.(value);
-      parser.feed(value);
+    try {
+      for (;;) {
+        const { done, value } = await body.read();
+        if (done || run !== this.run) return "ended";
+        this.heard.bytes?.(value);
+        parser.feed(value);
+      }
+    } catch (error) {
+      return error instanceof RangeError && run === this.run ? "tooLarge" : "broken";
     }
-  }
-
-  /** Whether the response is no stream. Then the reader says why, and does not come back. */
-  async refuses(run, response) {
-    const type = response.headers.get("Content-Type") ?? "", { status } = response;
-    if (status === 200 && /^text\/event-stream *(;|$)/i.test(type)) return false;
-    if (status === 204) {
-      this.close("done", text("state.204"));
-      return true;
-    }
-    const isText = status !== 200 && /^(text\/plain|application\/json)/.test(type);
-    const said = isText ? (await response.text()).trim().slice(0, 400) : "";
-    if (run !== this.run) return true;
-    const why = status === 200 ? "state.type" : status === 400 && said ? "state.status400" : "state.status";
-    this.close("gaveUp", text(why, { status, said, type: type || "–" }));
-    this.heard.refused?.(status, said);
-    return true;
   }
 }
 
 /** A state in a few words. @param {State} state */
 export function describe({ name, why, until, isFull }) {
-  if (name === "connecting") return text(isFull ? "state.full" : "state.connecting");
+  if (isFull) return text("state.full");
   if (name !== "waiting") return text(`state.${name}`);
-  const left = until ? Math.max(0, Math.ceil((until - performance.now()) / 1000)) : 0;
-  return text(`state.${why}${left > 0 ? "Next" : ""}`, { seconds: left });
+  const seconds = until ? Math.max(0, Math.ceil((until - performance.now()) / 1000)) : 0;
+  return text(`state.${why}`) + text(seconds > 0 ? "state.next" : "state.again", { seconds });
 }
-

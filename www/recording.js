@@ -4,29 +4,23 @@ import { Parser } from "./parser.js";
 /** The pause before a block that names none, as the server has it. */
 const PAUSE_MS = 50;
 
-function block({ type, id, data }, idBefore) {
-  const lines = type === "message" ? [] : [`event: ${type}`];
-  if (id !== idBefore) lines.push(`id: ${id}`);
-  return [...lines, ...data.split("\n").map((line) => `data: ${line}`), "", ""].join("\n");
-}
-
-export const toStream = (rows) => rows.map((row, at) => block(row, rows[at - 1]?.id ?? "")).join("");
-
-export const toRecording = (rows) => rows.map((row, at) => {
-  const delay = at === 0 ? 0 : Math.max(0, Math.round(row.at - rows[at - 1].at));
-  return `: +${delay} ms\n${block(row, rows[at - 1]?.id ?? "")}`;
+/** @param {{ at: number, type: string, id: string, data: string }[]} rows @param {(at: number) => string} [before] a block */
+export const toStream = (rows, before = () => "") => rows.map(({ type, id, data }, at) => {
+  const fields = [...(type === "message" ? [] : [`event: ${type}`]), ...(id === (rows[at - 1]?.id ?? "") ? [] : [`id: ${id}`])];
+  return before(at) + [...fields, ...data.split("\n").map((line) => `data: ${line}`), "", ""].join("\n");
 }).join("");
 
-export const toJson = (rows) => JSON.stringify(rows.map(({ at, type, id, data }) =>
-  ({ time: new Date(at).toISOString(), type, id, data })), null, 2);
+export const toRecording = (rows) =>
+  toStream(rows, (at) => `: +${at === 0 ? 0 : Math.max(0, Math.round(rows[at].at - rows[at - 1].at))} ms\n`);
+
+export const toJson = (rows) => JSON.stringify(rows.map(({ at, type, id, data }) => ({ time: new Date(at), type, id, data })), null, 2);
 
 /** The blocks of a recording, each with the pause before it. */
 export function readRecording(content) {
   const blocks = content.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").split(/\n\n+/).filter((lines) => lines.trim() !== "");
   return blocks.map((lines) => {
     const pauses = [...lines.matchAll(/^: \+(\d+) ms$/gm)].map((found) => Number(found[1]));
-    const delay = pauses.length > 0 ? pauses.reduce((sum, ms) => sum + ms) : PAUSE_MS;
-    return { delay, lines: `${lines}\n\n` };
+    return { delay: pauses.length > 0 ? pauses.reduce((sum, ms) => sum + ms) : PAUSE_MS, lines: `${lines}\n\n` };
   });
 }
 

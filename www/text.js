@@ -51,11 +51,9 @@ export function choose(name) {
  */
 export function translate() {
   document.documentElement.lang = LANGUAGES[language].tag;
+  if (language === "en") return;
   const each = (name, put) => {
-    for (const element of document.querySelectorAll(`[data-${name}]`)) {
-      const found = find(element.dataset[name]);
-      if (found) put(element, found);
-    }
+    for (const element of document.querySelectorAll(`[data-${name}]`)) put(element, find(element.dataset[name]));
   };
   each("text", (element, found) => {
     if (typeof found === "string") element.innerHTML = found;

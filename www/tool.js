@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { $, enable, here, number, press, say } from "./dom.js";
 import { freshLine } from "./early.js";
 import { Log } from "./log.js";
-import { Reader, describe } from "./reader.js";
+import { Reader, describe, withParameter } from "./reader.js";
 import { play } from "./recording.js";
 import { showSnippets } from "./snippets.js";
 import { text } from "./text.js";
@@ -13,13 +13,10 @@ import { Wire, cutLine } from "./wire.js";
 /** So long after an event, a screen reader is told of no other. */
 const SPOKEN_MS = 4000;
 
-const log = new Log();
-const chart = new Chart($("chart"));
+const log = new Log(), chart = new Chart($("chart")), wire = new Wire($("read-wire"), 120, comment);
 const listeners = new Set(), refusals = new Set();
 let line = "", lostRow = null, stopPlaying = null, run = 0, ticking = 0, spoken = 0, shownUrl = "", told = "";
 let total = fresh(), rates = [];
-
-const wire = new Wire($("read-wire"), 120, comment);
 
 function fresh() {
   return { events: 0, characters: 0, connections: 0, ends: 0, comments: 0, seesComments: false, began: performance.now(), ended: 0 };
@@ -34,16 +31,16 @@ function comment() {
 export const onState = (listener) => listeners.add(listener);
 
 const heard = {
-  wires: () => wire.isWatching ? 1 : 0,
-  opened({ status, fields, lost, lastId }) {
+  wires: () => Number(wire.isWatching),
+  opened({ fields, lost, lastId }) {
     total.connections++;
     total.seesComments = Boolean(fields) || wire.isWatching;
-    if (fields && wire.isWanted) wire.head(status, fields);
+    if (fields && $("wire-more").open) wire.headOfFetch(fields);
     wire.opened();
     const behind = lastId ? text("row.behind", { id: lastId }) : "";
     if (lostRow) {
-      const values = { tries: lost.tries, seconds: ((performance.now() - lost.since) / 1000).toFixed(1), behind };
-      log.update(lostRow, { kind: "back", note: text(lost.tries === 1 ? "row.back" : "row.backTries", values) });
+      const seconds = ((performance.now() - lost.since) / 1000).toFixed(1);
+      log.update(lostRow, { kind: "back", note: text("row.back", { tries: lost.tries, seconds, behind }) });
     } else {
       log.add({ kind: "open", note: text("row.open", { behind }) });
     }
@@ -55,12 +52,12 @@ const heard = {
     chart.event(data.length);
     wire.event({ type, data, lastEventId });
     log.add(rowOf(type, data, lastEventId));
-    if (Date.now() - spoken > SPOKEN_MS) say("event", text("said.event", { type, data: data.slice(0, 200) }));
+    if (Date.now() - spoken > SPOKEN_MS) say("event", `${type}: ${data.slice(0, 200)}`);
     spoken = Date.now();
   },
   comment,
   bytes(piece) {
-    if (wire.isWanted) wire.read(piece);
+    if (wire.hasBytes) wire.read(piece);
   },
   changed(state) {
     chart.become(reader.readyState);
@@ -79,11 +76,10 @@ export const onRefusal = (listener) => refusals.add(listener);
 
 /** An event that the server sends of its own is not an event of the stream. */
 function rowOf(type, data, id) {
-  const isControl = reader.order?.endsAt && (type === "gap" || type === "end");
-  if (!isControl) return { kind: "event", type, data, id };
+  if (!reader.order?.endsAt || type !== "gap" && type !== "end") return { kind: "event", type, data, id };
   const [, asked, oldest] = /"asked":"(.*)","oldest":"?([^"}]*)/.exec(data) ?? [];
-  if (type === "end" || !asked) return { kind: type, note: text(`row.${type}`, { data }) };
-  return { kind: "gap", note: text(oldest === "null" ? "row.gapNone" : "row.gapOldest", { asked, oldest }) };
+  const key = type === "end" || !asked ? type : oldest === "null" ? "gapNone" : "gapOldest";
+  return { kind: type, note: text(`row.${key}`, { data, asked, oldest }) };
 }
 
 /** One row counts all tries. */
@@ -93,24 +89,21 @@ function lose({ why, tries, since }) {
     chart.end();
     wire.ended(text(reader.lastId ? "wire.lostId" : "wire.lost", { id: reader.lastId }), "failed");
   }
-  const isAway = tries > 1 || why === "unreachable";
-  const content = isAway ? text("row.away", { tries, seconds: Math.round((performance.now() - since) / 1000) }) : text(`row.${why}`);
-  if (lostRow) log.update(lostRow, { note: content });
-  else lostRow = log.add({ kind: "lost", note: content });
+  const key = tries > 1 || why === "unreachable" ? "away" : why;
+  const note = text(`row.${key}`, { tries, seconds: Math.round((performance.now() - since) / 1000) });
+  if (lostRow) log.update(lostRow, { note });
+  else lostRow = log.add({ kind: "lost", note });
 }
 
 function finish({ name, why }) {
-  const kind = name === "gaveUp" ? "failed" : "closed";
-  if (name === "gaveUp") chart.end();
-  wire.ended(text(name === "gaveUp" ? "wire.gaveUp" : "wire.closed", { why }), kind);
+  const hasFailed = name === "gaveUp";
+  if (hasFailed) chart.end();
+  wire.ended(text(hasFailed ? "wire.gaveUp" : "wire.closed", { why }), hasFailed ? "failed" : "closed");
   log.add({ kind: name, note: text(`row.${name}`, { why }) });
   lostRow = null;
   // The last bytes of a watched line may still come.
-  setTimeout((source) => source === wire.source && wire.unwatch(), 200, wire.source);
-  rest();
-}
-
-function rest() {
+  const { source } = wire;
+  if (source) setTimeout(() => source === wire.source && wire.unwatch(), 200);
   run++;
   clearInterval(ticking);
   total.ended ||= performance.now();
@@ -120,27 +113,33 @@ function rest() {
 
 /** Runs four times a second, however fast events come. */
 function tell() {
-  rates = [...rates.slice(-4), total.events];
-  const seconds = ((total.ended || performance.now()) - total.began) / 1000;
-  const values = { seconds: seconds.toFixed(1), events: number(total.events), characters: number(total.characters),
-    connections: number(total.connections), ends: number(total.ends), comments: number(total.comments) };
-  showTotals({ events: total.events, rate: total.ended ? 0 : total.events - rates[0], lastId: reader.lastId,
-    summary: reader.state.name === "idle" ? "" : text(total.seesComments ? "read.summaryComments" : "read.summary", values) });
+  const { events, characters, connections, ends, comments, began, ended } = total;
+  rates = [...rates.slice(-4), events];
+  const values = { seconds: (((ended || performance.now()) - began) / 1000).toFixed(1), events: number(events), ends: number(ends),
+    characters: number(characters), connections: number(connections), comments: total.seesComments ? number(comments) : "–" };
+  showTotals({ events, rate: ended ? 0 : events - rates[0], lastId: reader.lastId,
+    summary: reader.state.name === "idle" ? "" : text("read.summary", values) });
   if (reader.state.name === "waiting") show(reader.state);
+}
+
+function tick() {
+  clearInterval(ticking);
+  ticking = setInterval(tell, 250);
+  tell();
 }
 
 function show(state) {
   showState(state);
   $("read-cut").hidden = line === "";
   enable($("read-cut"), state.name === "open");
-  if (told !== state.name) say("read", text("said.state", { state: describe(state) }));
+  if (told !== state.name) say("read", `${$("read-title").textContent}: ${describe(state)}`);
   told = state.name;
 }
 
-/** Whether the server can put this stream on a line. */
-const takesLine = (url) => labIsOn && [here("lab"), here("sse/mvc/words")].includes(url.split(/[?#]/)[0]);
 let labIsOn = true;
 export const turnLabOff = () => { labIsOn = false; };
+/** Whether the server can put this stream on a line. */
+const takesLine = (url) => labIsOn && [here("lab"), here("sse/mvc/words")].includes(url.split(/[?#]/)[0]);
 
 function clear(chartMs) {
   log.clear();
@@ -158,12 +157,10 @@ const withEnd = (order) => order.url.startsWith(here("channels/")) ? { ...order,
  * @param {import("./reader.js").Order} given
  * @param {{ chartMs?: number, isResumed?: boolean, wire?: boolean }} [how] `isResumed`: the log goes on
  */
-export async function begin(given, { chartMs, isResumed = false, wire: shows } = {}) {
+export async function begin(given, { chartMs, isResumed = false, wire: shows = $("wire-more").open } = {}) {
   stop();
-  const order = withEnd(given);
-  const mine = ++run;
-  if (shows !== undefined) $("wire-more").open = shows;
-  wire.isWanted = $("wire-more").open;
+  const order = withEnd(given), mine = ++run;
+  $("wire-more").open = shows;
   line = takesLine(order.url) ? freshLine() : "";
   if (!isResumed) clear(chartMs);
   else if (total.ended) chart.begin();
@@ -171,12 +168,10 @@ export async function begin(given, { chartMs, isResumed = false, wire: shows } =
   shownUrl = order.url;
   fill(order);
   showSnippets(order);
-  if (line && wire.isWanted && order.as === "eventsource") await wire.watch(line);
+  if (line && shows && order.as === "eventsource") await wire.watch(line);
   if (mine !== run) return;
-  reader.open({ ...order, url: line ? `${order.url}${order.url.includes("?") ? "&" : "?"}line=${line}` : order.url });
-  clearInterval(ticking);
-  ticking = setInterval(tell, 250);
-  tell();
+  reader.open({ ...order, url: withParameter(order.url, "line", line) });
+  tick();
 }
 
 /** Plays a recording. @param {string} content @param {string} name */
@@ -184,29 +179,22 @@ export function playHere(content, name) {
   stop();
   clear();
   line = "";
-  wire.isWanted = $("wire-more").open;
   total.seesComments = true;
   reader.pretend(name);
-  if (wire.isWanted) wire.head(200, [[name, text("read.played")]]);
+  if ($("wire-more").open) wire.headOfFetch([["content-type", "text/event-stream"], [name, text("read.played")]]);
   total.connections++;
   wire.opened();
   log.add({ kind: "open", note: text("row.playing", { name }) });
-  const stopIt = play(content, {
+  tick();
+  stopPlaying = play(content, {
     event(message) {
       reader.lastId = message.lastEventId;
       heard.event(message);
     },
     comment,
     bytes: heard.bytes,
-    ended() {
-      stopPlaying = null;
-      reader.close("done", text("state.played"));
-    },
+    ended: () => reader.close("done", text("state.played")),
   });
-  stopPlaying = reader.state.name === "open" ? stopIt : null;
-  clearInterval(ticking);
-  if (stopPlaying) ticking = setInterval(tell, 250);
-  tell();
 }
 
 /** Closes what is read. @param {string} [why] a sentence */
@@ -252,8 +240,9 @@ export function start() {
   });
   $("wire-more").ontoggle = () => {
     const isOpen = $("wire-more").open;
-    if (isOpen && !wire.isWanted && reader.isActive && reader.order.as === "fetch") wire.join();
-    wire.isWanted = isOpen;
+    // A line that is watched goes on. The bytes of fetch are not kept while nobody sees them.
+    if (isOpen && !wire.hasBytes && reader.isActive && reader.order.as === "fetch") wire.join();
+    else if (!isOpen && !wire.isWatching) wire.hasBytes = false;
   };
   fill({ url: here("sse/mvc/words"), as: "fetch" });
   showSnippets(barOrder({ isQuiet: true }));

@@ -1,11 +1,11 @@
 /** The words: the demonstration of EventSource, and its wire. */
-import { $, duration, enable, here, make, press, say, set, setWithIds } from "./dom.js";
+import { $, enable, here, make, number, press, say, set, setWithIds } from "./dom.js";
 import { early, freshLine } from "./early.js";
-import { READY_STATES, Reader, describe } from "./reader.js";
+import { READY_STATES, Reader, describe, withParameter } from "./reader.js";
 import { text } from "./text.js";
 import { Wire, cutLine } from "./wire.js";
 
-/** Milliseconds between two words. The text `pace.MS` names each. */
+/** Milliseconds between two words. */
 const PACES = [4000, 2000, 1000, 500, 250, 100, 20];
 
 /** How long a hidden page goes on with the words, and how long the tools wait for them. */
@@ -14,11 +14,10 @@ const HIDDEN_MS = 1000, PATIENCE_MS = 1000;
 /** Starts them. The promise is kept when their first connection is open, or when that takes long. @returns {Promise<void>} */
 export function startWords() {
   let pace = PACES.indexOf(1000), line = "", arrived = 0, isBroken = false, run = 0, hasLab = true, hiding = 0, begins;
-  const caret = make("i", { className: "caret" });
-  const wire = new Wire($("words-wire"), 80);
+  const caret = make("i", { className: "caret" }), wire = new Wire($("words-wire"), 80);
 
   const reader = new Reader({
-    wires: () => wire.isWatching ? 1 : 0,
+    wires: () => Number(wire.isWatching),
     opened() {
       console.log("connection is established");
       wire.opened();
@@ -28,20 +27,17 @@ export function startWords() {
       console.log(`id: ${event.lastEventId}, data: ${event.data}`);
       wire.event(event);
       arrived = performance.now();
-      if (isBroken) {
-        caret.before(make("span", { className: "seam", textContent: text("words.seam", { id: event.lastEventId - 1 }) }), " ");
-        isBroken = false;
-      }
-      const word = make("span", { className: "word", textContent: event.data });
+      if (isBroken) caret.before(make("span", { className: "seam" }, text("words.seam", { id: event.lastEventId - 1 })), " ");
+      isBroken = false;
+      const word = make("span", { className: "word" }, event.data);
       word.dataset.id = event.lastEventId;
       caret.before(word, " ");
       $("words-id").textContent = event.lastEventId;
-      if (event.data.endsWith(".")) {
-        reader.close("done", text("words.done"));
-        console.log("connection is closed");
-        const mine = run;
-        setTimeout(() => mine === run && wire.unwatch(), 500);
-      }
+      if (!event.data.endsWith(".")) return;
+      reader.close("done", text("words.done"));
+      console.log("connection is closed");
+      const mine = run;
+      setTimeout(() => mine === run && wire.unwatch(), 500);
     },
     changed(state) {
       const { name, why, tries } = state;
@@ -52,10 +48,8 @@ export function startWords() {
         console.log(`connection state: ${reader.readyState}, error: ${why}`);
         isBroken = reader.lastId !== "";
         wire.ended(text(reader.lastId ? "wire.lostId" : "wire.lost", { id: reader.lastId }), "failed");
-      } else if (name === "done" || name === "letGo") {
-        wire.ended(text("wire.closed", { why }), "closed");
-      } else if (name === "gaveUp") {
-        wire.ended(text("wire.gaveUp", { why }), "failed");
+      } else if (!reader.isActive) {
+        wire.ended(text(name === "gaveUp" ? "wire.gaveUp" : "wire.closed", { why }), name === "gaveUp" ? "failed" : "closed");
       }
       if (name === "letGo") wire.unwatch();
     },
@@ -67,7 +61,7 @@ export function startWords() {
     if ($("words-state").textContent === content) return;
     setWithIds($("words-state"), content);
     $("words-lamp").className = `lamp ${state.name}`;
-    say("words", text("words.said", { state: describe(state) }));
+    say("words", `${$("words-title").textContent}: ${describe(state)}`);
   }
 
   /** Starts from the beginning, or behind the word with this id. */
@@ -97,12 +91,11 @@ export function startWords() {
       showPace();
     }
     const path = PACES[pace] === 1000 ? "sse/mvc/words" : `lab?interval=${PACES[pace]}`;
-    const url = line ? `${path}${path.includes("?") ? "&" : "?"}line=${line}` : path;
-    reader.open({ url: here(url), as: "eventsource", lastId, begun: source });
+    reader.open({ url: withParameter(here(path), "line", line), as: "eventsource", lastId, begun: source });
   }
 
   function showPace() {
-    $("words-pace").textContent = text(`pace.${PACES[pace]}`);
+    $("words-pace").textContent = number(1000 / PACES[pace]);
     enable($("words-slower"), hasLab && pace > 0);
     enable($("words-faster"), hasLab && pace < PACES.length - 1);
   }
@@ -110,7 +103,7 @@ export function startWords() {
   function step(by) {
     pace = Math.min(Math.max(pace + by, 0), PACES.length - 1);
     showPace();
-    say("pace", $("words-pace").textContent);
+    say("pace", `${$("words-unit").textContent}: ${$("words-pace").textContent}`);
     if (reader.isActive) start(reader.lastId);
   }
 
@@ -123,7 +116,7 @@ export function startWords() {
     if (document.hidden) hiding = setTimeout(() => reader.letGo(), HIDDEN_MS);
   });
   setInterval(() => {
-    set($("words-since"), arrived ? duration(performance.now() - arrived) : "–");
+    set($("words-since"), arrived ? `${((performance.now() - arrived) / 1000).toFixed(1)} s` : "–");
     if (reader.state.name === "waiting") show(reader.state);
   }, 100);
   showPace();

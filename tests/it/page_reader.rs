@@ -62,8 +62,8 @@ fn a_server_that_is_away_costs_one_row_that_counts_the_tries() {
         find(&browser, "");
         server = again(server, &["--publish-open"]);
         wait_for_state(&browser, "^open");
-        find(&browser, "away for");
-        wait_for_row(&browser, "back.*tries. It is back, behind [0-9]+");
+        find(&browser, "Away for");
+        wait_for_row(&browser, "back.*tries: [0-9]+. It is back, behind [0-9]+");
         assert_eq!(lost(&rows(&browser)), 0);
         find(&browser, "");
         browser.click("#bar-read");
