@@ -54,6 +54,8 @@ pub(super) struct Access {
     pub(super) granted: Granted,
     /// Requests without a key that allows them.
     pub(super) refused: AtomicU64,
+    /// Changes of the file that were not taken.
+    pub(super) file_errors: AtomicU64,
 }
 
 impl Access {
@@ -95,6 +97,7 @@ impl Access {
             authorization: authorize.map(|url| Authorization::new(url, connections)),
             granted: Granted::default(),
             refused: AtomicU64::new(0),
+            file_errors: AtomicU64::new(0),
         });
         if access.reviews() {
             let reviewed = Arc::downgrade(&access);
@@ -222,6 +225,7 @@ impl Access {
         match text.and_then(|text| Line::parse_all(&text)) {
             Ok(lines) => *hold(&self.keys) = Arc::new(keys(lines, &self.publishers)),
             Err(what) => {
+                self.file_errors.fetch_add(1, Relaxed);
                 log::say(&format!("{}; the keys stay as they were", unusable(file, &what)));
             }
         }

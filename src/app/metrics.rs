@@ -62,7 +62,7 @@ fn of_connections(connections: &Admission) -> Vec<Row> {
 
 #[rustfmt::skip]
 fn of_channels(channels: &Channels) -> Vec<Row> {
-    let (hub, listed, (views, subscribers)) = (channels.counters(), channels.list(), channels.views());
+    let (hub, listed, [views, presences, subscribers]) = (channels.counters(), channels.list(), channels.views());
     let sum = |of: fn(&Summary) -> usize| listed.iter().map(of).sum::<usize>() as u64;
     const LEFT: &str = "Subscribers that have left, by reason.";
     vec![
@@ -74,9 +74,11 @@ fn of_channels(channels: &Channels) -> Vec<Row> {
         ("replays_total", "Subscriptions that named a last event ID.", of(&hub.replays)),
         ("gaps_total", "Subscriptions that got a gap event.", of(&hub.gaps)),
         ("views", "Views of several channels.", views as u64),
+        ("presences", "Presences that have subscribers.", presences as u64),
         ("channels", "Channels.", listed.len() as u64),
         ("channels_evicted_total", "Channels removed to make room for others.", of(&hub.channels_evicted)),
         ("channels_expired_total", "Channels removed because they were unused for too long.", of(&hub.channels_expired)),
+        ("channels_not_begun_total", "Refusals of a channel that has not begun to a client that may not begin it.", of(&hub.not_begun)),
         ("history_events", "Events that the channels keep.", sum(|channel| channel.events)),
         ("history_bytes", "Bytes of the events that the channels keep.", sum(|channel| channel.bytes)),
         ("events_expired_total", "Events removed because they were kept for too long.", of(&hub.events_expired)),
@@ -98,6 +100,7 @@ fn of_access(access: &Access) -> Vec<Row> {
     vec![
         ("access_granted", "Streams that end when their key or their authorization is gone.", access.granted.len()),
         ("access_refused_total", "Requests without a key that allows them.", of(&access.refused)),
+        ("access_file_errors_total", "Changes of the file of keys that were not taken.", of(&access.file_errors)),
         ("access_revoked_total", "Streams ended because their key or their authorization was gone.", of(&access.granted.revoked)),
         ("authorize_requests_total", "Questions to the application that authorizes.", asked(|it| &it.questions)),
         ("authorize_errors_total", "Questions to the application without a decision in time.", asked(|it| &it.failures)),

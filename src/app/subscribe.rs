@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use crate::channel::{Channels, NoChannel, Selection, Summary, since_ms};
-use crate::http::{Head, Refusal, Request, Response, Status};
+use crate::http::{Head, Method, Refusal, Request, Response, Status};
 use crate::sse::{LAST_EVENT_ID_PARAMETERS, json_string, refused, refused_because};
 use std::mem::replace;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub enum Create {
 }
 
 /// `GET /channels/{name}`: a stream; with `?poll` one that ends at once. A client that wants JSON is told what the channel
-/// looks like, or with `?poll` what it has.
+/// looks like, or with `?poll` what it has; of several channels, what each looks like that is there.
 ///
 /// A client that may not begin the channel is told to come back later, as for load, and the same for all names. A 404
 /// would end an EventSource for good, although the channel may begin in the next second: after a restart of the server
@@ -47,12 +47,15 @@ pub(super) fn subscribe(
     if has_prefix && channels.redis().is_some() {
         return Err(PREFIX_IN_REDIS);
     }
-    if polls && !selection.is_channel() && !selection.is_view() {
+    if (polls || is_json) && !selection.is_channel() && !selection.is_view() {
         return Err(POLL_OF_PRESENCE);
     }
-    if is_json && !polls {
-        let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?;
-        return Ok(uncached(describe(&channel.summary()) + "\n"));
+    if is_json && !polls && selection.is_view() {
+        let described: Vec<String> = channels.selected(&selection).iter().map(describe).collect();
+        return Ok(uncached(format!("[{}]\n", described.join(",\n "))));
+    } else if is_json && !polls {
+        let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?.summary();
+        return Ok(with_fields(uncached(describe(&channel) + "\n"), &channel));
     }
     let opened = match polls {
         true => channels.open_to_poll(&selection, may_begin),
@@ -61,6 +64,10 @@ pub(super) fn subscribe(
     match opened {
         // A poll that is read slowly is a stream, too.
         Ok(channel) if polls => Ok(access.watch(grant, channel.poll(request, is_json))),
+        Ok(channel) if request.method() == Method::Head && selection.is_channel() => {
+            let summary = channel.summary();
+            Ok(with_fields(channel.subscribe(request), &summary))
+        }
         Ok(channel) => Ok(access.watch(grant, channel.subscribe(request))),
         Err(NoChannel::Full) if !is_json && !may_begin => Ok(refused_because("the channel has not begun")),
         Err(NoChannel::Full) if !is_json => Ok(refused()),
@@ -170,6 +177,18 @@ fn describe(channel: &Summary) -> String {
         channel.last_published_ms.map_or("null".to_owned(), |ms| ms.to_string()),
         channel.completed
     )
+}
+
+/// What a client can learn with `HEAD`: the same as in the description, each in a field.
+fn with_fields(response: Response, channel: &Summary) -> Response {
+    let response = response.field("Newswire-Subscribers", channel.subscribers.to_string());
+    let Some(ms) = channel.last_published_ms else { return response };
+    let response = response.field("Newswire-Last-Published-Ms", ms.to_string());
+    let ids = [("Newswire-First-Id", &channel.first_id), ("Newswire-Last-Id", &channel.last_id)];
+    ids.into_iter().fold(response, |response, (name, id)| match id {
+        Some(id) => response.field(name, id.clone()),
+        None => response,
+    })
 }
 
 pub(super) fn refusal_of(no_channel: NoChannel) -> Refusal {

@@ -35,7 +35,8 @@ pub(super) fn begin(
     if feed.view.is_some() {
         subscriber.write_blocking(&head)?;
         subscriber.connection.set_farewell(farewell);
-        replay_view(feed, &mut subscriber, start, &asked, filter.as_mut())?;
+        let after = replay_view(feed, &mut subscriber, start, &asked, filter.as_mut())?;
+        subscriber.write_blocking(&feed.ends(&after))?;
         return catch_up(feed, subscriber, filter);
     }
     let mut batch = Batch::default();
@@ -60,14 +61,15 @@ pub(super) fn begin(
     catch_up(feed, subscriber, filter)
 }
 
-/// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks.
+/// Writes what the channels of a view keep for the subscriber, until the view itself has all that it lacks. Returns up to
+/// where it has them.
 fn replay_view(
     feed: &Arc<Feed>,
     subscriber: &mut Subscriber,
     start: Start,
     asked: &Asked,
     mut filter: Option<&mut Filter>,
-) -> Result<(), Departure> {
+) -> Result<Vec<Id>, Departure> {
     let (mut replay, mut batch, hub) = (Replay::new(feed, start), Batch::default(), &feed.hub);
     start_heartbeats(hub, subscriber, hub.joined.load(Relaxed));
     while !hub.is_stopped() {
@@ -77,7 +79,7 @@ fn replay_view(
             let after = replay.after()[0];
             if !feed.has_place() && after >= history.forgotten {
                 subscriber.cursor = history.position_after(after);
-                return Ok(());
+                return Ok(replay.after());
             }
             (if feed.has_place() { place.clone() } else { vec![Id::MAX] }, history.end())
         };
@@ -91,12 +93,12 @@ fn replay_view(
         }
         if feed.has_place() && replay.is_complete {
             subscriber.cursor = end;
-            return Ok(());
+            return Ok(replay.after());
         }
     }
     // `catch_up` ends the stream.
     subscriber.cursor = feed.lock().history.end();
-    Ok(())
+    Ok(replay.after())
 }
 
 /// Waits until the view is active, and its channels have each event that it has not. A log that hangs may hold that up.

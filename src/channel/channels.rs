@@ -15,6 +15,7 @@ use crate::redis;
 use std::fmt;
 use std::io;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, available_parallelism};
 
@@ -107,7 +108,10 @@ impl Channels {
     pub(crate) fn open_selection(&self, selection: &Selection, may_begin: bool) -> Result<Channel, NoChannel> {
         match selection.kind {
             Kind::Channel if may_begin => Ok(hold(&self.table).open(&selection.name())),
-            Kind::Channel => self.find(&selection.name()).ok_or(NoChannel::Full),
+            Kind::Channel => self.find(&selection.name()).ok_or_else(|| {
+                self.hub.counters.not_begun.fetch_add(1, Relaxed);
+                NoChannel::Full
+            }),
             Kind::Presence if !self.hub.limits.presence => Err(NoChannel::Name),
             Kind::View | Kind::Presence => table::open_view(&self.table, selection),
         }
@@ -122,10 +126,22 @@ impl Channels {
         }
     }
 
-    /// How many views there are, and how many subscribers they and all channels have: each counts once.
-    pub(crate) fn views(&self) -> (usize, usize) {
-        let views = hold(&self.table).views.len();
-        (views, feeds(&self.table).iter().map(|feed| feed.members.subscribers()).sum())
+    /// How many views and presences there are, and how many subscribers these and all channels have: each counts once.
+    pub(crate) fn views(&self) -> [usize; 3] {
+        let feeds = feeds(&self.table);
+        let count = |is_counted: fn(&Feed) -> bool| feeds.iter().filter(|feed| is_counted(feed)).count();
+        let subscribers = feeds.iter().map(|feed| feed.members.subscribers()).sum();
+        [count(|feed| feed.view.is_some()), count(Feed::is_presence), subscribers]
+    }
+
+    /// The channels of a selection that are there.
+    pub(crate) fn selected(&self, selection: &Selection) -> Vec<Summary> {
+        if self.redis().is_some() {
+            return selection.parts().iter().filter_map(|name| Some(self.find(name)?.summary())).collect();
+        }
+        let (view, mut selected) = (hold(&self.table).new_view(selection), Vec::new());
+        view.feed.each_source(|channel| selected.push(Summary::new(channel)));
+        selected
     }
 
     /// The channel of this name, if it exists. With Redis that is looked up there; while Redis does not answer, each channel

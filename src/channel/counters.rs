@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) channels_evicted: AtomicU64,
     pub(crate) channels_expired: AtomicU64,
     pub(crate) events_expired: AtomicU64,
+    /// Clients that may not begin the channel that they asked for.
+    pub(crate) not_begun: AtomicU64,
     /// Streams that ended, by reason.
     pub(crate) left: AtomicU64,
     pub(crate) slow: AtomicU64,

@@ -7,8 +7,8 @@ use super::lane::Lane;
 use super::limits::Limits;
 use super::members::{Members, Phase};
 use super::publication::{Committed, Publication, PublishError};
-use super::selection::{Selection, shown};
-use super::subscriber::Subscriber;
+use super::selection::{PRESENCE, Selection, shown};
+use super::subscriber::{END, Subscriber};
 use crate::http::lock::hold;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,10 +34,9 @@ pub(super) trait Sources: Send + Sync {
 #[derive(Default)]
 pub(super) struct Matching {
     pub(super) feeds: Vec<Arc<Feed>>,
-    /// Parts that an evicted channel may have matched.
-    pub(super) open_parts: Vec<Arc<str>>,
-    /// No event of an evicted channel has a larger id.
-    pub(super) forgotten: Id,
+    /// Behind the last of them, those that were evicted, and the parts that evicted channels without a remembered name may
+    /// have matched; each with an id, and no event of theirs has a larger one.
+    pub(super) gone: Vec<(Arc<str>, Id)>,
 }
 
 pub(super) struct Feed {
@@ -143,6 +142,10 @@ impl Feed {
         }
     }
 
+    pub(super) fn is_presence(&self) -> bool {
+        self.members.name.starts_with(PRESENCE)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         hold(&self.state)
     }
@@ -218,8 +221,19 @@ impl Feed {
         self.changed(state);
     }
 
-    /// Takes note that the completion of the channel is committed. The caller tells the lanes.
+    /// Takes note that the completion of the channel is committed. The caller tells the lanes. Views go on, and show it as
+    /// an event.
     pub(super) fn complete(&self, state: &mut State) {
+        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
+        if !views.is_empty() {
+            let (ids, order, frame) = (&self.hub.ids, &self.hub.order, shown(&self.members.name, END));
+            if ids.are_shared() {
+                views.iter().for_each(|view| view.show_end(&frame));
+            } else {
+                let _issuing = order.issue(ids);
+                order.appended(ids, ids.next(), frame.len(), (frame, views));
+            }
+        }
         state.completed_at = Some(state.history.end());
         self.members.set_phase(Phase::Completed);
         self.changed(state);

@@ -1,9 +1,10 @@
 //! Publish once, reach every subscriber.
 //!
 //! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `reservation`, `notifier`, `members`, `subscriber`,
-//! `counters`, `lane`, `order`, `selection`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`, `segment`,
-//! `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`, `channels`,
-//! `several`. Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a feed.
+//! `counters`, `lane`, `order`, `selection`, `forgotten`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`,
+//! `segment`, `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`,
+//! `channels`, `several`. Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a
+//! feed.
 
 mod asked;
 mod catch_up;
@@ -14,6 +15,7 @@ mod counters;
 mod directory;
 mod fanout;
 mod feed;
+mod forgotten;
 mod history;
 mod hub;
 mod id;

@@ -49,6 +49,15 @@ impl Feed {
         }
     }
 
+    /// A channel is completed. That has no id, and no part in the place.
+    pub(super) fn show_end(self: &Arc<Feed>, shown: &Arc<[u8]>) {
+        let state = self.lock();
+        if state.is_active() {
+            let id = state.history.newest();
+            self.append_shown(state, id, Arc::clone(shown));
+        }
+    }
+
     /// The history of a channel ends with this event, and it has begun anew unless the view has. The subscribers of the view
     /// come back with their places, and are told what is lost. Called under the lock of the channel.
     pub(super) fn restart(self: &Arc<Feed>, channel: &Feed, newest: Id) {

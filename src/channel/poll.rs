@@ -6,7 +6,6 @@ use super::history::Batch;
 use super::place;
 use super::replay::Replay;
 use super::start::Start;
-use super::subscriber::END;
 use crate::http::{Refusal, Request, Response, Status, StreamWriter};
 use crate::sse::{Emitter, Parser, event_stream, json_string, opening, refused_because};
 use std::io::{self, ErrorKind, Write};
@@ -38,12 +37,12 @@ impl Channel {
 const NOT_NOW: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "The channel cannot be read now; come back later.");
 
 fn write(channel: &Channel, asked: &Asked, start: Start, is_json: bool, mut writer: StreamWriter) -> io::Result<()> {
-    let is_completed = start.is_completed;
     let mut replay = Replay::new(&channel.feed, start);
     let until = replay.newest();
     let (mut batch, mut out, mut comma) = (Batch::default(), Vec::new(), "");
+    let is_view = channel.feed.view.is_some();
     let mut put = |frames: &[u8], out: &mut Vec<u8>| match is_json {
-        true => put_objects(frames, &mut comma, out),
+        true => put_objects(frames, is_view, &mut comma, out),
         false => out.extend_from_slice(frames),
     };
     loop {
@@ -58,9 +57,7 @@ fn write(channel: &Channel, asked: &Asked, start: Start, is_json: bool, mut writ
         }
         writer.write_all(&take(&mut out))?;
     }
-    if is_completed {
-        put(END, &mut out);
-    }
+    put(&channel.feed.ends(&replay.after()), &mut out);
     if is_json {
         let last_id = place::text(&replay.after());
         out.extend_from_slice(format!("],\"last_id\":\"{last_id}\"}}\n").as_bytes());
@@ -71,10 +68,11 @@ fn write(channel: &Channel, asked: &Asked, start: Start, is_json: bool, mut writ
 }
 
 /// Appends events as objects of the array. The id of a control event is null.
-fn put_objects(frames: &[u8], comma: &mut &str, out: &mut Vec<u8>) {
+fn put_objects(frames: &[u8], is_view: bool, comma: &mut &str, out: &mut Vec<u8>) {
     // They are within the bounds of the history.
     for message in Parser::with_limit(usize::MAX).feed(frames).unwrap_or_default() {
-        let id = match &*message.event_type {
+        let of_channel = message.event_type.split_once(':').filter(|_| is_view);
+        let id = match of_channel.map_or(&*message.event_type, |(_, own_type)| own_type) {
             "gap" | "end" => "null".to_owned(),
             _ => json_string(&message.last_event_id),
         };

@@ -6,43 +6,30 @@ use super::log::Log;
 use super::selection::PRESENCE;
 use super::table::Table;
 use crate::http::lock::hold;
-use std::collections::HashMap;
-use std::mem::take;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
-/// What was told last.
-#[derive(Default)]
-pub(super) struct Told {
-    at: Option<Instant>,
-    /// For each presence: the subscribers of its channel, and its own.
-    numbers: HashMap<Arc<str>, [usize; 2]>,
-}
-
-impl Told {
-    /// Publishes each number that has changed or that a new subscriber has not got. Only presences with subscribers
-    /// exist.
-    pub(super) fn tell(&mut self, table: &Mutex<Table>) {
-        if self.at.is_some_and(|at| at.elapsed() < PRESENCE_INTERVAL) {
-            return;
-        }
-        self.at = Some(Instant::now());
-        let presences: Vec<Channel> = {
-            let table = hold(table);
-            let views = table.views.all().filter(|view| view.view.is_none());
-            views.map(|view| Channel::new(view, &Log::Memory)).collect()
-        };
-        let before = take(&mut self.numbers);
-        for presence in presences {
-            let name = &presence.feed.members.name;
-            let of_channel = hold(table).subscribers(name.trim_start_matches(PRESENCE));
-            let own = presence.subscribers();
-            let is_told = before.get(name).is_some_and(|[told, to]| *told == of_channel && *to >= own);
-            if !is_told {
-                // It fails when the channels are stopped.
-                let _ = presence.publish(format!("{{\"subscribers\":{of_channel}}}"));
-            }
-            self.numbers.insert(Arc::clone(name), [of_channel, own]);
+/// Publishes each number that has changed, unless that was done a moment ago. Only presences with subscribers exist; a
+/// subscriber that comes later starts with the number that was told last.
+pub(super) fn tell(table: &Mutex<Table>, told_at: &mut Option<Instant>) {
+    if told_at.is_some_and(|at| at.elapsed() < PRESENCE_INTERVAL) {
+        return;
+    }
+    *told_at = Some(Instant::now());
+    let presences: Vec<Channel> = {
+        let table = hold(table);
+        let views = table.views.all().filter(|view| view.is_presence());
+        views.map(|view| Channel::new(view, &Log::Memory)).collect()
+    };
+    for presence in presences {
+        let of_channel = hold(table).subscribers(presence.name().trim_start_matches(PRESENCE));
+        let number = format!("{{\"subscribers\":{of_channel}}}");
+        let end = format!("data: {number}\n\n");
+        let last_is = |frame: &[u8]| frame.ends_with(end.as_bytes());
+        let is_told = presence.feed.lock().history.events().last().is_some_and(|(_, frame)| last_is(frame));
+        if !is_told {
+            // It fails when the channels are stopped.
+            let _ = presence.publish(number);
         }
     }
 }

@@ -106,9 +106,8 @@ impl<'f> Replay<'f> {
             }
             number += 1;
         });
-        if has_forgotten(&self.starts[0], sources.forgotten) {
-            lost.extend(sources.open_parts);
-        }
+        let gone = sources.gone.into_iter().filter(|(_, id)| has_forgotten(&self.starts[0], *id));
+        lost.extend(gone.map(|(name, _)| name));
         if lost.is_empty() {
             return Ok(String::new());
         } else if !is_first {

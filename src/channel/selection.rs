@@ -2,6 +2,8 @@
 
 use super::limits::is_name;
 use crate::sse::Event;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 /// The parts of one name, at most.
@@ -77,6 +79,19 @@ impl Selection {
         let prefix = if self.kind == Kind::Presence { PRESENCE } else { "" };
         format!("{prefix}{}", self.parts.join(","))
     }
+}
+
+/// The names behind `after` that a part of a selection matches.
+pub(super) fn matching_part<'t, T>(
+    of: &'t BTreeMap<Arc<str>, T>,
+    part: &'t str,
+    after: &'t str,
+) -> impl Iterator<Item = (&'t Arc<str>, &'t T)> {
+    let prefix = part.strip_suffix('*');
+    let first = prefix.unwrap_or(part);
+    let start = if after < first { Included(first) } else { Excluded(after) };
+    let named = of.range::<str, _>((start, Unbounded));
+    named.take_while(move |(name, _)| prefix.map_or(***name == *first, |prefix| name.starts_with(prefix)))
 }
 
 /// The frame of an event as a view shows it: `event: news`, or `event: news:TYPE` if it has a type of its own. A channel may be

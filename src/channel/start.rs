@@ -9,7 +9,8 @@ use super::id::{Id, Ids};
 ///
 /// | the client names                                     | it gets                               |
 /// |------------------------------------------------------|---------------------------------------|
-/// | nothing, `latest`, a time to come                    | what is published from now on         |
+/// | nothing, `latest`, a time to come                    | what is published from now on; of a   |
+/// |                                                      | presence also the last number         |
 /// | `earliest`                                           | everything that is kept               |
 /// | an id from the last one forgotten to the last issued | what came after it                    |
 /// | a time since the last one forgotten                  | what was published since              |
@@ -29,8 +30,7 @@ pub(super) struct Start {
     pub(super) end: Cursor,
     /// In a view over Redis, the same for each of its channels.
     pub(super) channels: Vec<Start>,
-    /// Whether the channel is completed; and whether the client lacks nothing of it then.
-    pub(super) is_completed: bool,
+    /// Whether the channel is completed, and the client lacks nothing of it.
     pub(super) is_finished: bool,
 }
 
@@ -48,6 +48,8 @@ impl Start {
             None => knows(history, ids, *id),
         };
         let (after, has_gap) = match asked {
+            // A number holds until the next one.
+            Asked::Latest if feed.is_presence() => (newest.previous().max(history.forgotten), None),
             Asked::Latest => (newest, None),
             Asked::Earliest => (Id::ZERO, Some(false)),
             Asked::After(text) => match Id::parse(text).filter(knows) {
@@ -60,7 +62,7 @@ impl Start {
         let (is_time, end) = (matches!(asked, Asked::Since(..)), history.end());
         let is_completed = state.is_completed();
         let (channels, is_finished) = (Vec::new(), false);
-        let start = Start { after, has_gap, is_time, newest, end, channels, is_completed, is_finished };
+        let start = Start { after, has_gap, is_time, newest, end, channels, is_finished };
         let lacks_nothing = history.position_after(after) == end && !start.is_behind_gap(history.forgotten, ids);
         Start { is_finished: is_completed && lacks_nothing, ..start }
     }

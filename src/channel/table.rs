@@ -2,17 +2,17 @@
 
 use super::channel::Channel;
 use super::feed::{Feed, Hub, Matching, Sources, View};
+use super::forgotten::Forgotten;
 use super::history::History;
 use super::id::Id;
 use super::log::{Log, Logs, Restored};
 use super::members::{Listing, Members, Phase};
-use super::selection::Selection;
+use super::selection::{Selection, matching_part};
 use super::view;
 use super::views::Views;
 use crate::http::lock::hold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -65,9 +65,9 @@ pub(super) struct Table {
     /// Those that keep something and that nothing uses, in the order in which they are evicted.
     pub(super) unused: BTreeSet<(Unused, Arc<str>)>,
     pub(super) views: Views,
-    /// No event of an evicted channel has a larger id.
-    forgotten: Id,
-    /// The id of the time at which the server started. The history of a new channel starts here, or after the evicted ones.
+    forgotten: Forgotten,
+    /// The id of the time at which the server started. The history of a new channel starts here, or after what an evicted
+    /// one of that name had.
     started: Id,
 }
 
@@ -112,7 +112,7 @@ impl Table {
                 claimed: 0,
                 unused: BTreeSet::new(),
                 views: Views::default(),
-                forgotten: logs.forgotten(hub),
+                forgotten: Forgotten::new(logs.forgotten(hub)),
                 started: hub.ids.last(),
             })
         })
@@ -135,8 +135,8 @@ impl Table {
         if let Some(channel) = self.find(name) {
             return channel;
         }
-        let (logs, history) = (Arc::clone(&self.logs), History::new(self.forgotten.max(self.started)));
-        let entry = self.insert(name, |feed| logs.log(feed), history);
+        let (logs, start) = (Arc::clone(&self.logs), self.forgotten.newest(name).max(self.started));
+        let entry = self.insert(name, |feed| logs.log(feed), History::new(start));
         Channel::new(&entry.feed, &entry.log)
     }
 
@@ -197,22 +197,16 @@ impl Table {
     }
 
     fn matching(&self, selection: &Selection, name: &str) -> Matching {
-        let feeds = selection.parts().iter().flat_map(|part| {
-            let prefix = part.strip_suffix('*');
-            let first = prefix.unwrap_or(part);
-            let start = if name < first { Included(first) } else { Excluded(name) };
-            let after = self.channels.range::<str, _>((start, Unbounded)).map(|(_, entry)| &entry.feed);
-            after.take_while(move |feed| {
-                let name = &*feed.members.name;
-                prefix.map_or(name == first, |prefix| name.starts_with(prefix))
-            })
-        });
-        let is_open = |part: &&Arc<str>| part.ends_with('*') || !self.channels.contains_key(*part);
-        Matching {
-            feeds: feeds.take(MATCHING_AT_ONCE).cloned().collect(),
-            open_parts: selection.parts().iter().filter(is_open).cloned().collect(),
-            forgotten: self.forgotten,
-        }
+        let parts = selection.parts().iter();
+        let feeds = parts.clone().flat_map(|part| matching_part(&self.channels, part, name));
+        let feeds: Vec<_> = feeds.map(|(_, entry)| Arc::clone(&entry.feed)).take(MATCHING_AT_ONCE).collect();
+        let (is_gone, by_name) = (|name: &str| !self.channels.contains_key(name), &self.forgotten.by_name);
+        let named = parts.clone().flat_map(|part| matching_part(by_name, part, "")).filter(|(name, _)| is_gone(name));
+        let is_open = |part: &&Arc<str>| part.ends_with('*') || is_gone(part) && !by_name.contains_key(*part);
+        let gone = named.chain(parts.filter(is_open).map(|part| (part, &self.forgotten.others)));
+        // They stand behind the last channel.
+        let gone = gone.filter(|_| feeds.is_empty()).map(|(name, id)| (Arc::clone(name), *id)).collect();
+        Matching { feeds, gone }
     }
 
     /// How many subscribers a channel has, with those of its views, also before it begins.
@@ -230,7 +224,7 @@ impl Table {
         (0..VIEWED_AT_ONCE).find(|_| !self.renew_viewed());
         let (_, name) = self.unused.first()?.clone();
         let entry = self.remove(&name)?;
-        self.forgotten = self.forgotten.max(entry.feed.forget());
+        self.forgotten.insert(name, entry.feed.forget());
         Some(entry)
     }
 

@@ -2,7 +2,7 @@
 
 use super::feed::Hub;
 use super::limits::Limits;
-use super::presence::Told;
+use super::presence;
 use super::table::{Removed, Table, feeds};
 use crate::http::lock::hold;
 use std::io;
@@ -13,14 +13,14 @@ use std::thread::{self, JoinHandle};
 pub(super) fn start(hub: &Arc<Hub>, table: &Arc<Mutex<Table>>) -> io::Result<Option<JoinHandle<()>>> {
     let Some(pause) = hub.limits.timer_pause() else { return Ok(None) };
     let (hub, table) = (Arc::clone(hub), Arc::downgrade(table));
-    let mut told = Told::default();
+    let mut told_at = None;
     let run = move || loop {
         thread::park_timeout(pause);
         // Without a table, the program has no handle to the channels any more.
         let Some(table) = table.upgrade().filter(|_| !hub.is_stopped()) else { return };
         expire(&hub, &table);
         if hub.limits.presence {
-            told.tell(&table);
+            presence::tell(&table, &mut told_at);
         }
     };
     thread::Builder::new().name("timer".into()).spawn(run).map(Some)

@@ -5,6 +5,8 @@ use super::feed::{Feed, Matching, State};
 use super::history::{Cursor, History};
 use super::id::Id;
 use super::limits::Limits;
+use super::selection::shown;
+use super::subscriber::END;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -58,6 +60,21 @@ impl Feed {
             let Some(last) = matching.feeds.last() else { return matching };
             name = Arc::clone(&last.members.name);
         }
+    }
+
+    /// What tells a client of each channel of a view, or of the channel itself, that is completed, and of which it has all: it
+    /// has what came up to `after`. Those that are completed later are in the history of the view.
+    pub(super) fn ends(self: &Arc<Feed>, after: &[Id]) -> Vec<u8> {
+        let (mut ends, mut number) = (Vec::new(), 0);
+        self.each_source(|channel| {
+            let after = after[number.min(after.len() - 1)];
+            if channel.members.is_completed() && channel.lock().history.newest() <= after {
+                let is_view = self.view.is_some();
+                ends.push(if is_view { shown(&channel.members.name, END) } else { END.into() });
+            }
+            number += 1;
+        });
+        ends.concat()
     }
 
     /// Appends the next event of its channels to a view. It does not wait for room, since all channels would wait with it:

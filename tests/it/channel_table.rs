@@ -186,6 +186,7 @@ fn a_channel_begins_by_subscribing_only_for_the_clients_that_may() {
         let polled = ask(address, "GET", "/channels/news?poll", &json, "");
         assert!(polled.status == 503 && polled.text().contains("has not begun"), "{polled:?}");
         assert_eq!(server.metric("newswire_channels"), 0);
+        assert_eq!(server.metric("newswire_channels_not_begun_total"), 3, "two streams and a poll");
         let begun = Stream::open(address, "/channels/asked", &bearer);
         assert_eq!(server.metric("newswire_channels"), u64::from(publishers_may), "{create}");
         let other = Stream::subscribe(address, "asked");

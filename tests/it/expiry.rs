@@ -10,7 +10,7 @@ fn a_channel_that_is_unused_for_long_is_forgotten_and_its_client_is_told_of_a_ga
     let server = Server::start(&["--publish-open", "--quiet", "--channel-idle", "1"]);
     let address = server.address;
     let channels = || server.metric("newswire_channels");
-    let id = Publisher::connect(address, "unused").publish("x");
+    let ids = ["x", "y"].map(|data| Publisher::connect(address, "unused").publish(data));
     Publisher::connect(address, "completed").publish("x");
     crate::channels::complete(address, "completed");
     let mut live = Stream::subscribe(address, "used");
@@ -20,8 +20,13 @@ fn a_channel_that_is_unused_for_long_is_forgotten_and_its_client_is_told_of_a_ga
     assert_eq!(channels(), 1);
     // The one with a subscriber goes on, and goes after it.
     assert_eq!(live.next().expect("it is live").data, "y");
-    let mut back = Stream::resume(address, "unused", &id);
+    let mut back = Stream::resume(address, "unused", &ids[0]);
     assert_eq!(back.next().expect("it is told").event_type, "gap");
+    // A client that had all has lost nothing.
+    let mut whole = Stream::resume(address, "unused", &ids[1]);
+    Publisher::connect(address, "unused").publish("z");
+    assert_eq!(whole.next().expect("it goes on").data, "z");
+    drop(whole);
     drop((live, back));
     eventually("all have expired", || channels() == 0);
 }

@@ -433,6 +433,7 @@ fn a_changed_file_counts_from_then_on_and_ends_the_streams_of_keys_that_are_gone
     file.write(&format!("{}carol allow all *\n", lines()));
     let wrong = || server.said().matches("line 7: ").count();
     eventually("the wrong line is noticed", || wrong() > 0);
+    assert_eq!(server.metric("newswire_access_file_errors_total"), 1);
     file.write(&format!("{}carol-0123456789 allow subscribe other\n", lines()));
     let carol = |status| {
         let answer = ask(server.address, "HEAD", "/channels/other?key=carol-0123456789", &[], "");

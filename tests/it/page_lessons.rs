@@ -170,7 +170,8 @@ fn each_text_of_the_page_exists_in_each_language() {
     let found: BTreeSet<&str> = chinese.keys().map(|path| whole(path)).collect();
     assert_eq!(found, wanted);
     let parts = chinese.keys().filter(|path| whole(path) == "about.table").count();
-    let script = "return document.querySelectorAll('[data-text=\"about.table\"] :is([scope=row], td + td, th + td)').length";
+    let script =
+        "return document.querySelectorAll('[data-text=\"about.table\"] :is([scope=row], td + td, th + td)').length";
     assert_eq!(browser.run(script, &[]).number() as usize, parts);
     for (key, text) in &english {
         assert_eq!(placeholders(text), placeholders(&chinese[key]), "{key}");

@@ -158,7 +158,17 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
     }
     // The end of one of them is no end of all.
     complete(address, "b");
-    assert_eq!(data(address, "/channels/b,a.*?poll"), ["1", "3", "5", "6", "7", "8"]);
+    let (events, last_id) = polled(address, "/channels/b,a.*?poll");
+    let [end, before @ ..] = &events.iter().rev().collect::<Vec<_>>()[..] else { panic!("{events:?}") };
+    assert_eq!(before.iter().rev().map(|event| &*event[2]).collect::<Vec<_>>(), ["1", "3", "5", "6", "7", "8"]);
+    assert_eq!(end.each_ref().map(String::as_str), ["null", "b:end", "the channel is completed"]);
+    assert_eq!(last_id, before[0][0]);
+    // As JSON, several channels are a list of those that are there.
+    let described = Json::parse(ask(address, "GET", "/channels/b,a.*,d", &JSON, "").text());
+    let described: Vec<_> =
+        described.items().iter().map(|it| (it["name"].text(), it["subscribers"].number())).collect();
+    assert_eq!(described, [("a.1", 0.0), ("a.2", 0.0), ("b", 0.0)]);
+    assert_eq!(ask(address, "GET", "/channels/d,e", &JSON, "").text(), "[]\n");
     assert_eq!(server.metric("newswire_views"), 1);
     assert_eq!(get(address, "/channels/@presence.b?poll").status, 400);
 }
@@ -262,6 +272,12 @@ fn a_client_that_wants_json_is_told_what_a_channel_looks_like() {
     assert!((before..=now_ms()).contains(&published), "{published}");
     let head = ask(address, "HEAD", "/channels/c", &JSON, "");
     assert_eq!((head.status, head.field("content-type")), (200, Some("application/json")));
+    for head in [head, ask(address, "HEAD", "/channels/c", &[], "")] {
+        let field = |name| head.field(name).map(str::to_owned);
+        assert_eq!(field("newswire-subscribers").as_deref(), Some("2"));
+        assert_eq!(field("newswire-last-published-ms"), Some(published.to_string()));
+        assert_eq!([field("newswire-first-id"), field("newswire-last-id")], [Some(id.clone()), Some(id.clone())]);
+    }
     // A client that takes both gets the stream.
     for accept in ["*/*", "text/event-stream", "application/json, text/plain, */*", "text/*"] {
         let answer = ask(address, "HEAD", "/channels/c", &[("Accept", accept)], "");

@@ -2,6 +2,7 @@
 
 use crate::channels::OPEN;
 use crate::server::{Server, Stream, ask, eventually};
+use std::time::Duration;
 
 fn next(stream: &mut Stream) -> String {
     let event = stream.next().expect("it goes on");
@@ -34,15 +35,29 @@ fn a_presence_tells_how_many_subscribers_a_channel_has_when_that_changes() {
     let json = [("Accept", "application/json")];
     let described = ask(address, "GET", "/channels/news", &json, "");
     assert!(described.text().contains("\"subscribers\":3"), "{described:?}");
-    // A second one is told at once, although nothing has changed. A shell may write the at sign as it likes.
-    let mut second = Stream::open(address, "/channels/%40presence.news", &[]);
-    assert_eq!(next(&mut second), number(3));
-    drop((one, views, other));
-    while last != number(0) {
-        last = next(&mut presence);
+    // Others are told at once, and nothing is published for them. A shell may write the at sign as it likes.
+    for _ in 0..2 {
+        let published = server.metric("newswire_events_published_total");
+        let mut other = Stream::open(address, "/channels/%40presence.news", &[]);
+        assert_eq!(next(&mut other), number(3));
+        assert_eq!(server.metric("newswire_presences"), 1);
+        // The server tells once a second.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(server.metric("newswire_events_published_total"), published);
     }
-    drop((presence, second));
-    eventually("it goes with its last subscriber", || server.metric("newswire_views") == 0);
+    drop((one, views, other));
+    let mut numbers = vec![last];
+    while numbers.last() != Some(&number(0)) {
+        numbers.push(next(&mut presence));
+    }
+    assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
+    drop(presence);
+    eventually("it goes with its last subscriber", || server.metric("newswire_presences") == 0);
+    // It is made anew within the second in which it was told, and that is no matter.
+    let mut again = Stream::open(address, "/channels/@presence.news", &[]);
+    assert_eq!(next(&mut again), number(0));
+    let json = ask(address, "GET", "/channels/@presence.news", &json, "");
+    assert!(json.status == 400 && json.text().contains("each of them tells as JSON"), "{json:?}");
     // It is no channel of the list, and nothing of it is left.
     let list = ask(address, "GET", "/channels", &[], "");
     assert!(list.text().starts_with("[{\"name\":\"news\",\"subscribers\":0,"), "{list:?}");

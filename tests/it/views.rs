@@ -283,20 +283,76 @@ fn a_gap_of_a_view_names_the_channels_that_have_lost_something() {
     assert!(gap.data.contains("\"channels\":[\"evicted\""), "{}", gap.data);
 }
 
+/// An unused channel goes for another one; a channel that never was has lost nothing, and its name is not told for that.
 #[test]
-fn a_view_does_not_end_with_its_channels() {
+fn a_gap_names_no_channel_that_was_not_there() {
+    let (address, channels) = start(Limits { channels: 4, ..Limits::default() });
+    let kept = channels.open("kept").expect("there is room");
+    let first = kept.publish("k1").expect("it is small").id;
+    kept.publish("k2").expect("it is small");
+    for name in ["gone", "gone.too", "other1", "other2", "other3"] {
+        publish(&channels, name, "x");
+    }
+    assert!(channels.find("gone").is_none() && channels.find("gone.too").is_none());
+    for selection in ["ghost,kept", "gh*,kept"] {
+        assert_eq!(take(&mut view(address, selection, &first), 1), ["kept=k2"], "{selection}");
+    }
+    for (selection, lost) in [("gone,kept", "\"gone\""), ("ghost,kept,g*", "\"gone\",\"gone.too\"")] {
+        let gap = view(address, selection, &first).next().expect("it is told");
+        assert!(gap.data.ends_with(&format!(",\"channels\":[{lost}]}}")), "{}", gap.data);
+    }
+    // The same with one channel, also when it begins again.
+    let mut ghost = view(address, "ghost", &first);
+    assert_eq!(view(address, "gone", &first).next().expect("it is told").event_type, "gap");
+    publish(&channels, "gone", "y");
+    assert_eq!(view(address, "gone", &first).next().expect("it is told").event_type, "gap");
+    publish(&channels, "ghost", "y");
+    assert_eq!(ghost.next().expect("it goes on").data, "y");
+    // So many names are not remembered. Each may have been that of a channel then.
+    for number in 0..1100 {
+        publish(&channels, &format!("many{number}"), "x");
+    }
+    let gap = view(address, "unknown,kept", &first).next().expect("it is told");
+    assert!(gap.data.ends_with(",\"channels\":[\"unknown\"]}"), "{}", gap.data);
+    for name in ["gone", "many0", "many1000"] {
+        let gap = view(address, &format!("kept,{name}"), &first).next().expect("it is told");
+        assert!(gap.data.ends_with(&format!(",\"channels\":[\"{name}\"]}}")), "{}", gap.data);
+    }
+}
+
+#[test]
+fn a_view_goes_on_when_its_channels_are_completed_and_tells_which() {
     let server = Server::start(&OPEN);
     let address = server.address;
     let mut stream = Stream::open(address, "/channels/a,b", &[]);
-    for channel in ["a", "b"] {
-        Publisher::connect(address, channel).publish("x");
+    let ids = ["a", "b"].map(|channel| {
+        let id = Publisher::connect(address, channel).publish("x");
         complete(address, channel);
+        // Nothing comes of it, and nothing is told, a second time.
+        complete(address, channel);
+        id
+    });
+    let end = |channel: &str| format!("{channel}:end=the channel is completed");
+    let (a, b) = (&*end("a"), &*end("b"));
+    assert_eq!(take(&mut stream, 4), ["a=x", a, "b=x", b]);
+    // A client that comes later is told, too, behind the events; whether or not the view was there meanwhile.
+    let mut late = Stream::open(address, "/channels/a,b", &[]);
+    assert_eq!(take(&mut late, 2), [a, b]);
+    for selection in ["b,a", "a,b,c", "*"] {
+        assert_eq!(take(&mut view(address, selection, "earliest"), 4), ["a=x", "b=x", a, b]);
     }
-    let mut back = Stream::open(address, "/channels/a,b", &[]);
+    let mut back = view(address, "a,b,d", &ids[0]);
+    let events: Vec<Message> = (0..3).map(|_| back.next().expect("it goes on")).collect();
+    assert_eq!(events.iter().map(|event| &*event.event_type).collect::<Vec<_>>(), ["b", "a:end", "b:end"]);
+    assert!(events.iter().all(|event| event.last_event_id == ids[1]), "it has no id: {events:?}");
     // Publishing begins them again.
-    Publisher::connect(address, "a").publish("again");
-    assert_eq!(take(&mut stream, 3), ["a=x", "b=x", "a=again"]);
-    assert_eq!(take(&mut back, 1), ["a=again"]);
+    let id = Publisher::connect(address, "a").publish("again");
+    for stream in [&mut stream, &mut late, &mut back] {
+        assert_eq!(take(stream, 1), ["a=again"]);
+    }
+    assert_eq!(take(&mut view(address, "a,b", &id), 1), [b]);
+    complete(address, "a");
+    assert_eq!(take(&mut stream, 1), [a]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::clients::{Client, publish};
 use super::machines::{Redis, Relay, node};
+use crate::channels::complete;
 use crate::polling::polled;
 use crate::server::{Stream, ask, eventually};
 use newswire::sse::Message;
@@ -153,6 +154,26 @@ fn polls_of_a_view_go_on_behind_each_other_on_every_server() {
         let (events, _) = polled(late.address, &target(&last_id));
         events.iter().any(|[id, name, gap]| id == "null" && name == "gap" && gap.ends_with("\"channels\":[\"sport\"]}"))
     });
+}
+
+#[test]
+fn the_completion_of_a_channel_is_told_in_a_view_on_every_server() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let nodes = [redis.node(), redis.node()];
+    let mut live = Stream::subscribe(nodes[1].address, VIEW);
+    publish(nodes[0].address, "sport", "x").expect("Redis runs");
+    complete(nodes[0].address, "sport");
+    let is_end = |event: Option<Message>| event.is_some_and(|event| event.event_type == "sport:end");
+    let place = live.next().expect("it goes on").last_event_id;
+    assert!(is_end(live.next()));
+    for node in nodes.iter().chain([&redis.node()]) {
+        assert!(is_end(Stream::resume(node.address, VIEW, &place).next()));
+        assert!(is_end(Stream::subscribe(node.address, VIEW).next()));
+        let described = ask(node.address, "GET", &format!("/channels/{VIEW}"), &[("Accept", "application/json")], "");
+        assert!(described.text().starts_with("[{\"name\":\"sport\",") && described.text().ends_with("}]\n"));
+    }
+    publish(nodes[0].address, "sport", "y").expect("Redis runs");
+    assert_eq!(live.next().expect("it goes on").data, "y");
 }
 
 #[test]
