@@ -21,8 +21,8 @@ use super::stream::{Pace, Run, Stream, StreamWriter};
 use super::wire::{READ_BYTES, Wire};
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ pub(super) struct Service {
 pub(super) enum Job {
     /// Accepts connections and serves them.
     Accept(Arc<Listener>),
+    /// Serves a connection that was accepted there, and then accepts others if it is needed there.
+    Serve(Connection, Weak<Listener>),
     /// Runs a stream. Its opening has left.
     Run(StreamWriter, Run),
 }

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// So many threads accept. The system lets 128 connections wait to be accepted and drops the next one; its client tries again
-/// a second later. With four threads 5,000 clients that come at once are answered no sooner.
-const ACCEPT_THREADS: usize = 2;
+/// So many threads accept, at most. The system lets 128 connections wait to be accepted and drops the next one; its client tries
+/// again a second later.
+pub(super) const ACCEPT_THREADS: usize = 3;
 
 /// How often a thread that accepts looks whether its listener was closed, where the socket is not ours to shut down.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -172,13 +172,14 @@ impl Listener {
 
     /// The calling thread is about to accept. `false` when enough other threads do.
     pub(super) fn begin_accepting(&self) -> bool {
-        let one_more = |threads: usize| (threads < ACCEPT_THREADS).then_some(threads + 1);
+        let one_more = |threads| (threads < ACCEPT_THREADS).then_some(threads + 1);
         self.accepting.fetch_update(SeqCst, SeqCst, one_more).is_ok()
     }
 
-    /// The calling thread accepts no more. `true` when no other thread does.
+    /// The calling thread accepts no more. `false` when no other thread does: then it must go on.
     pub(super) fn end_accepting(&self) -> bool {
-        self.accepting.fetch_sub(1, SeqCst) == 1
+        let one_less = |threads: usize| (threads > 1).then(|| threads - 1);
+        self.accepting.fetch_update(SeqCst, SeqCst, one_less).is_ok()
     }
 
     pub(super) fn is_closed(&self) -> bool {

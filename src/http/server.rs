@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::cors::Cors;
 use super::exchange::{Job, Service};
 use super::limits::{InvalidLimits, Limits};
-use super::listener::{Address, LAST_SECOND, Listener};
+use super::listener::{ACCEPT_THREADS, Address, LAST_SECOND, Listener};
 use super::log::{self, Log, LogOptions};
 use super::pool::{BACK_OFF, Pool, Threads};
 use super::router::Router;
@@ -150,9 +150,7 @@ impl Server {
         )?;
         let listeners: Vec<_> = self.listeners.into_iter().map(Arc::new).collect();
         for listener in &listeners {
-            while listener.begin_accepting() {
-                pool.submit(Job::Accept(Arc::clone(listener)));
-            }
+            (0..ACCEPT_THREADS).for_each(|_| pool.submit(Job::Accept(Arc::clone(listener))));
         }
         let listeners = listeners.iter().map(Arc::downgrade).collect();
         Ok(ServerHandle { addr, listeners, admission, pool, threads })
@@ -165,30 +163,39 @@ const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 impl Service {
     fn work(&self, job: Job, pool: &Pool<Job>) {
         match job {
-            Job::Accept(listener) => self.accept(listener, pool),
+            Job::Accept(listener) => self.accept(Some(listener), pool),
+            Job::Serve(connection, listener) => {
+                self.serve(connection, pool);
+                self.accept(listener.upgrade(), pool);
+            }
             Job::Run(writer, run) => self.run(writer, run),
         }
     }
 
-    /// Accepts a connection and serves it, again and again, until enough other threads accept or the listener is closed. To
-    /// hand each connection over to a thread that sleeps would cost more than most requests.
-    fn accept(&self, mut listener: Arc<Listener>, pool: &Pool<Job>) {
+    /// Accepts a connection and serves it, again and again, while the listener needs the thread. To hand each connection over
+    /// to a thread that sleeps would cost more than most requests.
+    fn accept(&self, mut open: Option<Arc<Listener>>, pool: &Pool<Job>) {
+        while let Some(listener) = open.take().filter(|listener| listener.begin_accepting()) {
+            let weak = Arc::downgrade(&listener);
+            let Some(connection) = self.next_connection(listener, pool) else { return };
+            self.serve(connection, pool);
+            // The connection may have outlasted the listener.
+            open = weak.upgrade();
+        }
+    }
+
+    /// The next connection for this thread; `None` when the listener is closed. The last thread that accepts goes on with that:
+    /// it hands its connections over, however slow the clients are that the others serve.
+    fn next_connection(&self, listener: Arc<Listener>, pool: &Pool<Job>) -> Option<Connection> {
         let (mut pause, mut passes_on) = (Duration::ZERO, false);
         while !listener.is_closed() {
             match listener.accept(&self.limits, &mut passes_on) {
                 Ok((socket, peer)) => {
                     pause = Duration::ZERO;
-                    let Some(connection) = Connection::admit(&self.admission, socket, peer) else { continue };
-                    if listener.end_accepting() && listener.begin_accepting() {
-                        pool.submit(Job::Accept(Arc::clone(&listener)));
-                    }
-                    // The connection may outlast the listener.
-                    let weak = Arc::downgrade(&listener);
-                    drop(listener);
-                    self.serve(connection, pool);
-                    match weak.upgrade().filter(|listener| listener.begin_accepting()) {
-                        Some(open) => listener = open,
-                        None => return,
+                    match Connection::admit(&self.admission, socket, peer) {
+                        Some(connection) if listener.end_accepting() => return Some(connection),
+                        Some(connection) => pool.submit(Job::Serve(connection, Arc::downgrade(&listener))),
+                        None => {}
                     }
                 }
                 Err(error)
@@ -203,6 +210,7 @@ impl Service {
                 }
             }
         }
+        None
     }
 }
 

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// So many of the threads of connections have none, and wait for the next one.
+const ACCEPTING: usize = 3;
+
 #[test]
 fn a_client_that_leaves_is_noticed_by_a_heartbeat() {
     let server = Server::start(&["--publish-open", "--quiet", "--heartbeat", "1"]);
@@ -28,7 +31,7 @@ fn a_client_that_leaves_is_noticed_by_a_heartbeat() {
         eventually("their connections are closed", || connections(&server) == 0);
     }
     assert_eq!(disconnects(server.address, "client"), 60);
-    eventually("their threads are gone", || threads_named(&server, "connection") <= 1);
+    eventually("their threads are gone", || threads_named(&server, "connection") <= ACCEPTING + 1);
     // A channel without an event and without a subscriber does not exist.
     assert_eq!(server.metric("newswire_channels"), 0);
 }
@@ -104,8 +107,10 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
     let server = Server::start(&OPEN);
     let settle = |what: &str| {
         eventually(what, || server.metric("newswire_connections") == 1);
-        // The threads that answered these questions end, too.
-        eventually(what, || threads_named(&server, "connection") + threads_named(&server, "catch-up") == 0);
+        // The threads that answered these questions end, too, or accept again.
+        eventually(what, || {
+            threads_named(&server, "connection") == ACCEPTING && threads_named(&server, "catch-up") == 0
+        });
         (server.threads(), server.descriptors())
     };
     let before = settle("it has just started");
@@ -145,7 +150,10 @@ fn ten_thousand_subscribers_cost_a_handful_of_threads_and_leave_nothing_behind()
             server.metric("newswire_subscribers") == 0
         });
     }
-    assert_eq!(settle("it is idle again"), before, "threads and descriptors");
+    eventually("threads and descriptors are as before", || {
+        let now = settle("it is idle again");
+        now.0 <= before.0 && now.1 <= before.1
+    });
     let mut stream = Stream::subscribe(server.address, "c");
     Publisher::connect(server.address, "c").publish("as before");
     assert_eq!(stream.next().expect("it is live").data, "as before");
