@@ -24,16 +24,6 @@ export default {
     ids: ["EventSource 带着最后的 ID 回来。没有 ID 的事件会丢失，或者重复。", "给每个事件一个自己的 ID，并保留已发送的事件。"],
     resume: ["连接会断。重连的客户端缺少 Last-Event-ID 之后的事件。", "保留历史；从 Last-Event-ID 之后开始，经过代理时也一样；有缺口就告知。"],
     ending: ["每次结束之后，EventSource 都会回来，没完没了，并从头开始流。", "对最后的 Last-Event-ID 返回 204，或者用一个事件通知页面关闭。"],
-    // 页面看不到以下规则所判断的内容。
-    compression: ["压缩程序会扣住事件，直到攒满一块，除非每个事件之后都刷新。", "把 text/event-stream 排除在外（nginx：gzip_types；Express：filter），或者每个事件之后都刷新。"],
-    cors: ["其他源的页面只有凭 * 或自己的源才能读取；缓存需要 Vary。", "只发送一次这个字段，并加上 Vary: Origin。检查自己的页面：--header 'Origin: ...'。"],
-    credentials: ["浏览器要求 `true`，且不能是 *。如果任何源都原样返回，任何页面都能以用户的身份读取。", "只对列表中的源允许凭据，也只返回这些源。"],
-    nosniff: ["有了它，浏览器不会把事件的内容当作 HTML。", "发送 X-Content-Type-Options: nosniff。"],
-    "x-accel-buffering": ["服务器前面的 nginx 会扣住事件，直到攒满一块。", "发送 X-Accel-Buffering: no，nginx 会照办；或者设置 proxy_buffering off。"],
-    connection: ["有长度，说明流在发送之前就已经完整。用 HTTP/1.1 时，浏览器对一个主机最多打开六个连接，所有标签页合计；第七个 EventSource 默默等待。",
-      "事件发生时就写出；在代理上使用 HTTP/2，或者共用一个 EventSource。"],
-    head: ["监控和链接检查程序用 HEAD 请求，并等待响应。", "对 HEAD 返回 GET 的响应头，后面什么也不要有。"],
-    "http-1.0": ["nginx 默认用 HTTP/1.0 请求。说 HTTP/1.0 的客户端不认识分块。", "在那里以关闭连接来结束流。nginx：proxy_http_version 1.1。"],
   },
   found: {
     and: " 和 ",

@@ -29,12 +29,12 @@ const fn rule(name: &'static str, needs: Needs, judge: fn(&Seen) -> Finding) -> 
     Rule { name, needs, judge }
 }
 
-/// The page has the same rules, and its texts say of each why it matters, and the remedy: `name: ["why", "remedy"],`.
-const TEXTS: &str = include_str!("../../../www/text/check_en.js");
+/// Why each rule matters, and the remedy: `name: ["why", "remedy"],`. The page has most of the rules, and their texts.
+const TEXTS: &str = concat!(include_str!("../../../www/text/check_en.js"), "\n", include_str!("rules.txt"));
 
 impl Rule {
     pub(super) fn why_and_remedy(&self) -> [String; 2] {
-        let starts = [format!(" {}: [", self.name), format!("\"{}\": [", self.name)];
+        let starts = [" ", "\n", "\""].map(|before| format!("{before}{}{}: [", self.name, before.trim()));
         let found = starts.iter().find_map(|start| TEXTS.split_once(start));
         let mut strings = found.map_or("", |(_, texts)| texts).split('"').skip(1).step_by(2);
         [(); 2].map(|()| strings.next().unwrap_or_default().replace(r"\\", r"\"))
