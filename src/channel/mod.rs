@@ -3,8 +3,7 @@
 //! Read it in this order: `limits`, `id`, `asked`, `history`, `publication`, `reservation`, `notifier`, `members`, `subscriber`,
 //! `counters`, `lane`, `order`, `selection`, `forgotten`, `hub`, `feed`, `view`, `place`, `start`, `replay`, `catch_up`, `fanout`,
 //! `segment`, `recovery`, `directory`, `journal`, `mirror`, `log`, `channel`, `poll`, `views`, `table`, `presence`, `timer`,
-//! `channels`, `several`. Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add to a
-//! feed.
+//! `channels`, `several`. Each file uses only those before it; but `feed` and `view` also call what `view` and `place` add.
 
 mod asked;
 mod catch_up;

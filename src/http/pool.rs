@@ -122,6 +122,11 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
+    /// Whether jobs wait for a worker.
+    pub(super) fn has_jobs(&self) -> bool {
+        !hold(&self.queue).jobs.is_empty()
+    }
+
     /// Takes a job that is done ten milliseconds later. No thread waits with it. Only a worker calls this: when the pool
     /// stops meanwhile, the worker does the job next.
     pub(super) fn submit_later(&self, job: J) {

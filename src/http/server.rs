@@ -166,7 +166,7 @@ impl Service {
             Job::Accept(listener) => self.accept(Some(listener), pool),
             Job::Serve(connection, listener) => {
                 self.serve(connection, pool);
-                self.accept(listener.upgrade(), pool);
+                self.accept(listener.upgrade().filter(|_| !pool.has_jobs()), pool);
             }
             Job::Run(writer, run) => self.run(writer, run),
         }
@@ -179,8 +179,8 @@ impl Service {
             let weak = Arc::downgrade(&listener);
             let Some(connection) = self.next_connection(listener, pool) else { return };
             self.serve(connection, pool);
-            // The connection may have outlasted the listener.
-            open = weak.upgrade();
+            // The connection may have outlasted the listener. Without threads, a job that waits may have only this one.
+            open = weak.upgrade().filter(|_| !pool.has_jobs());
         }
     }
 

@@ -128,11 +128,22 @@ fn start_as_ordinary_user() -> Server {
     server
 }
 
+/// Idle connections on all threads that accept but the last one, which hands its connections over, and on one more.
+fn idle_connections(server: &Server) -> [TcpStream; 3] {
+    [(); 3].map(|()| {
+        let idle = server.connect();
+        send(&idle, GET);
+        assert_eq!(receive(&idle).expect("it is answered").status, 200);
+        idle
+    })
+}
+
 #[test]
 fn without_threads_the_server_says_so_and_serves_on() {
     let server = start_as_ordinary_user();
     let mut kept = Stream::open(server.address, "/lab?count=1000&interval=100", &[]);
     kept.next().expect("it begins");
+    let _idle = idle_connections(&server);
 
     limit(&server, "nproc", 0);
     let waiting = [server.connect(), server.connect()];
@@ -152,17 +163,15 @@ fn without_threads_the_server_says_so_and_serves_on() {
     assert_eq!(server.metric("newswire_panics_total"), 0);
 }
 
-/// The thread of an idle connection serves a newcomer.
+/// The thread of an idle connection serves a newcomer, before it accepts any other connection.
 #[test]
 fn without_threads_an_idle_connection_is_evicted() {
     let server = start_as_ordinary_user();
-    let idle = server.connect();
-    send(&idle, GET);
-    assert_eq!(receive(&idle).expect("it is answered").status, 200);
+    let idle = idle_connections(&server);
     limit(&server, "nproc", 0);
     let page = exchange(server.address, "GET / HTTP/1.0\r\n\r\n");
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
-    assert!(receive(&idle).is_none());
+    assert!(receive(&idle[0]).is_none());
 }
 
 fn start_with_descriptors(most: usize, arguments: &[&str]) -> Server {
