@@ -58,6 +58,12 @@ impl<'s> Selection<'s> {
         }
     }
 
+    /// Whether a view tells by this event type that one of its channels is completed.
+    pub fn is_end(&self, event_type: &str) -> bool {
+        let named = event_type.strip_suffix(":end").filter(|_| self.is_view());
+        named.is_some_and(|named| self.channels.iter().any(|channel| *channel.name == *named))
+    }
+
     pub fn is_view(&self) -> bool {
         self.names.contains([',', '*'])
     }

@@ -263,6 +263,8 @@ impl<'s> Subscriber<'s> {
                 }
             }
             (Some("end"), None) if !self.selection.is_view() => self.saw(Seen::End),
+            // The view goes on.
+            (Some(told), None) if self.selection.is_end(told) => {}
             (_, Some(id)) => {
                 let origin = self.selection.origin(event_type);
                 let known = origin.and_then(|(channel, event_type)| {
