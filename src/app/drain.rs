@@ -187,7 +187,7 @@ impl Progress {
         // gets.
         channels.stop();
         connections.end_streams();
-        let left = || connections.len().saturating_sub(self.requests.load(SeqCst));
+        let left = || connections.counts().0.saturating_sub(self.requests.load(SeqCst));
         wait_until(deadline - LAST_ANSWER, || left() == 0);
         let _ = self.left.set(left());
         wait_until(deadline, || self.requests.load(SeqCst) == 0);

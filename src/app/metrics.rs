@@ -46,10 +46,10 @@ fn of(counter: &AtomicU64) -> u64 {
 
 #[rustfmt::skip]
 fn of_connections(connections: &Admission) -> Vec<Row> {
-    let http = &connections.counters;
+    let (http, (open, waiting)) = (&connections.counters, connections.counts());
     vec![
-        ("connections", "Connections that are open.", connections.len() as u64),
-        ("connections_waiting", "Connections that wait for their first request, or for a place.", connections.waiting() as u64),
+        ("connections", "Connections that are open.", open as u64),
+        ("connections_waiting", "Connections that wait for their first request, or for a place.", waiting as u64),
         ("connections_accepted_total", "Connections accepted.", of(&http.accepted)),
         ("connections_evicted_total", "Connections closed to make room for another one.", of(&http.evicted)),
         ("connections_unreachable_total", "Connections closed because the peer acknowledged nothing any more.", of(&http.unreachable)),

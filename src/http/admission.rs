@@ -74,15 +74,10 @@ impl Admission {
         })
     }
 
-    /// How many connections are open.
-    pub(crate) fn len(&self) -> usize {
-        hold(&self.table).slots.len()
-    }
-
-    /// How many connections have no place yet.
-    pub(crate) fn waiting(&self) -> usize {
+    /// How many connections are open, and how many of them have no place yet.
+    pub(crate) fn counts(&self) -> (usize, usize) {
         let table = hold(&self.table);
-        table.slots.len() - table.places_taken
+        (table.slots.len(), table.slots.len() - table.places_taken)
     }
 
     /// How many connections are open that are no streams.

@@ -269,7 +269,7 @@ impl ServerHandle {
         self.close_listeners();
         let deadline = Instant::now() + LAST_SECOND;
         let is_accepting = || self.listeners.iter().any(|listener| listener.strong_count() > 0);
-        while (is_accepting() || self.admission.waiting() > 0) && Instant::now() < deadline {
+        while (is_accepting() || self.admission.counts().1 > 0) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
     }
