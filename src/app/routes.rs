@@ -41,7 +41,7 @@ const ROUTES: [(Method, &str, Rule, Handler); 13] = [
         with_lab(shared, |lines| lab::cut(request, lines))
     }),
     (Method::Get, "/channels", Access::read, |request, shared| {
-        subscribe::list(request, &shared.channels, &shared.access)
+        subscribe::list(&shared.channels, shared.access.sees(request))
     }),
     (Method::Get, "/channels/{name}", Access::read, |request, shared| {
         let may_begin = match shared.create {

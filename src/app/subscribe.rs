@@ -51,7 +51,11 @@ pub(super) fn subscribe(
         return Err(POLL_OF_PRESENCE);
     }
     if is_json && !polls && selection.is_view() {
-        let described: Vec<String> = channels.selected(&selection).iter().map(describe).collect();
+        if has_prefix {
+            return Ok(list(channels, move |name| selection.matches(name)));
+        }
+        let found = channels.find_all(selection.parts());
+        let described: Vec<String> = found.iter().map(|channel| describe(&channel.summary())).collect();
         return Ok(uncached(format!("[{}]\n", described.join(",\n "))));
     } else if is_json && !polls {
         let channel = channels.find(name(request)).ok_or(NO_SUCH_CHANNEL)?.summary();
@@ -127,16 +131,15 @@ pub(super) fn name<'r>(request: &'r Request<'_>) -> &'r str {
 /// How many channels of a list are in memory at a time: a client that does not read costs no more than these.
 const PAGE: usize = 64;
 
-/// `GET /channels`: a JSON array, an object for each channel that the client may subscribe to. A long one is written page
-/// by page.
-pub(super) fn list(request: &Request<'_>, channels: &Channels, access: &Access) -> Response {
+/// `GET /channels`: a JSON array, an object for each channel that `accepts` takes by its name. A long one is written page by
+/// page.
+pub(super) fn list(channels: &Channels, accepts: impl Fn(&str) -> bool + Send + 'static) -> Response {
     let (channels, mut last, mut separator) = (channels.clone(), String::new(), "");
-    let sees = access.sees(request);
     let mut next_page = move || {
         let page = channels.list_after(&last, PAGE);
-        let seen = page.iter().filter(|channel| sees(&channel.name));
+        let accepted = page.iter().filter(|channel| accepts(&channel.name));
         let object = |channel| replace(&mut separator, ",\n ").to_owned() + &describe(channel);
-        let objects: String = seen.map(object).collect();
+        let objects: String = accepted.map(object).collect();
         if let Some(channel) = page.last() {
             last.clone_from(&channel.name);
         }

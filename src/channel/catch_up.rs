@@ -36,7 +36,7 @@ pub(super) fn begin(
         subscriber.write_blocking(&head)?;
         subscriber.connection.set_farewell(farewell);
         let after = replay_view(feed, &mut subscriber, start, &asked, filter.as_mut())?;
-        subscriber.write_blocking(&feed.ends(&after))?;
+        subscriber.write_blocking(&feed.ends(&after, Some(subscriber.cursor)))?;
         return catch_up(feed, subscriber, filter);
     }
     let mut batch = Batch::default();

@@ -134,8 +134,8 @@ impl Channel {
     }
 
     /// `false` only if nothing was published, by any server.
-    pub(super) fn may_have_begun(&self) -> bool {
-        let is_unknown = self.log.refresh(Instant::now() + LOG_DEADLINE).is_err();
+    pub(super) fn may_have_begun(&self, deadline: Instant) -> bool {
+        let is_unknown = self.log.refresh(deadline).is_err();
         is_unknown || self.feed.members.has_begun()
     }
 
@@ -221,7 +221,7 @@ impl Channel {
 
     fn subscribe_with(&self, request: &Request<'_>, filter: Option<Filter>) -> Response {
         let asked = Asked::by(request);
-        let is_replay = asked.is_some();
+        let (is_replay, is_filtered) = (asked.is_some(), filter.is_some());
         let asked = asked.unwrap_or(Asked::Latest);
         // It counts from here on: a stream without subscribers is not followed for ever.
         let presence = Presence::new(&self.feed.members);
@@ -240,7 +240,12 @@ impl Channel {
             catch_up::count(&feed, outcome);
             Ok(())
         });
-        if is_replay { response.joined(request) } else { response }
+        match (is_replay, is_filtered) {
+            (false, _) => response,
+            (true, false) => response.joined(request),
+            // A filter that panics costs its stream, and not the head of it.
+            (true, true) => response.delayed(),
+        }
     }
 }
 

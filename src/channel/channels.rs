@@ -6,7 +6,7 @@ use super::fanout;
 use super::feed::{Feed, Hub};
 use super::hub::MAX_FANOUT_THREADS;
 use super::limits::{Limits, is_name};
-use super::log::{Logs, Storage};
+use super::log::{LOG_DEADLINE, Logs, Storage};
 use super::selection::{Kind, Selection};
 use super::table::{self, NoChannel, Removed, Table, feeds};
 use super::timer;
@@ -18,6 +18,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, available_parallelism};
+use std::time::Instant;
 
 /// All channels of a server, and the threads that fan out: as many as the machine has cores. Cloning it gives another
 /// handle. [`Channel`] has an example.
@@ -134,22 +135,22 @@ impl Channels {
         [count(|feed| feed.view.is_some()), count(Feed::is_presence), subscribers]
     }
 
-    /// The channels of a selection that are there.
-    pub(crate) fn selected(&self, selection: &Selection) -> Vec<Summary> {
-        if self.redis().is_some() {
-            return selection.parts().iter().filter_map(|name| Some(self.find(name)?.summary())).collect();
-        }
-        let (view, mut selected) = (hold(&self.table).new_view(selection), Vec::new());
-        view.feed.each_source(|channel| selected.push(Summary::new(channel)));
-        selected
-    }
-
     /// The channel of this name, if it exists. With Redis that is looked up there; while Redis does not answer, each channel
     /// may exist.
     pub fn find(&self, name: &str) -> Option<Channel> {
+        self.find_before(name, Instant::now() + LOG_DEADLINE)
+    }
+
+    /// The same for several names, in the time that one may take.
+    pub(crate) fn find_all(&self, names: &[Arc<str>]) -> Vec<Channel> {
+        let deadline = Instant::now() + LOG_DEADLINE;
+        names.iter().filter_map(|name| self.find_before(name, deadline)).collect()
+    }
+
+    fn find_before(&self, name: &str, deadline: Instant) -> Option<Channel> {
         let Some(redis) = self.redis() else { return hold(&self.table).find(name) };
         let channel = self.handle(name).ok()?;
-        (!redis.is_connected || channel.may_have_begun()).then_some(channel)
+        (!redis.is_connected || channel.may_have_begun(deadline)).then_some(channel)
     }
 
     /// All channels, by name. With Redis these are the ones that this process keeps a copy of.

@@ -58,8 +58,9 @@ pub(super) struct State {
     pub(super) history: History,
     pub(super) lanes: Vec<Lane>,
     pub(super) published_at: Option<Instant>,
-    /// The end of the history when the channel was completed last.
+    /// The end of the history when the channel was completed last, and the id of that: views show it in the order of the ids.
     pub(super) completed_at: Option<Cursor>,
+    pub(super) completed_id: Id,
     /// The views that show the channel. Some may be gone by now.
     pub(super) views: Vec<Weak<Feed>>,
     /// In a view over Redis, for each channel the last event that it has.
@@ -110,6 +111,7 @@ impl Feed {
             lanes: hub.notifiers.iter().map(|_| Lane::default()).collect(),
             published_at: None,
             completed_at: None,
+            completed_id: Id::ZERO,
             views: Vec::new(),
             place: Vec::new(),
             publishers_waiting: 0,
@@ -129,10 +131,11 @@ impl Feed {
         state.history.newest()
     }
 
-    /// Drops the events that are too old, but none that is yet to be copied for subscribers in lanes.
+    /// Drops the events that are too old, but none that is yet to be copied for subscribers in lanes. The number of a presence
+    /// holds until the next one, however old it is.
     pub(super) fn expire(&self, state: &mut State) {
         let age = self.hub.limits.history_age;
-        if !age.is_zero() {
+        if !age.is_zero() && !self.is_presence() {
             let oldest_ms = now_ms().saturating_sub(age.as_millis() as u64);
             let first = state.history.position_after(Id::before_ms(oldest_ms));
             let first = first.min(state.needed_from().unwrap_or(first));
@@ -183,7 +186,7 @@ impl Feed {
         for (id, event) in committed {
             let mut state = self.lock();
             match event {
-                None => self.complete(&mut state),
+                None => self.complete(&mut state, id),
                 Some((frame, key)) => {
                     let bytes = frame.len() + key.as_ref().map_or(0, |key| key.len());
                     let at_most = deadline.saturating_duration_since(Instant::now());
@@ -205,38 +208,38 @@ impl Feed {
         self.hub.counters.events_published.fetch_add(1, Relaxed);
         self.hub.counters.bytes_published.fetch_add(frame.len() as u64, Relaxed);
         if !state.views.is_empty() {
-            state.views.retain(|view| view.strong_count() > 0);
-            self.has_views.store(!state.views.is_empty(), Relaxed);
-            let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
-            let frame = shown(&self.members.name, &frame);
-            if self.hub.ids.are_shared() {
-                views.iter().for_each(|view| view.show_of(self, id, &frame));
-            } else if !views.is_empty() {
-                let bytes = frame.len() + 8 * views.len() + 120;
-                self.hub.order.appended(&self.hub.ids, id, bytes, (frame, views));
-            }
+            self.feed_views(state, id, &frame);
         }
         state.history.append(id, frame, key);
         self.members.set_phase(Phase::Begun);
         self.changed(state);
     }
 
-    /// Takes note that the completion of the channel is committed. The caller tells the lanes. Views go on, and show it as
-    /// an event.
-    pub(super) fn complete(&self, state: &mut State) {
-        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
-        if !views.is_empty() {
-            let (ids, order, frame) = (&self.hub.ids, &self.hub.order, shown(&self.members.name, END));
-            if ids.are_shared() {
-                views.iter().for_each(|view| view.show_end(&frame));
-            } else {
-                let _issuing = order.issue(ids);
-                order.appended(ids, ids.next(), frame.len(), (frame, views));
+    /// Takes note that the completion of the channel is committed, unless it is completed. The caller tells the lanes. Views go
+    /// on, and show it as an event, which has no id on the wire, and this one in the order.
+    pub(super) fn complete(&self, state: &mut State, id: Id) {
+        if !state.is_completed() {
+            if !state.views.is_empty() {
+                self.feed_views(state, id, END);
             }
+            (state.completed_at, state.completed_id) = (Some(state.history.end()), id);
+            self.members.set_phase(Phase::Completed);
+            self.changed(state);
         }
-        state.completed_at = Some(state.history.end());
-        self.members.set_phase(Phase::Completed);
-        self.changed(state);
+    }
+
+    fn feed_views(&self, state: &mut State, id: Id, frame: &[u8]) {
+        state.views.retain(|view| view.strong_count() > 0);
+        self.has_views.store(!state.views.is_empty(), Relaxed);
+        let views: Vec<Arc<Feed>> = state.views.iter().filter_map(Weak::upgrade).collect();
+        let shown = shown(&self.members.name, frame);
+        if self.hub.ids.are_shared() {
+            let id = (frame != END).then_some(id);
+            views.iter().for_each(|view| view.show_of(self, id, &shown));
+        } else if !views.is_empty() {
+            let bytes = shown.len() + 8 * views.len() + 120;
+            self.hub.order.appended(&self.hub.ids, id, bytes, (shown, views));
+        }
     }
 
     /// Something was copied: publishers may have room now.

@@ -104,6 +104,11 @@ impl History {
         self.frames.push_back(frame);
     }
 
+    /// The frames from a position on.
+    pub(super) fn from(&self, cursor: Cursor) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.frames.iter().skip(cursor.saturating_sub(self.first) as usize).map(|frame| &frame.bytes)
+    }
+
     /// The events after this id.
     pub(super) fn after(&self, id: Id) -> impl Iterator<Item = (Id, &Arc<[u8]>)> {
         let first = self.frames.partition_point(|frame| frame.id <= id);

@@ -170,7 +170,6 @@ impl Journal {
         writer: &mut Writer,
         batch: Vec<Option<Publication>>,
     ) -> Result<Vec<Id>, PublishError> {
-        let mut last = feed.lock().history.newest();
         let segment = self.segment(feed, writer).map_err(|error| {
             self.directory.failed("has no new segment", &self.path, &error);
             PublishError::Unavailable
@@ -179,16 +178,17 @@ impl Journal {
         // Until the views have these events, they show no larger one. One may begin while the bytes are written.
         let issuing = feed.hub.order.issue(&feed.hub.ids);
         for publication in batch {
+            // Also a completion has one: views show it in this place.
+            let id = feed.hub.ids.next();
             let event = publication.map(|publication| {
-                last = feed.hub.ids.next();
-                let frame = publication.frame(last);
+                let frame = publication.frame(id);
                 segment::write_event(&mut bytes, publication.key.as_deref(), &frame);
                 (frame, publication.key)
             });
             if event.is_none() {
                 segment::write_completion(&mut bytes);
             }
-            committed.push((last, event));
+            committed.push((id, event));
         }
         self.write_bytes(&segment, &bytes, writer.length)?;
         writer.length += bytes.len() as u64;

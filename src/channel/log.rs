@@ -187,10 +187,13 @@ fn commit_to_memory(feed: &Arc<Feed>, publication: Option<Publication>) -> Resul
         return Ok(id);
     }
     let Some(publication) = publication else {
-        feed.complete(&mut state);
-        let last = state.history.newest();
+        let issuing = (!state.views.is_empty()).then(|| feed.hub.order.issue(&feed.hub.ids));
+        // Without views, ids are for events alone: a poll comes back with the last of them.
+        let id = if issuing.is_some() { feed.hub.ids.next() } else { state.history.newest() };
+        feed.complete(&mut state, id);
+        drop(issuing);
         feed.notify_lanes(state);
-        return Ok(last);
+        return Ok(id);
     };
     state = feed.make_room(state, publication.bytes, ROOM_DEADLINE);
     // The lock was free while it waited for room.

@@ -124,7 +124,7 @@ impl Mirror for Feed {
         let is_empty = entries.is_empty();
         for (id, event) in entries {
             match event {
-                None => state.completed_at = Some(state.history.end()),
+                None => (state.completed_at, state.completed_id) = (Some(state.history.end()), id),
                 Some((frame, key)) => state.history.append(id, frame, key),
             }
         }

@@ -37,24 +37,18 @@ impl Feed {
         }
     }
 
-    /// Appends the next event of a channel to the view. Called under the lock of the channel.
-    pub(super) fn show_of(self: &Arc<Feed>, channel: &Feed, id: Id, shown: &[u8]) {
+    /// Appends the next event of a channel to the view; that it is completed has no id, and no part in the place. Called under
+    /// the lock of the channel.
+    pub(super) fn show_of(self: &Arc<Feed>, channel: &Feed, id: Option<Id>, shown: &Arc<[u8]>) {
         let mut state = self.lock();
-        self.set_part(&mut state, channel, id);
-        if state.is_active() {
-            let frame = placed(&state.place, shown);
-            // The history of the view is in the order in which the events came. Its ids only tell how old they are.
-            let id = id.max(state.history.newest());
-            self.append_shown(state, id, frame);
+        if let Some(id) = id {
+            self.set_part(&mut state, channel, id);
         }
-    }
-
-    /// A channel is completed. That has no id, and no part in the place.
-    pub(super) fn show_end(self: &Arc<Feed>, shown: &Arc<[u8]>) {
-        let state = self.lock();
         if state.is_active() {
-            let id = state.history.newest();
-            self.append_shown(state, id, Arc::clone(shown));
+            let frame = id.map_or_else(|| Arc::clone(shown), |_| placed(&state.place, shown));
+            // The history of the view is in the order in which the events came. Its ids only tell how old they are.
+            let id = id.unwrap_or_default().max(state.history.newest());
+            self.append_shown(state, id, frame);
         }
     }
 

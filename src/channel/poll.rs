@@ -57,7 +57,7 @@ fn write(channel: &Channel, asked: &Asked, start: Start, is_json: bool, mut writ
         }
         writer.write_all(&take(&mut out))?;
     }
-    put(&channel.feed.ends(&replay.after()), &mut out);
+    put(&channel.feed.ends(&replay.after(), None), &mut out);
     if is_json {
         let last_id = place::text(&replay.after());
         out.extend_from_slice(format!("],\"last_id\":\"{last_id}\"}}\n").as_bytes());

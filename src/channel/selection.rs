@@ -49,8 +49,6 @@ impl Selection {
         if parts.len() > MAX_PARTS || !parts.iter().all(|part| is_part(part)) {
             return None;
         }
-        let covers =
-            |pattern: &str, part: &str| pattern.strip_suffix('*').is_some_and(|prefix| part.starts_with(prefix));
         let is_covered = |part: &str| parts.iter().any(|other| *other != part && covers(other, part));
         let mut own: Vec<Arc<str>> =
             parts.iter().filter(|part| !is_covered(part)).map(|part| Arc::from(*part)).collect();
@@ -63,6 +61,11 @@ impl Selection {
     /// Its names and patterns. A client needs the right to read each of them.
     pub(crate) fn parts(&self) -> &[Arc<str>] {
         &self.parts
+    }
+
+    /// Whether a channel of this name is in it.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| **part == *name || covers(part, name))
     }
 
     /// Whether it is the name of a channel, and nothing else.
@@ -79,6 +82,10 @@ impl Selection {
         let prefix = if self.kind == Kind::Presence { PRESENCE } else { "" };
         format!("{prefix}{}", self.parts.join(","))
     }
+}
+
+fn covers(pattern: &str, part: &str) -> bool {
+    pattern.strip_suffix('*').is_some_and(|prefix| part.starts_with(prefix))
 }
 
 /// The names behind `after` that a part of a selection matches.

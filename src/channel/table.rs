@@ -123,7 +123,11 @@ impl Table {
         let Restored { name, log, history, is_completed } = restored;
         let feed = Arc::clone(&self.insert(&name, |_| log, history).feed);
         match is_completed {
-            true => feed.complete(&mut feed.lock()),
+            true => {
+                let mut state = feed.lock();
+                let id = state.history.newest();
+                feed.complete(&mut state, id);
+            }
             false => feed.members.set_phase(Phase::Begun),
         }
         self.claim(&feed.members, true);

@@ -63,16 +63,29 @@ impl Feed {
     }
 
     /// What tells a client of each channel of a view, or of the channel itself, that is completed, and of which it has all: it
-    /// has what came up to `after`. Those that are completed later are in the history of the view.
-    pub(super) fn ends(self: &Arc<Feed>, after: &[Id]) -> Vec<u8> {
+    /// has what came up to `after`. A client that then follows a view from a position gets those that were completed later
+    /// from there.
+    pub(super) fn ends(self: &Arc<Feed>, after: &[Id], follows_from: Option<Cursor>) -> Vec<u8> {
         let (mut ends, mut number) = (Vec::new(), 0);
         self.each_source(|channel| {
             let after = after[number.min(after.len() - 1)];
-            if channel.members.is_completed() && channel.lock().history.newest() <= after {
-                let is_view = self.view.is_some();
-                ends.push(if is_view { shown(&channel.members.name, END) } else { END.into() });
-            }
             number += 1;
+            if !channel.members.is_completed() {
+                return;
+            }
+            let state = channel.lock();
+            let frame = match self.view {
+                Some(_) => shown(&channel.members.name, END),
+                None => END.into(),
+            };
+            let follows = |cursor| match self.has_place() {
+                // A completion has no part in the place.
+                true => self.lock().history.from(cursor).any(|other| *other == frame),
+                false => state.completed_id > after,
+            };
+            if state.is_completed() && state.history.newest() <= after && !follows_from.is_some_and(follows) {
+                ends.push(frame);
+            }
         });
         ends.concat()
     }

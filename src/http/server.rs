@@ -119,7 +119,8 @@ impl Server {
     /// Serves on threads of its own, until the handle stops it.
     ///
     /// # Errors
-    /// When the system refuses a thread, or does not say where the listener listens.
+    /// When the system refuses the first thread, or does not say where the listener listens. The threads that accept are
+    /// started by the first one. One that is refused is said on standard error, and tried again.
     pub fn serve(self, router: Router) -> io::Result<ServerHandle> {
         let admission = Admission::new(&self.limits);
         self.serve_with(router, admission)
@@ -149,8 +150,9 @@ impl Server {
             },
         )?;
         let listeners: Vec<_> = self.listeners.into_iter().map(Arc::new).collect();
-        for listener in &listeners {
-            (0..ACCEPT_THREADS).for_each(|_| pool.submit(Job::Accept(Arc::clone(listener))));
+        // If the system has few threads, each listener should have one.
+        for _ in 0..ACCEPT_THREADS {
+            listeners.iter().for_each(|listener| pool.submit(Job::Accept(Arc::clone(listener))));
         }
         let listeners = listeners.iter().map(Arc::downgrade).collect();
         Ok(ServerHandle { addr, listeners, admission, pool, threads })

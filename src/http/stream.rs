@@ -112,7 +112,8 @@ impl Write for StreamWriter {
         if let Some(tap) = &mut self.tap {
             tap(bytes);
         }
-        self.connection.write_all(bytes)?;
+        // The head is empty once it has left.
+        self.connection.write_both(&std::mem::take(&mut self.head), bytes)?;
         Ok(bytes.len())
     }
 

@@ -197,6 +197,11 @@ impl Parser {
 ///
 /// "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single LF
 /// character, or a single CR character." (HTML, 9.2.5)
+///
+/// ```
+/// let lines = newswire::sse::lines(b"data: x\r\n: y");
+/// assert_eq!(lines.collect::<Vec<_>>(), [(&b"data: x"[..], &b"\r\n"[..]), (b": y", b"")]);
+/// ```
 pub fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = text;
     iter::from_fn(move || {
@@ -210,6 +215,13 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// The name of the field in a line, and its value. A comment has no name.
+///
+/// ```
+/// use newswire::sse::field;
+///
+/// assert_eq!(field(b"data: x"), (&b"data"[..], &b"x"[..]));
+/// assert_eq!(field(b": a comment"), (&b""[..], &b"a comment"[..]));
+/// ```
 pub fn field(line: &[u8]) -> (&[u8], &[u8]) {
     // "Collect the characters on the line before the first U+003A COLON character (:), and let field be that string.
     // Collect the characters after ..., and let value be that string." Without a colon: "using the whole line as the field

@@ -195,6 +195,36 @@ fn a_segment_is_an_event_stream_that_any_parser_reads() {
     assert_eq!(inspect(&path, "news").last_id.as_ref(), Some(&messages[0].last_event_id));
 }
 
+/// Publishers at the same time share one write.
+#[test]
+fn a_view_shows_the_end_of_a_channel_where_it_was_committed() {
+    let (_directory, path) = journal("ends");
+    let server = start(&path, &["--journal-sync", "always"]);
+    let address = server.address;
+    let mut view = Stream::open(address, "/channels/c,d", &[]);
+    Publisher::connect(address, "c").publish("first");
+    thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let mut publisher = Publisher::connect(address, "c");
+                for _ in 0..20 {
+                    if number % 2 == 0 { complete(address, "c") } else { drop(publisher.publish("x")) }
+                }
+            });
+        }
+    });
+    Publisher::connect(address, "d").publish("last");
+    let in_view = |message: Message| (message.event_type.replace("c:end", "end"), message.last_event_id);
+    let shown = std::iter::from_fn(|| view.next()).take_while(|message| message.event_type != "d").map(in_view);
+    let [segment] = &segments(&path.join("c"))[..] else { panic!("there is one segment") };
+    let messages = Parser::new().feed(&fs::read(segment).expect("it is there")).expect("it is small");
+    let in_file = |message: Message| (message.event_type.replace("message", "c"), message.last_event_id);
+    let mut written: Vec<_> = messages.into_iter().map(in_file).collect();
+    // A channel that is completed twice in one write is shown so once.
+    written.dedup();
+    assert_eq!(shown.collect::<Vec<_>>(), written);
+}
+
 /// The oracle: the ids that publishers were answered, and what they had published.
 #[test]
 fn what_a_publisher_was_answered_is_there_after_a_kill_at_any_moment_and_in_order() {

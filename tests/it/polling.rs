@@ -169,6 +169,11 @@ fn a_poll_of_several_channels_gets_the_events_of_all_in_one_order() {
         described.items().iter().map(|it| (it["name"].text(), it["subscribers"].number())).collect();
     assert_eq!(described, [("a.1", 0.0), ("a.2", 0.0), ("b", 0.0)]);
     assert_eq!(ask(address, "GET", "/channels/d,e", &JSON, "").text(), "[]\n");
+    // There may be many with a prefix: they are written page by page.
+    (0..150).for_each(|number| drop(publish(&format!("many.{number}"), "x")));
+    let many = ask(address, "GET", "/channels/many.*,b", &JSON, "");
+    assert_eq!(many.field("content-length"), None);
+    assert_eq!(Json::parse(many.text()).items().len(), 151);
     assert_eq!(server.metric("newswire_views"), 1);
     assert_eq!(get(address, "/channels/@presence.b?poll").status, 400);
 }

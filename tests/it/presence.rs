@@ -65,6 +65,18 @@ fn a_presence_tells_how_many_subscribers_a_channel_has_when_that_changes() {
 }
 
 #[test]
+fn the_number_of_subscribers_does_not_expire() {
+    let server = Server::start(&["--publish-open", "--quiet", "--presence", "--history-seconds", "1"]);
+    let open = || Stream::open(server.address, "/channels/@presence.news", &[]);
+    let mut presence = open();
+    assert_eq!(next(&mut presence), number(0));
+    // What expires goes within this time.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(next(&mut open()), number(0));
+    assert_eq!(server.metric("newswire_events_published_total"), 1);
+}
+
+#[test]
 fn a_presence_is_published_by_the_server_alone_and_only_if_it_is_asked_to() {
     let server = Server::start(&["--publish-open", "--quiet", "--presence"]);
     let address = server.address;

@@ -341,13 +341,16 @@ fn a_view_goes_on_when_its_channels_are_completed_and_tells_which() {
     for selection in ["b,a", "a,b,c", "*"] {
         assert_eq!(take(&mut view(address, selection, "earliest"), 4), ["a=x", "b=x", a, b]);
     }
+    // Also one that comes back to a view that was there all the time: of each of them once.
+    let mut live = view(address, "a,b", &ids[0]);
+    assert_eq!(take(&mut live, 3), [a, "b=x", b]);
     let mut back = view(address, "a,b,d", &ids[0]);
     let events: Vec<Message> = (0..3).map(|_| back.next().expect("it goes on")).collect();
     assert_eq!(events.iter().map(|event| &*event.event_type).collect::<Vec<_>>(), ["b", "a:end", "b:end"]);
     assert!(events.iter().all(|event| event.last_event_id == ids[1]), "it has no id: {events:?}");
     // Publishing begins them again.
     let id = Publisher::connect(address, "a").publish("again");
-    for stream in [&mut stream, &mut late, &mut back] {
+    for stream in [&mut stream, &mut late, &mut live, &mut back] {
         assert_eq!(take(stream, 1), ["a=again"]);
     }
     assert_eq!(take(&mut view(address, "a,b", &id), 1), [b]);
