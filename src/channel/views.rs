@@ -302,6 +302,28 @@ mod tests {
         assert_eq!(received.matches("retry: ").count(), 2, "{received}");
     }
 
+    /// A channel may be completed between the end of a replay and the look for those that are.
+    #[test]
+    fn a_client_of_a_view_is_told_of_a_completion_once() {
+        for is_over_redis in [false, true] {
+            let channels = start(Limits::default());
+            if is_over_redis {
+                channels.hub.ids.mark_shared();
+            }
+            let view = open(&channels, "a,b");
+            let a = channels.open("a").expect("there is room");
+            publish_one(&a);
+            let after = if is_over_redis { view.feed.lock().place.clone() } else { vec![channels.hub.ids.last()] };
+            let follows_from = view.feed.lock().history.end();
+            a.complete().expect("it is in memory");
+            let (before, behind) = (Some(follows_from), Some(follows_from + 1));
+            assert_eq!(view.feed.ends(&after, before), b"", "it is in what follows");
+            let after = if is_over_redis { after } else { vec![channels.hub.ids.last()] };
+            let end = b"event: a:end\ndata: the channel is completed\n\n";
+            assert_eq!(view.feed.ends(&after, behind), end);
+        }
+    }
+
     fn publish_one(channel: &Channel) -> String {
         channel.publish("x").expect("it is small").id
     }
