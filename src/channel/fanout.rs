@@ -23,6 +23,11 @@ const LOOKS_PER_INTERVAL: u32 = 32;
 const FEW: usize = 16;
 const APART: Duration = Duration::from_micros(500);
 
+/// After so many subscribers a fan-out thread lets other threads run. With thousands of them the system would let it write for
+/// milliseconds, while the threads that accept wait for a core. After 128 clients that are not accepted, a listener of std
+/// drops the next one, which comes back a second later.
+const BETWEEN_YIELDS: usize = 32;
+
 /// Starts one thread for each of the notifiers.
 pub(super) fn start(hub: &Arc<Hub>) -> io::Result<Vec<JoinHandle<()>>> {
     let start_one = |lane: usize| {
@@ -160,8 +165,12 @@ fn write_heartbeats(feed: &Arc<Feed>, lane: usize) -> bool {
 
 /// Removes the subscribers to which `write` could not write everything.
 fn write_each(feed: &Arc<Feed>, subscribers: &mut Vec<Subscriber>, mut write: impl FnMut(&mut Subscriber) -> Written) {
-    let mut at = 0;
+    let (mut at, mut written) = (0, 0);
     while at < subscribers.len() {
+        written += 1;
+        if written % BETWEEN_YIELDS == 0 {
+            thread::yield_now();
+        }
         match write(&mut subscribers[at]) {
             Written::All => at += 1,
             Written::Departed(departure) => {

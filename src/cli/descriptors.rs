@@ -2,6 +2,8 @@
 
 use newswire::http::Limits;
 use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 
 /// Descriptors that are not connections with a request: standard streams, the listener, and half of these for connections
 /// that have not sent a request yet.
@@ -34,6 +36,18 @@ pub(super) fn limit_connections(limits: &mut Limits, asked: Option<usize>, serve
         None if room < 4_096 => Some(format!("{sentence}; raise it with ulimit -n")),
         _ => None,
     }
+}
+
+/// The most descriptors that [`grow_table`] makes room for: 128 KiB in the kernel.
+const MOST_GROWN: usize = 16_384;
+
+/// Has the kernel make room for the descriptors of so many connections, while the process has one thread. Each time the
+/// table doubles later, Linux stops all threads that open or accept anything for some milliseconds (`expand_fdtable`
+/// waits for all that read the old one). In a storm, more clients than the listener lets wait would come in that time.
+pub(super) fn grow_table(connections: usize) {
+    let any = io::stderr();
+    let clones = (0..connections.min(MOST_GROWN)).map_while(|_| any.as_fd().try_clone_to_owned().ok());
+    drop(clones.collect::<Vec<_>>());
 }
 
 /// ```text

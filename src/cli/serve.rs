@@ -1,6 +1,6 @@
 //! `newswire serve`: the server, the page and the channels.
 
-use super::descriptors::limit_connections;
+use super::descriptors::{grow_table, limit_connections};
 use super::{Arguments, Failure, say};
 use newswire::Cors;
 use newswire::app::{App, Create, Publishers, publish_lines};
@@ -88,6 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         _ => app.limits.streams.max(1),
     };
     app.channel_limits.views = arguments.number("--max-views", 1..=MOST)?.unwrap_or(views);
+    grow_table(app.limits.connections);
     let listening = app.clone().listen().map_err(|error| {
         let remedy = match error.kind() {
             ErrorKind::AddrInUse => "; name another address with --listen",

@@ -93,6 +93,8 @@ pub(crate) struct Listener {
     /// Another process has opened the socket, and may hold it longer than this one.
     is_inherited: bool,
     is_closed: AtomicBool,
+    /// A connection that was accepted had the options of the listener: so have all that are accepted after it.
+    passes_on: AtomicBool,
     /// How many threads accept, or are about to.
     accepting: AtomicUsize,
 }
@@ -106,7 +108,8 @@ enum Socket {
 
 impl Listener {
     fn new(socket: Socket) -> Listener {
-        Listener { socket, is_inherited: false, is_closed: AtomicBool::new(false), accepting: AtomicUsize::new(0) }
+        let (is_closed, passes_on) = (AtomicBool::new(false), AtomicBool::new(false));
+        Listener { socket, is_inherited: false, is_closed, passes_on, accepting: AtomicUsize::new(0) }
     }
 
     pub(crate) fn bind(address: &Address) -> io::Result<Listener> {
@@ -145,9 +148,10 @@ impl Listener {
     }
 
     /// The next connection, with its options, and the address of its peer; a client of a Unix socket has none. `WouldBlock`
-    /// from time to time, while none comes. `passes_on` is false at first, and one for each thread: connections are accepted
-    /// in the order in which they have come, and after one that has the options of the listener, all have them.
-    pub(super) fn accept(&self, limits: &Limits, passes_on: &mut bool) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    /// from time to time, while none comes.
+    pub(super) fn accept(&self, limits: &Limits) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        // Before the call: connections are accepted in the order in which they have come, but not looked at in it.
+        let passes_on = self.passes_on.load(SeqCst);
         let (socket, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
@@ -157,11 +161,10 @@ impl Listener {
             Socket::Unix(listener, ..) => (OwnedFd::from(listener.accept()?.0).into(), None),
         };
         // Those that have come before the listener had the options lack them.
-        if !*passes_on {
-            *passes_on = socket.write_timeout()? == Some(limits.write_step());
-            if !*passes_on {
-                set_options(&socket, limits)?;
-            }
+        if !passes_on && socket.write_timeout()? == Some(limits.write_step()) {
+            self.passes_on.store(true, SeqCst);
+        } else if !passes_on {
+            set_options(&socket, limits)?;
         }
         if self.is_inherited {
             // Its listener has the one of `accept`.
@@ -283,16 +286,15 @@ mod tests {
         // It waits while the server starts.
         connect();
         listener.prepare(&limits).expect("it is a socket");
-        let mut passes_on = false;
         for _ in 0..3 {
-            let (socket, peer) = listener.accept(&limits, &mut passes_on).expect("a client has come");
+            let (socket, peer) = listener.accept(&limits).expect("a client has come");
             let timeouts = [socket.read_timeout(), socket.write_timeout()].map(Result::ok);
             assert_eq!(timeouts, [limits.head_deadline, limits.write_step()].map(Some).map(Some));
             assert!(peer.is_none() || socket.nodelay().is_ok_and(|is_set| is_set));
             connect();
         }
         let spares_calls = matches!(listener.socket, Socket::Tcp(_));
-        assert_eq!(passes_on, spares_calls);
+        assert_eq!(listener.passes_on.load(SeqCst), spares_calls);
     }
 
     #[test]

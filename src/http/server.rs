@@ -189,9 +189,9 @@ impl Service {
     /// The next connection for this thread; `None` when the listener is closed. The last thread that accepts goes on with that:
     /// it hands its connections over, however slow the clients are that the others serve.
     fn next_connection(&self, listener: Arc<Listener>, pool: &Pool<Job>) -> Option<Connection> {
-        let (mut pause, mut passes_on) = (Duration::ZERO, false);
+        let mut pause = Duration::ZERO;
         while !listener.is_closed() {
-            match listener.accept(&self.limits, &mut passes_on) {
+            match listener.accept(&self.limits) {
                 Ok((socket, peer)) => {
                     pause = Duration::ZERO;
                     match Connection::admit(&self.admission, socket, peer) {

@@ -477,6 +477,16 @@ fn it_serves_although_its_standard_error_is_full() {
     assert_eq!(ask(address, "GET", "/healthz", &[], "").text(), "ok\n");
 }
 
+/// Otherwise a storm of clients would stop all threads each time the table doubles.
+#[test]
+fn the_kernel_has_room_for_the_descriptors_of_all_connections_from_the_start() {
+    let server = Server::start(&["--max-connections", "3000", "--quiet"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("it is there");
+    let room: usize = line.trim().parse().expect("it is a number");
+    assert!(room >= 3000 || server.greeting.contains("descriptor limit"), "{room}");
+}
+
 #[test]
 fn it_promises_no_more_connections_than_there_are_descriptors() {
     let start = |arguments: &[&str]| {
