@@ -236,7 +236,7 @@ export default {
     listen: "{count} 个订阅者",
   },
   lessons: {
-    title: "五个练习",
+    title: "练习",
     lead: "供课堂使用，不需要外网。需要一个有 <code>curl</code> 和 <code>telnet</code> 的终端，以及用 <code>make run</code> 启动的服务器，它允许任何人发布。",
     terminal: "终端 {terminal}",
     console: "控制台",
@@ -272,7 +272,7 @@ export default {
     counts: "{url}：{pass} 项通过，{info} 项提示，{warn} 项警告，{fail} 项失败，{unjudged} 项未判断。",
   },
   about: {
-    title: "它是什么，不是什么",
+    title: "关于",
     lead: "Server-Sent Events 是一个不结束的 HTTP 响应，加上四个字段名：<code>data</code>、<code>event</code>、<code>id</code> 和 <code>retry</code>。",
     table: [
       "方向", "服务器到浏览器；浏览器要发送，就另发一个请求", "双向",
