@@ -107,6 +107,14 @@ impl Client {
         self.received().iter().filter(|message| message.event_type == "gap").count()
     }
 
+    /// What it looks like, for a test that waits in vain.
+    pub(super) fn summary(&self) -> String {
+        let (received, connections) = (self.received(), self.connections());
+        let newest = &received[received.len().saturating_sub(3)..];
+        let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        format!("{} received, {connections} connections, thread ended: {has_ended}, newest: {newest:?}", received.len())
+    }
+
     /// How often it has connected.
     pub(super) fn connections(&self) -> usize {
         *self.connections.lock().expect("no panic")

@@ -3,7 +3,7 @@
 
 use super::clients::{Client, publish};
 use super::machines::{Redis, Relay, node};
-use crate::server::{Dice, eventually};
+use crate::server::{Dice, PATIENCE, eventually};
 use newswire::sse::Message;
 use std::collections::BTreeMap;
 use std::ops::Bound::Excluded;
@@ -121,9 +121,12 @@ fn soak(loses: bool) {
     for (selection, client) in &clients {
         for (at, channel) in CHANNELS.iter().enumerate() {
             if selection.split(',').any(|name| name == *channel) {
-                eventually("every client has the last event", || {
-                    client.has(|message| part(selection, channel, message) == Some(&last[at]))
-                });
+                let deadline = Instant::now() + PATIENCE;
+                while !client.has(|message| part(selection, channel, message) == Some(&last[at])) {
+                    let (is_late, last) = (Instant::now() > deadline, &last[at]);
+                    assert!(!is_late, "{selection} waits for {last} of {channel}: {}", client.summary());
+                    thread::sleep(Duration::from_millis(20));
+                }
                 judge(&client.received(), selection, at, &acknowledged[at], &mut seen[at]);
             }
         }
