@@ -118,6 +118,10 @@ impl Server {
 
     /// Serves on threads of its own, until the handle stops it.
     ///
+    /// Each time the table of descriptors doubles, Linux stops all threads that accept for some milliseconds. That matters when
+    /// thousands of clients come at once. A program that opens as many descriptors, and closes them again, before it starts
+    /// its first thread is spared that. The command does so.
+    ///
     /// # Errors
     /// When the system refuses the first thread, or does not say where the listener listens. The threads that accept are
     /// started by the first one. One that is refused is said on standard error, and tried again.
