@@ -20,14 +20,16 @@ struct Group {
     bars: Vec<(&'static str, f64)>,
 }
 
-const SERVERS: [&str; 4] = ["newswire", "axum", "nchan", "floor"];
+const SERVERS: [&str; 5] = ["newswire", "epoll", "axum", "nchan", "floor"];
 
 /// The charts as file names and contents, as far as there are figures for them. `run` says, on a
 /// line or two, when and on what.
 pub fn charts(figures: &Figures, run: &str) -> Vec<(&'static str, String)> {
     let group = |name: String, scenario, case: &str, figure| {
         let bar = |server| Some((server, figures.find(scenario, case, server, figure)?.median));
-        Group { name, bars: SERVERS.into_iter().filter_map(bar).collect() }
+        // What one server leaves behind may be the next one's gain: memory below zero says nothing.
+        let bars = SERVERS.into_iter().filter_map(bar).filter(|(_, value)| *value > 0.0).collect();
+        Group { name, bars }
     };
     let flat_out = Chart {
         title: "Flat out: deliveries per second",
@@ -78,9 +80,9 @@ const STYLE: &str = "
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2933}
 .title{font-size:18px;font-weight:600}.group{font-weight:600}.quiet{fill:#5b6773}.end{text-anchor:end}.middle{text-anchor:middle}
 .card{fill:#ffffff;stroke:#d5dbe1}.grid{stroke:#e3e8ed}
-.newswire{fill:#0b7a75}.axum{fill:#c9702a}.nchan{fill:#5d7fb8}.floor{fill:#98a2ad}
+.newswire{fill:#0b7a75}.epoll{fill:#8a5a9e}.axum{fill:#c9702a}.nchan{fill:#5d7fb8}.floor{fill:#98a2ad}
 @media(prefers-color-scheme:dark){text{fill:#e6ebf0}.quiet{fill:#9aa7b4}.card{fill:#14191f;stroke:#303942}.grid{stroke:#2a323a}
-.newswire{fill:#2fb8ae}.axum{fill:#e0914f}.nchan{fill:#7f9fd6}.floor{fill:#7b8692}}
+.newswire{fill:#2fb8ae}.epoll{fill:#b98acb}.axum{fill:#e0914f}.nchan{fill:#7f9fd6}.floor{fill:#7b8692}}
 ";
 
 impl Chart {

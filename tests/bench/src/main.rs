@@ -228,7 +228,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         format!("median of at least {} rounds", options.rounds)
     };
-    let run = format!("{date}, {machine}\n{times}, {command}");
+    let run = format!("{date}, {machine}\n{times}; figures.json has the command");
     for (file, svg) in chart::charts(&figures, &run) {
         fs::write(options.out.join(file), svg)?;
     }
